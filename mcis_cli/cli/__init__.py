@@ -1,0 +1,1 @@
+"""What the user types: options, configuration, one stage, one line on stdout."""

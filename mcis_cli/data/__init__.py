@@ -1,0 +1,1 @@
+"""Images, tags, saliency maps and ground truth: formats, checking, pairs, references, augmentation."""

@@ -1,0 +1,53 @@
+"""Errors that users see, and the exit code of each.
+
+A message has three parts: what is wrong and where; what was found and what was expected; the command or flag that
+fixes it. Faults of our own are assertions, not one of these.
+"""
+
+
+class McisError(Exception):
+    """Anything that a user can mend; `exit_code` is what the command line returns."""
+
+    exit_code = 2
+
+
+class UsageError(McisError):
+    """A flag, a configuration file or a combination of them that makes no sense."""
+
+
+class DataError(McisError):
+    """An image set, an image, a mask, a saliency map or a tag that cannot be used."""
+
+
+class WeightsError(McisError):
+    """Initial weights that cannot be found, downloaded, or fitted to the network."""
+
+
+class MissingError(McisError):
+    """An artifact that is needed is not in the store."""
+
+    exit_code = 3
+
+
+class DamagedError(McisError):
+    """An artifact whose bytes or structure are not what was sealed."""
+
+    exit_code = 4
+
+
+class BusyError(McisError):
+    """Another process works on the same thing and was not waited for."""
+
+    exit_code = 5
+
+
+class StorageError(McisError):
+    """No space, no permission, read-only, or another failure of the file system."""
+
+    exit_code = 6
+
+
+class CheckError(McisError):
+    """A check that was asked for did not hold."""
+
+    exit_code = 7

@@ -1,0 +1,1 @@
+"""Localization maps, pseudo masks, dense CRF and scores: arrays in, arrays out."""

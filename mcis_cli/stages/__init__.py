@@ -1,0 +1,1 @@
+"""One module for each pipeline command: resolve, reuse, load, compute, seal."""

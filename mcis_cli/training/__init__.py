@@ -1,0 +1,1 @@
+"""Parameter groups, schedules, precision, the step loop and its checkpoints."""
