@@ -1,0 +1,241 @@
+"""Co-attention between two images (paper §3.1, Eq. 2-4 and 6-8), and the algebra that makes its inference cheap.
+
+Positions of an image are its feature map's cells in row-major order. A name ends in `_m` or `_n` by the grid on which
+the values lie, not by the image that they were made of. The heads and the losses are in `classifier` and `losses`.
+"""
+
+from typing import Literal
+
+import torch
+from jaxtyping import Float
+from torch import Tensor, nn
+
+from mcis_cli.models.layers import new_conv
+
+AffinityInit = Literal["uniform", "identity"]
+
+
+def affinity(
+    features_m: Float[Tensor, "batch channel hw_m"],
+    features_n: Float[Tensor, "batch channel hw_n"],
+    affinity_weight: Float[Tensor, "channel channel"],
+) -> Float[Tensor, "batch hw_m hw_n"]:
+    """Affinity of every position of m with every position of n (Eq. 2): P = F_mᵀ W_P F_n.
+
+    Not scaled by √C, as in the paper. These are sums over hundreds of non-negative features, so bfloat16 would round
+    them by whole units: they are computed in float32 at least, also inside autocast.
+
+    Args:
+        features_m: Features of image m, flattened over its positions.
+        features_n: Features of image n, likewise; the number of positions may differ.
+        affinity_weight: W_P, learned.
+
+    Returns:
+        The affinity, unbounded; it is the logit of both attentions.
+    """
+    with torch.autocast(features_m.device.type, enabled=False):
+        transformed_n = _at_least_float32(affinity_weight) @ _at_least_float32(features_n)
+        return _at_least_float32(features_m).mT @ transformed_n
+
+
+def attention(
+    affinity: Float[Tensor, "batch hw_m hw_n"],
+) -> tuple[Float[Tensor, "batch hw_m hw_n"], Float[Tensor, "batch hw_n hw_m"]]:
+    """Attention over the positions of each image (Eq. 3): A_m = softmax(P), A_n = softmax(Pᵀ), by columns.
+
+    Args:
+        affinity: P of Eq. 2.
+
+    Returns:
+        `attention_over_m`, whose columns (one for each position of n) sum to one over the positions of m, and
+        `attention_over_n`, the other way round. Both in [0, 1].
+    """
+    return affinity.softmax(dim=1), affinity.mT.softmax(dim=1)
+
+
+def co_attend(
+    features_m: Float[Tensor, "batch channel h_m w_m"],
+    features_n: Float[Tensor, "batch channel h_n w_n"],
+    affinity_weight: Float[Tensor, "channel channel"],
+) -> tuple[Float[Tensor, "batch channel h_m w_m"], Float[Tensor, "batch channel h_n w_n"]]:
+    """Co-attention of a pair (Eq. 2-4): what each image finds of itself in the other.
+
+    F_m^{m∩n} = F_n A_n is made of n's features and lies on m's grid; F_n^{m∩n} = F_m A_m the other way round. The two
+    images may differ in size.
+
+    Args:
+        features_m: F_m.
+        features_n: F_n.
+        affinity_weight: W_P.
+
+    Returns:
+        `coattentive_m` and `coattentive_n`: convex combinations of the other image's features.
+    """
+    attention_over_m, attention_over_n = attention(
+        affinity(features_m.flatten(2), features_n.flatten(2), affinity_weight)
+    )
+    coattentive_m = mix(features_n, attention_over_n, features_m.shape[2:])
+    coattentive_n = mix(features_m, attention_over_m, features_n.shape[2:])
+    return coattentive_m, coattentive_n
+
+
+def mix(
+    maps_r: Float[Tensor, "*batch channel h_r w_r"],
+    attention_over_r: Float[Tensor, "*batch hw_r hw_q"],
+    size: torch.Size | tuple[int, int],
+) -> Float[Tensor, "*batch channel h_q w_q"]:
+    """Lay maps of image r out on the grid of image q by attention over r (Eq. 4): X_r A_r.
+
+    The columns of A_r sum to one, so this commutes with every 1×1 convolution φ, its bias included:
+    φ(X_r A_r) = φ(X_r) A_r. Mixing the few activation maps therefore equals mixing all features first.
+
+    Args:
+        maps_r: Features of r, or any maps that a 1×1 convolution made of them.
+        attention_over_r: Weights over the positions of r, one column for each position of q.
+        size: Height and width of q's grid.
+
+    Returns:
+        The mixed maps.
+    """
+    mixed = maps_r.flatten(-2).to(attention_over_r.dtype) @ attention_over_r
+    return mixed.reshape(*mixed.shape[:-1], *size)
+
+
+def contrastive_attention(
+    common_mask: Float[Tensor, "*batch 1 h w"],
+) -> Float[Tensor, "*batch 1 h w"]:
+    """Attention to what the other image does not share (Eq. 7): 1 − B, in [0, 1]."""
+    return 1 - common_mask
+
+
+def weigh_activations(
+    activations: Float[Tensor, "*batch class h w"],
+    weight: Float[Tensor, "*batch 1 h w"],
+    bias: Float[Tensor, " class"] | None,
+) -> Float[Tensor, "*batch class h w"]:
+    """Activations of weighted features, from those of the features: φ(F ⊗ w) = w ⊗ (φ(F) − b) + b (Eq. 8-9).
+
+    One factor a position scales all channels alike, so it can be applied after the linear part of φ.
+
+    Args:
+        activations: φ(F), bias included.
+        weight: One factor for each position; 1 − B for the contrastive features.
+        bias: b, the bias of φ, or None where φ has none.
+
+    Returns:
+        φ(F ⊗ w).
+    """
+    if bias is None:
+        return weight * activations
+    offset = bias[:, None, None]
+    return weight * (activations - offset) + offset
+
+
+def query(
+    features_m: Float[Tensor, "*batch channel h_m w_m"],
+    affinity_weight: Float[Tensor, "channel channel"],
+) -> Float[Tensor, "*batch channel h_m w_m"]:
+    """The only part of the affinity that needs W_P: G = W_Pᵀ F_m, once for an image and all its references.
+
+    Then Pᵀ = F_rᵀ G for every reference r, since P = F_mᵀ W_P F_r with the queried image first.
+
+    Args:
+        features_m: Features of the image whose maps are wanted.
+        affinity_weight: W_P.
+
+    Returns:
+        G, laid out as the features are, in float32 at least.
+    """
+    with torch.autocast(features_m.device.type, enabled=False):
+        transformed = _at_least_float32(affinity_weight).mT @ _at_least_float32(features_m).flatten(-2)
+        return transformed.reshape(features_m.shape)
+
+
+def attended_activations(
+    query_m: Float[Tensor, "channel h_m w_m"],
+    features_r: Float[Tensor, "*reference channel h_r w_r"],
+    activations_r: Float[Tensor, "*reference class h_r w_r"],
+) -> Float[Tensor, "*reference class h_m w_m"]:
+    """Activations of co-attentive features, without those features: φ(F_r A_r) = φ(F_r) A_r (Eq. 4, §3.2).
+
+    Any maps that a 1×1 convolution made of the reference's features can be given: some classes of φ(F_r), or the
+    mask's logit W_B F_r; concatenated, they share one softmax.
+
+    Args:
+        query_m: G of `query`, of the image whose maps are wanted.
+        features_r: Features of one reference, or of several of one size.
+        activations_r: 1×1 convolutions of `features_r`, bias included.
+
+    Returns:
+        For each reference, the activations on m's grid.
+    """
+    with torch.autocast(query_m.device.type, enabled=False):
+        transposed_affinity = _at_least_float32(features_r).flatten(-2).mT @ query_m.flatten(-2)
+        attention_over_r = transposed_affinity.softmax(dim=-2)
+        return mix(activations_r, attention_over_r, query_m.shape[-2:])
+
+
+class CoAttention(nn.Module):
+    """The learned parts of co-attention: W_P of Eq. 2 and W_B of Eq. 6."""
+
+    def __init__(
+        self,
+        num_features: int,
+        *,
+        affinity_init: AffinityInit = "uniform",
+        generator: torch.Generator | None = None,
+    ) -> None:
+        """Draw the initial weights.
+
+        The paper does not say how W_P starts. "uniform" is what a linear layer has, U(−1/√C, 1/√C). "identity" is
+        I/√C: affinity starts as likeness, scaled as in dot-product attention so that the softmax is not saturated.
+
+        Args:
+            num_features: C, channels of the features.
+            affinity_init: How W_P starts.
+            generator: Source of the random numbers; torch's own where None.
+        """
+        super().__init__()
+        self.affinity_weight = nn.Parameter(torch.empty(num_features, num_features))
+        self.mask_conv = new_conv(num_features, 1, std=0.01, generator=generator)
+        bound = num_features**-0.5
+        with torch.no_grad():
+            if affinity_init == "uniform":
+                self.affinity_weight.uniform_(-bound, bound, generator=generator)
+            else:
+                self.affinity_weight.copy_(bound * torch.eye(num_features))
+
+    def forward(
+        self, features_m: Float[Tensor, "batch channel h_m w_m"], features_n: Float[Tensor, "batch channel h_n w_n"]
+    ) -> tuple[Float[Tensor, "batch channel h_m w_m"], Float[Tensor, "batch channel h_n w_n"]]:
+        """Co-attention of a pair (Eq. 2-4), see `co_attend`."""
+        return co_attend(features_m, features_n, self.affinity_weight)
+
+    def attentions(
+        self, features_m: Float[Tensor, "batch channel h_m w_m"], features_n: Float[Tensor, "batch channel h_n w_n"]
+    ) -> tuple[Float[Tensor, "batch hw_m hw_n"], Float[Tensor, "batch hw_n hw_m"]]:
+        """Attention over m and over n of a pair (Eq. 2-3)."""
+        return attention(affinity(features_m.flatten(2), features_n.flatten(2), self.affinity_weight))
+
+    def common_mask(self, coattentive: Float[Tensor, "batch channel h w"]) -> Float[Tensor, "batch 1 h w"]:
+        """Class-agnostic mask of what the pair has in common (Eq. 6): B = σ(W_B F^{m∩n}), in [0, 1]."""
+        return self.mask_conv(coattentive).sigmoid()  # type: ignore[no-any-return]
+
+    def contrastive(
+        self, features: Float[Tensor, "batch channel h w"], coattentive: Float[Tensor, "batch channel h w"]
+    ) -> Float[Tensor, "batch channel h w"]:
+        """Contrastive features (Eq. 7-8): F ⊗ (1 − B), what an image does not share with the other.
+
+        Args:
+            features: F of the image.
+            coattentive: F^{m∩n} on the grid of the same image.
+
+        Returns:
+            The features, faded where the mask finds common semantics.
+        """
+        return features * contrastive_attention(self.common_mask(coattentive))
+
+
+def _at_least_float32(tensor: Tensor) -> Tensor:
+    """Widen half precision; leave float32 and float64 as they are."""
+    return tensor.to(torch.promote_types(tensor.dtype, torch.float32))

@@ -1,0 +1,215 @@
+"""Co-attention against loops over positions, its invariants, and the cheap inference against the plain forward."""
+
+import math
+
+import pytest
+import torch
+from hypothesis import given, settings
+from hypothesis import strategies as st
+from torch import Tensor, nn
+
+from mcis_cli.models.co_attention import (
+    CoAttention,
+    affinity,
+    attended_activations,
+    attention,
+    co_attend,
+    contrastive_attention,
+    mix,
+    query,
+    weigh_activations,
+)
+
+CHANNEL, HEIGHT_M, WIDTH_M, HEIGHT_N, WIDTH_N = 5, 3, 4, 2, 6
+
+
+def make_pair(seed: int = 0, dtype: torch.dtype = torch.float64, batch: int = 2) -> tuple[Tensor, Tensor, Tensor]:
+    """Non-negative features of two images of different size, and W_P, which is not symmetric."""
+    generator = torch.Generator().manual_seed(seed)
+    features_m = torch.rand(batch, CHANNEL, HEIGHT_M, WIDTH_M, generator=generator, dtype=dtype)
+    features_n = torch.rand(batch, CHANNEL, HEIGHT_N, WIDTH_N, generator=generator, dtype=dtype)
+    affinity_weight = torch.randn(CHANNEL, CHANNEL, generator=generator, dtype=dtype)
+    return features_m, features_n, affinity_weight
+
+
+def co_attend_by_loops(features_m: Tensor, features_n: Tensor, affinity_weight: Tensor) -> Tensor:
+    """F_m^{m∩n} of one image, position by position, from Eq. 2-4 in plain Python."""
+    channel, height, width = features_m.shape
+    positions_n = [(y, x) for y in range(features_n.shape[1]) for x in range(features_n.shape[2])]
+    result = torch.zeros_like(features_m)
+    for y in range(height):
+        for x in range(width):
+            logits = [
+                sum(
+                    float(features_m[i, y, x] * affinity_weight[i, j] * features_n[j, v, u])
+                    for i in range(channel)
+                    for j in range(channel)
+                )
+                for v, u in positions_n
+            ]
+            total = sum(math.exp(logit) for logit in logits)
+            for logit, (v, u) in zip(logits, positions_n, strict=True):
+                result[:, y, x] += math.exp(logit) / total * features_n[:, v, u]
+    return result
+
+
+def test_co_attend_equals_loops_over_positions() -> None:
+    features_m, features_n, affinity_weight = make_pair()
+    coattentive_m, coattentive_n = co_attend(features_m, features_n, affinity_weight)
+    for sample in range(2):
+        expected_m = co_attend_by_loops(features_m[sample], features_n[sample], affinity_weight)
+        expected_n = co_attend_by_loops(features_n[sample], features_m[sample], affinity_weight.T)
+        torch.testing.assert_close(coattentive_m[sample], expected_m)
+        torch.testing.assert_close(coattentive_n[sample], expected_n)
+
+
+def test_affinity_by_hand() -> None:
+    """One channel, W_P = 2: P is twice the outer product of the features."""
+    features_m = torch.tensor([[[1.0, 3.0]]])
+    features_n = torch.tensor([[[5.0, 7.0, 0.5]]])
+    expected = torch.tensor([[[10.0, 14.0, 1.0], [30.0, 42.0, 3.0]]])
+    torch.testing.assert_close(affinity(features_m, features_n, torch.tensor([[2.0]])), expected)
+
+
+def test_attention_by_hand() -> None:
+    """P = [[0, log 3]]: m has one position, so A_m is one; n's two positions get 1/4 and 3/4."""
+    attention_over_m, attention_over_n = attention(torch.tensor([[[0.0, math.log(3)]]]))
+    torch.testing.assert_close(attention_over_m, torch.ones(1, 1, 2))
+    torch.testing.assert_close(attention_over_n, torch.tensor([[[0.25], [0.75]]]))
+
+
+def test_affinity_is_float32_inside_autocast() -> None:
+    features_m, features_n, affinity_weight = make_pair(dtype=torch.float32)
+    expected = affinity(features_m.flatten(2), features_n.flatten(2), affinity_weight)
+    with torch.autocast("cpu", dtype=torch.bfloat16):
+        result = affinity(features_m.flatten(2), features_n.flatten(2), affinity_weight)
+    assert result.dtype == torch.float32
+    torch.testing.assert_close(result, expected, rtol=0, atol=0)
+
+
+@given(seed=st.integers(0, 2**32), scale=st.floats(0.01, 100))
+@settings(max_examples=30, deadline=None)
+def test_each_attention_sums_to_one_over_its_own_positions(seed: int, scale: float) -> None:
+    features_m, features_n, affinity_weight = make_pair(seed)
+    attention_over_m, attention_over_n = attention(
+        affinity(scale * features_m.flatten(2), features_n.flatten(2), affinity_weight)
+    )
+    torch.testing.assert_close(attention_over_m.sum(1), torch.ones(2, HEIGHT_N * WIDTH_N, dtype=torch.float64))
+    torch.testing.assert_close(attention_over_n.sum(1), torch.ones(2, HEIGHT_M * WIDTH_M, dtype=torch.float64))
+
+
+@given(seed=st.integers(0, 2**32))
+@settings(max_examples=30, deadline=None)
+def test_swapping_the_pair_and_transposing_the_weight_swaps_the_outputs(seed: int) -> None:
+    features_m, features_n, affinity_weight = make_pair(seed)
+    coattentive_m, coattentive_n = co_attend(features_m, features_n, affinity_weight)
+    swapped_n, swapped_m = co_attend(features_n, features_m, affinity_weight.T)
+    torch.testing.assert_close(swapped_m, coattentive_m)
+    torch.testing.assert_close(swapped_n, coattentive_n)
+
+
+@given(seed=st.integers(0, 2**32), order=st.permutations(range(HEIGHT_N * WIDTH_N)))
+@settings(max_examples=30, deadline=None)
+def test_the_order_of_positions_of_n_does_not_matter_to_m(seed: int, order: list[int]) -> None:
+    features_m, features_n, affinity_weight = make_pair(seed)
+    shuffled_n = features_n.flatten(2)[:, :, order].reshape(features_n.shape)
+    coattentive_m, coattentive_n = co_attend(features_m, features_n, affinity_weight)
+    shuffled_coattentive_m, shuffled_coattentive_n = co_attend(features_m, shuffled_n, affinity_weight)
+    torch.testing.assert_close(shuffled_coattentive_m, coattentive_m)
+    torch.testing.assert_close(shuffled_coattentive_n.flatten(2), coattentive_n.flatten(2)[:, :, order])
+
+
+def test_co_attentive_features_stay_between_the_other_images_extremes() -> None:
+    features_m, features_n, affinity_weight = make_pair()
+    coattentive_m, _ = co_attend(features_m, features_n, affinity_weight)
+    low, high = features_n.flatten(2).amin(2)[..., None, None], features_n.flatten(2).amax(2)[..., None, None]
+    assert ((coattentive_m >= low - 1e-12) & (coattentive_m <= high + 1e-12)).all()
+
+
+def test_co_attend_does_not_modify_its_arguments() -> None:
+    pair = make_pair()
+    before = [tensor.clone() for tensor in pair]
+    co_attend(*pair)
+    assert all(torch.equal(tensor, copy) for tensor, copy in zip(pair, before, strict=True))
+
+
+def test_mixing_activations_equals_activating_mixed_features() -> None:
+    features_m, features_n, affinity_weight = make_pair()
+    class_head = nn.Conv2d(CHANNEL, 3, 1).double()
+    _, attention_over_n = attention(affinity(features_m.flatten(2), features_n.flatten(2), affinity_weight))
+    plain = class_head(mix(features_n, attention_over_n, (HEIGHT_M, WIDTH_M)))
+    torch.testing.assert_close(mix(class_head(features_n), attention_over_n, (HEIGHT_M, WIDTH_M)), plain)
+
+
+@pytest.mark.parametrize("bias", [True, False])
+def test_weighing_activations_equals_activating_weighted_features(bias: bool) -> None:
+    features_m, _, _ = make_pair()
+    class_head = nn.Conv2d(CHANNEL, 3, 1, bias=bias).double()
+    weight = torch.rand(2, 1, HEIGHT_M, WIDTH_M, dtype=torch.float64, generator=torch.Generator().manual_seed(1))
+    result = weigh_activations(class_head(features_m), weight, class_head.bias)
+    torch.testing.assert_close(result, class_head(features_m * weight))
+
+
+@pytest.mark.parametrize("dtype", [torch.float32, torch.float64])
+def test_attended_activations_equal_the_plain_forward_of_each_pair(dtype: torch.dtype) -> None:
+    """One query for three references in one call, against three pairs and the features of Eq. 4."""
+    torch.manual_seed(0)
+    _, references, affinity_weight = make_pair(dtype=dtype, batch=3)
+    features_m = make_pair(seed=1, dtype=dtype, batch=1)[0]
+    class_head = nn.Conv2d(CHANNEL, 4, 1, dtype=dtype)
+    query_m = query(features_m[0], affinity_weight)
+    result = attended_activations(query_m, references, class_head(references))
+    for index in range(3):
+        coattentive_m, _ = co_attend(features_m, references[index : index + 1], affinity_weight)
+        torch.testing.assert_close(result[index], class_head(coattentive_m)[0], rtol=1e-5, atol=1e-5)
+        alone = attended_activations(query_m, references[index], class_head(references[index]))
+        torch.testing.assert_close(alone, result[index])
+
+
+def test_attended_mask_gives_the_contrastive_activations_of_the_plain_forward() -> None:
+    """W_B F_r shares the softmax with the classes; the rest of Eq. 6-9 needs no features either."""
+    features_m, features_r, _ = make_pair(dtype=torch.float32, batch=1)
+    co_attention = CoAttention(CHANNEL, generator=torch.Generator().manual_seed(2))
+    class_head = nn.Conv2d(CHANNEL, 4, 1)
+    coattentive_m, _ = co_attention(features_m, features_r)
+    plain = class_head(co_attention.contrastive(features_m, coattentive_m))
+
+    mask_logit_r = co_attention.mask_conv(features_r)[0]
+    attended = attended_activations(query(features_m[0], co_attention.affinity_weight), features_r[0], mask_logit_r)
+    unshared = contrastive_attention(attended.sigmoid())
+    result = weigh_activations(class_head(features_m)[0], unshared, class_head.bias)
+    torch.testing.assert_close(result, plain[0], rtol=1e-5, atol=1e-5)
+
+
+def test_attended_activations_of_half_precision_references_are_float32() -> None:
+    features_m, references, affinity_weight = make_pair(dtype=torch.float32)
+    query_m = query(features_m[0], affinity_weight)
+    exact = attended_activations(query_m, references, references[:, :2])
+    for dtype in (torch.float16, torch.bfloat16):
+        result = attended_activations(query_m, references.to(dtype), references[:, :2].to(dtype))
+        assert result.dtype == torch.float32
+        torch.testing.assert_close(result, exact, rtol=0.05, atol=0.05)
+
+
+def test_common_mask_and_contrastive_attention_sum_to_one() -> None:
+    features_m, features_n, _ = make_pair(dtype=torch.float32)
+    co_attention = CoAttention(CHANNEL, generator=torch.Generator().manual_seed(2))
+    coattentive_m, _ = co_attention(features_m, features_n)
+    common_mask_m = co_attention.common_mask(coattentive_m)
+    assert common_mask_m.shape == (2, 1, HEIGHT_M, WIDTH_M)
+    torch.testing.assert_close(common_mask_m + contrastive_attention(common_mask_m), torch.ones_like(common_mask_m))
+    expected = features_m - features_m * common_mask_m
+    torch.testing.assert_close(co_attention.contrastive(features_m, coattentive_m), expected)
+
+
+def test_identity_start_makes_affinity_a_scaled_dot_product() -> None:
+    features_m, features_n, _ = make_pair(dtype=torch.float32)
+    weight = CoAttention(CHANNEL, affinity_init="identity").affinity_weight
+    expected = features_m.flatten(2).mT @ features_n.flatten(2) / math.sqrt(CHANNEL)
+    torch.testing.assert_close(affinity(features_m.flatten(2), features_n.flatten(2), weight), expected)
+
+
+def test_uniform_start_is_bounded_and_follows_the_generator() -> None:
+    first, again = (CoAttention(64, generator=torch.Generator().manual_seed(3)).affinity_weight for _ in range(2))
+    assert torch.equal(first, again)
+    assert 0.9 / 8 < first.abs().max() <= 1 / 8
