@@ -1,0 +1,59 @@
+"""References: distinct other images of the class, fixed by seed, image and class."""
+
+from collections import Counter
+
+from hypothesis import given
+from hypothesis import strategies as st
+
+from mcis_cli.data.references import draw_references
+
+CARRIERS = [f"image-{position}" for position in range(9)]
+
+
+@given(
+    carriers=st.lists(st.text(min_size=1, max_size=3), max_size=8),
+    num_references=st.integers(0, 6),
+    seed=st.integers(0, 9),
+)
+def test_references_are_distinct_others_as_many_as_there_are(
+    carriers: list[str], num_references: int, seed: int
+) -> None:
+    references = draw_references(carriers, "x", "cat", num_references, seed)
+    others = set(carriers) - {"x"}
+    assert len(set(references)) == len(references) == min(num_references, len(others))
+    assert set(references) <= others
+
+
+@given(num_references=st.integers(0, 9), more=st.integers(0, 4), seed=st.integers(0, 9), replacement=st.booleans())
+def test_longer_draw_begins_with_the_shorter(num_references: int, more: int, seed: int, replacement: bool) -> None:
+    short = draw_references(CARRIERS, "image-3", "cat", num_references, seed, replacement=replacement)
+    long = draw_references(CARRIERS, "image-3", "cat", num_references + more, seed, replacement=replacement)
+    assert long[: len(short)] == short
+
+
+def test_order_of_carriers_and_presence_of_the_image_itself_do_not_matter() -> None:
+    expected = draw_references(CARRIERS, "image-3", "cat", 4, seed=5)
+    assert draw_references(reversed(CARRIERS), "image-3", "cat", 4, seed=5) == expected
+    assert draw_references([c for c in CARRIERS if c != "image-3"], "image-3", "cat", 4, seed=5) == expected
+
+
+def test_seed_image_and_class_each_change_the_draw() -> None:
+    draws = {
+        draw_references(CARRIERS, image, name, 5, seed)
+        for image, name, seed in [("a", "cat", 0), ("b", "cat", 0), ("a", "dog", 0), ("a", "cat", 1)]
+    }
+    assert len(draws) == 4
+
+
+def test_every_carrier_is_drawn_equally_often() -> None:
+    counts = Counter(r for seed in range(400) for r in draw_references(CARRIERS, "other", "cat", 3, seed))
+    # 1200 draws over 9 carriers: 133 each, standard deviation about 9.
+    assert set(counts) == set(CARRIERS)
+    assert all(95 < count < 172 for count in counts.values())
+
+
+def test_released_rules_repeat_and_allow_the_image_itself() -> None:
+    assert draw_references(["a"], "a", "cat", 3, 0, replacement=True, allow_self=True) == ("a", "a", "a")
+    assert draw_references(["a"], "a", "cat", 3, 0, allow_self=True) == ("a",)
+    assert draw_references(["a", "b"], "a", "cat", 2, 0, replacement=True) == ("b", "b")
+    assert draw_references(["a"], "a", "cat", 3, 0, replacement=True) == ()
