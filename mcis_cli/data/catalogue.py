@@ -1,0 +1,274 @@
+"""An image set as all stages see it: entries sorted by id, each file with its digest, and pixels read on demand.
+
+A catalogue holds names and digests only; images, masks and saliency maps are read one at a time and checked against
+the digest, so that no stage computes on files that are not the ones its recipe names.
+"""
+
+import hashlib
+import json
+from collections import Counter
+from collections.abc import Iterator, Mapping
+from dataclasses import dataclass, field, replace
+from functools import cached_property
+from pathlib import Path
+from typing import Literal
+
+import numpy as np
+from jaxtyping import Float32, UInt8
+from numpy import ndarray
+
+from mcis_cli.data.images import decode_image, decode_mask, decode_saliency, resize_saliency
+from mcis_cli.errors import DataError
+
+IGNORE_INDEX = 255
+Part = Literal["images", "labels", "masks", "saliency", "splits"]
+PARTS: tuple[Part, ...] = ("images", "labels", "masks", "saliency", "splits")
+
+SCHEMA: Mapping[str, tuple[str, int]] = {
+    "digest": ("uint8", 1),
+    "size": ("int32", 1),
+    "labels": ("int32", 1),
+    "splits": ("uint8", 1),
+    "mask_digest": ("uint8", 1),
+    "saliency_digest": ("uint8", 1),
+}
+
+
+@dataclass(frozen=True, slots=True)
+class ImageEntry:
+    """One image: files (relative to the root, POSIX, or absolute), SHA-256 digests (hex), size in pixels, labels.
+
+    `labels` are sorted 0-based foreground classes; class k has the value k + 1 in masks.
+    """
+
+    id: str
+    image: str
+    digest: str
+    height: int
+    width: int
+    labels: tuple[int, ...]
+    splits: frozenset[str]
+    mask: str | None = None
+    mask_digest: str | None = None
+    saliency: str | None = None
+    saliency_digest: str | None = None
+
+
+@dataclass(frozen=True)
+class Catalogue:
+    """An image set, its entries sorted by id. `missing` names, for each split, the ids without an image."""
+
+    root: Path
+    layout: str
+    class_names: tuple[str, ...]
+    entries: tuple[ImageEntry, ...]
+    missing: Mapping[str, tuple[str, ...]] = field(default_factory=dict)
+
+    @property
+    def num_foreground(self) -> int:
+        """The number of classes without the background."""
+        return len(self.class_names)
+
+    @property
+    def num_classes(self) -> int:
+        """The number of classes with the background."""
+        return self.num_foreground + 1
+
+    @cached_property
+    def ids(self) -> tuple[str, ...]:
+        """All image ids, sorted."""
+        return tuple(entry.id for entry in self.entries)
+
+    @cached_property
+    def split_names(self) -> tuple[str, ...]:
+        """The splits that are named, sorted."""
+        return tuple(sorted(self.missing.keys() | {name for entry in self.entries for name in entry.splits}))
+
+    @cached_property
+    def id(self) -> str:
+        """SHA-256 (hex) of all that the set holds; equal for equal content, wherever the folder is."""
+        return self.digest(*PARTS)
+
+    def __len__(self) -> int:
+        return len(self.entries)
+
+    def __contains__(self, image_id: object) -> bool:
+        return image_id in self._by_id
+
+    def __getitem__(self, image_id: str) -> ImageEntry:
+        """The entry of an image.
+
+        Raises:
+            DataError: There is no such image.
+        """
+        try:
+            return self._by_id[image_id]
+        except KeyError:
+            raise DataError(
+                f"no image {image_id!r} in {self.root}; found {len(self)} others; `mcis check {self.root}` lists them"
+            ) from None
+
+    def split(self, name: str) -> "Catalogue":
+        """The images of one split; "all" is every image.
+
+        Raises:
+            DataError: There is no such split, it is empty, or it lists images that are not there.
+        """
+        if name == "all":
+            return self
+        if name not in self.split_names:
+            there = ", ".join((*self.split_names, "all"))
+            raise DataError(
+                f"no split {name!r} in {self.root}; found {there}; correct data.train or data.val, or --split"
+            )
+        missing = self.missing.get(name, ())
+        if missing:
+            raise DataError(
+                f"the split {name!r} of {self.root} lists {len(missing)} images that are not there "
+                f"(the first is {missing[0]!r}); add them or take them off the list"
+            )
+        entries = tuple(entry for entry in self.entries if name in entry.splits)
+        if not entries:
+            raise DataError(f"the split {name!r} of {self.root} is empty; expected image ids, one a line")
+        return replace(self, entries=entries, missing={})
+
+    def carriers(self, class_index: int) -> tuple[str, ...]:
+        """The ids of the images that carry a foreground class (0-based), sorted."""
+        return self._carriers[class_index]
+
+    def digest(self, *parts: Part) -> str:
+        """Identity of what a stage reads: SHA-256 (hex) over the asked parts of every entry, by id.
+
+        Class names count with labels and with masks; paths and the order of work never do.
+        """
+        assert parts, "name at least one part"
+        named = self.class_names if {"labels", "masks"} & set(parts) else None
+        state = hashlib.sha256(_line(["mcis data set", 1, sorted(parts), named]))
+        for entry in self.entries:
+            state.update(_line([entry.id, *(_part(entry, part) for part in PARTS if part in parts)]))
+        return state.hexdigest()
+
+    def read_image(self, image_id: str) -> UInt8[ndarray, "height width 3"]:
+        """Read a photograph as RGB, upright.
+
+        Raises:
+            DataError: The file is gone, has changed since it was listed, or cannot be decoded.
+        """
+        entry = self[image_id]
+        return decode_image(self._bytes(entry.image, entry.digest), str(self.root / entry.image))
+
+    def read_mask(self, image_id: str) -> UInt8[ndarray, "height width"]:
+        """Read the ground truth of an image: 0 background, k + 1 for class k, 255 to be ignored.
+
+        Raises:
+            DataError: There is none, it changed, or it does not fit the image or the classes.
+        """
+        entry = self[image_id]
+        if entry.mask is None or entry.mask_digest is None:
+            raise DataError(f"no mask for image {image_id!r} in {self.root}; add one, or give --set data.masks=FOLDER")
+        name = str(self.root / entry.mask)
+        mask = decode_mask(self._bytes(entry.mask, entry.mask_digest), name)
+        fault = mask_fault(mask, entry, self.num_classes)
+        if fault:
+            raise DataError(f"{name}: {fault}; correct the mask or the classes")
+        return mask
+
+    def read_saliency(self, image_id: str) -> Float32[ndarray, "height width"]:
+        """Read the saliency map of an image, at the image's size, in [0, 1].
+
+        Raises:
+            DataError: There is none, it changed, or it cannot be decoded.
+        """
+        entry = self[image_id]
+        if entry.saliency is None or entry.saliency_digest is None:
+            raise DataError(
+                f"no saliency map for image {image_id!r} in {self.root}; add one, or give --set data.saliency=FOLDER"
+            )
+        name = str(self.root / entry.saliency)
+        saliency = decode_saliency(self._bytes(entry.saliency, entry.saliency_digest), name)
+        return resize_saliency(saliency, entry.height, entry.width)
+
+    @cached_property
+    def _by_id(self) -> dict[str, ImageEntry]:
+        return {entry.id: entry for entry in self.entries}
+
+    @cached_property
+    def _carriers(self) -> tuple[tuple[str, ...], ...]:
+        carriers: list[list[str]] = [[] for _ in self.class_names]
+        for entry in self.entries:
+            for label in entry.labels:
+                carriers[label].append(entry.id)
+        return tuple(tuple(ids) for ids in carriers)
+
+    def _bytes(self, path: str, digest: str) -> bytes:
+        file = self.root / path
+        try:
+            content = file.read_bytes()
+        except OSError as error:
+            raise DataError(f"cannot read {file}: {error.strerror}; it was there when it was listed") from error
+        if hashlib.sha256(content).hexdigest() != digest:
+            raise DataError(f"{file} has changed since it was listed; start the command again")
+        return content
+
+
+def mask_fault(mask: UInt8[ndarray, "height width"], entry: ImageEntry, num_classes: int) -> str | None:
+    """Say why a mask does not fit its image or the classes, or None."""
+    if mask.shape != (entry.height, entry.width):
+        return (
+            f"a mask of {mask.shape[1]} x {mask.shape[0]} pixels for an image of {entry.width} x {entry.height}; "
+            "expected equal sizes"
+        )
+    outside = np.unique(mask[(mask >= num_classes) & (mask != IGNORE_INDEX)])
+    if outside.size:
+        return f"mask value {outside[0]}; expected 0 to {num_classes - 1} ({num_classes - 1} classes) or {IGNORE_INDEX}"
+    return None
+
+
+def as_records(catalogue: Catalogue) -> Iterator[tuple[str, dict[str, ndarray]]]:
+    """Give the entries as records of the data set's artifact, by id (see `SCHEMA`)."""
+    for entry in catalogue.entries:
+        yield (
+            entry.id,
+            {
+                "digest": _digest_bytes(entry.digest),
+                "size": np.array([entry.height, entry.width], dtype=np.int32),
+                "labels": np.array(entry.labels, dtype=np.int32),
+                "splits": np.frombuffer("\n".join(sorted(entry.splits)).encode(), dtype=np.uint8),
+                "mask_digest": _digest_bytes(entry.mask_digest),
+                "saliency_digest": _digest_bytes(entry.saliency_digest),
+            },
+        )
+
+
+def meta(catalogue: Catalogue) -> dict[str, object]:
+    """Give the manifest's summary of a data set: class names and counts."""
+    splits = Counter(name for entry in catalogue.entries for name in entry.splits)
+    return {
+        "class_names": list(catalogue.class_names),
+        "num_images": len(catalogue),
+        "num_masks": sum(entry.mask is not None for entry in catalogue.entries),
+        "num_saliency": sum(entry.saliency is not None for entry in catalogue.entries),
+        "splits": {name: splits[name] for name in catalogue.split_names},
+    }
+
+
+def _part(entry: ImageEntry, part: Part) -> object:
+    match part:
+        case "images":
+            return entry.digest
+        case "labels":
+            return entry.labels
+        case "masks":
+            return entry.mask_digest
+        case "saliency":
+            return entry.saliency_digest
+        case "splits":
+            return sorted(entry.splits)
+
+
+def _line(value: object) -> bytes:
+    return json.dumps(value, separators=(",", ":"), ensure_ascii=True).encode() + b"\n"
+
+
+def _digest_bytes(digest: str | None) -> UInt8[ndarray, "length"]:
+    return np.frombuffer(bytes.fromhex(digest or ""), dtype=np.uint8)

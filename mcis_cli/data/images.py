@@ -1,0 +1,208 @@
+"""From the bytes of a file to pixels: photographs, masks of class indices, saliency maps.
+
+All input is untrusted: formats come from an allow-list, the number of pixels is limited before anything is decoded, and
+whatever the decoder stumbles over becomes one `DataError` that names the file. Nothing here opens a path.
+"""
+
+import io
+import warnings
+from dataclasses import dataclass
+
+import numpy as np
+from jaxtyping import Float32, UInt8
+from numpy import ndarray
+from PIL import ExifTags, Image
+
+from mcis_cli.errors import DataError
+
+PHOTO_FORMATS = ("JPEG", "PNG", "BMP", "TIFF", "WEBP", "GIF")
+MASK_FORMATS = ("PNG", "BMP", "TIFF", "GIF")  # lossless only: a class index has no neighbours
+PHOTO_SUFFIXES = frozenset({".jpg", ".jpeg", ".png", ".bmp", ".tif", ".tiff", ".webp", ".gif"})
+MASK_SUFFIXES = frozenset({".png", ".bmp", ".tif", ".tiff", ".gif"})
+MAX_PIXELS = 80_000_000
+
+# Pillow warns of a bomb on opening. The filter is process-wide because warnings.catch_warnings is not safe in threads.
+warnings.filterwarnings("error", category=Image.DecompressionBombWarning)
+
+_UPRIGHT = {
+    2: Image.Transpose.FLIP_LEFT_RIGHT,
+    3: Image.Transpose.ROTATE_180,
+    4: Image.Transpose.FLIP_TOP_BOTTOM,
+    5: Image.Transpose.TRANSPOSE,
+    6: Image.Transpose.ROTATE_270,
+    7: Image.Transpose.TRANSVERSE,
+    8: Image.Transpose.ROTATE_90,
+}
+
+
+@dataclass(frozen=True, slots=True)
+class Header:
+    """Size (upright, in pixels), Pillow mode and format of an image that was not decoded."""
+
+    height: int
+    width: int
+    mode: str
+    format: str
+
+
+def inspect(content: bytes, name: str) -> Header:
+    """Read the header of a photograph.
+
+    Args:
+        content: The bytes of the file.
+        name: How messages call the file.
+
+    Returns:
+        Its size after the EXIF orientation is applied, mode and format.
+
+    Raises:
+        DataError: The bytes are no image of an allowed format, or it has too many pixels.
+    """
+    image = _open(content, name, PHOTO_FORMATS)
+    width, height = image.size
+    if _orientation(image) >= 5:
+        width, height = height, width
+    return Header(height, width, image.mode, image.format or "")
+
+
+def decode_image(content: bytes, name: str) -> UInt8[ndarray, "height width 3"]:
+    """Decode a photograph to RGB, upright.
+
+    Grey, palette, CMYK and 16-bit files are converted; what is transparent becomes white; of an animation the first
+    frame counts.
+
+    Args:
+        content: The bytes of the file.
+        name: How messages call the file.
+
+    Returns:
+        Values in 0..255.
+
+    Raises:
+        DataError: The bytes are no image of an allowed format, are cut off, or have too many pixels.
+    """
+    image = _open(content, name, PHOTO_FORMATS)
+    turn = _UPRIGHT.get(_orientation(image))
+    _load(image, name)
+    if image.mode.startswith("I"):
+        image = Image.fromarray(_eight_bits(image, name))
+    elif image.mode == "F":
+        raise DataError(
+            f"{name}: floating-point pixels; expected 8 or 16 bits a channel; save the photo as JPEG or PNG"
+        )
+    image = _convert(image, "RGB", name)
+    if turn is not None:
+        image = image.transpose(turn)
+    return np.array(image, dtype=np.uint8)
+
+
+def decode_mask(content: bytes, name: str) -> UInt8[ndarray, "height width"]:
+    """Decode a mask to its class indices: the stored indices of a palette image, the values of a grey one.
+
+    Args:
+        content: The bytes of the file.
+        name: How messages call the file.
+
+    Returns:
+        0 background, then the classes, 255 to be ignored.
+
+    Raises:
+        DataError: The bytes are no lossless image with one 8-bit channel.
+    """
+    image = _open(content, name, MASK_FORMATS)
+    if image.mode not in ("P", "L"):
+        raise DataError(
+            f"{name}: a mask with mode {image.mode}; expected class indices in one 8-bit channel (mode P or L, "
+            "not colours); save it as a palette or grey PNG"
+        )
+    _load(image, name)
+    return np.array(image, dtype=np.uint8)
+
+
+def decode_saliency(content: bytes, name: str) -> Float32[ndarray, "height width"]:
+    """Decode a saliency map of 8 or 16 bits.
+
+    Args:
+        content: The bytes of the file.
+        name: How messages call the file.
+
+    Returns:
+        Values in [0, 1]; 1 is the most salient.
+
+    Raises:
+        DataError: The bytes are no image of an allowed format.
+    """
+    image = _open(content, name, PHOTO_FORMATS)
+    _load(image, name)
+    if image.mode.startswith("I"):
+        return (_sixteen_bits(image, name) / np.float32(65535)).astype(np.float32)
+    if image.mode == "F":
+        raise DataError(f"{name}: floating-point pixels; expected 8 or 16 bits; save the saliency map as a grey PNG")
+    return np.array(_convert(image, "L", name), dtype=np.float32) / np.float32(255)
+
+
+def resize_saliency(
+    saliency: Float32[ndarray, "height_in width_in"], height: int, width: int
+) -> Float32[ndarray, "height width"]:
+    """Bring a map to another size, bilinearly; values stay in [0, 1]."""
+    if saliency.shape == (height, width):
+        return saliency
+    resized = Image.fromarray(saliency).resize((width, height), Image.Resampling.BILINEAR)
+    return np.clip(np.array(resized, dtype=np.float32), 0, 1)
+
+
+def _open(content: bytes, name: str, formats: tuple[str, ...]) -> Image.Image:
+    expected = f"expected {', '.join(formats)}"
+    if not content:
+        raise DataError(f"{name}: an empty file; {expected}; replace or remove it")
+    try:
+        image = Image.open(io.BytesIO(content), formats=formats)
+    except (Image.DecompressionBombError, Image.DecompressionBombWarning) as error:
+        raise DataError(f"{name}: too many pixels; expected at most {MAX_PIXELS:,}; shrink or remove it") from error
+    except Exception as error:  # each of Pillow's formats has failures of its own
+        raise DataError(f"{name}: not a readable image; {expected}; replace or remove it") from error
+    width, height = image.size
+    if width * height > MAX_PIXELS:
+        raise DataError(f"{name}: {width} x {height} pixels; expected at most {MAX_PIXELS:,}; shrink or remove it")
+    return image
+
+
+def _load(image: Image.Image, name: str) -> None:
+    try:
+        image.load()
+    except Exception as error:  # as above
+        reason = " ".join(str(error).split()) or type(error).__name__
+        raise DataError(
+            f"{name}: cannot be decoded ({reason}); expected a whole image; replace or remove it"
+        ) from error
+
+
+def _convert(image: Image.Image, mode: str, name: str) -> Image.Image:
+    try:
+        if image.has_transparency_data:
+            with_alpha = image.convert("RGBA")
+            image = Image.alpha_composite(Image.new("RGBA", with_alpha.size, "white"), with_alpha)
+        return image.convert(mode)
+    except ValueError as error:
+        raise DataError(f"{name}: pixels of mode {image.mode}; expected grey or colour; save it as PNG") from error
+
+
+def _sixteen_bits(image: Image.Image, name: str) -> Float32[ndarray, "height width"]:
+    values = np.array(image).astype(np.float32)
+    if values.size and (values.min() < 0 or values.max() > 65535):
+        raise DataError(f"{name}: 32-bit pixels; expected 8 or 16 bits a channel; save it as JPEG or PNG")
+    return values
+
+
+def _eight_bits(image: Image.Image, name: str) -> UInt8[ndarray, "height width"]:
+    return np.rint(_sixteen_bits(image, name) / 257).astype(np.uint8)
+
+
+def _orientation(image: Image.Image) -> int:
+    # TIFF is turned by Pillow itself; asking a PNG without the chunk would decode it.
+    if "exif" not in image.info:
+        return 1
+    try:
+        return int(image.getexif().get(ExifTags.Base.Orientation, 1))
+    except Exception:  # broken EXIF is no reason to lose the photo
+        return 1

@@ -1,0 +1,115 @@
+"""From the settings of a data set to its catalogue: which layout it has, its names, then digests and sizes.
+
+`read_catalogue` stops at the first fault; `check` uses the same two steps and tells all of them.
+"""
+
+from collections.abc import Iterable, Iterator, Mapping, Sequence
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+from mcis_cli.config import DataConfig
+from mcis_cli.data.catalogue import Catalogue, ImageEntry
+from mcis_cli.data.facts import Facts, Measure, file_facts, no_facts
+from mcis_cli.data.images import inspect
+from mcis_cli.data.listing import Finding, Item, Listing, assemble
+from mcis_cli.data.voc import read_voc
+from mcis_cli.errors import DataError
+
+if TYPE_CHECKING:
+    from mcis_cli.store import StatCache
+
+
+def read_catalogue(config: DataConfig, cache: "StatCache | None" = None) -> Catalogue:
+    """Read an image set: what is in it, with digests, without decoding images.
+
+    Args:
+        config: Where everything is.
+        cache: The store's stat cache; without it every file is read.
+
+    Raises:
+        DataError: There is no image set, or it has a fault; one line that names the file.
+    """
+    listing = read_listing(config, cache)
+    _refuse(listing.root, listing.findings)
+    catalogue, findings = describe(listing, cache)
+    _refuse(listing.root, findings)
+    return catalogue
+
+
+def read_listing(config: DataConfig, cache: "StatCache | None" = None) -> Listing:
+    """List an image set by names, in the layout that it has.
+
+    Raises:
+        DataError: There is no image set, or a list of it cannot be read.
+    """
+    root = Path(config.root)
+    if not root.exists():
+        raise DataError(f"no such folder: {root}; expected an image set; `mcis check DATA` tells what one is")
+    return assemble(config, root, "voc", read_voc(config, root, cache))
+
+
+def describe(listing: Listing, cache: "StatCache | None" = None) -> tuple[Catalogue, tuple[Finding, ...]]:
+    """Read every file of a listing once: digests and sizes.
+
+    Returns:
+        The catalogue of the images that could be read, and a finding for each file that could not.
+    """
+    items = listing.items
+    images = _facts(listing.root, [item.image for item in items], "photo-1", _size, cache)
+    masks = _facts(listing.root, [item.mask for item in items], "file-1", no_facts, cache)
+    saliency = _facts(listing.root, [item.saliency for item in items], "file-1", no_facts, cache)
+    class_index = {name: index for index, name in enumerate(listing.class_names)}
+    entries: list[ImageEntry] = []
+    findings: list[Finding] = []
+    for item, image, mask, salient in zip(items, images, masks, saliency, strict=True):
+        for kind, facts in (("image", image), ("mask", mask), ("saliency", salient)):
+            if isinstance(facts, DataError):
+                findings.append(Finding("error", f"unreadable-{kind}", str(facts), (item.id,)))
+        if image is not None and not isinstance(image, DataError):
+            entries.append(_entry(item, image, _digest(mask), _digest(salient), class_index))
+    catalogue = Catalogue(listing.root, listing.layout, listing.class_names, tuple(entries), listing.missing)
+    return catalogue, tuple(findings)
+
+
+def _size(content: bytes, name: str) -> Facts:
+    header = inspect(content, name)
+    return {"height": header.height, "width": header.width}
+
+
+def _facts(
+    root: Path, paths: Sequence[str | None], kind: str, measure: Measure, cache: "StatCache | None"
+) -> Iterator[Facts | DataError | None]:
+    """Facts of the files that there are, None where there is none."""
+    facts = file_facts([root / path for path in paths if path is not None], kind, measure, cache)
+    for path in paths:
+        yield None if path is None else next(facts)
+
+
+def _digest(facts: Facts | DataError | None) -> str | None:
+    return None if facts is None or isinstance(facts, DataError) else str(facts["sha256"])
+
+
+def _entry(
+    item: Item, image: Facts, mask_digest: str | None, saliency_digest: str | None, class_index: Mapping[str, int]
+) -> ImageEntry:
+    return ImageEntry(
+        id=item.id,
+        image=item.image,
+        digest=image["sha256"],
+        height=image["height"],
+        width=image["width"],
+        labels=tuple(sorted(class_index[tag] for tag in item.tags if tag in class_index)),
+        splits=item.splits,
+        mask=item.mask if mask_digest else None,
+        mask_digest=mask_digest,
+        saliency=item.saliency if saliency_digest else None,
+        saliency_digest=saliency_digest,
+    )
+
+
+def _refuse(root: Path, findings: Iterable[Finding]) -> None:
+    faults = [finding.message for finding in findings if finding.severity == "error"]
+    if len(faults) > 1:
+        raise DataError(f"{faults[0]} (and {len(faults) - 1} more faults: `mcis check {root}` lists them)")
+    if faults:
+        raise DataError(faults[0])
