@@ -1,0 +1,179 @@
+"""A sealed result: its manifest at once, its records or tensors once its digest has been checked."""
+
+import os
+import threading
+from collections.abc import Iterator
+from functools import cached_property
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+from mcis_cli.errors import DamagedError, MissingError
+from mcis_cli.store import user_block
+from mcis_cli.store.identity import ContentHash, Record
+
+if TYPE_CHECKING:
+    from numpy.typing import NDArray
+
+    from mcis_cli.store.reader import Reader
+
+ID_DIGITS = 12
+
+
+def file_name(stage: str, content_id: str) -> str:
+    """Name of an artifact's file in the store."""
+    return f"{stage}-{content_id[:ID_DIGITS]}.h5"
+
+
+class Artifact:
+    """One sealed file. The manifest is read at once; the data's digest is checked at the first access, once.
+
+    Attributes:
+        path: The file.
+        manifest: Everything that is known about the artifact; see docs/reference/artifact-format.md.
+    """
+
+    def __init__(self, path: Path) -> None:
+        """Read the manifest of the file at `path`.
+
+        Raises:
+            MissingError: there is no such file.
+            DamagedError: it is not an artifact, or its block or manifest is damaged.
+        """
+        self.path = path
+        descriptor = user_block.open_regular(path)
+        try:
+            self.manifest = user_block.read_manifest(descriptor, path, "artifact")
+        finally:
+            os.close(descriptor)
+        for name, kind in (("id", str), ("stage", str), ("key", str), ("meta", dict), ("recipe", dict)):
+            if not isinstance(self.manifest.get(name), kind):
+                raise user_block.damaged(path, f"its manifest has no {name!r}", f"a {kind.__name__}")
+        self._lock = threading.Lock()
+        self._open: Reader | None = None
+
+    def __repr__(self) -> str:
+        return f"Artifact({str(self.path)!r})"
+
+    @property
+    def id(self) -> str:
+        """Content id, 64 hexadecimal digits."""
+        return str(self.manifest["id"])
+
+    @property
+    def stage(self) -> str:
+        """Name of the stage that made it."""
+        return str(self.manifest["stage"])
+
+    @property
+    def key(self) -> str:
+        """Key of the recipe that made it first."""
+        return str(self.manifest["key"])
+
+    @property
+    def meta(self) -> dict[str, Any]:
+        """What the stages after it read beside the records; part of the content id."""
+        meta: dict[str, Any] = self.manifest["meta"]
+        return meta
+
+    @property
+    def inputs(self) -> dict[str, str]:
+        """Content ids of what it was made from, by role."""
+        return dict(self.manifest["recipe"].get("inputs", {}))
+
+    @property
+    def provenance(self) -> dict[str, Any]:
+        """When, where, and with what it was made; no part of the content id."""
+        return dict(self.manifest.get("provenance", {}))
+
+    @property
+    def log_path(self) -> Path:
+        """Where the metrics log is, if the stage kept one: JSON, one object a line."""
+        return self.path.with_suffix(".jsonl")
+
+    @cached_property
+    def ids(self) -> tuple[str, ...]:
+        """Ids of the records, sorted; none where the artifact has tensors."""
+        return self._reader().ids
+
+    def __len__(self) -> int:
+        """Number of records."""
+        return int(self.manifest.get("num_records") or 0)
+
+    def __bool__(self) -> bool:
+        """Always true, also without records: `if store.find(recipe)` asks whether there is one."""
+        return True
+
+    def __contains__(self, image_id: object) -> bool:
+        return image_id in self._ids
+
+    @cached_property
+    def _ids(self) -> frozenset[str]:
+        return frozenset(self.ids)
+
+    def read(self, image_id: str) -> "dict[str, NDArray[Any]]":
+        """The fields of one record, as new arrays.
+
+        Raises:
+            MissingError: there is no record of that id.
+            DamagedError: the file is not what was sealed.
+        """
+        if image_id not in self:
+            raise MissingError(f"{self.path} has no record of {image_id!r}, it has {len(self)} others; mcis show tells")
+        return self._reader().read(image_id)
+
+    def records(self) -> "Iterator[Record]":
+        """All records in the order of their ids, streamed."""
+        return self._reader().records()
+
+    def tensors(self) -> "dict[str, NDArray[Any]]":
+        """All tensors by name; none where the artifact has records."""
+        return self._reader().tensors()
+
+    def content_id(self) -> str:
+        """The content id computed anew from the data: equal to `id`, or the file was made by a faulty program."""
+        reader = self._reader()
+        schema = reader.schema if self.manifest.get("schema") is not None else None
+        content = ContentHash(self.stage, self.meta, schema)
+        for image_id, fields in reader.records():
+            content.add(image_id, fields)
+        for name, tensor in reader.tensors().items():
+            content.add_tensor(name, tensor)
+        return content.hexdigest()
+
+    def _reader(self) -> "Reader":
+        # h5py is imported where data is read: listing a store does without, and is quick
+        from mcis_cli.store.reader import Reader
+
+        with self._lock:
+            if self._open is None:
+                reader = Reader(self.path, "artifact")
+                if reader.manifest != self.manifest:
+                    reader.close()
+                    raise user_block.damaged(self.path, "it has two manifests", "the one that its user block names")
+                self._open = reader
+            return self._open
+
+    def is_intact(self) -> bool:
+        """Whether the digest of the file is what was sealed; reads all of it."""
+        try:
+            descriptor = user_block.open_regular(self.path)
+            try:
+                user_block.verify(descriptor, self.path, "artifact")
+            finally:
+                os.close(descriptor)
+        except (DamagedError, MissingError):
+            return False
+        return True
+
+    def close(self) -> None:
+        """Close the file; a later access opens, and checks, it anew."""
+        with self._lock:
+            if self._open is not None:
+                self._open.close()
+                self._open = None
+
+    def __enter__(self) -> "Artifact":
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        self.close()

@@ -1,0 +1,137 @@
+"""The only module that writes in the store, one system call to a function, so that tests can record and fail each.
+
+Nothing is ever written in place under a final name: bytes go to a new temporary file, are synced, and get their name by
+`link`. Two things besides write in the store, and its correctness rests on neither: `filelock` (locks/) and SQLite (the
+stat cache). A failure of the file system becomes a StorageError of one line.
+"""
+
+import errno
+import os
+from collections.abc import Iterator
+from contextlib import contextmanager
+from pathlib import Path
+
+from mcis_cli.errors import StorageError
+
+_ELSEWHERE = "give --store FOLDER on a file system that can be written"
+_REMEDIES = {
+    errno.ENOSPC: "free some space, or give --store FOLDER on another disk, and run the same command again",
+    errno.EDQUOT: "free some of your quota, or give --store FOLDER elsewhere, and run the same command again",
+    errno.EFBIG: "raise the limit on the size of files, or give --store FOLDER elsewhere",
+    errno.EIO: "check the disk and its cable, then run the same command again",
+    errno.EROFS: _ELSEWHERE,
+    errno.EACCES: _ELSEWHERE,
+    errno.EPERM: _ELSEWHERE,
+    errno.ENOTSUP: "the store needs hard links: give --store FOLDER on a file system that has them",
+    errno.EMLINK: _ELSEWHERE,
+    errno.EMFILE: "raise the limit on open files (ulimit -n)",
+}
+
+
+@contextmanager
+def reported(action: str, path: Path) -> Iterator[None]:
+    """Turn an OSError of the body into a StorageError that tells what was tried and what helps."""
+    try:
+        yield
+    except OSError as error:
+        raise storage_error(action, path, error) from error
+
+
+def storage_error(action: str, path: Path, error: OSError) -> StorageError:
+    """The error to raise where `error` came back from doing `action` to `path`."""
+    remedy = _REMEDIES.get(error.errno or 0, "check the folder, then run the same command again")
+    return StorageError(f"cannot {action} {path}: {error.strerror or error}; {remedy}")
+
+
+def make_folder(path: Path) -> None:
+    """Make one folder and sync its parent; a folder that exists is left as it is."""
+    with reported("make the folder", path):
+        try:
+            os.mkdir(path)
+        except FileExistsError:
+            return
+    sync_folder(path.parent)
+
+
+def create(path: Path, *, mode: int = 0o444) -> int:
+    """Open a new file for writing and reading back; `mode` holds for whoever opens it later. Returns the descriptor."""
+    with reported("create", path):
+        return os.open(path, os.O_RDWR | os.O_CREAT | os.O_EXCL | os.O_CLOEXEC, mode)
+
+
+def write(descriptor: int, data: bytes | memoryview, offset: int) -> None:
+    """Write all of `data` at `offset`. Raises OSError: the caller knows the path and what the write was for."""
+    rest = memoryview(data).cast("B")
+    while rest:
+        written = os.pwrite(descriptor, rest, offset)
+        if written == 0:
+            raise OSError(errno.ENOSPC, os.strerror(errno.ENOSPC))
+        rest, offset = rest[written:], offset + written
+
+
+def truncate(descriptor: int, length: int) -> None:
+    """Set the length of an open file. Raises OSError, as `write` does."""
+    os.ftruncate(descriptor, length)
+
+
+def sync(descriptor: int, path: Path) -> None:
+    """Wait until the file's bytes are on the disk."""
+    with reported("sync", path):
+        os.fsync(descriptor)
+
+
+def sync_folder(path: Path) -> None:
+    """Wait until the folder's names are on the disk."""
+    with reported("sync the folder", path):
+        descriptor = os.open(path, os.O_RDONLY | os.O_DIRECTORY | os.O_CLOEXEC)
+        try:
+            os.fsync(descriptor)
+        finally:
+            os.close(descriptor)
+
+
+def link(source: Path, target: Path) -> bool:
+    """Give a synced file its final name. Returns False, and changes nothing, where the name is taken."""
+    with reported("link into place", target):
+        try:
+            os.link(source, target)
+        except FileExistsError:
+            return False
+    return True
+
+
+def replace(source: Path, target: Path) -> None:
+    """Give a synced file a name that may be taken, in one step: for tags, logs, and what was found damaged."""
+    with reported("replace", target):
+        os.replace(source, target)
+
+
+def unlink(path: Path) -> None:
+    """Remove a name; one that is already gone is fine."""
+    with reported("remove", path):
+        try:
+            os.unlink(path)
+        except FileNotFoundError:
+            return
+
+
+def remove_folder(path: Path) -> None:
+    """Remove an empty folder; one that is gone, or that another process has filled anew, is fine."""
+    with reported("remove the folder", path):
+        try:
+            os.rmdir(path)
+        except OSError as error:
+            if error.errno not in (errno.ENOENT, errno.ENOTEMPTY, errno.EEXIST):
+                raise
+
+
+def append(path: Path, data: bytes) -> None:
+    """Add `data` to the end of a log in a single write, unsynced: a crash may lose or tear its last lines."""
+    with reported("write to", path):
+        descriptor = os.open(path, os.O_WRONLY | os.O_APPEND | os.O_CREAT | os.O_CLOEXEC, 0o644)
+        try:
+            rest = memoryview(data)
+            while rest:
+                rest = rest[os.write(descriptor, rest) :]
+        finally:
+            os.close(descriptor)

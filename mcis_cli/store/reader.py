@@ -1,0 +1,248 @@
+"""Reading the HDF5 part of a file whose digest has been checked, and refusing any structure but our own.
+
+A digest proves that a file is as it was written, not who wrote it: a file from elsewhere may have links into other
+files, virtual or external storage, references, cycles, or sizes that no memory holds. The structure that a file may have
+follows from its manifest, so every object is looked up by its name, and nothing is walked.
+"""
+
+import os
+from collections.abc import Iterator, Mapping
+from pathlib import Path
+from typing import Any
+
+import h5py
+import numpy as np
+from numpy.typing import NDArray
+
+from mcis_cli.errors import DamagedError
+from mcis_cli.store import files, user_block
+from mcis_cli.store.container import MAX_RANK
+from mcis_cli.store.identity import DTYPES, Record, Schema
+
+_MAX_CHUNK_BYTES = 2**24
+_MAX_RATIO = 1100  # deflate makes nothing smaller than 1/1032
+_MAX_DIMENSION = 2**40
+_READ_BYTES = 2**22  # of one field at a time, when all records are read in order
+_FILTERS = {h5py.h5z.FILTER_DEFLATE, h5py.h5z.FILTER_SHUFFLE}
+
+
+class Reader:
+    """An open file of kind `artifact` or `segment`. Safe to use from several threads."""
+
+    def __init__(self, path: Path, kind: user_block.Kind) -> None:
+        """Check the digest, then open the file, then check its structure.
+
+        Raises:
+            MissingError: there is no such file.
+            DamagedError: the digest, or the structure, is not that of a file of ours.
+            StorageError: it cannot be read.
+        """
+        self.path = path
+        self._file = _open(path, kind)
+        try:
+            self._check()
+        except (KeyError, ValueError, TypeError, RuntimeError, OSError) as error:
+            self.close()
+            raise user_block.damaged(path, f"HDF5 says {str(error).splitlines()[0]!r}", "a readable file") from error
+        except DamagedError:
+            self.close()
+            raise
+
+    def close(self) -> None:
+        """Close the file."""
+        self._file.close()
+
+    def __enter__(self) -> "Reader":
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        self.close()
+
+    def _check(self) -> None:
+        data = self._dataset(self._file, "manifest", "uint8", 1)
+        self.manifest = user_block.parse_manifest(data[:].tobytes(), self.path)
+        schema, tensors = self.manifest.get("schema"), self.manifest.get("tensors")
+        self.schema = _parse_schema(schema, self.path) if schema is not None else {}
+        self._members(self._file, {"manifest", "records" if schema is not None else "tensors"})
+        self.ids: tuple[str, ...] = ()
+        self._tensors: dict[str, tuple[h5py.Dataset, str]] = {}
+        if schema is not None:
+            self._check_records()
+        else:
+            self._check_tensors(_parse_tensors(tensors, self.path))
+
+    def _check_records(self) -> None:
+        records = self._group(self._file, "records", {"ids", "fields"})
+        ids = self._group(records, "ids", {"bytes", "ends"})
+        self.ids = self._read_ids(ids)
+        self._index = {image_id: index for index, image_id in enumerate(self.ids)}
+        self._values: dict[str, h5py.Dataset] = {}
+        self._shapes: dict[str, NDArray[np.int64]] = {}
+        self._ends: dict[str, NDArray[np.int64]] = {}
+        fields = self._group(records, "fields", set(self.schema))
+        for name, (dtype, rank) in self.schema.items():
+            group = self._group(fields, name, {"values", "shapes"} if rank else {"values"})
+            self._values[name] = self._dataset(group, "values", _stored(dtype), 1)
+            self._shapes[name] = self._read_shapes(group, name, rank)
+            self._ends[name] = np.concatenate([[0], np.cumsum(self._shapes[name].prod(axis=1))])
+
+    def _check_tensors(self, tensors: list[tuple[str, str, tuple[int, ...]]]) -> None:
+        group = self._group(self._file, "tensors", {str(index) for index in range(len(tensors))})
+        for index, (name, dtype, shape) in enumerate(tensors):
+            dataset = self._dataset(group, str(index), _stored(dtype), len(shape))
+            self._expect(dataset.shape == shape, f"tensor {name} is {dataset.shape}", f"{shape}")
+            self._tensors[name] = dataset, dtype
+
+    def _read_ids(self, group: h5py.Group) -> tuple[str, ...]:
+        raw = self._dataset(group, "bytes", "uint8", 1)[:].tobytes()
+        ends = self._dataset(group, "ends", "int64", 1)[:]
+        self._expect(len(ends) == self.manifest.get("num_records"), f"{len(ends)} ids", "num_records of the manifest")
+        bounds = np.concatenate([[0], ends])
+        self._expect(bool((np.diff(bounds) > 0).all()) and bounds[-1] == len(raw), "ids overlap", "one after another")
+        encoded = [raw[start:end] for start, end in zip(bounds[:-1].tolist(), bounds[1:].tolist(), strict=True)]
+        self._expect(all(a < b for a, b in zip(encoded, encoded[1:], strict=False)), "ids out of order", "sorted ids")
+        return tuple(item.decode() for item in encoded)  # UnicodeDecodeError is a ValueError
+
+    def _read_shapes(self, group: h5py.Group, name: str, rank: int) -> NDArray[np.int64]:
+        num_values, num_records = len(self._dataset(group, "values", _stored(self.schema[name][0]), 1)), len(self.ids)
+        if rank == 0:
+            shapes = np.ones((num_records, 1), np.int64)
+        else:
+            shapes = self._dataset(group, "shapes", "int64", 2)[:]
+        self._expect(shapes.shape == (num_records, max(rank, 1)), f"{len(shapes)} shapes of {name}", f"{num_records}")
+        self._expect(bool(((shapes >= 0) & (shapes < _MAX_DIMENSION)).all()), f"a size of {name}", "0 or more")
+        total = shapes.astype(np.float64).prod(axis=1).sum()  # the same in integers might wrap around
+        self._expect(total == num_values, f"{num_values} values of {name}", f"{total:.0f}")
+        return shapes
+
+    def read(self, image_id: str) -> dict[str, NDArray[Any]]:
+        """The fields of one record, as new arrays. Raises KeyError where there is no such record."""
+        index = self._index[image_id]
+        return {name: self._slice(name, index, index + 1)[0] for name in self.schema}
+
+    def records(self) -> Iterator[Record]:
+        """All records in order, a few MiB at a time."""
+        start = 0
+        while start < len(self.ids):
+            stop = self._batch_end(start)
+            batch = {name: self._slice(name, start, stop) for name in self.schema}
+            for offset, image_id in enumerate(self.ids[start:stop]):
+                yield image_id, {name: arrays[offset] for name, arrays in batch.items()}
+            start = stop
+
+    def tensors(self) -> dict[str, NDArray[Any]]:
+        """All tensors by name."""
+        with self._reading():
+            return {name: dataset[()].astype(dtype) for name, (dataset, dtype) in self._tensors.items()}
+
+    def _batch_end(self, start: int) -> int:
+        """The last record, plus one, that fits into a read that starts with `start`."""
+        limits = [
+            int(np.searchsorted(ends, ends[start] + _READ_BYTES // self._values[name].dtype.itemsize, "right")) - 1
+            for name, ends in self._ends.items()
+        ]
+        return max(start + 1, min([start + 4096, len(self.ids), *limits]))
+
+    def _slice(self, name: str, start: int, stop: int) -> list[NDArray[Any]]:
+        dtype, rank = self.schema[name]
+        ends, shapes = self._ends[name], self._shapes[name]
+        with self._reading():
+            values = self._values[name][ends[start] : ends[stop]]
+        values = values.astype(dtype, copy=False)
+        pieces = [values[ends[index] - ends[start] : ends[index + 1] - ends[start]] for index in range(start, stop)]
+        return [
+            piece.reshape(tuple(shape) if rank else ()).copy()
+            for piece, shape in zip(pieces, shapes[start:stop].tolist(), strict=True)
+        ]
+
+    def _reading(self) -> Any:
+        return files.reported("read", self.path)
+
+    def _expect(self, holds: bool, found: str, expected: str) -> None:
+        if not holds:
+            raise user_block.damaged(self.path, found, expected)
+
+    def _members(self, group: h5py.Group, names: set[str]) -> None:
+        """Check that a group has these members and no more, all in this file, without listing a million others."""
+        where = group.name
+        self._expect(len(group) == len(names), f"{where} has {len(group)} members", f"{sorted(names)}")
+        self._expect(len(group.attrs) == 0, f"{where} has attributes", "none")
+        for name in names:
+            link = group.get(name, getlink=True)
+            self._expect(isinstance(link, h5py.HardLink), f"{where} has a link out of the file", "hard links")
+
+    def _group(self, parent: h5py.Group, name: str, members: set[str]) -> h5py.Group:
+        self._hard(parent, name)
+        group = parent[name]
+        self._expect(isinstance(group, h5py.Group), f"{name} is no group", "a group")
+        self._members(group, members)
+        return group
+
+    def _hard(self, parent: h5py.Group, name: str) -> None:
+        link = parent.get(name, getlink=True, default=None) if name in parent else None
+        self._expect(isinstance(link, h5py.HardLink), f"{parent.name} has no hard link {name!r}", "one")
+
+    def _dataset(self, parent: h5py.Group, name: str, dtype: str, rank: int) -> h5py.Dataset:
+        """A dataset by name, checked: plain storage, plain dtype, known filters, and a size that its file can hold."""
+        self._hard(parent, name)
+        dataset = parent[name]
+        self._expect(isinstance(dataset, h5py.Dataset), f"{name} is no dataset", "a dataset")
+        where = dataset.name
+        plan = dataset.id.get_create_plist()
+        self._expect(plan.get_external_count() == 0 and not dataset.is_virtual, f"{where} is stored elsewhere", "here")
+        self._expect(len(dataset.attrs) == 0, f"{where} has attributes", "none")
+        self._expect(dataset.dtype == np.dtype(dtype).newbyteorder("<"), f"{where} is {dataset.dtype}", dtype)
+        self._expect(dataset.shape is not None and dataset.ndim == rank, f"{where} is {dataset.shape}", f"rank {rank}")
+        filters = {plan.get_filter(index)[0] for index in range(plan.get_nfilters())}
+        self._expect(filters <= _FILTERS, f"{where} has filters {sorted(filters)}", "gzip and shuffle")
+        chunk = int(np.prod(dataset.chunks or (), dtype=float)) * dataset.dtype.itemsize
+        self._expect(chunk <= _MAX_CHUNK_BYTES, f"{where} has chunks of {chunk:,} bytes", f"{_MAX_CHUNK_BYTES:,}")
+        allowed = _MAX_RATIO * self.path.stat().st_size
+        self._expect(dataset.nbytes <= allowed, f"{where} unpacks to {dataset.nbytes:,} bytes", f"{allowed:,} or less")
+        return dataset
+
+
+def _open(path: Path, kind: user_block.Kind) -> h5py.File:
+    descriptor = user_block.open_regular(path)
+    try:
+        user_block.verify(descriptor, path, kind)
+        checked = os.fstat(descriptor)
+        # files are sealed and their names only ever replaced as a whole, so HDF5's own locks have nothing to add
+        with files.reported("read", path):
+            try:
+                file = h5py.File(path, "r", locking=False)
+            except OSError as error:
+                if error.errno is None:
+                    raise user_block.damaged(path, "HDF5 cannot open it", "an HDF5 file") from error
+                raise
+            if not os.path.samestat(checked, path.stat()):
+                file.close()
+                raise user_block.damaged(path, "it was replaced while it was opened", "a file at rest")
+    finally:
+        os.close(descriptor)
+    return file
+
+
+def _stored(dtype: str) -> str:
+    return "uint8" if dtype == "bool" else dtype
+
+
+def _parse_schema(schema: Any, path: Path) -> Schema:
+    """The manifest's schema, checked."""
+    fields = schema.items() if isinstance(schema, Mapping) else [("", None)]
+    for name, field in fields:
+        sound = isinstance(field, list) and len(field) == 2 and field[0] in DTYPES and type(field[1]) is int
+        if not sound or not name.isidentifier() or not 0 <= field[1] <= MAX_RANK:
+            raise user_block.damaged(path, f"the schema of {name[:64]!r} is {str(field)[:64]!r}", "[dtype, rank]")
+    return {name: (field[0], field[1]) for name, field in fields}
+
+
+def _parse_tensors(tensors: Any, path: Path) -> list[tuple[str, str, tuple[int, ...]]]:
+    """The manifest's list of tensors, checked."""
+    for entry in tensors if isinstance(tensors, list) else [None]:
+        match entry:
+            case [str(), str() as dtype, list() as shape] if dtype in DTYPES and len(shape) <= MAX_RANK:
+                if all(type(size) is int and size >= 0 for size in shape):
+                    continue
+        raise user_block.damaged(path, f"a tensor is listed as {str(entry)[:64]!r}", "[name, dtype, shape]")
+    return [(name, dtype, tuple(shape)) for name, dtype, shape in tensors]

@@ -1,0 +1,173 @@
+"""What is known about files outside the store, so that unchanged ones are not read again.
+
+A file is taken for unchanged while device, inode, size, mtime and ctime are. That fails for a file that changes within
+the same tick of the clock in which it was read, so what is that young is not remembered. The cache is never needed:
+where it cannot be read or written, files are read again.
+"""
+
+import json
+import os
+import sqlite3
+import threading
+import time
+from collections.abc import Callable, Mapping
+from contextlib import suppress
+from pathlib import Path
+from typing import Any
+
+RACY_NS = 2_000_000_000  # the coarsest clock of a file system: FAT's
+_BATCH = 1000
+_TABLE = """
+create table if not exists facts (
+    device integer, inode integer, size integer, mtime integer, ctime integer, facts text not null,
+    primary key (device, inode)) without rowid
+"""
+
+
+class StatCache:
+    """Facts (JSON objects) by file. Safe to use from several threads and processes; use as a context manager."""
+
+    def __init__(self, path: Path | None) -> None:
+        """Open the cache in the file `path`; without one, nothing is remembered longer than this object lives."""
+        self._path = path
+        self._lock = threading.Lock()
+        self._new: dict[tuple[int, int], tuple[int, ...] | tuple[Any, ...]] = {}
+        self._database = self._connect()
+
+    def _connect(self) -> sqlite3.Connection | None:
+        for _ in range(2):
+            try:
+                return _open(self._path)
+            except sqlite3.OperationalError:  # locked, or on a read-only disk
+                return None
+            except sqlite3.DatabaseError:  # not a database: made anew
+                self._delete()
+        return None
+
+    def _delete(self) -> None:
+        if self._path is not None:
+            for suffix in ("", "-wal", "-shm", "-journal"):
+                with suppress(OSError):
+                    Path(f"{self._path}{suffix}").unlink(missing_ok=True)
+
+    def get(self, file: Path) -> dict[str, Any] | None:
+        """What is known about a file, if it is what it was.
+
+        Raises:
+            OSError: the file cannot be looked at.
+        """
+        status = os.stat(file)
+        with self._lock:
+            row = self._new.get((status.st_dev, status.st_ino)) or self._select(status)
+        if row is None or tuple(row[:3]) != (status.st_size, status.st_mtime_ns, status.st_ctime_ns):
+            return None
+        try:
+            facts = json.loads(row[3])
+        except ValueError:
+            return None
+        return facts if isinstance(facts, dict) else None
+
+    def put(
+        self, file: Path, stat_before: os.stat_result, facts: Mapping[str, Any], *, looked_ns: int | None = None
+    ) -> None:
+        """Remember what was found in a file, unless it changed, or may have changed, while it was read.
+
+        Args:
+            file: The file.
+            stat_before: `os.stat(file)` before it was read.
+            facts: What was found: a JSON object.
+            looked_ns: `time.time_ns()` when `stat_before` was taken; now, if not given.
+        """
+        looked = time.time_ns() if looked_ns is None else looked_ns
+        youngest = max(stat_before.st_mtime_ns, stat_before.st_ctime_ns)
+        if looked - youngest < RACY_NS or _times(os.stat(file)) != _times(stat_before):
+            return
+        row = (stat_before.st_size, stat_before.st_mtime_ns, stat_before.st_ctime_ns, json.dumps(dict(facts)))
+        with self._lock:
+            self._new[stat_before.st_dev, stat_before.st_ino] = row
+            if len(self._new) >= _BATCH:
+                self._flush()
+
+    def facts_of(self, file: Path, compute: Callable[[Path], dict[str, Any]]) -> dict[str, Any]:
+        """What is known about a file, or else what `compute` finds in it.
+
+        Raises:
+            OSError: the file cannot be looked at; and whatever `compute` raises.
+        """
+        known = self.get(file)
+        if known is not None:
+            return known
+        looked, before = time.time_ns(), os.stat(file)
+        facts = compute(file)
+        self.put(file, before, facts, looked_ns=looked)
+        return facts
+
+    def flush(self) -> None:
+        """Write what is new."""
+        with self._lock:
+            self._flush()
+
+    def close(self) -> None:
+        """Write what is new, and close the file."""
+        with self._lock:
+            self._flush()
+            if self._database is not None:
+                self._database.close()
+                self._database = None
+
+    def __enter__(self) -> "StatCache":
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        self.close()
+
+    def _select(self, status: os.stat_result) -> tuple[Any, ...] | None:
+        if self._database is None:
+            return None
+        query = "select size, mtime, ctime, facts from facts where device = ? and inode = ?"
+        try:
+            row: tuple[Any, ...] | None = self._database.execute(query, _signed(status)).fetchone()
+        except sqlite3.OperationalError:
+            return None
+        except sqlite3.DatabaseError:
+            self._rebuild()
+            return None
+        return row
+
+    def _flush(self) -> None:
+        if self._database is None or not self._new:
+            return
+        rows = [(*key, *row) for key, row in self._new.items()]
+        try:
+            with self._database:
+                self._database.executemany("insert or replace into facts values (?, ?, ?, ?, ?, ?)", rows)
+        except sqlite3.OperationalError:
+            return  # locked, full, or read-only: they are read again next time
+        except sqlite3.DatabaseError:
+            self._rebuild()
+        self._new.clear()
+
+    def _rebuild(self) -> None:
+        if self._database is not None:
+            self._database.close()
+        self._delete()
+        self._database = self._connect()
+
+
+def _open(path: Path | None) -> sqlite3.Connection:
+    database = sqlite3.connect(path if path is not None else ":memory:", timeout=5, check_same_thread=False)
+    try:
+        database.execute("pragma synchronous = off")  # may be lost at any time, so nothing waits for the disk
+        database.execute(_TABLE)
+    except sqlite3.DatabaseError:
+        database.close()
+        raise
+    return database
+
+
+def _times(status: os.stat_result) -> tuple[int, ...]:
+    return status.st_dev, status.st_ino, status.st_size, status.st_mtime_ns, status.st_ctime_ns
+
+
+def _signed(status: os.stat_result) -> tuple[int, int]:
+    return status.st_dev, status.st_ino

@@ -1,0 +1,166 @@
+"""The 512 bytes before the HDF5 bytes of a file: its kind, its digest, its length, and where its manifest lies.
+
+HDF5 skips this block. Checking it needs neither h5py nor NumPy, so a store is listed quickly, and no byte of a damaged
+file reaches libhdf5. Checkpoints have the same block before their payload.
+"""
+
+import errno
+import hashlib
+import json
+import os
+import re
+import stat
+from pathlib import Path
+from typing import Any, Literal, NamedTuple
+
+from mcis_cli.errors import DamagedError, MissingError
+from mcis_cli.store import files
+
+SIZE = 512
+VERSION = 1
+MAX_MANIFEST = 256 * 2**20
+_STEP = 2**20
+_HINT = "mcis verify tells more; run the stage that made it again, or copy the file anew"
+_HEX = r"[0-9a-f]{64}"
+_LINES = re.compile(
+    rf"mcis (artifact|segment|checkpoint) ([0-9]{{1,9}})\nsha256 ({_HEX})\nbytes ([0-9]{{1,18}})\n"
+    rf"(?:manifest ([0-9]{{1,18}}) ([0-9]{{1,18}}) ({_HEX})\n)?"
+)
+
+Kind = Literal["artifact", "segment", "checkpoint"]
+
+
+class ManifestPlace(NamedTuple):
+    """Where the manifest's bytes are in the file, and their digest: it is read alone, without the rest."""
+
+    offset: int
+    length: int
+    sha256: str
+
+
+class Block(NamedTuple):
+    """What the user block says of its file. `sha256` is over all bytes after the block, `size` over the whole file."""
+
+    kind: str
+    sha256: str
+    size: int
+    manifest: ManifestPlace | None
+
+    def render(self) -> bytes:
+        """The 512 bytes."""
+        lines = [f"mcis {self.kind} {VERSION}", f"sha256 {self.sha256}", f"bytes {self.size}"]
+        if self.manifest:
+            lines.append("manifest {} {} {}".format(*self.manifest))
+        return ("\n".join(lines) + "\n").encode("ascii").ljust(SIZE, b"\0")
+
+
+def damaged(path: Path, found: str, expected: str) -> DamagedError:
+    """The error for a file that is not what was sealed."""
+    return DamagedError(f"{path} is damaged: {found}, expected {expected}; {_HINT}")
+
+
+def open_regular(path: Path) -> int:
+    """Open a file for reading, and nothing that only looks like one (a pipe would block). Returns the descriptor.
+
+    Raises:
+        MissingError: there is nothing at `path`.
+        DamagedError: it is a folder, a pipe or a device.
+        StorageError: it cannot be opened.
+    """
+    with files.reported("read", path):
+        try:
+            descriptor = os.open(path, os.O_RDONLY | os.O_CLOEXEC | os.O_NONBLOCK)
+        except OSError as error:
+            if error.errno in (errno.ENOENT, errno.ENOTDIR):
+                raise MissingError(f"{path} is not there; mcis ls shows what the store has") from None
+            raise
+        if stat.S_ISREG(os.fstat(descriptor).st_mode):
+            return descriptor
+    os.close(descriptor)
+    raise damaged(path, "it is a folder, a pipe or a device", "a file")
+
+
+def read_block(descriptor: int, path: Path, kind: Kind) -> Block:
+    """Read and check the block itself: every one of its bytes, and that the file is as long as it says."""
+    with files.reported("read", path):
+        data = os.pread(descriptor, SIZE, 0)
+        size = os.fstat(descriptor).st_size
+    match = _LINES.match(data.rstrip(b"\0").decode("latin-1"))
+    if match is None:
+        raise damaged(path, "its first bytes are not those of a file of mcis", f'"mcis {kind} {VERSION}"')
+    found, version, sha256, length, *place = match.groups()
+    if version != str(VERSION):
+        raise DamagedError(
+            f"{path} has format {version}, this mcis reads format {VERSION}; it is damaged, or of a newer mcis: "
+            "pip install --upgrade mcis"
+        )
+    manifest = ManifestPlace(int(place[0]), int(place[1]), place[2]) if place[0] else None
+    block = Block(found, sha256, int(length), manifest)
+    if block.render() != data:
+        raise damaged(path, "its user block has stray bytes", "lines and zeros")
+    if found != kind:
+        raise damaged(path, f"it is a {found}", f"{'an' if kind == 'artifact' else 'a'} {kind}")
+    if size != block.size:
+        raise damaged(path, f"it has {size:,} bytes", f"{block.size:,}")
+    return block
+
+
+def verify(descriptor: int, path: Path, kind: Kind) -> Block:
+    """Check the digest of the whole file, streamed in constant memory. Returns its block."""
+    block = read_block(descriptor, path, kind)
+    found = digest(descriptor, path, block.size)
+    if found != block.sha256:
+        raise damaged(path, f"its bytes have the digest {found[:12]}", block.sha256[:12])
+    return block
+
+
+def digest(descriptor: int, path: Path, size: int) -> str:
+    """SHA-256 of the bytes from the block's end to `size`."""
+    sha256 = hashlib.sha256()
+    buffer = bytearray(_STEP)
+    offset = SIZE
+    with files.reported("read", path):
+        while offset < size:
+            count = os.preadv(descriptor, [memoryview(buffer)[: size - offset]], offset)
+            if count == 0:
+                break
+            sha256.update(memoryview(buffer)[:count])
+            offset += count
+    return sha256.hexdigest()
+
+
+def read_manifest(descriptor: int, path: Path, kind: Kind) -> dict[str, Any]:
+    """Read the manifest by its place and own digest, without reading the rest of the file."""
+    place = read_block(descriptor, path, kind).manifest
+    if place is None or place.length > MAX_MANIFEST:
+        raise damaged(path, "its user block names no manifest" if place is None else "its manifest is huge", "one")
+    with files.reported("read", path):
+        data = os.pread(descriptor, place.length, place.offset)
+    if hashlib.sha256(data).hexdigest() != place.sha256:
+        raise damaged(path, "its manifest has another digest", place.sha256[:12])
+    return parse_manifest(data, path)
+
+
+def parse_manifest(data: bytes, path: Path) -> dict[str, Any]:
+    """JSON of the manifest, which must be an object."""
+    try:
+        manifest = json.loads(data)
+    except (ValueError, RecursionError):
+        manifest = None
+    if not isinstance(manifest, dict):
+        raise damaged(path, "its manifest is no JSON object", "one")
+    return manifest
+
+
+def place_of(offset: int, manifest: bytes) -> ManifestPlace:
+    """The place of a manifest that lies at `offset`."""
+    return ManifestPlace(offset, len(manifest), hashlib.sha256(manifest).hexdigest())
+
+
+def seal(descriptor: int, path: Path, kind: Kind, manifest: ManifestPlace | None) -> None:
+    """Compute the digest of what was written after the block, write the block, and sync."""
+    with files.reported("write", path):
+        size = os.fstat(descriptor).st_size
+        block = Block(kind, digest(descriptor, path, size), size, manifest)
+        files.write(descriptor, block.render(), 0)
+    files.sync(descriptor, path)
