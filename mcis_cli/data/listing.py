@@ -160,8 +160,8 @@ def id_fault(image_id: str) -> str | None:
     return None
 
 
-def read_lines(file: Path) -> list[str]:
-    """Read a text file: its lines, stripped, empty ones kept (so that positions are line numbers).
+def read_text(file: Path) -> str:
+    """Read a text file, with or without a byte order mark; every line ends in a plain newline.
 
     Raises:
         DataError: The file cannot be read, or is no UTF-8.
@@ -169,10 +169,19 @@ def read_lines(file: Path) -> list[str]:
     try:
         text = file.read_bytes().decode("utf-8-sig")
     except OSError as error:
-        raise DataError(f"cannot read {file}: {error.strerror}") from error
+        raise DataError(f"cannot read {file}: {error.strerror}; correct the path or its permissions") from error
     except UnicodeDecodeError as error:
         raise DataError(f"{file}: not UTF-8 text (byte {error.start}); save it as UTF-8") from error
-    return [line.strip() for line in text.replace("\r\n", "\n").replace("\r", "\n").split("\n")]
+    return text.replace("\r\n", "\n").replace("\r", "\n")
+
+
+def read_lines(file: Path) -> list[str]:
+    """Read the lines of a text file, stripped, empty ones left out.
+
+    Raises:
+        DataError: The file cannot be read, or is no UTF-8.
+    """
+    return [stripped for line in read_text(file).split("\n") if (stripped := line.strip())]
 
 
 def suffix_list(suffixes: Iterable[str]) -> str:
@@ -213,7 +222,7 @@ def _companions(
         raise DataError(f"no folder of {kind} at {folder}; correct it with --set data.{kind}=FOLDER")
     files, findings = index_files(folder, root, suffixes)
     by_image = _match(files, images)
-    strays = tuple(sorted(files.keys() - {Path(file).as_posix() for file in by_image.values()}))
+    strays = tuple(sorted(files.keys() - set(by_image.values())))
     if strays:
         message = f"{len(strays)} of the {kind} in {folder} belong to no image (the first is {strays[0]!r})"
         findings = (*findings, Finding("warning", f"stray-{kind}", message, strays))
@@ -235,7 +244,7 @@ def _class_names(config: DataConfig, root: Path, found: Found) -> tuple[str, ...
     if config.classes is not None:
         names, source = config.classes, "the setting data.classes"
     elif file.is_file():
-        names, source = [line for line in read_lines(file) if line], str(file)
+        names, source = read_lines(file), str(file)
     elif found.class_order is not None:
         names, source = found.class_order, str(found.tag_source)
     else:

@@ -10,13 +10,17 @@ from typing import TYPE_CHECKING
 from mcis_cli.config import DataConfig
 from mcis_cli.data.catalogue import Catalogue, ImageEntry
 from mcis_cli.data.facts import Facts, Measure, file_facts, no_facts
+from mcis_cli.data.folders import has_class_folders, read_folders
 from mcis_cli.data.images import inspect
 from mcis_cli.data.listing import Finding, Item, Listing, assemble
-from mcis_cli.data.voc import read_voc
+from mcis_cli.data.table import find_table, read_table
+from mcis_cli.data.voc import IMAGES, read_voc
 from mcis_cli.errors import DataError
 
 if TYPE_CHECKING:
     from mcis_cli.store import StatCache
+
+LAYOUTS = f"{IMAGES}/ of the VOC layout, one table of tags in .csv or .tsv, or a folder of images for each class"
 
 
 def read_catalogue(config: DataConfig, cache: "StatCache | None" = None) -> Catalogue:
@@ -44,8 +48,32 @@ def read_listing(config: DataConfig, cache: "StatCache | None" = None) -> Listin
     """
     root = Path(config.root)
     if not root.exists():
-        raise DataError(f"no such folder: {root}; expected an image set; `mcis check DATA` tells what one is")
-    return assemble(config, root, "voc", read_voc(config, root, cache))
+        raise DataError(f"no such folder: {root}; expected an image set ({LAYOUTS}); correct the path or data.root")
+    layout = config.layout if config.layout != "auto" else _layout(config, root)
+    if layout == "table":
+        table = find_table(config, root)
+        if table is None:
+            raise DataError(f"no table in {root}; expected one .csv or .tsv file; name it with --set data.tags=NAME")
+        root = root.parent if root.is_file() else root
+        return assemble(config, root, layout, read_table(table, root))
+    if not root.is_dir():
+        raise DataError(f"{root} is a file; expected a folder for the layout {layout}; correct the path")
+    found = read_voc(config, root, cache) if layout == "voc" else read_folders(config, root)
+    return assemble(config, root, layout, found)
+
+
+def _layout(config: DataConfig, root: Path) -> str:
+    if (root / IMAGES).is_dir():
+        return "voc"
+    if find_table(config, root) is not None:
+        return "table"
+    if root.is_dir() and has_class_folders(config, root):
+        return "folders"
+    below = sorted(root.glob(f"*/{IMAGES}")) if root.is_dir() else []
+    hint = (
+        f"did you mean {below[0].parent}?" if below else "give the folder that holds one of these, or --set data.layout"
+    )
+    raise DataError(f"no image set in {root}; looked for {LAYOUTS}; {hint}")
 
 
 def describe(listing: Listing, cache: "StatCache | None" = None) -> tuple[Catalogue, tuple[Finding, ...]]:

@@ -51,8 +51,6 @@ def read_tag_file(file: Path, images: Mapping[str, str]) -> Tags:
     """
     tags: Tags = {}
     for line in read_lines(file):
-        if not line:
-            continue
         image_id, *names = line.split()
         stem, dot, suffix = image_id.rpartition(".")
         if image_id not in images and f"{dot}{suffix}".lower() in PHOTO_SUFFIXES:
@@ -129,7 +127,7 @@ def _splits(root: Path) -> dict[str, frozenset[str]]:
 
 def _split(file: Path) -> frozenset[str] | None:
     """Ids of a list, or None for the lists of one class in ImageSets/Main, whose second column is -1, 0 or 1."""
-    lines = [line for line in read_lines(file) if line]
+    lines = read_lines(file)
     if lines and all(line.split()[1:] in (["-1"], ["0"], ["1"]) for line in lines):
         return None
     # Lists of other tools give paths: `/JPEGImages/ID.jpg /SegmentationClass/ID.png`.

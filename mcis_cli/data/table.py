@@ -1,0 +1,183 @@
+"""A folder of images with a CSV or TSV table: `image,tag;tag`, or one column of 0 and 1 for each class."""
+
+import csv
+import os
+import re
+from collections.abc import Iterator, Sequence
+from dataclasses import dataclass, field
+from pathlib import Path
+
+from mcis_cli.config import DataConfig
+from mcis_cli.data.images import PHOTO_SUFFIXES
+from mcis_cli.data.listing import Finding, Found, id_fault, read_text
+from mcis_cli.errors import DataError
+
+TABLE_SUFFIXES = frozenset({".csv", ".tsv"})
+IMAGE_COLUMNS = ("image", "file", "path", "filename")
+TAG_COLUMNS = ("tags", "tag", "labels", "label")
+SPLIT_COLUMN = "split"
+YES = frozenset({"1", "1.0", "true"})
+NO = frozenset({"", "0", "0.0", "false"})
+
+Row = tuple[int, list[str]]
+
+
+def find_table(config: DataConfig, root: Path) -> Path | None:
+    """The table of a data set: the root itself, `config.tags`, or the only table in the root; None if there is none.
+
+    Raises:
+        DataError: There is more than one table to choose from.
+    """
+    if root.is_file():
+        return root if root.suffix.lower() in TABLE_SUFFIXES else None
+    if config.tags is not None:
+        return root / config.tags if Path(config.tags).suffix.lower() in TABLE_SUFFIXES else None
+    tables = sorted(file for file in root.glob("*.*") if file.suffix.lower() in TABLE_SUFFIXES and file.is_file())
+    if len(tables) > 1:
+        names = ", ".join(repr(file.name) for file in tables)
+        raise DataError(f"{len(tables)} tables in {root} ({names}); expected one; choose with --set data.tags=NAME")
+    return tables[0] if tables else None
+
+
+def read_table(file: Path, root: Path) -> Found:
+    """Read a table of tags; images are relative to the root, and an id is the path without its extension.
+
+    An image may have several rows: its tags and splits are joined. Tags and splits are separated by `;`, `,` or `|`.
+    Where every class has a column, the columns order the classes.
+
+    Raises:
+        DataError: The file is no table, or has no column of images or of tags.
+    """
+    rows = list(_rows(file))
+    if not rows:
+        raise DataError(f"{file}: an empty table; expected a header with columns such as image,tags; add one")
+    columns = _Columns.of(file, rows[0][1])
+    table = _Table(file, root, columns)
+    for line, cells in rows[1:]:
+        table.add(line, cells)
+    return Found(
+        images=table.images,
+        tags={image_id: frozenset(tags) for image_id, tags in table.tags.items()},
+        tag_source=str(file),
+        splits={name: frozenset(ids) for name, ids in table.splits.items()},
+        class_order=tuple(columns.classes) or None,
+        findings=tuple(table.findings()),
+    )
+
+
+@dataclass(frozen=True, slots=True)
+class _Columns:
+    names: tuple[str, ...]
+    image: int
+    tags: int | None
+    split: int | None
+    classes: dict[str, int]
+
+    @staticmethod
+    def of(file: Path, header: Sequence[str]) -> "_Columns":
+        names = tuple(cell.strip() for cell in header)
+        lower = [name.lower() for name in names]
+        twice = sorted({name for name in lower if lower.count(name) > 1})
+        if twice:
+            raise DataError(f"{file}: two columns named {twice[0]!r}; expected different names; rename one")
+        image = _column(lower, IMAGE_COLUMNS)
+        if image is None:
+            found = ", ".join(map(repr, names[:10]))
+            raise DataError(f"{file}: no column of images; found {found}; name one of them {', '.join(IMAGE_COLUMNS)}")
+        tags, split = _column(lower, TAG_COLUMNS), _column(lower, (SPLIT_COLUMN,))
+        classes = {} if tags is not None else {n: i for i, n in enumerate(names) if i not in (image, split)}
+        if tags is None and not classes:
+            raise DataError(
+                f"{file}: no column of tags; found {', '.join(map(repr, names))}; add a column named tags, or one of "
+                "0 and 1 for each class"
+            )
+        return _Columns(names, image, tags, split, classes)
+
+
+@dataclass
+class _Table:
+    """Rows as they come in; faults are kept by kind, each with the image it concerns."""
+
+    file: Path
+    root: Path
+    columns: _Columns
+    images: dict[str, str] = field(default_factory=dict)
+    tags: dict[str, set[str]] = field(default_factory=dict)
+    splits: dict[str, set[str]] = field(default_factory=dict)
+    faults: dict[str, list[tuple[str, str]]] = field(default_factory=dict)
+
+    def add(self, line: int, cells: Sequence[str]) -> None:
+        """Take in one row."""
+        where = f"{self.file} line {line}"
+        if len(cells) != len(self.columns.names):
+            found = f"{len(cells)} cells; expected {len(self.columns.names)}, as in the header; correct the row"
+            self._fault("bad-row", cells[0] if cells else "", f"{where}: {found}")
+            return
+        path = cells[self.columns.image].strip().replace("\\", "/").removeprefix("./")
+        stem, suffix = os.path.splitext(path)
+        image_id = stem if suffix.lower() in PHOTO_SUFFIXES else path
+        fault = id_fault(image_id)
+        if fault:
+            self._fault("bad-id", image_id, f"{where}: {fault}; correct the path")
+            return
+        found_at = _locate(self.root, path, image_id)
+        if found_at is None:
+            self._fault("missing-image", image_id, f"{where}: no image {path!r} in {self.root}; add it or drop the row")
+            return
+        if self.images.setdefault(image_id, found_at) != found_at:
+            self._fault("same-id", image_id, f"{where}: two files for {image_id!r}, by extension only; rename one")
+            return
+        self.tags.setdefault(image_id, set()).update(self._tags(where, image_id, cells))
+        if self.columns.split is not None:
+            for name in _parts(cells[self.columns.split]):
+                self.splits.setdefault(name, set()).add(image_id)
+
+    def findings(self) -> Iterator[Finding]:
+        """One finding for each kind of fault: the first in words, the ids of all."""
+        for code, faults in sorted(self.faults.items()):
+            more = f" (and {len(faults) - 1} more)" if len(faults) > 1 else ""
+            yield Finding("error", code, faults[0][1] + more, tuple(image_id for image_id, _ in faults))
+
+    def _tags(self, where: str, image_id: str, cells: Sequence[str]) -> Iterator[str]:
+        if self.columns.tags is not None:
+            yield from _parts(cells[self.columns.tags])
+        for name, index in self.columns.classes.items():
+            value = cells[index].strip().lower()
+            if value in YES:
+                yield name
+            elif value not in NO:
+                found = f"{cells[index]!r} in column {name!r}; expected 0 or 1, or a column named tags"
+                self._fault("bad-cell", image_id, f"{where}: {found}; correct it")
+
+    def _fault(self, code: str, image_id: str, message: str) -> None:
+        self.faults.setdefault(code, []).append((image_id, message))
+
+
+def _rows(file: Path) -> Iterator[Row]:
+    """Rows that are not blank, with the line that each ends on."""
+    text = read_text(file)
+    header = text.partition("\n")[0]
+    delimiter = "\t" if file.suffix.lower() == ".tsv" else ";" if ";" in header and "," not in header else ","
+    reader = csv.reader(
+        (f"{line}\n" for line in text.split("\n")), delimiter=delimiter, strict=True, skipinitialspace=True
+    )
+    try:
+        for cells in reader:
+            if any(cell.strip() for cell in cells):
+                yield reader.line_num, cells
+    except csv.Error as error:
+        raise DataError(f"{file} line {reader.line_num}: no row of a table ({error}); correct the quotes") from error
+
+
+def _column(names: Sequence[str], wanted: Sequence[str]) -> int | None:
+    return next((names.index(name) for name in wanted if name in names), None)
+
+
+def _parts(cell: str) -> list[str]:
+    return [part.strip() for part in re.split(r"[;,|]", cell) if part.strip()]
+
+
+def _locate(root: Path, path: str, image_id: str) -> str | None:
+    if path != image_id:
+        return path if (root / path).is_file() else None
+    return next((path + suffix for suffix in sorted(PHOTO_SUFFIXES) if (root / (path + suffix)).is_file()), None)
