@@ -1,0 +1,118 @@
+"""Localization maps as arrays: enlarging, normalising and combining them (paper §3.2).
+
+The forward passes that make the maps, and the loops over images, are elsewhere. A map is (class, height, width); which
+classes its planes stand for is told beside it.
+"""
+
+from collections.abc import Sequence
+from typing import Literal
+
+import numpy as np
+from jaxtyping import Float, Float32, UInt8
+from PIL import Image
+
+BACKGROUND = 0
+
+
+def enlarge(maps: Float[np.ndarray, "cls h w"], height: int, width: int) -> Float32[np.ndarray, "cls height width"]:
+    """Maps resized to an image's height and width: bilinear, with pixels as areas (no aligned corners).
+
+    Args:
+        maps: finite maps of any range.
+        height: pixels of the result; where it is fewer than the map has, the mean of what it covers is taken.
+        width: as `height`.
+
+    Returns:
+        The maps at height × width; values stay within the range of each map.
+    """
+    result = np.empty((maps.shape[0], height, width), dtype=np.float32)
+    for plane, target in zip(np.ascontiguousarray(maps, dtype=np.float32), result, strict=True):
+        target[...] = np.asarray(Image.fromarray(plane).resize((width, height), Image.Resampling.BILINEAR))
+    return result
+
+
+def normalise(
+    maps: Float[np.ndarray, "cls h w"], normalization: Literal["minmax", "max"]
+) -> Float32[np.ndarray, "cls h w"]:
+    """Maps in [0, 1], each class by itself.
+
+    Args:
+        maps: finite maps of any range.
+        normalization: "minmax": the minimum becomes 0 and the maximum 1, and a constant map, which says nothing about
+            the place, zeros. "max": negative values become 0 and the maximum 1; a map without positive values, zeros.
+
+    Returns:
+        The normalised maps.
+    """
+    wide = maps.astype(np.float64)
+    low = wide.min(axis=(1, 2), keepdims=True) if normalization == "minmax" else np.zeros((len(maps), 1, 1))
+    reach = wide.max(axis=(1, 2), keepdims=True) - low
+    shares = np.zeros_like(wide)
+    np.divide(wide - low, reach, out=shares, where=reach > 0)
+    return shares.clip(0, 1).astype(np.float32)
+
+
+def aggregate(
+    views: Sequence[Float[np.ndarray, "cls _ _"]], mirrored: Sequence[bool], *, height: int, width: int
+) -> Float32[np.ndarray, "cls height width"]:
+    """Mean of the maps of several views of one image, scaled and mirrored, on a common grid.
+
+    Args:
+        views: maps of each view, of the same classes, each on the grid of its own scale.
+        mirrored: for each view, whether it was seen left to right; its maps are turned back.
+        height: rows of the common grid.
+        width: columns of the common grid.
+
+    Returns:
+        The mean of the resized maps.
+    """
+    assert len(views) == len(mirrored) > 0
+    total = np.zeros((views[0].shape[0], height, width), dtype=np.float32)
+    for maps, turned in zip(views, mirrored, strict=True):
+        total += enlarge(maps[:, :, ::-1] if turned else maps, height, width)
+    return total / len(views)
+
+
+def released_combination(
+    maps: Sequence[Float[np.ndarray, "cls h w"]], *, min_score: float = 0.1
+) -> Float32[np.ndarray, "cls h w"]:
+    """One map of each class from the maps of several pairings of an image, as the authors' released code does it.
+
+    Each map is clipped at 0 and divided by its maximum; the sum is divided by the number of pairings, also of those
+    that did not count. The paper takes the plain mean over the references (§3.2) instead.
+
+    Args:
+        maps: one entry a pairing, unclipped, all on the image's own grid and way round: first the references, then
+            the image with its mirror (both sides), its 0.75× and its 2× view.
+        min_score: a map after the first counts where the sigmoid of its spatial mean is over this, in [0, 1].
+
+    Returns:
+        Maps in [0, 1].
+    """
+    assert len(maps) > 0
+    total = np.zeros(maps[0].shape, dtype=np.float32)
+    for position, pairing in enumerate(maps):
+        scores = 1 / (1 + np.exp(-pairing.mean(axis=(1, 2), dtype=np.float64)))
+        counts = (scores > min_score) | (position == 0)
+        total += normalise(pairing, "max") * counts[:, None, None]
+    return total / len(maps)
+
+
+def threshold_prediction(
+    maps: Float[np.ndarray, "cls height width"], classes: Sequence[int], threshold: float
+) -> UInt8[np.ndarray, "height width"]:
+    """Mask of the strongest class where it is over a threshold, and of background elsewhere.
+
+    Args:
+        maps: normalised maps in [0, 1].
+        classes: the foreground class of each map, from 0; its value in the mask is one more.
+        threshold: in [0, 1]; a map at the threshold is background. Of equal maps the first wins.
+
+    Returns:
+        Index image: 0 is background, k + 1 is class k.
+    """
+    assert len(classes) == len(maps)
+    if not len(classes):
+        return np.zeros(maps.shape[1:], dtype=np.uint8)
+    winner = np.asarray(classes, dtype=np.uint8)[maps.argmax(axis=0)] + np.uint8(1)
+    return np.where(maps.max(axis=0) > threshold, winner, np.uint8(BACKGROUND))
