@@ -1,0 +1,108 @@
+"""Pseudo masks: an index image out of localization maps and a score of background.
+
+With saliency as in the authors' released code (the paper says only that background cues come from saliency); without,
+by a constant background score or by a power of what the maps leave over. Values: 0 is background, k + 1 is class k,
+255 is to be ignored.
+"""
+
+from collections.abc import Sequence
+
+import numpy as np
+from jaxtyping import Float, UInt8
+
+BACKGROUND = 0
+IGNORE_INDEX = 255
+
+
+def fuse_saliency(
+    maps: Float[np.ndarray, "cls height width"],
+    classes: Sequence[int],
+    saliency: Float[np.ndarray, "height width"],
+    *,
+    foreground_threshold: float,
+    conflict_threshold: float,
+    salient_threshold: float,
+    confident_threshold: float,
+    min_foreground: float,
+) -> UInt8[np.ndarray, "height width"]:
+    """Pseudo mask from maps and saliency, by the rules of the authors' released code.
+
+    1. Background scores 1 − saliency, a class what its map says; a score under `foreground_threshold` becomes 0.
+    2. The highest score wins; background, then the first class, of equal ones.
+    3. Ignored is where two or more scores, background's among them, are over `conflict_threshold`;
+    4. and background where the saliency is at least `salient_threshold` or some map is over `confident_threshold`;
+    5. and the whole image if under `min_foreground` of its pixels are of a class.
+
+    Args:
+        maps: normalised maps in [0, 1], one a class that the image has, at the image's size.
+        classes: the foreground class of each map, from 0.
+        saliency: in [0, 1], of the same size.
+        foreground_threshold: in [0, 1]; released 0.3.
+        conflict_threshold: in [0, 1]; released 0.99.
+        salient_threshold: in [0, 1]; released 32/255.
+        confident_threshold: in [0, 1]; released 0.95.
+        min_foreground: share of the pixels, in [0, 1]; released 0.01.
+
+    Returns:
+        Index image of the given classes, 0 and 255.
+    """
+    assert maps.shape[1:] == saliency.shape, f"maps of {maps.shape[1:]} with saliency of {saliency.shape}"
+    scores = np.concatenate([1 - saliency[None], maps])
+    scores[scores < foreground_threshold] = 0
+    mask = _strongest(scores, classes)
+    conflict = (scores > conflict_threshold).sum(axis=0) >= 2
+    doubtful = (saliency >= salient_threshold) | (maps > confident_threshold).any(axis=0)
+    mask[conflict | ((mask == BACKGROUND) & doubtful)] = IGNORE_INDEX
+    if np.mean((mask != BACKGROUND) & (mask != IGNORE_INDEX)) < min_foreground:
+        mask[...] = IGNORE_INDEX
+    return mask
+
+
+def fuse_constant(
+    maps: Float[np.ndarray, "cls height width"], classes: Sequence[int], *, background_score: float
+) -> UInt8[np.ndarray, "height width"]:
+    """Pseudo mask of the strongest class where it is over a constant background score; nothing is ignored.
+
+    Args:
+        maps: normalised maps in [0, 1], one a class that the image has.
+        classes: the foreground class of each map, from 0.
+        background_score: in [0, 1]; a map that equals it is background.
+
+    Returns:
+        Index image of the given classes and 0.
+    """
+    background = np.full(maps.shape[1:], background_score, dtype=maps.dtype)
+    return _strongest(np.concatenate([background[None], maps]), classes)
+
+
+def fuse_power(
+    maps: Float[np.ndarray, "cls height width"], classes: Sequence[int], *, background_power: float
+) -> UInt8[np.ndarray, "height width"]:
+    """Pseudo mask of the strongest class against the background score (1 − max over the maps)^power.
+
+    Args:
+        maps: normalised maps in [0, 1], one a class that the image has.
+        classes: the foreground class of each map, from 0.
+        background_power: over 0; a higher power leaves less to background.
+
+    Returns:
+        Index image of the given classes and 0; nothing is ignored.
+    """
+    background = (1 - maps.max(axis=0, initial=0)) ** background_power
+    return _strongest(np.concatenate([background[None], maps]), classes)
+
+
+def is_ignored(mask: UInt8[np.ndarray, "height width"]) -> bool:
+    """Whether nothing of a pseudo mask is left to learn from."""
+    return bool((mask == IGNORE_INDEX).all())
+
+
+def _strongest(
+    scores: Float[np.ndarray, "label height width"], classes: Sequence[int]
+) -> UInt8[np.ndarray, "height width"]:
+    """Mask value of the highest score; background's plane comes first, then one a class."""
+    assert len(scores) == len(classes) + 1, f"{len(scores) - 1} maps for the classes {classes}"
+    assert all(0 <= index < IGNORE_INDEX - 1 for index in classes), classes
+    values = np.array([BACKGROUND, *(index + 1 for index in classes)], dtype=np.uint8)
+    mask: UInt8[np.ndarray, "height width"] = values[scores.argmax(axis=0)]
+    return mask
