@@ -1,0 +1,132 @@
+"""Dense CRF (Krähenbühl & Koltun 2011): masks that follow the edges of the image, by mean-field steps.
+
+The inference is pydensecrf's; here are the unary terms and the restriction to the labels that are present, which is
+what makes it affordable. Keyword arguments carry the names of the settings in `CrfConfig`.
+"""
+
+from collections.abc import Sequence
+from typing import TypedDict, Unpack
+
+import numpy as np
+from jaxtyping import Float, Float32, UInt8
+from pydensecrf.densecrf import DenseCRF2D
+
+IGNORE_INDEX = 255
+PROBABILITY_FLOOR = 1e-5  # a label that the network rules out is unlikely, and not impossible: its energy stays finite
+
+
+class Terms(TypedDict):
+    """Number of mean-field steps, and widths and weights of the two pairwise terms.
+
+    Widths are standard deviations: `*_xy` in pixels, `bilateral_rgb` in grey levels of 0 … 255. The authors' released
+    code has iterations 1, gaussian_xy 3, gaussian_weight 1, bilateral_xy 80, bilateral_rgb 4, bilateral_weight 3.
+    """
+
+    iterations: int
+    gaussian_xy: float
+    gaussian_weight: float
+    bilateral_xy: float
+    bilateral_rgb: float
+    bilateral_weight: float
+
+
+def dense_crf(
+    image: UInt8[np.ndarray, "height width 3"],
+    probabilities: Float[np.ndarray, "label height width"],
+    **terms: Unpack[Terms],
+) -> Float32[np.ndarray, "label height width"]:
+    """Probabilities of the labels after mean-field inference over all labels.
+
+    Args:
+        image: RGB photograph.
+        probabilities: of each label and pixel, in [0, 1], at the image's size; those under 1e-5 count as 1e-5.
+        **terms: see `Terms`.
+
+    Returns:
+        Probabilities that sum to one at each pixel.
+    """
+    assert probabilities.shape[1:] == image.shape[:2], f"{probabilities.shape} for an image of {image.shape}"
+    return _mean_field(image, -np.log(np.maximum(probabilities, PROBABILITY_FLOOR)), terms)
+
+
+def crf_on_present(
+    image: UInt8[np.ndarray, "height width 3"],
+    probabilities: Float[np.ndarray, "label height width"],
+    *,
+    present: Sequence[int] | None = None,
+    **terms: Unpack[Terms],
+) -> Float32[np.ndarray, "label height width"]:
+    """`dense_crf` over the labels that are present only; the others get probability 0.
+
+    Time goes with the number of labels. With every label present the result is that of `dense_crf`.
+
+    Args:
+        image: RGB photograph.
+        probabilities: of each label and pixel, in [0, 1], at the image's size.
+        present: the labels to keep; by default those that are the most probable one at some pixel.
+        **terms: see `Terms`.
+
+    Returns:
+        Probabilities that sum to one at each pixel.
+    """
+    kept = np.unique(probabilities.argmax(axis=0)) if present is None else np.unique(np.asarray(present, dtype=int))
+    assert kept.size, "no label is present"
+    result = np.zeros(probabilities.shape, dtype=np.float32)
+    result[kept] = dense_crf(image, probabilities[kept], **terms) if kept.size > 1 else 1
+    return result
+
+
+def refine_mask(
+    image: UInt8[np.ndarray, "height width 3"],
+    mask: UInt8[np.ndarray, "height width"],
+    *,
+    confidence: float,
+    fill_ignored: bool = False,
+    **terms: Unpack[Terms],
+) -> UInt8[np.ndarray, "height width"]:
+    """A mask made to follow the edges of the image, among the labels that it has.
+
+    Args:
+        image: RGB photograph.
+        mask: index image at the image's size; 255 may be any of its labels.
+        confidence: probability that a pixel's label is right, above 1 / number of labels and below 1; the other labels
+            share the rest.
+        fill_ignored: whether pixels of 255 get a label too; otherwise they stay 255.
+        **terms: see `Terms`.
+
+    Returns:
+        Index image with the labels of `mask`; as it was, if there are fewer than two.
+    """
+    assert mask.shape == image.shape[:2], f"a mask of {mask.shape} for an image of {image.shape}"
+    ignored = mask == IGNORE_INDEX
+    labels = np.unique(mask[~ignored])
+    if labels.size < 2:
+        return _fill(mask, labels) if fill_ignored else mask.copy()
+    assert 1 / labels.size < confidence < 1, f"confidence {confidence} with {labels.size} labels"
+    energy = np.full((labels.size, *mask.shape), -np.log((1 - confidence) / (labels.size - 1)), dtype=np.float32)
+    energy[labels[:, None, None] == mask] = -np.log(confidence)
+    energy[:, ignored] = np.log(labels.size)
+    refined = labels[_mean_field(image, energy, terms).argmax(axis=0)]
+    return refined if fill_ignored else np.where(ignored, mask, refined)
+
+
+def _fill(mask: UInt8[np.ndarray, "height width"], labels: UInt8[np.ndarray, " label"]) -> UInt8[np.ndarray, "..."]:
+    """The mask of its only label; one without any stays wholly ignored."""
+    return np.full_like(mask, labels[0]) if labels.size else mask.copy()
+
+
+def _mean_field(
+    image: UInt8[np.ndarray, "height width 3"], energy: Float[np.ndarray, "label height width"], terms: Terms
+) -> Float32[np.ndarray, "label height width"]:
+    height, width = image.shape[:2]
+    crf = DenseCRF2D(width, height, len(energy))
+    # pydensecrf reads raw memory and refuses, or misreads, what is strided.
+    crf.setUnaryEnergy(np.ascontiguousarray(energy, dtype=np.float32).reshape(len(energy), -1))
+    crf.addPairwiseGaussian(sxy=terms["gaussian_xy"], compat=terms["gaussian_weight"])
+    crf.addPairwiseBilateral(
+        sxy=terms["bilateral_xy"],
+        srgb=terms["bilateral_rgb"],
+        rgbim=np.ascontiguousarray(image),
+        compat=terms["bilateral_weight"],
+    )
+    return np.array(crf.inference(terms["iterations"]), dtype=np.float32).reshape(energy.shape)
