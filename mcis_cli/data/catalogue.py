@@ -132,6 +132,14 @@ class Catalogue:
             raise DataError(f"the split {name!r} of {self.root} is empty; expected image ids, one a line")
         return replace(self, entries=entries, missing={})
 
+    def only(self, ids: Iterable[str]) -> "Catalogue":
+        """The images of these ids.
+
+        Raises:
+            DataError: one of them is not there.
+        """
+        return replace(self, entries=tuple(self[image_id] for image_id in sorted(ids)), missing={})
+
     def carriers(self, class_index: int) -> tuple[str, ...]:
         """The ids of the images that carry a foreground class (0-based), sorted."""
         return self._carriers[class_index]
@@ -173,8 +181,8 @@ class Catalogue:
             raise DataError(f"{name}: {fault}; correct the mask or the classes")
         return mask
 
-    def read_saliency(self, image_id: str) -> Float32[ndarray, "height width"]:
-        """Read the saliency map of an image, at the image's size, in [0, 1].
+    def read_saliency(self, image_id: str, *, resize: bool = True) -> Float32[ndarray, "height width"]:
+        """Read the saliency map of an image, in [0, 1]; at the image's size, or with `resize=False` as it is stored.
 
         Raises:
             DataError: There is none, it changed, or it cannot be decoded.
@@ -186,7 +194,7 @@ class Catalogue:
             )
         name = str(self.root / entry.saliency)
         saliency = decode_saliency(self._bytes(entry.saliency, entry.saliency_digest), name)
-        return resize_saliency(saliency, entry.height, entry.width)
+        return resize_saliency(saliency, entry.height, entry.width) if resize else saliency
 
     @cached_property
     def _by_id(self) -> dict[str, ImageEntry]:

@@ -1,0 +1,177 @@
+"""`mcis check`: what is in an image set, and what is wrong with it: names, splits, tags, and files that lack.
+
+Pixels are in `check_pixels`.
+"""
+
+import unicodedata
+from collections import defaultdict
+from collections.abc import Iterator, Sequence
+from typing import TYPE_CHECKING
+
+from mcis_cli.config import DataConfig
+from mcis_cli.data.catalogue import Catalogue, ImageEntry
+from mcis_cli.data.check_pixels import Progress, check_pixels
+from mcis_cli.data.listing import Finding, Listing, Severity
+from mcis_cli.data.reading import describe, read_listing
+from mcis_cli.errors import DataError
+
+if TYPE_CHECKING:
+    from mcis_cli.store import StatCache
+
+SEVERITIES: tuple[Severity, ...] = ("error", "warning", "note")
+
+
+def check(
+    config: DataConfig,
+    cache: "StatCache | None" = None,
+    *,
+    num_references: int = 3,
+    workers: int = 2,
+    progress: Progress | None = None,
+) -> list[Finding]:
+    """Tell what is in an image set and what is wrong with it, errors first.
+
+    Args:
+        config: Where everything is.
+        cache: The store's stat cache.
+        num_references: How many other images of its class an image needs for multi-round maps.
+        workers: Threads that decode.
+        progress: Called with (images decoded, images in all).
+
+    Returns:
+        The findings; a set without an "error" can be trained on.
+    """
+    return survey(config, cache, num_references=num_references, workers=workers, progress=progress)[1]
+
+
+def survey(
+    config: DataConfig,
+    cache: "StatCache | None" = None,
+    *,
+    num_references: int = 3,
+    workers: int = 2,
+    progress: Progress | None = None,
+) -> tuple[Catalogue | None, list[Finding]]:
+    """As `check`, with the catalogue of what can be read; None where there is no image set at all."""
+    try:
+        listing = read_listing(config, cache)
+    except DataError as error:
+        return None, [Finding("error", "no-image-set", str(error))]
+    catalogue, unreadable = describe(listing, cache)
+    findings = [
+        *_summary(listing, catalogue),
+        *listing.findings,
+        *unreadable,
+        *_ids(catalogue),
+        *_splits(config, catalogue),
+        *_tags(config, catalogue, num_references),
+        *_companions(config, catalogue),
+        *_contents(config, catalogue),
+        *check_pixels(catalogue, workers=workers, progress=progress),
+    ]
+    return catalogue, sorted(findings, key=lambda finding: SEVERITIES.index(finding.severity))
+
+
+def _summary(listing: Listing, catalogue: Catalogue) -> Iterator[Finding]:
+    names = catalogue.class_names
+    shown = ", ".join(names[:20]) + (", …" if len(names) > 20 else "")
+    tags = f"tags from {listing.tag_source}" if listing.tag_source else "no tags"
+    splits = ", ".join(f"{name} {count}" for name, count in _split_sizes(catalogue))
+    masks = sum(entry.mask is not None for entry in catalogue.entries)
+    saliency = sum(entry.saliency is not None for entry in catalogue.entries)
+    yield Finding("note", "layout", f"layout {listing.layout}, {len(listing.items)} images, {tags}")
+    yield Finding("note", "classes", f"{len(names)} classes: {shown}", names)
+    yield Finding("note", "splits", f"splits: {splits or 'none'}")
+    yield Finding("note", "companions", f"{masks} masks, {saliency} saliency maps")
+
+
+def _split_sizes(catalogue: Catalogue) -> Iterator[tuple[str, int]]:
+    for name in catalogue.split_names:
+        yield name, sum(name in entry.splits for entry in catalogue.entries)
+
+
+def _ids(catalogue: Catalogue) -> Iterator[Finding]:
+    alike: dict[str, list[str]] = defaultdict(list)
+    for image_id in catalogue.ids:
+        alike[unicodedata.normalize("NFC", image_id).casefold()].append(image_id)
+    clashes = [ids for ids in alike.values() if len(ids) > 1]
+    if clashes:
+        message = (
+            f"{_count(clashes, 'group')} of image ids differ only by case or by how letters are composed "
+            f"({', '.join(map(repr, clashes[0]))}); other file systems hold only one of them; rename"
+        )
+        yield Finding("warning", "ids-alike", message, tuple(image_id for ids in clashes for image_id in ids))
+
+
+def _splits(config: DataConfig, catalogue: Catalogue) -> Iterator[Finding]:
+    for name, missing in catalogue.missing.items():
+        if missing:
+            severity: Severity = "error" if name in (config.train, config.val) else "warning"
+            message = f"the split {name!r} lists {_count(missing, 'image')} not there (the first is {missing[0]!r})"
+            yield Finding(severity, "split-without-image", message, missing)
+    train, val = _members(catalogue, config.train), _members(catalogue, config.val)
+    for setting, name, ids in (("train", config.train, train), ("val", config.val, val)):
+        if not ids:
+            absence: Severity = "error" if setting == "train" else "note"
+            message = f"no images in the split {name!r} (data.{setting}); found {', '.join(catalogue.split_names)}"
+            yield Finding(absence, f"no-{setting}", message)
+    both = tuple(sorted(train & val))
+    if both and config.train != config.val:
+        message = f"{_count(both, 'image')} in both {config.train!r} and {config.val!r} (the first is {both[0]!r})"
+        yield Finding("error", "train-val-overlap", message, both)
+
+
+def _tags(config: DataConfig, catalogue: Catalogue, num_references: int) -> Iterator[Finding]:
+    train = _members(catalogue, config.train)
+    untagged = tuple(image_id for image_id in sorted(train) if not catalogue[image_id].labels)
+    if untagged:
+        message = f"{_count(untagged, 'image')} of {config.train!r} without a tag (the first is {untagged[0]!r})"
+        yield Finding("error" if len(untagged) == len(train) else "warning", "untagged", message, untagged)
+    counts = {name: len(train.intersection(catalogue.carriers(k))) for k, name in enumerate(catalogue.class_names)}
+    absent = tuple(name for name, count in counts.items() if count == 0)
+    if absent:
+        message = f"{_count(absent, 'class', 'classes')} without an image in {config.train!r}: {', '.join(absent)}"
+        yield Finding("warning", "class-without-image", message, absent)
+    few = {name: count for name, count in counts.items() if 0 < count <= num_references}
+    if few:
+        listed = ", ".join(f"{name} {count}" for name, count in few.items())
+        message = f"classes with too few images in {config.train!r} for {num_references} references each: {listed}"
+        yield Finding("warning", "few-references", message, tuple(few))
+
+
+def _companions(config: DataConfig, catalogue: Catalogue) -> Iterator[Finding]:
+    no_saliency = tuple(entry.id for entry in catalogue.entries if entry.saliency is None)
+    if no_saliency:
+        message = f"saliency missing for {_count(no_saliency, 'image')} (the first is {no_saliency[0]!r})"
+        severity: Severity = "note" if len(no_saliency) == len(catalogue) else "warning"
+        yield Finding(severity, "no-saliency", message, no_saliency)
+    no_mask = tuple(i for i in sorted(_members(catalogue, config.val)) if catalogue[i].mask is None)
+    if no_mask:
+        message = f"ground truth missing for {_count(no_mask, 'image')} of {config.val!r} (the first is {no_mask[0]!r})"
+        yield Finding("warning", "no-mask", message, no_mask)
+
+
+def _contents(config: DataConfig, catalogue: Catalogue) -> Iterator[Finding]:
+    same: dict[str, list[ImageEntry]] = defaultdict(list)
+    for entry in catalogue.entries:
+        same[entry.digest].append(entry)
+    groups = [entries for entries in same.values() if len(entries) > 1]
+    if groups:
+        ids = tuple(entry.id for entries in groups for entry in entries)
+        message = f"{_count(groups, 'group')} of images with the same content (the first: {ids[0]!r}, {ids[1]!r})"
+        yield Finding("warning", "same-content", message, ids)
+    train, val = _members(catalogue, config.train), _members(catalogue, config.val)
+    leaks = [e for e in groups if {x.id for x in e} & (train - val) and {x.id for x in e} & (val - train)]
+    if leaks:
+        ids = tuple(entry.id for entries in leaks for entry in entries)
+        pair = f"{ids[0]!r}, {ids[1]!r}"
+        message = f"{config.train!r} and {config.val!r} share the content of {_count(leaks, 'image')} ({pair})"
+        yield Finding("error", "train-val-same-content", message, ids)
+
+
+def _members(catalogue: Catalogue, split: str) -> frozenset[str]:
+    return frozenset(entry.id for entry in catalogue.entries if split == "all" or split in entry.splits)
+
+
+def _count(things: Sequence[object], singular: str, plural: str | None = None) -> str:
+    return f"{len(things)} {singular if len(things) == 1 else plural or singular + 's'}"
