@@ -7,7 +7,7 @@ the digest, so that no stage computes on files that are not the ones its recipe 
 import hashlib
 import json
 from collections import Counter
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterable, Iterator, Mapping
 from dataclasses import dataclass, field, replace
 from functools import cached_property
 from pathlib import Path
@@ -136,9 +136,9 @@ class Catalogue:
         """The images of these ids.
 
         Raises:
-            DataError: one of them is not there.
+            DataError: One of them is not there.
         """
-        return replace(self, entries=tuple(self[image_id] for image_id in sorted(ids)), missing={})
+        return replace(self, entries=tuple(self[image_id] for image_id in sorted(set(ids))), missing={})
 
     def carriers(self, class_index: int) -> tuple[str, ...]:
         """The ids of the images that carry a foreground class (0-based), sorted."""

@@ -6,7 +6,6 @@ Pixels are in `check_pixels`.
 import unicodedata
 from collections import defaultdict
 from collections.abc import Iterator, Sequence
-from typing import TYPE_CHECKING
 
 from mcis_cli.config import DataConfig
 from mcis_cli.data.catalogue import Catalogue, ImageEntry
@@ -14,16 +13,14 @@ from mcis_cli.data.check_pixels import Progress, check_pixels
 from mcis_cli.data.listing import Finding, Listing, Severity
 from mcis_cli.data.reading import describe, read_listing
 from mcis_cli.errors import DataError
-
-if TYPE_CHECKING:
-    from mcis_cli.store import StatCache
+from mcis_cli.store import StatCache
 
 SEVERITIES: tuple[Severity, ...] = ("error", "warning", "note")
 
 
 def check(
     config: DataConfig,
-    cache: "StatCache | None" = None,
+    cache: StatCache | None = None,
     *,
     num_references: int = 3,
     workers: int = 2,
@@ -46,7 +43,7 @@ def check(
 
 def survey(
     config: DataConfig,
-    cache: "StatCache | None" = None,
+    cache: StatCache | None = None,
     *,
     num_references: int = 3,
     workers: int = 2,

@@ -4,17 +4,15 @@ Facts are remembered by the store's stat cache, so that a second command does no
 """
 
 import hashlib
-import os
+import time
 from collections.abc import Callable, Iterator, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from itertools import islice
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
 from mcis_cli.errors import DataError
-
-if TYPE_CHECKING:
-    from mcis_cli.store import StatCache
+from mcis_cli.store import StatCache
 
 Facts = dict[str, Any]
 Measure = Callable[[bytes, str], Facts]
@@ -28,7 +26,7 @@ def no_facts(content: bytes, name: str) -> Facts:
 
 
 def file_facts(
-    files: Sequence[Path], kind: str, measure: Measure, cache: "StatCache | None" = None
+    files: Sequence[Path], kind: str, measure: Measure, cache: StatCache | None = None
 ) -> Iterator[Facts | DataError]:
     """Read files in threads, or remember what was read before.
 
@@ -45,34 +43,29 @@ def file_facts(
     with ThreadPoolExecutor(WORKERS) as pool:
         while batch := list(islice(remaining, BATCH)):
             known = [_remembered(file, kind, cache) for file in batch]
-            fresh = iter(list(pool.map(lambda file: _read(file, kind, measure), _without(batch, known))))
-            for file, facts in zip(batch, known, strict=True):
-                if facts is not None:
-                    yield facts
-                    continue
-                result, before = next(fresh)
-                if cache is not None and before is not None and not isinstance(result, DataError):
-                    cache.put(file, before, result)
-                yield result
+            unknown = [file for file, facts in zip(batch, known, strict=True) if facts is None]
+            fresh = iter(list(pool.map(lambda file: _read(file, kind, measure, cache), unknown)))
+            for facts in known:
+                yield next(fresh) if facts is None else facts
 
 
-def _remembered(file: Path, kind: str, cache: "StatCache | None") -> Facts | None:
-    facts = cache.get(file) if cache is not None else None
+def _remembered(file: Path, kind: str, cache: StatCache | None) -> Facts | None:
+    try:
+        facts = cache.get(file) if cache is not None else None
+    except OSError:  # reading it will tell
+        return None
     return facts if facts is not None and facts.get("kind") == kind else None
 
 
-def _without(batch: Sequence[Path], known: Sequence[Facts | None]) -> list[Path]:
-    return [file for file, facts in zip(batch, known, strict=True) if facts is None]
-
-
-def _read(file: Path, kind: str, measure: Measure) -> tuple[Facts | DataError, os.stat_result | None]:
+def _read(file: Path, kind: str, measure: Measure, cache: StatCache | None) -> Facts | DataError:
     try:
-        before = file.stat()
+        looked, before = time.time_ns(), file.stat()
         content = file.read_bytes()
+        facts = {"kind": kind, "sha256": hashlib.sha256(content).hexdigest(), **measure(content, str(file))}
+        if cache is not None:
+            cache.put(file, before, facts, looked_ns=looked)
     except OSError as error:
-        return DataError(f"cannot read {file}: {error.strerror}; replace or remove it"), None
-    try:
-        facts = measure(content, str(file))
+        return DataError(f"cannot read {file}: {error.strerror}; replace or remove it")
     except DataError as error:
-        return error, None
-    return {"kind": kind, "sha256": hashlib.sha256(content).hexdigest(), **facts}, before
+        return error
+    return facts

@@ -5,7 +5,6 @@
 
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from pathlib import Path
-from typing import TYPE_CHECKING
 
 from mcis_cli.config import DataConfig
 from mcis_cli.data.catalogue import Catalogue, ImageEntry
@@ -16,14 +15,12 @@ from mcis_cli.data.listing import Finding, Item, Listing, assemble
 from mcis_cli.data.table import find_table, read_table
 from mcis_cli.data.voc import IMAGES, read_voc
 from mcis_cli.errors import DataError
-
-if TYPE_CHECKING:
-    from mcis_cli.store import StatCache
+from mcis_cli.store import StatCache
 
 LAYOUTS = f"{IMAGES}/ of the VOC layout, one table of tags in .csv or .tsv, or a folder of images for each class"
 
 
-def read_catalogue(config: DataConfig, cache: "StatCache | None" = None) -> Catalogue:
+def read_catalogue(config: DataConfig, cache: StatCache | None = None) -> Catalogue:
     """Read an image set: what is in it, with digests, without decoding images.
 
     Args:
@@ -40,7 +37,7 @@ def read_catalogue(config: DataConfig, cache: "StatCache | None" = None) -> Cata
     return catalogue
 
 
-def read_listing(config: DataConfig, cache: "StatCache | None" = None) -> Listing:
+def read_listing(config: DataConfig, cache: StatCache | None = None) -> Listing:
     """List an image set by names, in the layout that it has.
 
     Raises:
@@ -76,7 +73,7 @@ def _layout(config: DataConfig, root: Path) -> str:
     raise DataError(f"no image set in {root}; looked for {LAYOUTS}; {hint}")
 
 
-def describe(listing: Listing, cache: "StatCache | None" = None) -> tuple[Catalogue, tuple[Finding, ...]]:
+def describe(listing: Listing, cache: StatCache | None = None) -> tuple[Catalogue, tuple[Finding, ...]]:
     """Read every file of a listing once: digests and sizes.
 
     Returns:
@@ -105,7 +102,7 @@ def _size(content: bytes, name: str) -> Facts:
 
 
 def _facts(
-    root: Path, paths: Sequence[str | None], kind: str, measure: Measure, cache: "StatCache | None"
+    root: Path, paths: Sequence[str | None], kind: str, measure: Measure, cache: StatCache | None
 ) -> Iterator[Facts | DataError | None]:
     """Facts of the files that there are, None where there is none."""
     facts = file_facts([root / path for path in paths if path is not None], kind, measure, cache)

@@ -3,16 +3,13 @@
 import xml.etree.ElementTree as ElementTree
 from collections.abc import Mapping
 from pathlib import Path
-from typing import TYPE_CHECKING
 
 from mcis_cli.config import DataConfig
 from mcis_cli.data.facts import Facts, file_facts
 from mcis_cli.data.images import PHOTO_SUFFIXES
 from mcis_cli.data.listing import Finding, Found, index_files, read_lines
 from mcis_cli.errors import DataError
-
-if TYPE_CHECKING:
-    from mcis_cli.store import StatCache
+from mcis_cli.store import StatCache
 
 IMAGES = "JPEGImages"
 TAG_FILES = ("image_tags.txt", "tags.txt")
@@ -22,7 +19,7 @@ MAX_XML_BYTES = 4 << 20
 Tags = dict[str, frozenset[str]]
 
 
-def read_voc(config: DataConfig, root: Path, cache: "StatCache | None" = None) -> Found:
+def read_voc(config: DataConfig, root: Path, cache: StatCache | None = None) -> Found:
     """Read a folder in the layout of PASCAL VOC.
 
     Every list of ImageSets/Segmentation (or else ImageSets/Main) is a split. Tags come from `config.tags`, or
@@ -87,7 +84,7 @@ class _NoDoctype(ElementTree.TreeBuilder):
 
 
 def _tags(
-    config: DataConfig, root: Path, images: Mapping[str, str], cache: "StatCache | None"
+    config: DataConfig, root: Path, images: Mapping[str, str], cache: StatCache | None
 ) -> tuple[Tags, str | None, tuple[Finding, ...]]:
     for name in (config.tags,) if config.tags is not None else TAG_FILES:
         if config.tags is not None or (root / name).is_file():
@@ -100,7 +97,7 @@ def _tags(
 
 
 def _annotations(
-    folder: Path, root: Path, images: Mapping[str, str], cache: "StatCache | None"
+    folder: Path, root: Path, images: Mapping[str, str], cache: StatCache | None
 ) -> tuple[Tags, tuple[Finding, ...]]:
     paths, _ = index_files(folder, root, frozenset({".xml"}), recursive=False)
     wanted = [image_id for image_id in paths if image_id in images]
