@@ -10,7 +10,7 @@ import torch
 from jaxtyping import Float
 from torch import Tensor, nn
 
-from mcis_cli.models.layers import new_conv
+from mcis_cli.models.layers import at_least_float32, new_conv
 
 AffinityInit = Literal["uniform", "identity"]
 
@@ -34,8 +34,8 @@ def affinity(
         The affinity, unbounded; it is the logit of both attentions.
     """
     with torch.autocast(features_m.device.type, enabled=False):
-        transformed_n = _at_least_float32(affinity_weight) @ _at_least_float32(features_n)
-        return _at_least_float32(features_m).mT @ transformed_n
+        transformed_n = at_least_float32(affinity_weight) @ at_least_float32(features_n)
+        return at_least_float32(features_m).mT @ transformed_n
 
 
 def attention(
@@ -147,7 +147,7 @@ def query(
         G, laid out as the features are, in float32 at least.
     """
     with torch.autocast(features_m.device.type, enabled=False):
-        transformed = _at_least_float32(affinity_weight).mT @ _at_least_float32(features_m).flatten(-2)
+        transformed = at_least_float32(affinity_weight).mT @ at_least_float32(features_m).flatten(-2)
         return transformed.reshape(features_m.shape)
 
 
@@ -170,7 +170,7 @@ def attended_activations(
         For each reference, the activations on m's grid.
     """
     with torch.autocast(query_m.device.type, enabled=False):
-        transposed_affinity = _at_least_float32(features_r).flatten(-2).mT @ query_m.flatten(-2)
+        transposed_affinity = at_least_float32(features_r).flatten(-2).mT @ query_m.flatten(-2)
         attention_over_r = transposed_affinity.softmax(dim=-2)
         return mix(activations_r, attention_over_r, query_m.shape[-2:])
 
@@ -234,8 +234,3 @@ class CoAttention(nn.Module):
             The features, faded where the mask finds common semantics.
         """
         return features * contrastive_attention(self.common_mask(coattentive))
-
-
-def _at_least_float32(tensor: Tensor) -> Tensor:
-    """Widen half precision; leave float32 and float64 as they are."""
-    return tensor.to(torch.promote_types(tensor.dtype, torch.float32))

@@ -1,9 +1,10 @@
-"""New layers, which no published weights fill: their shape, padding and initial values in one place."""
+"""New layers, which no published weights fill (their shape, padding and initial values), and pooling to scores."""
 
 import math
 
 import torch
-from torch import nn
+from jaxtyping import Float
+from torch import Tensor, nn
 
 
 def new_conv(
@@ -37,3 +38,21 @@ def new_conv(
         if conv.bias is not None:
             conv.bias.zero_()
     return conv
+
+
+def num_features_of(backbone: nn.Module) -> int:
+    """Channels of a backbone's features: what it says itself, else what a blank image gives."""
+    if isinstance(stated := getattr(backbone, "num_features", None), int):
+        return stated
+    with torch.no_grad():
+        return int(backbone(torch.zeros(1, 3, 64, 64)).shape[1])
+
+
+def average(maps: Float[Tensor, "batch class h w"]) -> Float[Tensor, "batch class"]:
+    """GAP, the plain mean over positions, in float32 at least: from activation maps to logits."""
+    return at_least_float32(maps).mean(dim=(2, 3))
+
+
+def at_least_float32(tensor: Tensor) -> Tensor:
+    """Widen half precision; leave float32 and float64 as they are."""
+    return tensor.to(torch.promote_types(tensor.dtype, torch.float32))

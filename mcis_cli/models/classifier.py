@@ -1,0 +1,175 @@
+"""The co-attention classifier: image-level scores of a pair from basic, co-attentive and contrastive features (§3.1).
+
+Scores are logits; the losses on them are in `losses`. The class head φ is a 1×1 convolution, so it is applied to each
+image's features once and its few activation maps are mixed, masked and averaged: equal to Eq. 4-9, at a fraction.
+"""
+
+from collections.abc import Callable, Set
+from typing import Literal, NamedTuple
+
+import torch
+from jaxtyping import Float
+from torch import Tensor, nn
+
+from mcis_cli.models.co_attention import AffinityInit, CoAttention, contrastive_attention, mix, weigh_activations
+from mcis_cli.models.layers import average, new_conv, num_features_of
+
+Term = Literal["basic", "co_attention", "contrastive"]
+ALL_TERMS: frozenset[Term] = frozenset({"basic", "co_attention", "contrastive"})
+
+
+class PairScores(NamedTuple):
+    """Logits of a pair over the foreground classes; None where a term was not asked for.
+
+    Attributes:
+        scores_m, scores_n: From the image's own features (Eq. 1).
+        common_scores_m, common_scores_n: From its co-attentive features (Eq. 5): classes the two images share.
+        unshared_scores_m, unshared_scores_n: From its contrastive features (Eq. 9): classes only it has.
+    """
+
+    scores_m: Float[Tensor, "batch class"]
+    scores_n: Float[Tensor, "batch class"]
+    common_scores_m: Float[Tensor, "batch class"] | None = None
+    common_scores_n: Float[Tensor, "batch class"] | None = None
+    unshared_scores_m: Float[Tensor, "batch class"] | None = None
+    unshared_scores_n: Float[Tensor, "batch class"] | None = None
+
+
+class CoAttentionClassifier(nn.Module):
+    """A backbone, the class head φ, and the two co-attentions between the images of a pair.
+
+    Attributes:
+        class_head: φ, with bias.
+        co_class_head: The released code's second head, for co-attentive and contrastive features, without bias; None
+            where φ is shared, as in the paper.
+        co_attention: W_P and W_B.
+    """
+
+    def __init__(
+        self,
+        backbone: nn.Module,
+        num_foreground: int,
+        *,
+        num_features: int | None = None,
+        heads: Literal["shared", "separate"] = "shared",
+        affinity_init: AffinityInit = "uniform",
+        generator: torch.Generator | None = None,
+    ) -> None:
+        """Put the new layers on a backbone.
+
+        Args:
+            backbone: From images (B, 3, H, W) to features (B, C, H', W'), non-negative.
+            num_foreground: K, the number of classes without background.
+            num_features: C; asked of the backbone where None.
+            heads: One φ for all features (paper), or a second one (released code).
+            affinity_init: How W_P starts, see `CoAttention`.
+            generator: Source of the new layers' weights; torch's own where None.
+        """
+        super().__init__()
+        channels = num_features_of(backbone) if num_features is None else num_features
+        self.backbone = backbone
+        self.class_head = new_conv(channels, num_foreground, std=0.01, generator=generator)
+        self.co_class_head = (
+            new_conv(channels, num_foreground, bias=False, std=0.01, generator=generator)
+            if heads == "separate"
+            else None
+        )
+        self.co_attention = CoAttention(channels, affinity_init=affinity_init, generator=generator)
+
+    def features(self, images: Float[Tensor, "batch 3 h w"]) -> Float[Tensor, "batch channel h_out w_out"]:
+        """Features F of normalised images."""
+        return self.backbone(images)  # type: ignore[no-any-return]
+
+    def activation_maps(
+        self, features: Float[Tensor, "batch channel h w"], co: bool = False
+    ) -> Float[Tensor, "batch class h w"]:
+        """Class-aware activation maps S = φ(F), bias included.
+
+        Args:
+            features: F.
+            co: Use the head for co-attentive and contrastive features, where it is another one.
+
+        Returns:
+            Logits of each class at each position.
+        """
+        return self._head(co)(features)  # type: ignore[no-any-return]
+
+    def forward_pair(
+        self,
+        image_m: Float[Tensor, "batch 3 h_m w_m"],
+        image_n: Float[Tensor, "batch 3 h_n w_n"],
+        *,
+        terms: Set[Term] = ALL_TERMS,
+    ) -> PairScores:
+        """Scores of a pair of normalised images, whose sizes may differ (Eq. 1-9).
+
+        Args:
+            image_m: First images of the pairs.
+            image_n: Second images.
+            terms: Losses to compute scores for; "basic" is always there.
+
+        Returns:
+            Logits in float32 at least.
+        """
+        if image_m.shape == image_n.shape:
+            features_m, features_n = self.features(torch.cat([image_m, image_n])).chunk(2)
+        else:
+            features_m, features_n = self.features(image_m), self.features(image_n)
+        return self.pair_from_features(features_m, features_n, terms=terms)
+
+    forward = forward_pair
+
+    def pair_from_features(
+        self,
+        features_m: Float[Tensor, "batch channel h_m w_m"],
+        features_n: Float[Tensor, "batch channel h_n w_n"],
+        *,
+        terms: Set[Term] = ALL_TERMS,
+    ) -> PairScores:
+        """Scores of a pair from its features (Eq. 1-9), so that one image's features can serve several pairs.
+
+        Args:
+            features_m: F_m.
+            features_n: F_n.
+            terms: Losses to compute scores for; "basic" is always there.
+
+        Returns:
+            Logits in float32 at least.
+        """
+        scores_m = average(self.activation_maps(features_m))
+        scores_n = average(self.activation_maps(features_n))
+        if not terms & {"co_attention", "contrastive"}:
+            return PairScores(scores_m, scores_n)
+        attention_over_m, attention_over_n = self.co_attention.attentions(features_m, features_n)
+        common_m, unshared_m = self._cross_scores(features_m, features_n, attention_over_n, terms)
+        common_n, unshared_n = self._cross_scores(features_n, features_m, attention_over_m, terms)
+        return PairScores(scores_m, scores_n, common_m, common_n, unshared_m, unshared_n)
+
+    def new_parameters(self) -> list[nn.Parameter]:
+        """Parameters that no published weights fill: those of the backbone's new layers, heads and co-attention."""
+        own = [parameter for name, parameter in self.named_parameters() if not name.startswith("backbone.")]
+        of_backbone: Callable[[], list[nn.Parameter]] = getattr(self.backbone, "new_parameters", list)
+        return of_backbone() + own
+
+    def _head(self, co: bool) -> nn.Conv2d:
+        return self.co_class_head if co and self.co_class_head is not None else self.class_head
+
+    def _cross_scores(
+        self,
+        features_m: Float[Tensor, "batch channel h_m w_m"],
+        features_n: Float[Tensor, "batch channel h_n w_n"],
+        attention_over_n: Float[Tensor, "batch hw_n hw_m"],
+        terms: Set[Term],
+    ) -> tuple[Float[Tensor, "batch class"] | None, Float[Tensor, "batch class"] | None]:
+        """What n says about m (Eq. 4-9): scores of m's co-attentive and of its contrastive features."""
+        common_scores_m = unshared_scores_m = None
+        if "co_attention" in terms:
+            activation_maps_n = self.activation_maps(features_n, co=True)
+            common_scores_m = average(mix(activation_maps_n, attention_over_n, features_m.shape[2:]))
+        if "contrastive" in terms:
+            mask_logit_n = self.co_attention.mask_conv(features_n)
+            common_mask_m = mix(mask_logit_n, attention_over_n, features_m.shape[2:]).sigmoid()
+            activation_maps_m = self.activation_maps(features_m, co=True)
+            unshared = contrastive_attention(common_mask_m)
+            unshared_scores_m = average(weigh_activations(activation_maps_m, unshared, self._head(co=True).bias))
+        return common_scores_m, unshared_scores_m
