@@ -104,11 +104,7 @@ class Artifact:
         return True
 
     def __contains__(self, image_id: object) -> bool:
-        return image_id in self._ids
-
-    @cached_property
-    def _ids(self) -> frozenset[str]:
-        return frozenset(self.ids)
+        return image_id in self._reader()
 
     def read(self, image_id: str) -> "dict[str, NDArray[Any]]":
         """The fields of one record, as new arrays.

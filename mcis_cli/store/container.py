@@ -1,11 +1,12 @@
 """Writing the HDF5 part of a file: records in columns, or tensors, and the manifest.
 
-A record is an image id with a few arrays. However many records there are, the file has a handful of HDF5 objects: ids as
-one run of bytes, and of each field the values as one run and the shapes as a table. Everything streams.
+A record is an image id with a few arrays. However many records there are, the file has a handful of HDF5 objects: ids
+as one run of bytes, and of each field the values as one run and the shapes as a table. Everything streams.
 """
 
 import io
 import os
+import re
 from collections.abc import Callable, Iterable, Iterator, Mapping
 from contextlib import contextmanager
 from pathlib import Path
@@ -20,6 +21,7 @@ from mcis_cli.store.identity import DTYPES, Record, Schema, canonical_json
 
 CHUNK_BYTES = 2**18  # a record is read alone at the price of the chunks that it touches
 MAX_RANK = 8
+FIELD_NAME = re.compile(r"[a-z][a-z0-9_]{0,63}")
 _GZIP = 1
 
 
@@ -142,6 +144,7 @@ class _Columns:
         fields = records.create_group("fields")
         self._schema = schema
         self._end = 0
+        self._last = b""
         self._bytes, self._ends = _Run(ids, "bytes", "uint8"), _Run(ids, "ends", "int64")
         self._values: dict[str, _Run] = {}
         self._shapes: dict[str, _Run] = {}
@@ -153,8 +156,9 @@ class _Columns:
 
     def add(self, image_id: str, fields: Mapping[str, NDArray[Any]]) -> None:
         encoded = image_id.encode()
-        assert encoded, "a record's id is empty"
+        assert self._last < encoded, f"{image_id!r} after {self._last!r}: ids are not empty, and ascend strictly"
         assert fields.keys() == self._schema.keys(), f"{image_id} has fields {sorted(fields)}, not the schema's"
+        self._last = encoded
         self._end += len(encoded)
         self._bytes.add(np.frombuffer(encoded, np.uint8))
         self._ends.add(np.array([self._end], np.int64))
@@ -176,7 +180,7 @@ class _Columns:
 def check_schema(schema: Schema) -> None:
     """Assert that a schema is one that files of this format can have."""
     for name, (dtype, rank) in schema.items():
-        assert name.isidentifier() and name.isascii() and len(name) <= 64, f"a field is called {name!r}"
+        assert FIELD_NAME.fullmatch(name), f"a field is called {name!r}; expected {FIELD_NAME.pattern}"
         assert dtype in DTYPES, f"{name} has dtype {dtype}; known are {sorted(DTYPES)}"
         assert 0 <= rank <= MAX_RANK, f"{name} has rank {rank}"
 

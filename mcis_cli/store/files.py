@@ -8,7 +8,7 @@ stat cache). A failure of the file system becomes a StorageError of one line.
 import errno
 import os
 from collections.abc import Iterator
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from pathlib import Path
 
 from mcis_cli.errors import StorageError
@@ -44,19 +44,29 @@ def storage_error(action: str, path: Path, error: OSError) -> StorageError:
 
 
 def make_folder(path: Path) -> None:
-    """Make one folder and sync its parent; a folder that exists is left as it is."""
-    with reported("make the folder", path):
-        try:
-            os.mkdir(path)
-        except FileExistsError:
-            return
+    """Make one folder, where there is none, and sync its parent: whoever made it may have been stopped before that."""
+    with reported("make the folder", path), suppress(FileExistsError):
+        os.mkdir(path)
     sync_folder(path.parent)
 
 
-def create(path: Path, *, mode: int = 0o444) -> int:
-    """Open a new file for writing and reading back; `mode` holds for whoever opens it later. Returns the descriptor."""
+def create(path: Path) -> int:
+    """Open a new file for writing and reading back; whoever opens it later can only read. Returns the descriptor."""
     with reported("create", path):
-        return os.open(path, os.O_RDWR | os.O_CREAT | os.O_EXCL | os.O_CLOEXEC, mode)
+        return os.open(path, os.O_RDWR | os.O_CREAT | os.O_EXCL | os.O_CLOEXEC, 0o444)
+
+
+@contextmanager
+def temporary(path: Path) -> Iterator[int]:
+    """A new file that loses this name at the end, whatever happens: what is to last has got another one by then."""
+    descriptor = create(path)
+    try:
+        yield descriptor
+    finally:
+        with suppress(OSError):  # it was synced before it got its name, so there is nothing left to fail
+            os.close(descriptor)
+        with suppress(StorageError):  # must not hide the error that led here; the next run removes it
+            unlink(path)
 
 
 def write(descriptor: int, data: bytes | memoryview, offset: int) -> None:
@@ -126,12 +136,12 @@ def remove_folder(path: Path) -> None:
 
 
 def append(path: Path, data: bytes) -> None:
-    """Add `data` to the end of a log in a single write, unsynced: a crash may lose or tear its last lines."""
+    """Add `data` to the end of a log, unsynced: a crash may lose or tear its last lines."""
     with reported("write to", path):
         descriptor = os.open(path, os.O_WRONLY | os.O_APPEND | os.O_CREAT | os.O_CLOEXEC, 0o644)
         try:
             rest = memoryview(data)
-            while rest:
+            while rest:  # one turn, but for a disk that fills up in the middle
                 rest = rest[os.write(descriptor, rest) :]
         finally:
             os.close(descriptor)

@@ -17,7 +17,7 @@ from mcis_cli.errors import UsageError
 if TYPE_CHECKING:  # listing a store needs no arrays, and has 0.4 s
     from numpy.typing import NDArray
 
-JSON: TypeAlias = "None | bool | int | float | str | list[JSON] | tuple[JSON, ...] | Mapping[str, JSON]"
+JSON: TypeAlias = "bool | int | float | str | list[JSON] | tuple[JSON, ...] | Mapping[str, JSON] | None"
 Schema: TypeAlias = Mapping[str, tuple[str, int]]
 Record: TypeAlias = "tuple[str, Mapping[str, NDArray[Any]]]"
 

@@ -1,12 +1,14 @@
 """Reading the HDF5 part of a file whose digest has been checked, and refusing any structure but our own.
 
 A digest proves that a file is as it was written, not who wrote it: a file from elsewhere may have links into other
-files, virtual or external storage, references, cycles, or sizes that no memory holds. The structure that a file may have
-follows from its manifest, so every object is looked up by its name, and nothing is walked.
+files, virtual or external storage, references, cycles, or sizes that no memory holds. The structure that a file may
+have follows from its manifest, so every object is looked up by its name, and nothing is walked.
 """
 
 import os
 from collections.abc import Iterator, Mapping
+from contextlib import contextmanager
+from itertools import pairwise
 from pathlib import Path
 from typing import Any
 
@@ -14,14 +16,15 @@ import h5py
 import numpy as np
 from numpy.typing import NDArray
 
-from mcis_cli.errors import DamagedError
+from mcis_cli.errors import McisError
 from mcis_cli.store import files, user_block
-from mcis_cli.store.container import MAX_RANK
+from mcis_cli.store.container import FIELD_NAME, MAX_RANK
 from mcis_cli.store.identity import DTYPES, Record, Schema
 
 _MAX_CHUNK_BYTES = 2**24
 _MAX_RATIO = 1100  # deflate makes nothing smaller than 1/1032
-_MAX_DIMENSION = 2**40
+_MAX_INDEX_BYTES = 2**29  # ids and shapes are read whole
+_MAX_RECORD_VALUES = 2**31
 _READ_BYTES = 2**22  # of one field at a time, when all records are read in order
 _FILTERS = {h5py.h5z.FILTER_DEFLATE, h5py.h5z.FILTER_SHUFFLE}
 
@@ -40,11 +43,9 @@ class Reader:
         self.path = path
         self._file = _open(path, kind)
         try:
-            self._check()
-        except (KeyError, ValueError, TypeError, RuntimeError, OSError) as error:
-            self.close()
-            raise user_block.damaged(path, f"HDF5 says {str(error).splitlines()[0]!r}", "a readable file") from error
-        except DamagedError:
+            with _understood(path):
+                self._check()
+        except McisError:
             self.close()
             raise
 
@@ -58,13 +59,17 @@ class Reader:
     def __exit__(self, *_: object) -> None:
         self.close()
 
+    def __contains__(self, image_id: object) -> bool:
+        return image_id in self._index
+
     def _check(self) -> None:
-        data = self._dataset(self._file, "manifest", "uint8", 1)
-        self.manifest = user_block.parse_manifest(data[:].tobytes(), self.path)
+        data = self._whole(self._file, "manifest", "uint8", 1).tobytes()
+        self.manifest = user_block.parse_manifest(data, self.path)
         schema, tensors = self.manifest.get("schema"), self.manifest.get("tensors")
         self.schema = _parse_schema(schema, self.path) if schema is not None else {}
         self._members(self._file, {"manifest", "records" if schema is not None else "tensors"})
         self.ids: tuple[str, ...] = ()
+        self._index: dict[str, int] = {}
         self._tensors: dict[str, tuple[h5py.Dataset, str]] = {}
         if schema is not None:
             self._check_records()
@@ -94,25 +99,23 @@ class Reader:
             self._tensors[name] = dataset, dtype
 
     def _read_ids(self, group: h5py.Group) -> tuple[str, ...]:
-        raw = self._dataset(group, "bytes", "uint8", 1)[:].tobytes()
-        ends = self._dataset(group, "ends", "int64", 1)[:]
+        raw = self._whole(group, "bytes", "uint8", 1).tobytes()
+        ends = self._whole(group, "ends", "int64", 1)
         self._expect(len(ends) == self.manifest.get("num_records"), f"{len(ends)} ids", "num_records of the manifest")
         bounds = np.concatenate([[0], ends])
         self._expect(bool((np.diff(bounds) > 0).all()) and bounds[-1] == len(raw), "ids overlap", "one after another")
-        encoded = [raw[start:end] for start, end in zip(bounds[:-1].tolist(), bounds[1:].tolist(), strict=True)]
-        self._expect(all(a < b for a, b in zip(encoded, encoded[1:], strict=False)), "ids out of order", "sorted ids")
+        encoded = [raw[start:end] for start, end in pairwise(bounds.tolist())]
+        self._expect(all(a < b for a, b in pairwise(encoded)), "ids out of order", "sorted ids")
         return tuple(item.decode() for item in encoded)  # UnicodeDecodeError is a ValueError
 
     def _read_shapes(self, group: h5py.Group, name: str, rank: int) -> NDArray[np.int64]:
         num_values, num_records = len(self._dataset(group, "values", _stored(self.schema[name][0]), 1)), len(self.ids)
-        if rank == 0:
-            shapes = np.ones((num_records, 1), np.int64)
-        else:
-            shapes = self._dataset(group, "shapes", "int64", 2)[:]
+        shapes = self._whole(group, "shapes", "int64", 2) if rank else np.ones((num_records, 1), np.int64)
         self._expect(shapes.shape == (num_records, max(rank, 1)), f"{len(shapes)} shapes of {name}", f"{num_records}")
-        self._expect(bool(((shapes >= 0) & (shapes < _MAX_DIMENSION)).all()), f"a size of {name}", "0 or more")
-        total = shapes.astype(np.float64).prod(axis=1).sum()  # the same in integers might wrap around
-        self._expect(total == num_values, f"{num_values} values of {name}", f"{total:.0f}")
+        sizes = shapes.astype(np.float64).prod(axis=1)  # integers might wrap around
+        sound = bool((shapes >= 0).all() and (sizes <= _MAX_RECORD_VALUES).all())
+        self._expect(sound, f"a shape of {name} is out of bounds", f"0 to {_MAX_RECORD_VALUES:,} values")
+        self._expect(sizes.sum() == num_values, f"{num_values} values of {name}", f"{sizes.sum():.0f}")
         return shapes
 
     def read(self, image_id: str) -> dict[str, NDArray[Any]]:
@@ -132,8 +135,11 @@ class Reader:
 
     def tensors(self) -> dict[str, NDArray[Any]]:
         """All tensors by name."""
-        with self._reading():
-            return {name: dataset[()].astype(dtype) for name, (dataset, dtype) in self._tensors.items()}
+        with _understood(self.path):
+            return {
+                name: np.asarray(dataset[()]).astype(dtype, copy=False)
+                for name, (dataset, dtype) in self._tensors.items()
+            }
 
     def _batch_end(self, start: int) -> int:
         """The last record, plus one, that fits into a read that starts with `start`."""
@@ -146,7 +152,7 @@ class Reader:
     def _slice(self, name: str, start: int, stop: int) -> list[NDArray[Any]]:
         dtype, rank = self.schema[name]
         ends, shapes = self._ends[name], self._shapes[name]
-        with self._reading():
+        with _understood(self.path):
             values = self._values[name][ends[start] : ends[stop]]
         values = values.astype(dtype, copy=False)
         pieces = [values[ends[index] - ends[start] : ends[index + 1] - ends[start]] for index in range(start, stop)]
@@ -154,9 +160,6 @@ class Reader:
             piece.reshape(tuple(shape) if rank else ()).copy()
             for piece, shape in zip(pieces, shapes[start:stop].tolist(), strict=True)
         ]
-
-    def _reading(self) -> Any:
-        return files.reported("read", self.path)
 
     def _expect(self, holds: bool, found: str, expected: str) -> None:
         if not holds:
@@ -182,6 +185,14 @@ class Reader:
         link = parent.get(name, getlink=True, default=None) if name in parent else None
         self._expect(isinstance(link, h5py.HardLink), f"{parent.name} has no hard link {name!r}", "one")
 
+    def _whole(self, parent: h5py.Group, name: str, dtype: str, rank: int) -> NDArray[Any]:
+        dataset = self._dataset(parent, name, dtype, rank)
+        self._expect(
+            dataset.nbytes <= _MAX_INDEX_BYTES, f"{dataset.name} has {dataset.nbytes:,} bytes", f"{_MAX_INDEX_BYTES:,}"
+        )
+        whole: NDArray[Any] = dataset[:]
+        return whole
+
     def _dataset(self, parent: h5py.Group, name: str, dtype: str, rank: int) -> h5py.Dataset:
         """A dataset by name, checked: plain storage, plain dtype, known filters, and a size that its file can hold."""
         self._hard(parent, name)
@@ -202,19 +213,26 @@ class Reader:
         return dataset
 
 
+@contextmanager
+def _understood(path: Path) -> Iterator[None]:
+    """Tell a disk that fails from HDF5 that does not understand what it reads."""
+    try:
+        yield
+    except (KeyError, ValueError, TypeError, RuntimeError, OverflowError, OSError) as error:
+        if isinstance(error, OSError) and error.errno is not None:
+            raise files.storage_error("read", path, error) from error
+        said = " ".join(str(error).split()) or type(error).__name__
+        raise user_block.damaged(path, f"HDF5 says {said!r}", "a file that it can read") from error
+
+
 def _open(path: Path, kind: user_block.Kind) -> h5py.File:
     descriptor = user_block.open_regular(path)
     try:
         user_block.verify(descriptor, path, kind)
         checked = os.fstat(descriptor)
         # files are sealed and their names only ever replaced as a whole, so HDF5's own locks have nothing to add
-        with files.reported("read", path):
-            try:
-                file = h5py.File(path, "r", locking=False)
-            except OSError as error:
-                if error.errno is None:
-                    raise user_block.damaged(path, "HDF5 cannot open it", "an HDF5 file") from error
-                raise
+        with _understood(path):
+            file = h5py.File(path, "r", locking=False)
             if not os.path.samestat(checked, path.stat()):
                 file.close()
                 raise user_block.damaged(path, "it was replaced while it was opened", "a file at rest")
@@ -229,12 +247,16 @@ def _stored(dtype: str) -> str:
 
 def _parse_schema(schema: Any, path: Path) -> Schema:
     """The manifest's schema, checked."""
-    fields = schema.items() if isinstance(schema, Mapping) else [("", None)]
-    for name, field in fields:
-        sound = isinstance(field, list) and len(field) == 2 and field[0] in DTYPES and type(field[1]) is int
-        if not sound or not name.isidentifier() or not 0 <= field[1] <= MAX_RANK:
+    if not isinstance(schema, Mapping):
+        raise user_block.damaged(path, "its schema is no JSON object", "one")
+    parsed: dict[str, tuple[str, int]] = {}
+    for name, field in schema.items():
+        match field:
+            case [str() as dtype, int() as rank] if dtype in DTYPES and 0 <= rank <= MAX_RANK:
+                parsed[name] = dtype, rank
+        if name not in parsed or not FIELD_NAME.fullmatch(name):
             raise user_block.damaged(path, f"the schema of {name[:64]!r} is {str(field)[:64]!r}", "[dtype, rank]")
-    return {name: (field[0], field[1]) for name, field in fields}
+    return parsed
 
 
 def _parse_tensors(tensors: Any, path: Path) -> list[tuple[str, str, tuple[int, ...]]]:

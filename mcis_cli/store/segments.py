@@ -15,7 +15,7 @@ from typing import TYPE_CHECKING, Any, Protocol
 from mcis_cli.errors import DamagedError, MissingError
 from mcis_cli.store import files, user_block
 from mcis_cli.store.artifact import Artifact
-from mcis_cli.store.identity import FORMAT, ContentHash, Record, Recipe, Schema, canonical_json, hashed
+from mcis_cli.store.identity import FORMAT, ContentHash, Recipe, Record, Schema, canonical_json, hashed
 
 if TYPE_CHECKING:
     from numpy.typing import NDArray
@@ -26,7 +26,7 @@ KEY_DIGITS = 16
 
 
 def segments_of(ids: Iterable[str]) -> list[Sequence[str]]:
-    """Cut ids, sorted, into the segments that a stage works on: which image is in which never depends on anything else."""
+    """Cut ids, sorted, into the segments that a stage works on; nothing else decides which image is in which."""
     ordered = sorted(ids)
     assert len(set(ordered)) == len(ordered), "an id is there twice"
     return [tuple(ordered[start : start + SEGMENT_SIZE]) for start in range(0, len(ordered), SEGMENT_SIZE)]
@@ -65,14 +65,9 @@ class Partial:
 
     @contextmanager
     def _temporary(self) -> Iterator[tuple[Path, int]]:
-        """A new file that is removed at the end, whatever happens: what lasts has got another name by then."""
         path = self._shelf.temporary(self.folder.name)
-        descriptor = files.create(path)
-        try:
+        with files.temporary(path) as descriptor:
             yield path, descriptor
-        finally:
-            os.close(descriptor)
-            path.unlink(missing_ok=True) if _failing() else files.unlink(path)
 
     # Segments
 
@@ -107,7 +102,8 @@ class Partial:
         return self.folder / f"segment-{index:06d}.h5"
 
     def _place(self, temporary: Path, target: Path, kind: user_block.Kind, number: int) -> None:
-        files.make_folder(self.folder)  # another process may have sealed, and removed it
+        if not self.folder.exists():  # another process has sealed, and removed it
+            files.make_folder(self.folder)
         if not files.link(temporary, target) and not self._is_intact(target, kind, number):
             files.replace(temporary, target)
         files.sync_folder(self.folder)
@@ -131,7 +127,7 @@ class Partial:
     # Checkpoints
 
     def save_checkpoint(self, step: int, payload: bytes) -> None:
-        """Write a checkpoint and wait until it is on the disk; then the oldest but two are removed.
+        """Write a checkpoint and wait until it is on the disk; then all but the newest two are removed.
 
         Raises:
             StorageError: it could not be written; the ones before are still there.
@@ -153,7 +149,7 @@ class Partial:
                 continue
             try:
                 block = user_block.verify(descriptor, path, "checkpoint")
-                return step, os.pread(descriptor, block.size - user_block.SIZE, user_block.SIZE)
+                return step, user_block.read_payload(descriptor, path, block)
             except DamagedError:
                 continue
             finally:
@@ -175,10 +171,7 @@ class Partial:
 
     def log(self, line: Mapping[str, Any]) -> None:
         """Append a line to the log."""
-        try:
-            files.append(self.log_path, canonical_json(line) + b"\n")
-        except MissingError:
-            files.make_folder(self.folder)
+        files.append(self.log_path, canonical_json(line) + b"\n")
 
     def truncate_log(self, step: int) -> None:
         """Drop the lines of steps after `step`, and torn ones, so that a resumed training goes on from there."""
@@ -301,9 +294,3 @@ def _is_before(line: bytes, step: int) -> bool:
     except ValueError:
         return False
     return line.endswith(b"\n") and isinstance(entry, dict) and not entry.get("step", 0) > step
-
-
-def _failing() -> bool:
-    import sys
-
-    return sys.exc_info()[0] is not None

@@ -31,18 +31,19 @@ class StatCache:
         """Open the cache in the file `path`; without one, nothing is remembered longer than this object lives."""
         self._path = path
         self._lock = threading.Lock()
-        self._new: dict[tuple[int, int], tuple[int, ...] | tuple[Any, ...]] = {}
+        self._new: dict[tuple[int, int], tuple[int, int, int, str]] = {}
         self._database = self._connect()
 
-    def _connect(self) -> sqlite3.Connection | None:
-        for _ in range(2):
-            try:
-                return _open(self._path)
-            except sqlite3.OperationalError:  # locked, or on a read-only disk
-                return None
-            except sqlite3.DatabaseError:  # not a database: made anew
-                self._delete()
-        return None
+    def _connect(self) -> sqlite3.Connection:
+        if self._path is not None:
+            for _ in range(2):
+                try:
+                    return _open(self._path)
+                except sqlite3.OperationalError:  # locked, or on a read-only disk
+                    break
+                except sqlite3.DatabaseError:  # not a database: made anew
+                    self._delete()
+        return _open(None)
 
     def _delete(self) -> None:
         if self._path is not None:
@@ -58,14 +59,11 @@ class StatCache:
         """
         status = os.stat(file)
         with self._lock:
-            row = self._new.get((status.st_dev, status.st_ino)) or self._select(status)
-        if row is None or tuple(row[:3]) != (status.st_size, status.st_mtime_ns, status.st_ctime_ns):
+            row = self._new.get(_key(status)) or self._select(_key(status))
+        if row is None or row[:3] != _state(status):
             return None
-        try:
-            facts = json.loads(row[3])
-        except ValueError:
-            return None
-        return facts if isinstance(facts, dict) else None
+        facts: dict[str, Any] = json.loads(row[3])
+        return facts
 
     def put(
         self, file: Path, stat_before: os.stat_result, facts: Mapping[str, Any], *, looked_ns: int | None = None
@@ -80,11 +78,11 @@ class StatCache:
         """
         looked = time.time_ns() if looked_ns is None else looked_ns
         youngest = max(stat_before.st_mtime_ns, stat_before.st_ctime_ns)
-        if looked - youngest < RACY_NS or _times(os.stat(file)) != _times(stat_before):
+        now = os.stat(file)
+        if looked - youngest < RACY_NS or (_key(now), _state(now)) != (_key(stat_before), _state(stat_before)):
             return
-        row = (stat_before.st_size, stat_before.st_mtime_ns, stat_before.st_ctime_ns, json.dumps(dict(facts)))
         with self._lock:
-            self._new[stat_before.st_dev, stat_before.st_ino] = row
+            self._new[_key(now)] = (*_state(now), json.dumps(dict(facts)))
             if len(self._new) >= _BATCH:
                 self._flush()
 
@@ -111,9 +109,7 @@ class StatCache:
         """Write what is new, and close the file."""
         with self._lock:
             self._flush()
-            if self._database is not None:
-                self._database.close()
-                self._database = None
+            self._database.close()
 
     def __enter__(self) -> "StatCache":
         return self
@@ -121,12 +117,10 @@ class StatCache:
     def __exit__(self, *_: object) -> None:
         self.close()
 
-    def _select(self, status: os.stat_result) -> tuple[Any, ...] | None:
-        if self._database is None:
-            return None
+    def _select(self, key: tuple[int, int]) -> tuple[int, int, int, str] | None:
         query = "select size, mtime, ctime, facts from facts where device = ? and inode = ?"
         try:
-            row: tuple[Any, ...] | None = self._database.execute(query, _signed(status)).fetchone()
+            row: tuple[int, int, int, str] | None = self._database.execute(query, key).fetchone()
         except sqlite3.OperationalError:
             return None
         except sqlite3.DatabaseError:
@@ -135,21 +129,18 @@ class StatCache:
         return row
 
     def _flush(self) -> None:
-        if self._database is None or not self._new:
-            return
         rows = [(*key, *row) for key, row in self._new.items()]
         try:
             with self._database:
                 self._database.executemany("insert or replace into facts values (?, ?, ?, ?, ?, ?)", rows)
         except sqlite3.OperationalError:
-            return  # locked, full, or read-only: they are read again next time
+            pass  # locked, full, or read-only: these files are read again next time
         except sqlite3.DatabaseError:
             self._rebuild()
         self._new.clear()
 
     def _rebuild(self) -> None:
-        if self._database is not None:
-            self._database.close()
+        self._database.close()
         self._delete()
         self._database = self._connect()
 
@@ -165,9 +156,11 @@ def _open(path: Path | None) -> sqlite3.Connection:
     return database
 
 
-def _times(status: os.stat_result) -> tuple[int, ...]:
-    return status.st_dev, status.st_ino, status.st_size, status.st_mtime_ns, status.st_ctime_ns
+def _key(status: os.stat_result) -> tuple[int, int]:
+    """Device and inode, as the signed numbers that SQLite has."""
+    device, inode = ((number + 2**63) % 2**64 - 2**63 for number in (status.st_dev, status.st_ino))
+    return device, inode
 
 
-def _signed(status: os.stat_result) -> tuple[int, int]:
-    return status.st_dev, status.st_ino
+def _state(status: os.stat_result) -> tuple[int, int, int]:
+    return status.st_size, status.st_mtime_ns, status.st_ctime_ns

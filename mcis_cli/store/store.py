@@ -9,17 +9,19 @@ import os
 import re
 import secrets
 from collections.abc import Callable, Iterator, Mapping
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from pathlib import Path
-from typing import Any, Literal
+from typing import Any
 
-from mcis_cli.errors import BusyError, MissingError, StorageError, UsageError
+from mcis_cli.errors import DamagedError, MissingError, StorageError, UsageError
 from mcis_cli.store import files, user_block
 from mcis_cli.store.artifact import ID_DIGITS, Artifact, file_name
 from mcis_cli.store.identity import Recipe, canonical_json
+from mcis_cli.store.locks import Locking, held
 from mcis_cli.store.segments import KEY_DIGITS, Partial
 
 FOLDERS = ("artifacts", "keys", "partial", "refs", "locations", "locks", "tmp")
+_FILES = (".gitignore", "format")
 _FORMAT = b"mcis store 1\n"
 _PREFIX = re.compile(r"[0-9a-f]{8,64}")
 _TAG = re.compile(r"[A-Za-z0-9][A-Za-z0-9._-]{0,99}")
@@ -34,9 +36,11 @@ def open_store(path: Path | str, create: bool = True) -> "Store":
         StorageError: it cannot be made, or read.
     """
     root = Path(os.path.abspath(path))
-    if not (root / "format").exists():
-        if not create:
-            raise MissingError(f"there is no store at {root}; --store FOLDER names another, any stage makes one")
+    with files.reported("read", root):
+        exists = (root / "format").exists()
+    if not exists and not create:
+        raise MissingError(f"there is no store at {root}; --store FOLDER names another, any stage makes one")
+    if not exists:
         _make(root)
     with files.reported("read", root / "format"):
         found = (root / "format").read_bytes()
@@ -51,7 +55,8 @@ def open_store(path: Path | str, create: bool = True) -> "Store":
 def _make(root: Path) -> None:
     """Make the folders, and last the file that says that all of them are there."""
     with files.reported("make the folder", root):
-        strange = sorted({path.name for path in root.iterdir()} - {*FOLDERS, ".gitignore"}) if root.exists() else []
+        names = [path.name for path in root.iterdir()] if root.exists() else []
+    strange = sorted({name for name in names if not name.startswith("index.sqlite")} - {*FOLDERS, *_FILES})
     if strange:
         raise UsageError(f"{root} is no store: it has {strange[0]!r}; --store FOLDER names an empty or a new folder")
     for parent in reversed(root.parents):
@@ -91,11 +96,9 @@ class Store:
         entry = _read_json(self._key_path(recipe))
         if entry.get("key") != recipe.key or not _PREFIX.fullmatch(str(entry.get("id"))):
             return None  # absent, or damaged: then doing it again mends it
-        try:
-            artifact = Artifact(self._path(recipe.stage, entry["id"]))
-        except MissingError:
-            return None
-        return artifact if artifact.id == entry["id"] else None
+        with suppress(MissingError):
+            return _load(self._path(recipe.stage, entry["id"]))
+        return None
 
     def get(self, ref: str | Path) -> Artifact:
         """An artifact by tag, by 8 or more digits of its id, by the name of its file, or by path.
@@ -111,8 +114,8 @@ class Store:
         if _PREFIX.fullmatch(text):
             return self._by_prefix(text)
         for path in (self.root / "artifacts" / text, self.root / "artifacts" / f"{text}.h5", Path(text)):
-            if path.is_file() and (path.parent != self.root / "artifacts" or path.suffix == ".h5"):
-                return Artifact(path)
+            if os.path.isfile(path):
+                return Artifact(path) if path == Path(text) else _load(path)
         raise MissingError(
             f"there is no artifact {text!r}: no tag, no file, no id that starts so (8 digits or more); "
             "mcis ls shows what there is"
@@ -120,7 +123,7 @@ class Store:
 
     def _by_prefix(self, prefix: str) -> Artifact:
         paths = sorted((self.root / "artifacts").glob(f"*-{prefix[:ID_DIGITS]}*.h5"))
-        found = [artifact for artifact in map(Artifact, paths) if artifact.id.startswith(prefix)]
+        found = [artifact for artifact in map(_load, paths) if artifact.id.startswith(prefix)]
         if len(found) > 1:
             names = ", ".join(artifact.path.stem for artifact in found)
             raise UsageError(f"the id {prefix} fits {len(found)} artifacts: {names}; give more digits")
@@ -128,15 +131,26 @@ class Store:
             raise MissingError(f"there is no artifact whose id starts with {prefix}; mcis ls shows what there is")
         return found[0]
 
-    def artifacts(self) -> list[Artifact]:
+    def artifacts(self, on_damaged: Callable[[DamagedError], None] | None = None) -> list[Artifact]:
         """All artifacts, newest last. Reads their manifests only.
 
+        Args:
+            on_damaged: Called for each file that is damaged where a first look can tell; without it, the first raises.
+
         Raises:
-            DamagedError: a file is damaged where a first look can tell.
+            DamagedError: a file is damaged, and `on_damaged` is not given.
         """
         with files.reported("list", self.root / "artifacts"):
             paths = list((self.root / "artifacts").glob("*.h5"))
-        return sorted(map(Artifact, paths), key=lambda found: (found.provenance.get("created", ""), found.path.name))
+        found = []
+        for path in paths:
+            try:
+                found.append(_load(path))
+            except DamagedError as error:
+                if on_damaged is None:
+                    raise
+                on_damaged(error)
+        return sorted(found, key=lambda artifact: (str(artifact.provenance.get("created", "")), artifact.path.name))
 
     def _path(self, stage: str, content_id: str) -> Path:
         return self.root / "artifacts" / file_name(stage, content_id)
@@ -184,7 +198,7 @@ class Store:
         recipe: Recipe,
         on_wait: Callable[[int], None] | None = None,
         *,
-        lock: Literal["wait", "fail", "none"] = "wait",
+        lock: Locking = "wait",
     ) -> Iterator[Partial]:
         """The unfinished artifact of a recipe, to go on with.
 
@@ -199,7 +213,7 @@ class Store:
             StorageError: the folder cannot be made.
         """
         name = f"{recipe.stage}-{recipe.key[:KEY_DIGITS]}"
-        with self._locked(name, on_wait, lock):
+        with held(self.root / "locks" / name, on_wait, lock):
             if lock != "none":  # whoever left these is gone
                 for path in (self.root / "tmp").glob(f"{name}.*"):
                     files.unlink(path)
@@ -209,36 +223,8 @@ class Store:
             try:
                 yield partial
             finally:
-                files.remove_folder(folder)  # where nothing is in it
-
-    @contextmanager
-    def _locked(self, name: str, on_wait: Callable[[int], None] | None, lock: str) -> Iterator[None]:
-        if lock == "none":
-            yield
-            return
-        import filelock  # a tenth of what listing a store may take
-
-        holder = self.root / "locks" / f"{name}.pid"
-        held = filelock.FileLock(self.root / "locks" / f"{name}.lock")
-        with files.reported("lock", Path(held.lock_file)):
-            try:
-                held.acquire(timeout=0)
-            except filelock.Timeout:
-                pid = int(_read_json(holder).get("pid", 0))
-                if lock == "fail":
-                    raise BusyError(
-                        f"process {pid} works on {name}; wait for it, or run the same command without --no-wait"
-                    ) from None
-                if on_wait is not None:
-                    on_wait(pid)
-                held.acquire(poll_interval=0.1)
-            except NotImplementedError:
-                pass  # no locks on this file system; nothing rests on them
-        try:
-            self.put(holder, canonical_json({"pid": os.getpid()}), overwrite=True)
-            yield
-        finally:
-            held.release()
+                with suppress(StorageError):  # where nothing is in it; not worth an error of its own
+                    files.remove_folder(folder)
 
     def temporary(self, owner: str) -> Path:
         """A new name in `tmp/`."""
@@ -247,8 +233,7 @@ class Store:
     def put(self, path: Path, data: bytes, *, overwrite: bool = False) -> bool:
         """Write a small file in one step. Returns False where there is one already, and it is to stay."""
         temporary = self.temporary("put")
-        descriptor = files.create(temporary, mode=0o644 if overwrite else 0o444)
-        try:
+        with files.temporary(temporary) as descriptor:
             with files.reported("write", path):
                 files.write(descriptor, data, 0)
             files.sync(descriptor, temporary)
@@ -256,9 +241,6 @@ class Store:
                 files.replace(temporary, path)
             done = overwrite or files.link(temporary, path)
             files.sync_folder(path.parent)
-        finally:
-            os.close(descriptor)
-            temporary.unlink(missing_ok=True)
         return done
 
     def shelve(self, temporary: Path, recipe: Recipe, content_id: str, log: bytes | None) -> Artifact:
@@ -284,9 +266,15 @@ class Store:
             self.put(self._key_path(recipe), canonical_json(entry), overwrite=True)
 
 
-def _artifact_or_none(path: Path) -> Artifact | None:
-    from mcis_cli.errors import DamagedError
+def _load(path: Path) -> Artifact:
+    """An artifact of the store, which must have the name that its content gives it."""
+    artifact = Artifact(path)
+    if path.name != file_name(artifact.stage, artifact.id):
+        raise user_block.damaged(path, f"it is {file_name(artifact.stage, artifact.id)}", "the file of its name")
+    return artifact
 
+
+def _artifact_or_none(path: Path) -> Artifact | None:
     try:
         return Artifact(path)
     except (DamagedError, MissingError):

@@ -20,7 +20,7 @@ SIZE = 512
 VERSION = 1
 MAX_MANIFEST = 256 * 2**20
 _STEP = 2**20
-_HINT = "mcis verify tells more; run the stage that made it again, or copy the file anew"
+_REMEDY = "remove it and run the stage that made it again, or copy it anew"
 _HEX = r"[0-9a-f]{64}"
 _LINES = re.compile(
     rf"mcis (artifact|segment|checkpoint) ([0-9]{{1,9}})\nsha256 ({_HEX})\nbytes ([0-9]{{1,18}})\n"
@@ -56,7 +56,7 @@ class Block(NamedTuple):
 
 def damaged(path: Path, found: str, expected: str) -> DamagedError:
     """The error for a file that is not what was sealed."""
-    return DamagedError(f"{path} is damaged: {found}, expected {expected}; {_HINT}")
+    return DamagedError(f"{path} is damaged: {found}, expected {expected}; {_REMEDY}")
 
 
 def open_regular(path: Path) -> int:
@@ -127,6 +127,19 @@ def digest(descriptor: int, path: Path, size: int) -> str:
             sha256.update(memoryview(buffer)[:count])
             offset += count
     return sha256.hexdigest()
+
+
+def read_payload(descriptor: int, path: Path, block: Block) -> bytes:
+    """All bytes after the block."""
+    payload = bytearray(block.size - SIZE)
+    count = 0
+    with files.reported("read", path):
+        while count < len(payload):  # the kernel hands out 2 GiB at most at a time
+            step = os.preadv(descriptor, [memoryview(payload)[count:]], SIZE + count)
+            if step == 0:
+                raise damaged(path, f"it has {SIZE + count:,} bytes", f"{block.size:,}")
+            count += step
+    return bytes(payload)
 
 
 def read_manifest(descriptor: int, path: Path, kind: Kind) -> dict[str, Any]:
