@@ -82,6 +82,7 @@ class TrainClsConfig(Config):
     pretrained_bias_lr: float = Field(1.0, gt=0)  # 6
     frozen_stages: int = Field(0, ge=0)
     precision: Precision = "auto"
+    weights: str | None = None  # a file of initial weights; its content is hashed, not its name
 
 
 class CamsConfig(Config):
@@ -114,6 +115,7 @@ class PseudoConfig(Config):
     background_power: float = Field(4.0, gt=0)
     allow_missing_saliency: bool = False
     crf: bool = False
+    crf_confidence: float = Field(0.7, gt=0.5, lt=1)  # that a pixel's label is right, before the CRF
     crf_settings: CrfConfig = CrfConfig()
 
 
@@ -141,6 +143,7 @@ class TrainSegConfig(Config):
     loss_resolution: Literal["full", "network"] = "full"
     frozen_stages: int = Field(0, ge=0)
     precision: Precision = "auto"
+    weights: str | None = None
 
 
 class EvalConfig(Config):
@@ -151,6 +154,7 @@ class EvalConfig(Config):
     flip: bool = False
     window: int | None = Field(None, ge=32)  # longest side of one forward pass; larger images go in overlapping windows
     crf: bool = False
+    crf_labels: Literal["all", "present"] = "all"  # the labels that are present alone: several times quicker
     crf_settings: CrfConfig = CrfConfig()
     normalization: Literal["minmax", "max"] = "minmax"
     thresholds: tuple[float, ...] = tuple(round(0.05 * step, 2) for step in range(1, 20))

@@ -80,7 +80,7 @@ def describe_machine(device: torch.device, precision: Precision) -> dict[str, st
         "precision": precision,
         "threads": torch.get_num_threads(),
         "cores": os.cpu_count() or 1,
-        "torch": torch.__version__,
+        "torch": str(torch.__version__),
         "platform": platform.platform(),
     }
     if device.type == "cuda":

@@ -1,0 +1,36 @@
+"""The artifact that a command starts from: named, piped, or the one that the configuration names."""
+
+from mcis_cli.cli.workspace import Workspace
+from mcis_cli.errors import MissingError
+from mcis_cli.store import Artifact
+
+
+def expected_artifact(workspace: Workspace, reference: str | None, stage: str) -> Artifact:
+    """The upstream artifact of a command.
+
+    Args:
+        workspace: store, configuration, settings.
+        reference: what was named or piped, if anything.
+        stage: which stage's artifact is looked for where nothing was named.
+
+    Raises:
+        MissingError: there is none; the message tells which command to run.
+    """
+    if reference is not None:
+        return workspace.store.get(reference)
+    data = workspace.data()
+    if data is None:
+        raise MissingError(
+            f"no artifact to start from: give one of {stage} as argument or through a pipe, or work in a folder with "
+            f"mcis.toml (`mcis init DATA` writes it); `mcis ls` shows what there is"
+        )
+    from mcis_cli.stages.plan import plan
+
+    for planned in plan(workspace.settings(), data, workspace.store):
+        if planned.artifact is None:
+            raise MissingError(
+                f"{workspace.config_file} asks for a stage that is not done: run `mcis {planned.stage}` first"
+            )
+        if planned.stage == stage:
+            return planned.artifact
+    raise AssertionError(f"{stage} is no stage of the chain")

@@ -1,0 +1,65 @@
+"""Options that several commands share, each declared once."""
+
+from pathlib import Path
+from typing import Annotated, Any
+
+import typer
+
+from mcis_cli.config import RunOptions
+
+Upstream = Annotated[
+    str | None,
+    typer.Argument(
+        metavar="[ARTIFACT]",
+        help="Path, id (8 digits or more), tag, or - for a line on stdin; else the pipe, else what mcis.toml names.",
+    ),
+]
+DataOption = Annotated[
+    Path | None, typer.Option("--data", help="Folder of the images, where it is not the one they were listed in.")
+]
+Preset = Annotated[str | None, typer.Option("--preset", help="paper (default), released, or quick (for a CPU).")]
+Assignments = Annotated[
+    list[str] | None,
+    typer.Option("--set", metavar="SECTION.FIELD=VALUE", help="Any other setting; may be given more than once."),
+]
+ConfigFile = Annotated[Path | None, typer.Option("--config", help="Settings; else mcis.toml here or above.")]
+StoreFolder = Annotated[Path | None, typer.Option("--store", help="Where artifacts are; else .mcis here or above.")]
+Seed = Annotated[int | None, typer.Option("--seed", help="Of everything random in this stage.")]
+Device = Annotated[str, typer.Option("--device", help="auto, cpu, cuda, cuda:1, mps.")]
+Workers = Annotated[
+    int | None,
+    typer.Option("--workers", min=0, help="Threads or processes that read and finish; never changes a result."),
+]
+AsJson = Annotated[bool, typer.Option("--json", help="Print one JSON object.")]
+Quiet = Annotated[bool, typer.Option("--quiet", "-q", help="Print the id alone, and no progress.")]
+Weights = Annotated[
+    Path | None,
+    typer.Option("--weights", help="File of ImageNet weights (.pth, .safetensors), where none can be downloaded."),
+]
+Backbone = Annotated[str | None, typer.Option("--backbone", help="vgg16, resnet50, resnet101 or lite0.")]
+Epochs = Annotated[int | None, typer.Option("--epochs", help="Passes over the images.")]
+Precision = Annotated[str | None, typer.Option("--precision", help="auto, fp32 or bf16.")]
+Split = Annotated[str | None, typer.Option("--split", help="Which list of the data set.")]
+Scales = Annotated[str | None, typer.Option("--scales", help="Factors on the size, as in 0.5,1,1.5.")]
+Flip = Annotated[bool | None, typer.Option("--flip/--no-flip", help="Average over the mirrored image too.")]
+Crf = Annotated[bool | None, typer.Option("--crf/--no-crf", help="Refine with a dense CRF.")]
+
+
+def numbers(text: str | None) -> tuple[float, ...] | None:
+    """Numbers separated by commas.
+
+    Raises:
+        typer.BadParameter: something else.
+    """
+    if text is None:
+        return None
+    try:
+        return tuple(float(part) for part in text.split(","))
+    except ValueError as error:
+        raise typer.BadParameter(f"{text!r} is not understood: expected numbers and commas, as in 0.5,1,1.5") from error
+
+
+def run_options(*, device: str = "auto", workers: int | None, **others: Any) -> RunOptions:
+    """Run options from flags; what was not given keeps its default."""
+    given = {} if workers is None else {"workers": workers}
+    return RunOptions(device=device, **given, **others)

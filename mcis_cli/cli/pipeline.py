@@ -1,0 +1,383 @@
+"""The five commands of the pipeline. Each prints one line: the artifact that it made, or found made."""
+
+import time
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Annotated, Any
+
+import typer
+
+from mcis_cli.cli import options as opt
+from mcis_cli.cli.found import expected_artifact
+from mcis_cli.cli.output import TerminalReporter, announce
+from mcis_cli.cli.tables import print_scores
+from mcis_cli.cli.workspace import Workspace, open_workspace, upstream_reference
+from mcis_cli.config import RunOptions, Settings
+from mcis_cli.errors import CheckError, UsageError
+from mcis_cli.store import Artifact
+
+Flags = Mapping[str, Mapping[str, Any]]
+
+
+@dataclass(frozen=True)
+class Call:
+    """What every pipeline command is told."""
+
+    stage: str
+    flags: Flags
+    config: Path | None
+    preset: str | None
+    assignments: list[str] | None
+    store: Path | None
+    device: str
+    workers: int | None
+    as_json: bool
+    quiet: bool
+
+    def open(self, reference: str | None = None) -> Workspace:
+        """The workspace, with the command's flags merged in."""
+        return open_workspace(
+            store=self.store,
+            config=self.config,
+            preset=self.preset,
+            assignments=self.assignments or (),
+            flags=self.flags,
+            upstream=reference,
+        )
+
+    def run(
+        self,
+        workspace: Workspace,
+        upstream: Artifact | None,
+        work: Callable[[Settings, RunOptions], Artifact],
+        extra: Callable[[Artifact], Mapping[str, Any]] = lambda artifact: {},
+    ) -> Artifact:
+        """Run a stage, tell what came of it, and print its line."""
+        started, began = time.monotonic(), time.time()
+        reporter = TerminalReporter(quiet=self.quiet)
+        settings = workspace.settings(upstream)
+        options = opt.run_options(
+            device=self.device, workers=self.workers, preset=workspace.preset(upstream), reporter=reporter
+        )
+        if upstream is not None and workspace.named_preset is None and options.preset != "paper":
+            reporter.note(f"preset {options.preset}, as {upstream.path.stem} was made with")
+        known = {artifact.id for artifact in workspace.store.artifacts() if artifact.stage == self.stage}
+        try:
+            artifact = work(settings, options)
+        finally:
+            reporter.stop()
+        cached = artifact.id in known and artifact.path.stat().st_mtime < began
+        seconds = time.monotonic() - started
+        reporter.note(f"{self.stage}: {'found done' if cached else f'done in {seconds:.0f} s'}, {artifact.path.stem}")
+        announce(
+            artifact, cached=cached, seconds=seconds, as_json=self.as_json, quiet=self.quiet, extra=extra(artifact)
+        )
+        return artifact
+
+
+def train_cls(
+    data: Annotated[
+        Path | None,
+        typer.Argument(metavar="[DATA]", help="Folder of images with tags, or a table; else that of mcis.toml."),
+    ] = None,
+    preset: opt.Preset = None,
+    backbone: opt.Backbone = None,
+    weights: opt.Weights = None,
+    loss: Annotated[str | None, typer.Option("--loss", help="basic, co-attention or full (paper, Table 4).")] = None,
+    epochs: opt.Epochs = None,
+    split: Annotated[str | None, typer.Option("--split", help="Which list of the data set to train on.")] = None,
+    tags: Annotated[str | None, typer.Option("--tags", help="File of tags, relative to DATA.")] = None,
+    saliency: Annotated[Path | None, typer.Option("--saliency", help="Folder of saliency maps.")] = None,
+    seed: opt.Seed = None,
+    precision: opt.Precision = None,
+    device: opt.Device = "auto",
+    workers: opt.Workers = None,
+    assignments: opt.Assignments = None,
+    config: opt.ConfigFile = None,
+    store: opt.StoreFolder = None,
+    as_json: opt.AsJson = False,
+    quiet: opt.Quiet = False,
+) -> None:
+    """Train the co-attention classifier on images with tags.
+
+    Example: mcis train-cls photos/ --preset quick
+    """
+    flags = {
+        "train-cls": {
+            "backbone": backbone,
+            "weights": str(weights.resolve()) if weights else None,
+            "loss": loss,
+            "epochs": epochs,
+            "seed": seed,
+            "precision": precision,
+        },
+        "data": {"train": split, "tags": tags, "saliency": str(saliency.resolve()) if saliency else None},
+    }
+    call = Call("train-cls", flags, config, preset, assignments, store, device, workers, as_json, quiet)
+    workspace = call.open()
+    images = workspace.data(data)
+    if images is None:
+        raise UsageError(
+            "no images are named: expected a folder, as in `mcis train-cls photos/`; or run `mcis init photos/`"
+        )
+
+    def work(settings: Settings, options: RunOptions) -> Artifact:
+        from mcis_cli.stages import train_cls as stage
+        from mcis_cli.stages.inputs import Inputs
+
+        return stage.run(settings.train_cls, Inputs(data=images), workspace.store, options)
+
+    call.run(workspace, None, work)
+
+
+def cams(
+    classifier: opt.Upstream = None,
+    refs: Annotated[int | None, typer.Option("--refs", help="References for each map; 0 is single-round.")] = None,
+    with_contrastive: Annotated[
+        bool | None, typer.Option("--with-contrastive/--no-contrastive", help="Average contrastive maps in (Table 2).")
+    ] = None,
+    split: Annotated[
+        str | None, typer.Option("--split", help="What to map; else what the classifier was trained on.")
+    ] = None,
+    image_size: Annotated[
+        int | None, typer.Option("--image-size", help="Side of the square that images are warped to.")
+    ] = None,
+    scales: opt.Scales = None,
+    flip: opt.Flip = None,
+    cache_mb: Annotated[int, typer.Option("--cache-mb", min=1, help="Features to keep in memory, in MiB.")] = 2048,
+    preset: opt.Preset = None,
+    seed: opt.Seed = None,
+    precision: opt.Precision = None,
+    data: opt.DataOption = None,
+    device: opt.Device = "auto",
+    workers: opt.Workers = None,
+    assignments: opt.Assignments = None,
+    config: opt.ConfigFile = None,
+    store: opt.StoreFolder = None,
+    as_json: opt.AsJson = False,
+    quiet: opt.Quiet = False,
+) -> None:
+    """Make localization maps with a classifier: where in each image its tags are.
+
+    Example: mcis cams --refs 3
+    """
+    flags = {
+        "cams": {
+            "refs": refs,
+            "with_contrastive": with_contrastive,
+            "split": split,
+            "image_size": image_size,
+            "scales": opt.numbers(scales),
+            "flip": flip,
+            "seed": seed,
+            "precision": precision,
+        }
+    }
+    call = Call("cams", flags, config, preset, assignments, store, device, workers, as_json, quiet)
+    reference = upstream_reference(classifier, "train-cls")
+    workspace = call.open(reference)
+    upstream = expected_artifact(workspace, reference, "train-cls")
+
+    def work(settings: Settings, options: RunOptions) -> Artifact:
+        from dataclasses import replace
+
+        from mcis_cli.stages import cams as stage
+        from mcis_cli.stages.inputs import Inputs
+
+        inputs = Inputs(upstream=upstream, data=workspace.data_for(upstream, data))
+        return stage.run(settings.cams, inputs, workspace.store, replace(options, cache_mb=cache_mb))
+
+    call.run(workspace, upstream, work)
+
+
+def pseudo(
+    maps: opt.Upstream = None,
+    background: Annotated[str | None, typer.Option("--background", help="saliency, constant or power.")] = None,
+    foreground_threshold: Annotated[
+        float | None, typer.Option("--foreground-threshold", help="Class scores under it do not count.")
+    ] = None,
+    background_score: Annotated[
+        float | None, typer.Option("--background-score", help="Of the constant background.")
+    ] = None,
+    background_power: Annotated[
+        float | None, typer.Option("--background-power", help="Background is (1 - max) to this power.")
+    ] = None,
+    conflict_threshold: Annotated[
+        float | None, typer.Option("--conflict-threshold", help="Two scores over it: ignored.")
+    ] = None,
+    salient_threshold: Annotated[
+        float | None, typer.Option("--salient-threshold", help="Background that is so salient: ignored.")
+    ] = None,
+    confident_threshold: Annotated[
+        float | None, typer.Option("--confident-threshold", help="Background with a map over it: ignored.")
+    ] = None,
+    min_foreground: Annotated[
+        float | None, typer.Option("--min-foreground", help="Images with a smaller share of it: ignored.")
+    ] = None,
+    allow_missing_saliency: Annotated[
+        bool | None, typer.Option("--allow-missing-saliency", help="Ignore images without a saliency map.")
+    ] = None,
+    saliency: Annotated[Path | None, typer.Option("--saliency", help="Folder of saliency maps.")] = None,
+    crf: opt.Crf = None,
+    preset: opt.Preset = None,
+    data: opt.DataOption = None,
+    workers: opt.Workers = None,
+    assignments: opt.Assignments = None,
+    config: opt.ConfigFile = None,
+    store: opt.StoreFolder = None,
+    as_json: opt.AsJson = False,
+    quiet: opt.Quiet = False,
+) -> None:
+    """Turn localization maps into pseudo masks. Every score and threshold is in [0, 1].
+
+    Example: mcis pseudo --background constant --background-score 0.2
+    """
+    flags = {
+        "pseudo": {
+            "background": background,
+            "foreground_threshold": foreground_threshold,
+            "background_score": background_score,
+            "background_power": background_power,
+            "conflict_threshold": conflict_threshold,
+            "salient_threshold": salient_threshold,
+            "confident_threshold": confident_threshold,
+            "min_foreground": min_foreground,
+            "allow_missing_saliency": allow_missing_saliency,
+            "crf": crf,
+        },
+        "data": {"saliency": str(saliency.resolve()) if saliency else None},
+    }
+    call = Call("pseudo", flags, config, preset, assignments, store, "cpu", workers, as_json, quiet)
+    reference = upstream_reference(maps, "cams")
+    workspace = call.open(reference)
+    upstream = expected_artifact(workspace, reference, "cams")
+
+    def work(settings: Settings, options: RunOptions) -> Artifact:
+        from mcis_cli.stages import pseudo as stage
+        from mcis_cli.stages.inputs import Inputs
+
+        for name in stage.without_effect(settings.pseudo, flags["pseudo"]):
+            options.reporter.warn(
+                f"--{name.replace('_', '-')} has no effect with --background {settings.pseudo.background}"
+            )
+        inputs = Inputs(upstream=upstream, data=workspace.data_for(upstream, data))
+        return stage.run(settings.pseudo, inputs, workspace.store, options)
+
+    call.run(workspace, upstream, work)
+
+
+def train_seg(
+    masks: opt.Upstream = None,
+    supervision: Annotated[
+        str | None, typer.Option("--supervision", help="pseudo masks, or full: ground truth, the upper bound.")
+    ] = None,
+    network: Annotated[str | None, typer.Option("--network", help="deeplab-largefov.")] = None,
+    backbone: opt.Backbone = None,
+    weights: opt.Weights = None,
+    epochs: opt.Epochs = None,
+    preset: opt.Preset = None,
+    seed: opt.Seed = None,
+    precision: opt.Precision = None,
+    data: opt.DataOption = None,
+    device: opt.Device = "auto",
+    workers: opt.Workers = None,
+    assignments: opt.Assignments = None,
+    config: opt.ConfigFile = None,
+    store: opt.StoreFolder = None,
+    as_json: opt.AsJson = False,
+    quiet: opt.Quiet = False,
+) -> None:
+    """Train a segmentation network on pseudo masks.
+
+    Example: mcis train-seg --backbone resnet101
+    """
+    flags = {
+        "train-seg": {
+            "supervision": supervision,
+            "network": network,
+            "backbone": backbone,
+            "weights": str(weights.resolve()) if weights else None,
+            "epochs": epochs,
+            "seed": seed,
+            "precision": precision,
+        }
+    }
+    call = Call("train-seg", flags, config, preset, assignments, store, device, workers, as_json, quiet)
+    full = supervision == "full"
+    reference = None if full and masks is None else upstream_reference(masks, "pseudo")
+    workspace = call.open(reference)
+    full = workspace.settings().train_seg.supervision == "full"
+    upstream = None if full and reference is None else expected_artifact(workspace, reference, "pseudo")
+
+    def work(settings: Settings, options: RunOptions) -> Artifact:
+        from mcis_cli.stages import train_seg as stage
+        from mcis_cli.stages.inputs import Inputs
+
+        images = workspace.data_for(upstream, data) if upstream else workspace.data(data)
+        return stage.run(settings.train_seg, Inputs(upstream=upstream, data=images), workspace.store, options)
+
+    call.run(workspace, upstream, work)
+
+
+def evaluate(
+    artifact: opt.Upstream = None,
+    crf: opt.Crf = None,
+    scales: opt.Scales = None,
+    flip: opt.Flip = None,
+    split: opt.Split = None,
+    min_miou: Annotated[
+        float | None,
+        typer.Option("--min-miou", min=0, max=1, help="Exit with 7 if the mean IoU (a fraction) is lower."),
+    ] = None,
+    preset: opt.Preset = None,
+    precision: opt.Precision = None,
+    data: opt.DataOption = None,
+    device: opt.Device = "auto",
+    workers: opt.Workers = None,
+    assignments: opt.Assignments = None,
+    config: opt.ConfigFile = None,
+    store: opt.StoreFolder = None,
+    as_json: opt.AsJson = False,
+    quiet: opt.Quiet = False,
+) -> None:
+    """Score a segmentation network, localization maps or pseudo masks by mean IoU.
+
+    Example: mcis eval --crf --min-miou 0.5
+    """
+    flags = {"eval": {"crf": crf, "scales": opt.numbers(scales), "flip": flip, "split": split, "precision": precision}}
+    call = Call("eval", flags, config, preset, assignments, store, device, workers, as_json, quiet)
+    reference = upstream_reference(artifact, "train-seg")
+    workspace = call.open(reference)
+    upstream = expected_artifact(workspace, reference, "train-seg")
+    found: dict[str, Any] = {}
+
+    def work(settings: Settings, options: RunOptions) -> Artifact:
+        from mcis_cli.stages import evaluate as stage
+        from mcis_cli.stages.inputs import Inputs
+
+        inputs = Inputs(upstream=upstream, data=workspace.data_for(upstream, data))
+        done = stage.run(settings.eval, inputs, workspace.store, options)
+        found.update(stage.metrics(done))
+        return done
+
+    def extra(done: Artifact) -> Mapping[str, Any]:
+        if not quiet:
+            print_scores(found)
+        return {"metrics": found}
+
+    call.run(workspace, upstream, work, extra)
+    if min_miou is not None and not (found["mean_iou"] or 0) >= min_miou:
+        raise CheckError(
+            f"mean IoU of {upstream.path.stem} on split {found['split']}: found {found['mean_iou'] or 0:.4f}, expected "
+            f"at least {min_miou:.4f} (--min-miou)"
+        )
+
+
+def register(app: typer.Typer) -> None:
+    """Add the commands."""
+    app.command("train-cls")(train_cls)
+    app.command("cams")(cams)
+    app.command("pseudo")(pseudo)
+    app.command("train-seg")(train_seg)
+    app.command("eval")(evaluate)

@@ -1,0 +1,178 @@
+"""Where a command works: configuration file, store, settings, and the artifact that it starts from."""
+
+import os
+import stat
+import sys
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any, cast
+
+from mcis_cli.config import PRESETS, DataConfig, Preset, Settings, merge, parse_assignment, read_toml, resolve
+from mcis_cli.errors import MissingError, UsageError
+from mcis_cli.store import Artifact, Store, open_store
+
+CONFIG_FILE = "mcis.toml"
+STORE_FOLDER = ".mcis"
+
+
+@dataclass(frozen=True, kw_only=True)
+class Workspace:
+    """A folder with a store, and perhaps a configuration file.
+
+    Attributes:
+        store: the store in use.
+        config_file: the configuration in use, if any.
+        tables: its tables, with those of the flags merged over.
+        named_preset: the preset that a flag or the file named, if any.
+    """
+
+    store: Store
+    config_file: Path | None
+    tables: Mapping[str, Any]
+    named_preset: Preset | None
+
+    def preset(self, upstream: Artifact | None = None) -> Preset:
+        """The preset that was named; else that of the upstream artifact; else `paper`."""
+        inherited = upstream.manifest["provenance"].get("preset") if upstream is not None else None
+        return self.named_preset or (cast(Preset, inherited) if inherited in PRESETS else "paper")
+
+    def settings(self, upstream: Artifact | None = None) -> Settings:
+        """All settings: preset, file and flags.
+
+        Raises:
+            UsageError: an unknown name or a value out of range.
+        """
+        return resolve(self.tables, self.preset(upstream))
+
+    def data(self, folder: Path | None = None) -> DataConfig | None:
+        """Where the images are: a folder (or file) that was named, else what the configuration says.
+
+        Raises:
+            UsageError: the path does not exist.
+        """
+        section = dict(self.tables.get("data", {}))
+        if folder is None and "root" not in section:
+            return None
+        base = Path() if folder is not None or self.config_file is None else self.config_file.parent
+        root = (base / (folder or section["root"])).resolve()
+        if not root.exists():
+            raise UsageError(
+                f"{folder or section['root']} does not exist: expected a folder of images, or a table of tags"
+            )
+        return resolve({"data": {**section, "root": str(root)}}).data
+
+    def data_for(self, upstream: Artifact, folder: Path | None = None) -> DataConfig | None:
+        """Where the images behind an artifact are: the folder named, else the one remembered, with [data] merged over.
+
+        None where nobody remembers.
+        """
+        section = {key: value for key, value in self.tables.get("data", {}).items() if key != "root"}
+        if folder is not None:
+            return self.data(folder)
+        place = self.store.location(upstream.meta["dataset"])
+        return None if place is None else resolve({"data": merge(place, section)}).data
+
+
+def open_workspace(
+    *,
+    store: Path | None,
+    config: Path | None = None,
+    preset: str | None = None,
+    assignments: Sequence[str] = (),
+    flags: Mapping[str, Mapping[str, Any]] | None = None,
+    upstream: str | None = None,
+) -> Workspace:
+    """Find the configuration and the store as git finds its folder, and merge the flags over the file.
+
+    Args:
+        store: the folder of the store; else MCIS_STORE, else that of the upstream file, else `.mcis` here or above.
+        config: the configuration file; else `mcis.toml` here or above.
+        preset: as given by flag.
+        assignments: values of `--set`.
+        flags: sections of settings from the command's own flags; None values are those not given.
+        upstream: a reference to an artifact; a file in another store brings its store along.
+
+    Raises:
+        UsageError: the file or a value is not understood.
+    """
+    config_file = config or _upwards(CONFIG_FILE)
+    tables = _with_absolute_paths(read_toml(config_file), config_file.parent) if config_file else {}
+    for assignment in assignments:
+        tables = merge(tables, parse_assignment(assignment))
+    given = {section: {k: v for k, v in values.items() if v is not None} for section, values in (flags or {}).items()}
+    tables = merge(tables, given)
+    named = preset or tables.get("preset")
+    resolve(tables, cast("Preset | None", named))  # complain about the file and the flags before any work
+    return Workspace(
+        store=open_store(_store_folder(store, config_file, upstream)),
+        config_file=config_file,
+        tables=tables,
+        named_preset=cast("Preset | None", named),
+    )
+
+
+def _with_absolute_paths(tables: dict[str, Any], folder: Path) -> dict[str, Any]:
+    """Files of weights that a configuration names are relative to it, not to where the command is run."""
+    named = {section: values for section, values in tables.items() if isinstance(values, dict) and "weights" in values}
+    absolute = {section: {"weights": str((folder / values["weights"]).resolve())} for section, values in named.items()}
+    return merge(tables, absolute)
+
+
+def _store_folder(store: Path | None, config_file: Path | None, upstream: str | None) -> Path:
+    if store is not None:
+        return store
+    if named := os.environ.get("MCIS_STORE"):
+        return Path(named)
+    if upstream is not None and Path(upstream).parent.name == "artifacts" and Path(upstream).is_file():
+        return Path(upstream).resolve().parent.parent
+    if found := _upwards(STORE_FOLDER):
+        return found
+    return (config_file.parent if config_file else Path()) / STORE_FOLDER
+
+
+def _upwards(name: str) -> Path | None:
+    here = Path.cwd()
+    return next((folder / name for folder in (here, *here.parents) if (folder / name).exists()), None)
+
+
+def upstream_reference(given: str | None, previous: str) -> str | None:
+    """The reference of the upstream artifact: as given, or one line from a pipe on stdin.
+
+    Args:
+        given: the argument: a path, an id prefix, a tag, `-` for stdin, or None.
+        previous: the stage that should have printed the line.
+
+    Returns:
+        The reference; None where nothing was given and stdin is no pipe.
+
+    Raises:
+        MissingError: the pipe is empty: the stage before failed.
+    """
+    if given is not None and given != "-":
+        return given
+    if given is None and not _stdin_is_pipe():
+        return None
+    line = sys.stdin.readline().strip()
+    if not line:
+        raise MissingError(f"nothing came through the pipe: `mcis {previous}` before it failed; see its message above")
+    return _reference_of(line)
+
+
+def _reference_of(line: str) -> str:
+    """A line as a pipeline command prints it: a path, an id, or one JSON object."""
+    if not line.startswith("{"):
+        return line
+    import json
+
+    try:
+        return str(json.loads(line)["path"])
+    except (ValueError, KeyError, TypeError) as error:
+        raise UsageError(f"the pipe brought {line[:60]!r}: expected the path or the id of an artifact") from error
+
+
+def _stdin_is_pipe() -> bool:
+    try:
+        return stat.S_ISFIFO(os.fstat(sys.stdin.fileno()).st_mode)
+    except (OSError, ValueError, AttributeError):
+        return False

@@ -1,0 +1,87 @@
+"""`cams`: a classifier becomes localization maps, single-round or multi-round (paper §3.2)."""
+
+from mcis_cli.config import CamsConfig, RunOptions
+from mcis_cli.data.catalogue import Catalogue
+from mcis_cli.stages import recipes
+from mcis_cli.stages.features import FeatureCache
+from mcis_cli.stages.inputs import Inputs, images_of, warn_if_changed
+from mcis_cli.stages.mapping import SCHEMA, Mapper
+from mcis_cli.stages.networks import build_classifier, load_tensors, place
+from mcis_cli.stages.segmented import run_segments
+from mcis_cli.store import Artifact, Store
+from mcis_cli.training.precision import choose_device, choose_precision, describe_machine
+
+
+def run(config: CamsConfig, inputs: Inputs, store: Store, options: RunOptions) -> Artifact:
+    """Make the maps, or return them if that was done before.
+
+    A record holds, for the n classes that an image is tagged with: `classes` (n), indices into the artifact's class
+    names; `maps` (n, h, w), unnormalised, at the resolution of the network; `references`, JSON from class name to the
+    ids of the references used.
+
+    Args:
+        config: settings.
+        inputs: a classifier.
+        store: where the artifact goes.
+        options: how to run on this machine; `cache_mb` bounds the features kept in memory.
+
+    Raises:
+        MissingError: no classifier, or its images are not found.
+        DataError: an image cannot be read, or has changed.
+    """
+    classifier = inputs.expect("train-cls")
+    device = choose_device(options.device)
+    precision = choose_precision(config.precision, device)
+    config = recipes.settled_cams(config, classifier).model_copy(update={"precision": precision})
+    catalogue = images_of(classifier, inputs.data, store)
+    carriers = catalogue.split(classifier.meta["split"])
+    split = config.split or classifier.meta["split"]
+    images = catalogue.split(split)
+    warn_if_changed(classifier, carriers, options.reporter)
+    recipe = recipes.cams(config, classifier.id, images, carriers)
+    if done := store.find(recipe):
+        return done
+
+    model = build_classifier(classifier.meta["model"])
+    load_tensors(model, classifier)
+    place(model, device)
+    model.eval()
+    assert config.image_size is not None, "settled above"
+    cache = FeatureCache(
+        model,
+        catalogue.read_image,
+        image_size=config.image_size,
+        device=device,
+        precision=precision,
+        budget=options.cache_mb * 2**20,
+    )
+    mapper = Mapper(model, cache, config, carriers)
+    _tell_short_classes(carriers, config.refs, options)
+    return run_segments(
+        recipe,
+        store,
+        options,
+        schema=SCHEMA,
+        ids=images.ids,
+        compute=lambda ids: (mapper.record(images[image_id]) for image_id in ids),
+        meta=lambda: {
+            "dataset": catalogue.id,
+            "split": split,
+            "class_names": list(catalogue.class_names),
+            "num_references": config.refs,
+            "localization": config.localization,
+            "initialisation": classifier.meta["initialisation"],
+            "image_size": config.image_size,
+        },
+        machine=describe_machine(device, precision),
+    )
+
+
+def _tell_short_classes(carriers: Catalogue, num_references: int, options: RunOptions) -> None:
+    for index, name in enumerate(carriers.class_names):
+        num_images = len(carriers.carriers(index))
+        if 0 < num_images <= num_references:
+            options.reporter.warn(
+                f"class {name} has {num_images} images: its maps use {num_images - 1} references where "
+                f"{num_references} were asked for"
+            )

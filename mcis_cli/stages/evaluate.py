@@ -1,0 +1,194 @@
+"""`eval`: mean IoU of a segmentation network, of localization maps, or of pseudo masks."""
+
+from collections.abc import Callable, Iterable, Iterator, Sequence
+from functools import partial
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
+
+from mcis_cli.config import CrfConfig, EvalConfig, RunOptions
+from mcis_cli.data.catalogue import Catalogue
+from mcis_cli.data.loading import ordered_map
+from mcis_cli.errors import DataError
+from mcis_cli.maps.crf import crf_on_present, dense_crf
+from mcis_cli.maps.localization import enlarge, normalise
+from mcis_cli.maps.scoring import count_pixels, scores, sweep, total_counts
+from mcis_cli.stages import recipes
+from mcis_cli.stages.inputs import Inputs, images_of
+from mcis_cli.stages.segmented import run_segments
+from mcis_cli.store import Artifact, Record, Schema, Store
+
+SCHEMA: Schema = {"counts": ("int64", 2)}
+
+
+def run(config: EvalConfig, inputs: Inputs, store: Store, options: RunOptions) -> Artifact:
+    """Count the pixels of every image by target and prediction, or return the counts if that was done before.
+
+    A record holds `counts` (n, 4): level, target, predicted, pixels; see `maps.scoring`. `metrics` makes scores of it.
+
+    Args:
+        config: settings.
+        inputs: a segmentation network, maps, or pseudo masks.
+        store: where the artifact goes.
+        options: how to run on this machine.
+
+    Raises:
+        MissingError: nothing to evaluate, or its images are not found.
+        DataError: images of the split have no ground truth, or are not in the artifact.
+    """
+    subject = inputs.expect("train-seg", "cams", "pseudo")
+    catalogue = images_of(subject, inputs.data, store)
+    images, split = _images(config, subject, catalogue, inputs)
+    machine: dict[str, Any] = {}
+    if subject.stage == "train-seg":
+        from mcis_cli.training.precision import choose_device, choose_precision, describe_machine
+
+        device = choose_device(options.device)
+        config = config.model_copy(update={"precision": choose_precision(config.precision, device)})
+        machine = describe_machine(device, choose_precision(config.precision, device))
+    recipe = recipes.evaluate(config, subject.id, images, of_stage=subject.stage)
+    if done := store.find(recipe):
+        return done
+    count = _counter(config, subject, images, options)
+    return run_segments(
+        recipe,
+        store,
+        options,
+        schema=SCHEMA,
+        ids=images.ids,
+        compute=count,
+        meta=lambda: {
+            "dataset": catalogue.id,
+            "split": split,
+            "class_names": list(catalogue.class_names),
+            "subject": subject.stage,
+            "subject_id": subject.id,
+            "initialisation": subject.meta["initialisation"],
+            "supervision": subject.meta.get("supervision", "pseudo"),
+            "settings": recipe.as_dict()["config"],
+        },
+        machine=machine,
+    )
+
+
+def metrics(artifact: Artifact) -> dict[str, Any]:
+    """Scores of an `eval` artifact; fractions, with what they were measured on and how.
+
+    Maps have a `sweep` over thresholds; the best of them is their score, and marked as chosen with ground truth.
+    """
+    meta = artifact.meta
+    names = ["background", *meta["class_names"]]
+    settings = meta["settings"]
+    is_maps = meta["subject"] == "cams"
+    thresholds = settings["thresholds"] if is_maps else []
+    total = total_counts((fields["counts"] for _, fields in artifact.records()), len(thresholds) + 1)
+    found: dict[str, Any] = {
+        "subject": meta["subject"],
+        "split": meta["split"],
+        "num_images": len(artifact),
+        "initialisation": meta["initialisation"],
+        "supervision": meta["supervision"],
+    }
+    if is_maps:
+        swept = sweep(total, thresholds, len(names))
+        best = max(swept, key=lambda at: at["mean_iou"] or 0)
+        found |= {key: value for key, value in best.items() if key not in ("coverage", "mean_iou_covered")}
+        found["threshold_chosen_with_ground_truth"] = len(thresholds) > 1
+        found["sweep"] = [{"threshold": at["threshold"], "mean_iou": at["mean_iou"]} for at in swept]
+    else:
+        found |= scores(total[0], len(names))
+    if meta["subject"] == "train-seg":
+        found |= {key: settings[key] for key in ("scales", "flip", "crf")}
+    found["iou"] = dict(zip(names, found["iou"], strict=True))
+    return found
+
+
+def _images(config: EvalConfig, subject: Artifact, catalogue: Catalogue, inputs: Inputs) -> tuple[Catalogue, str]:
+    """The images to score, and the name of their split."""
+    if subject.stage == "train-seg":
+        split = config.split or (inputs.data.val if inputs.data else "val")
+        images = catalogue.split(split)
+    else:
+        split = config.split or subject.meta["split"]
+        images = catalogue.only(subject.ids) if config.split is None else catalogue.split(split)
+        absent = sorted(set(images.ids) - set(subject.ids))
+        if absent:
+            raise DataError(
+                f"{len(absent)} of {len(images)} images of split {split!r} are not in {subject.path.name} "
+                f"({absent[0]}, …): expected all; choose another --split, or make it of these images"
+            )
+    without = [entry.id for entry in images.entries if entry.mask is None]
+    if without:
+        raise DataError(
+            f"{len(without)} of {len(images)} images of split {split!r} have no ground truth ({without[0]}, …): "
+            "expected a mask each; add them, or choose another split with --split"
+        )
+    return images, split
+
+
+Counter = Callable[[Sequence[str]], Iterator[Record]]
+
+
+def _counter(config: EvalConfig, subject: Artifact, images: Catalogue, options: RunOptions) -> Counter:
+    def read_mask_and_count(image_id: str) -> Record:
+        target = images.read_mask(image_id)
+        fields = subject.read(image_id)
+        if subject.stage == "pseudo":
+            return image_id, {"counts": count_pixels(fields["mask"], target)}
+        return image_id, {"counts": count_maps(config, fields, target)}
+
+    if subject.stage == "train-seg":
+        return _network_counter(config, subject, images, options)
+    return lambda ids: ordered_map(read_mask_and_count, ids, workers=options.workers)
+
+
+def count_maps(config: EvalConfig, fields: dict[str, NDArray[Any]], target: NDArray[np.uint8]) -> NDArray[np.int64]:
+    """Counts of the maps of one image, with the number of thresholds that each pixel's strongest class is over."""
+    maps = normalise(enlarge(fields["maps"].astype(np.float32), *target.shape), config.normalization)
+    if not len(maps):
+        return count_pixels(np.zeros_like(target), target)
+    winner = (fields["classes"][maps.argmax(axis=0)] + 1).astype(np.uint8)
+    level = np.searchsorted(np.array(config.thresholds, dtype=np.float32), maps.max(axis=0), side="left")
+    return count_pixels(winner, target, level=level.astype(np.uint8))
+
+
+def _network_counter(config: EvalConfig, subject: Artifact, images: Catalogue, options: RunOptions) -> Counter:
+    from mcis_cli.stages.segmenting import load_segmenter
+    from mcis_cli.training.precision import choose_device, choose_precision
+
+    device = choose_device(options.device)
+    segmenter = load_segmenter(
+        subject,
+        scales=config.scales,
+        flip=config.flip,
+        window=config.window,
+        device=device,
+        precision=choose_precision(config.precision, device),
+    )
+    terms = config.crf_settings if config.crf else None
+    finish = partial(count_prediction, terms, config.crf_labels == "present")
+
+    def count(ids: Sequence[str]) -> Iterator[Record]:
+        def predicted() -> Iterable[tuple[str, NDArray[np.uint8], NDArray[np.float32], NDArray[np.uint8]]]:
+            for image_id in ids:
+                image = images.read_image(image_id)
+                yield image_id, image, segmenter.probabilities(image), images.read_mask(image_id)
+
+        # The CRF holds the interpreter's lock: it runs in processes, fed as predictions come.
+        return ordered_map(finish, predicted(), workers=options.workers if config.crf else 0, processes=True)
+
+    return count
+
+
+def count_prediction(
+    crf: CrfConfig | None,
+    present_only: bool,
+    item: tuple[str, NDArray[np.uint8], NDArray[np.float32], NDArray[np.uint8]],
+) -> Record:
+    """Counts of the prediction for one image, after a dense CRF where one is given."""
+    image_id, image, probabilities, target = item
+    if crf is not None:
+        refine = crf_on_present if present_only else dense_crf
+        probabilities = refine(image, probabilities, **crf.model_dump())
+    return image_id, {"counts": count_pixels(probabilities.argmax(axis=0).astype(np.uint8), target)}

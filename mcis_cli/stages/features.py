@@ -1,0 +1,100 @@
+"""Features of images, computed once and kept while they fit: what makes many references cheap.
+
+An image's features are a function of the image alone: it always goes through the backbone by itself, so what is kept,
+dropped or computed again cannot change a bit.
+"""
+
+from collections import OrderedDict
+from collections.abc import Callable
+from dataclasses import dataclass
+
+import numpy as np
+import torch
+from jaxtyping import Float
+from numpy.typing import NDArray
+from torch import Tensor
+
+from mcis_cli.data.augment import normalise, warp
+from mcis_cli.models.classifier import CoAttentionClassifier
+from mcis_cli.stages.networks import backbone_of
+from mcis_cli.training.precision import Precision, autocast
+
+
+@dataclass(frozen=True)
+class View:
+    """How an image is shown to the network: factor on the side of the square it is warped to, and mirrored or not."""
+
+    scale: float = 1.0
+    mirrored: bool = False
+
+
+@dataclass(frozen=True)
+class Features:
+    """What the network says of one view.
+
+    Attributes:
+        features: (C, h, w), as the backbone gives them.
+        activations: (K, h, w), φ of the features, for single-round maps.
+        co_activations: (K, h, w), the co-attentive head's φ; the same where heads are shared.
+    """
+
+    features: Float[Tensor, "channel h w"]
+    activations: Float[Tensor, "class h w"]
+    co_activations: Float[Tensor, "class h w"]
+
+    def num_bytes(self) -> int:
+        """Memory that is held."""
+        tensors = {id(t): t for t in (self.features, self.activations, self.co_activations)}
+        return sum(tensor.nbytes for tensor in tensors.values())
+
+
+class FeatureCache:
+    """Features by image id and view; the least recently used are dropped when `budget` bytes are exceeded."""
+
+    def __init__(
+        self,
+        model: CoAttentionClassifier,
+        read_image: Callable[[str], NDArray[np.uint8]],
+        *,
+        image_size: int,
+        device: torch.device,
+        precision: Precision,
+        budget: int,
+    ) -> None:
+        self._model, self._read_image = model, read_image
+        self._image_size, self._device, self._precision = image_size, device, precision
+        self._budget, self._held = budget, 0
+        self._kept: OrderedDict[tuple[str, View], Features] = OrderedDict()
+        self.num_forwards = 0
+
+    def __call__(self, image_id: str, view: View) -> Features:
+        """The features of one view of one image."""
+        key = (image_id, view)
+        if key in self._kept:
+            self._kept.move_to_end(key)
+            return self._kept[key]
+        features = self._compute(image_id, view)
+        self._kept[key] = features
+        self._held += features.num_bytes()
+        while self._held > self._budget and len(self._kept) > 1:
+            _, dropped = self._kept.popitem(last=False)
+            self._held -= dropped.num_bytes()
+        return features
+
+    def _compute(self, image_id: str, view: View) -> Features:
+        self.num_forwards += 1
+        pixels = warp(self._read_image(image_id), round(self._image_size * view.scale))
+        if view.mirrored:
+            pixels = pixels[:, ::-1]
+        backbone = backbone_of(self._model)
+        image = normalise(pixels, backbone.mean, backbone.std)[None]
+        image = image.to(self._device, memory_format=torch.channels_last)
+        with torch.inference_mode(), autocast(self._device, self._precision):
+            features = self._model.features(image)
+        with torch.inference_mode():
+            # φ in float32: its sums over hundreds of channels are what the maps are made of.
+            wide = features.float()
+            activations = self._model.activation_maps(wide)
+            separate = self._model.co_class_head is not None
+            co_activations = self._model.activation_maps(wide, co=True) if separate else activations
+        return Features(wide[0].contiguous(), activations[0].contiguous(), co_activations[0].contiguous())

@@ -1,0 +1,91 @@
+"""What a stage is given, and how it comes by the images behind an artifact.
+
+Artifacts name their data set by content; where its folder lies on this machine is remembered beside the store. Every
+stage lists that folder anew (unchanged files are not read again), so masks or saliency maps added later are seen, and
+changed images are noticed.
+"""
+
+from dataclasses import dataclass
+from pathlib import Path
+
+from mcis_cli.config import DataConfig, Reporter
+from mcis_cli.data.catalogue import SCHEMA, Catalogue, as_records, meta
+from mcis_cli.data.reading import read_catalogue
+from mcis_cli.errors import MissingError, UsageError
+from mcis_cli.stages import recipes
+from mcis_cli.store import Artifact, StatCache, Store, segments_of
+
+
+@dataclass(frozen=True, kw_only=True)
+class Inputs:
+    """What a stage works on.
+
+    Attributes:
+        upstream: the artifact of the stage before.
+        data: where the images are; None follows the upstream artifact to the folder its images were listed in.
+    """
+
+    upstream: Artifact | None = None
+    data: DataConfig | None = None
+
+    def expect(self, *stages: str) -> Artifact:
+        """The upstream artifact, which has to come from one of `stages`.
+
+        Raises:
+            MissingError: there is none.
+            UsageError: it comes from another stage.
+        """
+        wanted = " or ".join(stages)
+        if self.upstream is None:
+            raise MissingError(f"nothing to work on: expected an artifact of {wanted}; run `mcis {stages[0]}` first")
+        if self.upstream.stage not in stages:
+            raise UsageError(
+                f"{self.upstream.path.name} was made by {self.upstream.stage}: expected an artifact of {wanted}; "
+                f"`mcis ls` shows what there is"
+            )
+        return self.upstream
+
+
+def list_images(data: DataConfig, store: Store) -> Catalogue:
+    """The image set in a folder, sealed as a `dataset` artifact and its place remembered.
+
+    Raises:
+        DataError: the folder holds no image set, or a broken one.
+    """
+    with StatCache(store.index_path) as cache:
+        catalogue = read_catalogue(data, cache)
+    recipe = recipes.dataset(catalogue)
+    if store.find(recipe) is None:
+        with store.begin(recipe) as partial:
+            segments = segments_of(catalogue.ids)
+            for index, ids in enumerate(segments):
+                partial.write_segment(index, SCHEMA, as_records(catalogue.only(ids)))
+            partial.seal(SCHEMA, len(segments), meta(catalogue), {})
+    place = data.model_copy(update={"root": str(Path(data.root).resolve())})
+    store.set_location(catalogue.id, place.model_dump(mode="json"))
+    return catalogue
+
+
+def images_of(artifact: Artifact, data: DataConfig | None, store: Store) -> Catalogue:
+    """All images of the data set that an artifact was made from (or of `data`, where that is given).
+
+    Raises:
+        MissingError: nobody remembers where the data set lies.
+    """
+    if data is None:
+        place = store.location(artifact.meta["dataset"])
+        if place is None:
+            raise MissingError(
+                f"the images behind {artifact.path.name} are not known in this store; name their folder with --data"
+            )
+        data = DataConfig.model_validate(place)
+    return list_images(data, store)
+
+
+def warn_if_changed(artifact: Artifact, images: Catalogue, reporter: Reporter) -> None:
+    """Say so when images or tags are not those that the artifact was made from."""
+    if artifact.inputs.get("images") != images.digest("images", "labels"):
+        reporter.warn(
+            f"images or tags have changed since {artifact.path.name} was made; "
+            f"run `mcis {artifact.stage}` again to make use of it"
+        )

@@ -1,0 +1,122 @@
+"""From features to the localization maps of one image: single-round, co-attentive, contrastive (paper §3.2)."""
+
+import json
+from collections.abc import Mapping
+from dataclasses import dataclass, replace
+
+import numpy as np
+import torch
+from jaxtyping import Float
+from torch import Tensor
+
+from mcis_cli.config import CamsConfig
+from mcis_cli.data.catalogue import Catalogue, ImageEntry
+from mcis_cli.data.references import draw_references
+from mcis_cli.maps.localization import aggregate, released_combination
+from mcis_cli.models.classifier import CoAttentionClassifier
+from mcis_cli.models.co_attention import attended_activations, query, weigh_activations
+from mcis_cli.stages.features import FeatureCache, Features, View
+from mcis_cli.store import Record, Schema
+
+SCHEMA: Schema = {"maps": ("float16", 3), "classes": ("int32", 1), "references": ("uint8", 1)}
+RELEASED_SCALES = (0.75, 2.0)
+
+References = Mapping[int, tuple[str, ...]]
+
+
+@dataclass(frozen=True)
+class Mapper:
+    """Makes the record of one image: a pure function of the image, the seed, and the images of its classes."""
+
+    model: CoAttentionClassifier
+    features: FeatureCache
+    config: CamsConfig
+    carriers: Catalogue
+
+    def record(self, entry: ImageEntry) -> Record:
+        """The maps of one image at the resolution of the network, and what they were made with."""
+        references = self._references(entry)
+        maps = (
+            self._released(entry, references)
+            if self.config.localization == "released"
+            else self._maps(entry, references)
+        )
+        named = {self.carriers.class_names[k]: list(ids) for k, ids in references.items()}
+        return entry.id, {
+            "maps": maps.astype(np.float16),
+            "classes": np.array(entry.labels, dtype=np.int32),
+            "references": np.frombuffer(json.dumps(named, ensure_ascii=False).encode(), dtype=np.uint8),
+        }
+
+    def _references(self, entry: ImageEntry) -> References:
+        return {
+            k: draw_references(
+                self.carriers.carriers(k),
+                entry.id,
+                self.carriers.class_names[k],
+                self.config.refs,
+                self.config.seed,
+                replacement=self.config.reference_replacement,
+                allow_self=self.config.reference_self,
+            )
+            for k in entry.labels
+        }
+
+    def _maps(self, entry: ImageEntry, references: References) -> Float[np.ndarray, "cls h w"]:
+        """Mean over the views of scales and mirror, on the grid of the first scale."""
+        mirrors = (False, True) if self.config.flip else (False,)
+        views = [View(scale, mirrored) for scale in self.config.scales for mirrored in mirrors]
+        maps = [self._view_maps(entry, references, view).cpu().numpy() for view in views]
+        height, width = maps[0].shape[1:]
+        return aggregate(maps, [view.mirrored for view in views], height=height, width=width)
+
+    @torch.inference_mode()
+    def _view_maps(self, entry: ImageEntry, references: References, view: View) -> Float[Tensor, "cls h w"]:
+        """L_{n,k} for the labels of one view: over references, or single-round where there are none."""
+        own = self.features(entry.id, view)
+        maps = own.activations[list(entry.labels)]
+        if not any(references.values()):
+            return maps
+        transformed = query(own.features, self.model.co_attention.affinity_weight)
+        found: dict[int, list[Tensor]] = {k: [] for k in entry.labels}
+        for reference in sorted({r for ids in references.values() for r in ids}):
+            # The image's references are not mirrored: they are evidence, not views of the image.
+            other = self.features(reference, replace(view, mirrored=False))
+            for k, activation in self._pair_maps(own, transformed, reference, other, references).items():
+                # Drawn with replacement, a reference may count more than once.
+                found[k] += [activation] * max(1, references[k].count(reference))
+        return torch.stack(
+            [torch.stack(found[k]).mean(0) if found[k] else maps[place] for place, k in enumerate(entry.labels)]
+        )
+
+    def _pair_maps(
+        self, own: Features, transformed: Tensor, reference: str, other: Features, references: References
+    ) -> dict[int, Float[Tensor, "h w"]]:
+        """What one reference says: co-attentive maps of the classes it was drawn for, contrastive ones of others."""
+        common = [k for k, ids in references.items() if reference in ids]
+        labels = self.carriers[reference].labels
+        unshared = [k for k in references if k not in labels] if self.config.with_contrastive else []
+        mask_logit = self.model.co_attention.mask_conv(other.features[None])[0]
+        mixed = attended_activations(transformed, other.features, torch.cat([other.co_activations[common], mask_logit]))
+        maps = dict(zip(common, mixed, strict=False))
+        if unshared:
+            faded = 1 - mixed[-1:].sigmoid()
+            bias = (self.model.co_class_head or self.model.class_head).bias
+            weighed = weigh_activations(own.co_activations[unshared], faded, None if bias is None else bias[unshared])
+            maps |= dict(zip(unshared, weighed, strict=True))
+        return maps
+
+    @torch.inference_mode()
+    def _released(self, entry: ImageEntry, references: References) -> Float[np.ndarray, "cls h w"]:
+        """The five maps of the released code: references, mirror (both sides), 0.75× and 2× view (difference 2)."""
+        plain, mirror = View(), View(mirrored=True)
+        pairings = [self._view_maps(entry, references, plain), self._self_maps(entry, plain, mirror)]
+        pairings.append(self._self_maps(entry, mirror, plain).flip(-1))
+        pairings += [self._self_maps(entry, plain, View(scale)) for scale in RELEASED_SCALES]
+        return released_combination([maps.cpu().numpy() for maps in pairings])
+
+    def _self_maps(self, entry: ImageEntry, shown: View, other: View) -> Float[Tensor, "cls h w"]:
+        """Maps of one view of an image, made of another view of the same image."""
+        own, reference = self.features(entry.id, shown), self.features(entry.id, other)
+        transformed = query(own.features, self.model.co_attention.affinity_weight)
+        return attended_activations(transformed, reference.features, reference.co_activations[list(entry.labels)])

@@ -1,0 +1,85 @@
+"""Networks from the description that their artifact carries, and their tensors to and from NumPy."""
+
+from collections.abc import Mapping
+from typing import Any
+
+import numpy as np
+import torch
+from numpy.typing import NDArray
+from torch import Tensor, nn
+
+from mcis_cli.config import TrainClsConfig, TrainSegConfig
+from mcis_cli.errors import DamagedError
+from mcis_cli.models.backbones import Backbone, build_backbone
+from mcis_cli.models.classifier import CoAttentionClassifier
+from mcis_cli.models.deeplab import DeepLabLargeFOV
+from mcis_cli.store import Artifact
+
+
+def describe_classifier(config: TrainClsConfig, num_foreground: int) -> dict[str, Any]:
+    """What `build_classifier` needs, as JSON."""
+    return {
+        "backbone": config.backbone,
+        "output_stride": config.output_stride,
+        "heads": config.heads,
+        "affinity_init": config.affinity_init,
+        "num_foreground": num_foreground,
+    }
+
+
+def build_classifier(model: Mapping[str, Any]) -> CoAttentionClassifier:
+    """An untrained co-attention classifier."""
+    backbone = build_backbone(model["backbone"], output_stride=model["output_stride"])
+    return CoAttentionClassifier(
+        backbone, model["num_foreground"], heads=model["heads"], affinity_init=model["affinity_init"]
+    )
+
+
+def describe_segmenter(config: TrainSegConfig, num_classes: int) -> dict[str, Any]:
+    """What `build_segmenter` needs, as JSON."""
+    return {
+        "network": config.network,
+        "backbone": config.backbone,
+        "output_stride": config.output_stride,
+        "head_channels": config.head_channels,
+        "head_dilation": config.head_dilation,
+        "num_classes": num_classes,
+    }
+
+
+def build_segmenter(model: Mapping[str, Any]) -> DeepLabLargeFOV:
+    """An untrained segmentation network."""
+    backbone = build_backbone(model["backbone"], output_stride=model["output_stride"], role="segmentation")
+    return DeepLabLargeFOV(
+        backbone, model["num_classes"], head_channels=model["head_channels"], dilation=model["head_dilation"]
+    )
+
+
+def backbone_of(model: CoAttentionClassifier | DeepLabLargeFOV) -> Backbone:
+    """The backbone of a network that was built here."""
+    assert isinstance(model.backbone, Backbone)
+    return model.backbone
+
+
+def place(model: nn.Module, device: torch.device) -> None:
+    """Move a network to a device, its weights in the memory format that convolutions like best."""
+    model.to(device).to(memory_format=torch.channels_last)  # type: ignore[call-overload]
+
+
+def tensors_of(model: nn.Module) -> dict[str, NDArray[Any]]:
+    """All weights of a network as arrays."""
+    return {name: tensor.detach().cpu().contiguous().numpy() for name, tensor in model.state_dict().items()}
+
+
+def load_tensors(model: nn.Module, artifact: Artifact) -> None:
+    """Fill a network with the weights of an artifact.
+
+    Raises:
+        DamagedError: names or shapes are not the network's.
+    """
+    state: dict[str, Tensor] = {name: torch.from_numpy(np.array(array)) for name, array in artifact.tensors().items()}
+    try:
+        model.load_state_dict(state, strict=True)
+    except RuntimeError as error:
+        reason = " ".join(str(error).split())
+        raise DamagedError(f"{artifact.path} does not fit its own description: {reason[:200]}") from error

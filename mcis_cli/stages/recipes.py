@@ -1,0 +1,77 @@
+"""The recipe of every stage: what its result depends on, and nothing else.
+
+Pure functions, free of torch, so that `mcis status` can say at once what is done and what is not. Raise the number of a
+stage by hand when its results change for the same settings.
+"""
+
+from collections.abc import Mapping
+from typing import Any
+
+from mcis_cli.config import CamsConfig, Config, EvalConfig, PseudoConfig, TrainClsConfig, TrainSegConfig
+from mcis_cli.data.catalogue import Catalogue
+from mcis_cli.store import Artifact, Recipe
+
+VERSIONS: Mapping[str, int] = {"dataset": 1, "train-cls": 1, "cams": 1, "pseudo": 1, "train-seg": 1, "eval": 1}
+
+
+def dataset(catalogue: Catalogue) -> Recipe:
+    """The list of an image set: a function of what lies in its folder."""
+    return _recipe("dataset", {}, {"files": catalogue.id})
+
+
+def train_cls(config: TrainClsConfig, images: Catalogue, weights: str) -> Recipe:
+    """The classifier: images and tags of the training split, and the initial weights."""
+    return _recipe(
+        "train-cls", _settings(config, "weights"), {"images": images.digest("images", "labels"), "weights": weights}
+    )
+
+
+def cams(config: CamsConfig, classifier: str, mapped: Catalogue, references: Catalogue) -> Recipe:
+    """The maps: a classifier, the images to map, and those that references are drawn from."""
+    inputs = {"classifier": classifier, "images": mapped.digest("images", "labels")}
+    if config.refs:
+        inputs["references"] = references.digest("images", "labels")
+    return _recipe("cams", _settings(config, "split"), inputs)
+
+
+def settled_cams(config: CamsConfig, classifier: Artifact) -> CamsConfig:
+    """The settings with what they leave to the classifier filled in."""
+    return config.model_copy(update={"image_size": config.image_size or classifier.meta["image_size"]})
+
+
+def pseudo(config: PseudoConfig, maps: str, images: Catalogue) -> Recipe:
+    """The pseudo masks: maps, the images' sizes (and pixels, for a CRF), and saliency where it is used."""
+    inputs = {"maps": maps, "images": images.digest("images")}
+    if config.background == "saliency":
+        inputs["saliency"] = images.digest("saliency")
+    return _recipe("pseudo", _settings(config, *_unused_crf(config.crf)), inputs)
+
+
+def train_seg(config: TrainSegConfig, masks: str, images: Catalogue, weights: str) -> Recipe:
+    """The segmentation network: images, their masks (an artifact's id, or the digest of the ground truth), weights."""
+    inputs = {"masks": masks, "images": images.digest("images"), "weights": weights}
+    return _recipe("train-seg", _settings(config, "weights"), inputs)
+
+
+def evaluate(config: EvalConfig, artifact: str, images: Catalogue, *, of_stage: str) -> Recipe:
+    """The scores: what is scored, and the images and ground truth of the split; settings of other subjects left out."""
+    inputs = {"artifact": artifact, "images": images.digest("images"), "masks": images.digest("masks")}
+    of_maps, of_networks = ("normalization", "thresholds"), ("scales", "flip", "window", "crf", "precision")
+    without_effect = {
+        "train-seg": (*of_maps, *_unused_crf(config.crf)),
+        "cams": (*of_networks, "crf_labels", "crf_settings"),
+        "pseudo": (*of_maps, *of_networks, "crf_labels", "crf_settings"),
+    }[of_stage]
+    return _recipe("eval", _settings(config, "split", *without_effect), inputs)
+
+
+def _recipe(stage: str, config: Mapping[str, Any], inputs: Mapping[str, str]) -> Recipe:
+    return Recipe(stage=stage, version=VERSIONS[stage], config=config, inputs=inputs)
+
+
+def _settings(config: Config, *without_effect: str) -> dict[str, Any]:
+    return config.model_dump(mode="json", exclude=set(without_effect))
+
+
+def _unused_crf(crf: bool) -> tuple[str, ...]:
+    return () if crf else ("crf_settings", "crf_confidence", "crf_labels")

@@ -1,0 +1,99 @@
+"""A segmentation network applied to photographs of any size: scales, mirror, windows; probabilities at full size."""
+
+from dataclasses import dataclass
+
+import numpy as np
+import torch
+from jaxtyping import Float32, UInt8
+from numpy.typing import NDArray
+from PIL import Image
+from torch.nn import functional
+
+from mcis_cli.data.augment import normalise
+from mcis_cli.maps.windows import average_windows
+from mcis_cli.models.deeplab import DeepLabLargeFOV
+from mcis_cli.stages.networks import backbone_of, build_segmenter, load_tensors, place
+from mcis_cli.store import Artifact
+from mcis_cli.training.precision import Precision, autocast
+
+WINDOW_OVERLAP = 1 / 3
+
+
+@dataclass(frozen=True, kw_only=True)
+class Segmenter:
+    """A trained network and how to look at a photograph.
+
+    Attributes:
+        model: the network, in evaluation mode.
+        scales: factors on the photograph's size; probabilities are averaged over them.
+        flip: average over the mirrored photograph too.
+        window: longest side of one forward pass, in pixels of the scaled photograph; None has no bound.
+        device: where the network is.
+        precision: of its matrix products.
+    """
+
+    model: DeepLabLargeFOV
+    scales: tuple[float, ...]
+    flip: bool
+    window: int | None
+    device: torch.device
+    precision: Precision
+
+    def probabilities(self, image: UInt8[np.ndarray, "height width 3"]) -> Float32[np.ndarray, "label height width"]:
+        """Probability of each label at each pixel; sums to one over the labels."""
+        height, width = image.shape[:2]
+        views = [self._scaled(image, scale) for scale in self.scales]
+        total = sum(self._resized(self._whole(view), height, width) for view in views)
+        if self.flip:
+            mirrored = (self._whole(view[:, ::-1])[:, :, ::-1] for view in views)
+            total = total + sum(self._resized(scores, height, width) for scores in mirrored)
+        return np.asarray(total / (len(views) * (2 if self.flip else 1)), dtype=np.float32)
+
+    @staticmethod
+    def _scaled(image: NDArray[np.uint8], scale: float) -> NDArray[np.uint8]:
+        if scale == 1:
+            return image
+        height, width = image.shape[:2]
+        size = (max(1, round(width * scale)), max(1, round(height * scale)))
+        return np.asarray(Image.fromarray(image).resize(size, Image.Resampling.BILINEAR))
+
+    def _whole(self, image: NDArray[np.uint8]) -> NDArray[np.float32]:
+        if self.window is None or max(image.shape[:2]) <= self.window:
+            return self._forward(image)
+        stride = max(1, round(self.window * (1 - WINDOW_OVERLAP)))
+        return average_windows(self._forward, image, window=self.window, stride=stride)
+
+    @torch.inference_mode()
+    def _forward(self, image: NDArray[np.uint8]) -> NDArray[np.float32]:
+        backbone = backbone_of(self.model)
+        tensor = normalise(image, backbone.mean, backbone.std)[None]
+        tensor = tensor.to(self.device, memory_format=torch.channels_last)
+        with autocast(self.device, self.precision):
+            logits = self.model(tensor)
+        full = functional.interpolate(logits.float(), size=image.shape[:2], mode="bilinear", align_corners=False)
+        return np.asarray(full[0].softmax(0).cpu().numpy(), dtype=np.float32)
+
+    @staticmethod
+    def _resized(scores: NDArray[np.float32], height: int, width: int) -> NDArray[np.float32]:
+        if scores.shape[1:] == (height, width):
+            return scores
+        tensor = torch.from_numpy(np.ascontiguousarray(scores))[None]
+        resized = functional.interpolate(tensor, size=(height, width), mode="bilinear", align_corners=False)
+        return np.asarray(resized[0].numpy(), dtype=np.float32)
+
+
+def load_segmenter(
+    artifact: Artifact,
+    *,
+    scales: tuple[float, ...],
+    flip: bool,
+    window: int | None,
+    device: torch.device,
+    precision: Precision,
+) -> Segmenter:
+    """The network of a `train-seg` artifact, ready to look at photographs."""
+    model = build_segmenter(artifact.meta["model"])
+    load_tensors(model, artifact)
+    place(model, device)
+    model.eval()
+    return Segmenter(model=model, scales=scales, flip=flip, window=window, device=device, precision=precision)

@@ -1,0 +1,229 @@
+"""`train-cls`: an image set with tags becomes a co-attention classifier (paper §3.1, §3.3)."""
+
+import math
+from collections.abc import Iterator, Mapping, Sequence
+from dataclasses import dataclass
+from itertools import islice
+from pathlib import Path
+from typing import Any
+
+import torch
+from torch import Tensor
+from torch.nn import functional
+
+from mcis_cli.config import RunOptions, TrainClsConfig
+from mcis_cli.data.augment import classification_view
+from mcis_cli.data.catalogue import Catalogue
+from mcis_cli.data.loading import ordered_map
+from mcis_cli.data.pairs import sample_pairs
+from mcis_cli.data.seeds import generator
+from mcis_cli.errors import DataError
+from mcis_cli.models.classifier import CoAttentionClassifier, Term
+from mcis_cli.models.losses import pair_loss
+from mcis_cli.stages import recipes
+from mcis_cli.stages.inputs import Inputs, list_images
+from mcis_cli.stages.networks import backbone_of, build_classifier, describe_classifier, place
+from mcis_cli.stages.trained import Training, train
+from mcis_cli.store import Artifact, Store
+from mcis_cli.training.initial_weights import initial_weights_identity, load_initial_weights
+from mcis_cli.training.parameter_groups import parameter_groups, sgd
+from mcis_cli.training.precision import Precision, autocast, choose_device, choose_precision
+from mcis_cli.training.schedules import milestones
+
+TERMS: Mapping[str, frozenset[Term]] = {
+    "basic": frozenset({"basic"}),
+    "co-attention": frozenset({"basic", "co_attention"}),
+    "full": frozenset({"basic", "co_attention", "contrastive"}),
+}
+
+
+@dataclass(frozen=True)
+class PairBatch:
+    """Views and labels of the pairs of one step."""
+
+    images_m: Tensor
+    images_n: Tensor
+    labels_m: Tensor
+    labels_n: Tensor
+    epoch: int
+
+
+def run(config: TrainClsConfig, inputs: Inputs, store: Store, options: RunOptions) -> Artifact:
+    """Train the classifier, or return it if that was done before.
+
+    Args:
+        config: settings; `precision = "auto"` is settled here and recorded.
+        inputs: `data`.
+        store: where the artifact goes.
+        options: how to run on this machine.
+
+    Raises:
+        DataError: no image of the training split has a tag.
+        WeightsError: initial weights are missing or do not fit.
+        UsageError: the training diverged.
+    """
+    data = inputs.data
+    assert data is not None, "the command names the images"
+    device = choose_device(options.device)
+    weights_file = Path(config.weights) if config.weights else None
+    config = config.model_copy(update={"precision": choose_precision(config.precision, device)})
+    catalogue = list_images(data, store)
+    images = catalogue.split(data.train)
+    recipe = recipes.train_cls(config, images, initial_weights_identity(config.backbone, weights_file))
+    if done := store.find(recipe):
+        return done
+    tagged = [entry.id for entry in images.entries if entry.labels]
+    if not tagged:
+        raise DataError(f"no image of split {data.train!r} in {images.root} has a tag: expected one at least")
+    if len(tagged) < len(images.ids):
+        options.reporter.note(f"{len(images.ids) - len(tagged)} images without a tag take no part in the training")
+
+    initial = load_initial_weights(config.backbone, weights_file)
+    description = describe_classifier(config, catalogue.num_foreground)
+
+    def meta() -> dict[str, Any]:
+        return {
+            "dataset": catalogue.id,
+            "split": data.train,
+            "class_names": list(catalogue.class_names),
+            "model": description,
+            "image_size": config.image_size,
+            "loss": config.loss,
+            "initialisation": initial.source,
+        }
+
+    def prepare() -> Training[PairBatch]:
+        torch.manual_seed(config.seed)
+        model = build_classifier(description)
+        backbone_of(model).initialise(initial.state)
+        return _training(model, config, images, tagged, device, options)
+
+    return train(recipe, prepare, meta, store, options)
+
+
+def _training(
+    model: CoAttentionClassifier,
+    config: TrainClsConfig,
+    images: Catalogue,
+    tagged: Sequence[str],
+    device: torch.device,
+    options: RunOptions,
+) -> Training[PairBatch]:
+    backbone_of(model).freeze_stages(config.frozen_stages)
+    place(model, device)
+    steps_per_epoch = math.ceil(len(tagged) / config.batch_pairs)
+    groups = parameter_groups(
+        model,
+        new_parameters=model.new_parameters(),
+        new_layer_lr=config.new_layer_lr,
+        new_bias_lr=config.new_bias_lr,
+        pretrained_bias_lr=config.pretrained_bias_lr,
+    )
+    return Training(
+        model=model,
+        optimizer=sgd(groups, momentum=config.momentum, nesterov=config.nesterov, weight_decay=config.weight_decay),
+        schedule=milestones([epoch * steps_per_epoch for epoch in config.lr_milestones], gamma=config.lr_gamma),
+        batches=lambda epoch, first: _batches(model, config, images, tagged, epoch, first, device, options),
+        step_loss=lambda batch: _step_loss(model, config, batch),
+        num_steps=config.epochs * steps_per_epoch,
+        steps_per_epoch=steps_per_epoch,
+        lr=config.lr,
+        seed=config.seed,
+        device=device,
+        precision=_settled(config),
+    )
+
+
+def _batches(
+    model: CoAttentionClassifier,
+    config: TrainClsConfig,
+    images: Catalogue,
+    tagged: Sequence[str],
+    epoch: int,
+    first: int,
+    device: torch.device,
+    options: RunOptions,
+) -> Iterator[PairBatch]:
+    """The pairs of one epoch in steps, from step `first` on; what is drawn depends on seed, epoch and id only."""
+    labels = [images[image_id].labels for image_id in tagged]
+    pairs = sample_pairs(labels, tagged, seed=config.seed, epoch=epoch)[first * config.batch_pairs :]
+    backbone = backbone_of(model)
+    sides = ((tagged[member], side, epoch) for pair in pairs for member, side in zip(pair, "mn", strict=True))
+
+    def view(item: tuple[str, str, int]) -> Tensor:
+        image_id, side, at_epoch = item
+        return classification_view(
+            images.read_image(image_id),
+            image_size=config.image_size,
+            color_jitter=config.color_jitter,
+            mirror=config.mirror,
+            generator=generator(config.seed, "view", at_epoch, image_id, side),
+            mean=backbone.mean,
+            std=backbone.std,
+        )
+
+    views = ordered_map(view, sides, workers=options.workers, ahead=4 * config.batch_pairs)
+    remaining = iter(pairs)
+    while chunk := list(islice(remaining, config.batch_pairs)):
+        stacked = torch.stack(list(islice(views, 2 * len(chunk)))).to(device, memory_format=torch.channels_last)
+        labels_m, labels_n = (
+            torch.stack([_multi_hot(labels[pair[side]], images.num_foreground) for pair in chunk]).to(device)
+            for side in (0, 1)
+        )
+        yield PairBatch(stacked[0::2], stacked[1::2], labels_m, labels_n, epoch)
+
+
+def _multi_hot(labels: Sequence[int], num_foreground: int) -> Tensor:
+    hot = torch.zeros(num_foreground)
+    hot[list(labels)] = 1
+    return hot
+
+
+def _step_loss(model: CoAttentionClassifier, config: TrainClsConfig, batch: PairBatch) -> dict[str, Tensor]:
+    """Losses of one step (Eq. 10); contrastive ones from the epoch on that the settings name (difference 4)."""
+    terms = TERMS[config.loss]
+    if batch.epoch + 1 < config.contrastive_from_epoch:
+        terms = terms - {"contrastive"}
+    with autocast(batch.images_m.device, _settled(config)):
+        features = model.features(torch.cat([batch.images_m, batch.images_n]))
+        features_m, features_n = features.chunk(2)
+        result = model.pair_from_features(features_m, features_n, terms=terms)
+        loss = pair_loss(
+            result,
+            batch.labels_m,
+            batch.labels_n,
+            weighting=config.loss_weighting,
+            contrastive_rule=config.contrastive_rule,
+        )
+        losses = {"total": loss.total, "basic": loss.basic}
+        if "co_attention" in terms:
+            losses["co_attention"] = loss.co_attention
+        if "contrastive" in terms:
+            losses["contrastive"] = loss.contrastive
+        if config.self_pairs and "co_attention" in terms:
+            losses["self_pairs"] = _self_pair_loss(model, config, batch, features_m)
+            losses["total"] = losses["total"] + losses["self_pairs"]
+    return losses
+
+
+def _self_pair_loss(
+    model: CoAttentionClassifier, config: TrainClsConfig, batch: PairBatch, features_m: Tensor
+) -> Tensor:
+    """Co-attention of each first image with its own mirror, 0.75× and 2× view: all labels are common (difference 3)."""
+    total = features_m.new_zeros(())
+    for view in self_views(batch.images_m):
+        result = model.pair_from_features(features_m, model.features(view), terms=TERMS["co-attention"])
+        total = total + pair_loss(result, batch.labels_m, batch.labels_m, weighting=config.loss_weighting).co_attention
+    return total
+
+
+def self_views(images: Tensor) -> Iterator[Tensor]:
+    """Mirror, 0.75× and 2× view of a batch of images, as the released code pairs an image with itself."""
+    yield images.flip(-1)
+    for factor in (0.75, 2.0):
+        yield functional.interpolate(images, scale_factor=factor, mode="bilinear", align_corners=False)
+
+
+def _settled(config: TrainClsConfig) -> Precision:
+    assert config.precision != "auto", "settled when the stage begins"
+    return config.precision

@@ -1,0 +1,241 @@
+"""`train-seg`: pseudo masks, or ground truth as the upper bound, become a segmentation network."""
+
+import math
+from collections.abc import Callable, Iterator, Sequence
+from dataclasses import dataclass
+from itertools import islice
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import torch
+from jaxtyping import Float, UInt8
+from numpy.typing import NDArray
+from torch import Tensor
+from torch.nn import functional
+
+from mcis_cli.config import DataConfig, RunOptions, TrainSegConfig
+from mcis_cli.data.augment import segmentation_view
+from mcis_cli.data.catalogue import Catalogue
+from mcis_cli.data.loading import ordered_map
+from mcis_cli.data.seeds import generator
+from mcis_cli.errors import DataError, UsageError
+from mcis_cli.models.deeplab import DeepLabLargeFOV
+from mcis_cli.stages import recipes
+from mcis_cli.stages.inputs import Inputs, images_of, list_images
+from mcis_cli.stages.networks import backbone_of, build_segmenter, describe_segmenter, place
+from mcis_cli.stages.trained import Training, train
+from mcis_cli.store import Artifact, Store
+from mcis_cli.training.initial_weights import initial_weights_identity, load_initial_weights
+from mcis_cli.training.parameter_groups import parameter_groups, sgd
+from mcis_cli.training.precision import Precision, autocast, choose_device, choose_precision
+from mcis_cli.training.schedules import poly
+
+IGNORE_INDEX = 255
+
+
+@dataclass(frozen=True)
+class Supervision:
+    """The masks that a network learns from.
+
+    Attributes:
+        images: the images that have one.
+        split: which of the data set's images those are.
+        identity: the id of the pseudo masks, or the digest of the ground truth.
+        read: from an image id to its mask, (H, W) with 255 ignored.
+        dataset: the id of the whole data set.
+    """
+
+    images: Catalogue
+    split: str
+    identity: str
+    read: Callable[[str], NDArray[np.uint8]]
+    dataset: str
+
+
+@dataclass(frozen=True)
+class CropBatch:
+    """Crops and their masks of one step."""
+
+    images: Float[Tensor, "batch 3 crop crop"]
+    masks: UInt8[Tensor, "batch crop crop"]
+
+
+def run(config: TrainSegConfig, inputs: Inputs, store: Store, options: RunOptions) -> Artifact:
+    """Train the network, or return it if that was done before.
+
+    Args:
+        config: settings; `supervision = "full"` learns from ground truth.
+        inputs: pseudo masks, or with full supervision `data` alone.
+        store: where the artifact goes.
+        options: how to run on this machine.
+
+    Raises:
+        MissingError: no pseudo masks, or their images are not found.
+        DataError: no mask has a pixel to learn from.
+        WeightsError: initial weights are missing or do not fit.
+        UsageError: the training diverged.
+    """
+    device = choose_device(options.device)
+    weights_file = Path(config.weights) if config.weights else None
+    config = config.model_copy(update={"precision": choose_precision(config.precision, device)})
+    supervision = _supervision(config, inputs, store)
+    weights = initial_weights_identity(config.backbone, weights_file)
+    recipe = recipes.train_seg(config, supervision.identity, supervision.images, weights)
+    if done := store.find(recipe):
+        return done
+    initial = load_initial_weights(config.backbone, weights_file)
+    description = describe_segmenter(config, supervision.images.num_classes)
+
+    def meta() -> dict[str, Any]:
+        return {
+            "dataset": supervision.dataset,
+            "split": supervision.split,
+            "class_names": list(supervision.images.class_names),
+            "model": description,
+            "supervision": config.supervision,
+            "initialisation": initial.source,
+        }
+
+    def prepare() -> Training[CropBatch]:
+        torch.manual_seed(config.seed)
+        model = build_segmenter(description)
+        backbone_of(model).initialise(initial.state)
+        return _training(model, config, supervision, device, options)
+
+    return train(recipe, prepare, meta, store, options)
+
+
+def _supervision(config: TrainSegConfig, inputs: Inputs, store: Store) -> Supervision:
+    if config.supervision == "pseudo":
+        masks = inputs.expect("pseudo")
+        catalogue = images_of(masks, inputs.data, store)
+        images = catalogue.only(masks.ids)
+        return Supervision(images, masks.meta["split"], masks.id, lambda i: masks.read(i)["mask"], catalogue.id)
+    if inputs.data is None and inputs.upstream is None:
+        raise UsageError("full supervision needs images with ground truth: give --data FOLDER")
+    catalogue, split = _labelled_images(inputs.data, inputs.upstream, store)
+    images = catalogue.split(split)
+    without = [entry.id for entry in images.entries if entry.mask is None]
+    if without:
+        raise DataError(
+            f"{len(without)} of {len(images)} images of split {split!r} have no ground truth ({without[0]}, …): "
+            "expected a mask each; add them, or choose another split with --set data.train=NAME"
+        )
+    return Supervision(images, split, images.digest("masks"), images.read_mask, catalogue.id)
+
+
+def _labelled_images(data: DataConfig | None, upstream: Artifact | None, store: Store) -> tuple[Catalogue, str]:
+    if upstream is not None:
+        return images_of(upstream, data, store), upstream.meta["split"]
+    assert data is not None
+    return list_images(data, store), data.train
+
+
+def _training(
+    model: DeepLabLargeFOV,
+    config: TrainSegConfig,
+    supervision: Supervision,
+    device: torch.device,
+    options: RunOptions,
+) -> Training[CropBatch]:
+    backbone_of(model).freeze_stages(config.frozen_stages)
+    place(model, device)
+    useful = [image_id for image_id in supervision.images.ids if (supervision.read(image_id) != IGNORE_INDEX).any()]
+    if not useful:
+        raise DataError(
+            f"all {len(supervision.images)} masks are wholly ignored: nothing to learn from; lower "
+            "--foreground-threshold of `mcis pseudo`, or look at its maps"
+        )
+    steps_per_epoch = math.ceil(len(useful) / config.batch_size)
+    num_steps = config.epochs * steps_per_epoch if config.epochs else config.iterations
+    groups = parameter_groups(
+        model,
+        new_parameters=model.new_parameters(),
+        new_layer_lr=config.head_lr,
+        new_bias_lr=config.head_lr,
+        pretrained_bias_lr=1.0,
+    )
+    precision = _settled(config)
+    return Training(
+        model=model,
+        optimizer=sgd(groups, momentum=config.momentum, nesterov=False, weight_decay=config.weight_decay),
+        schedule=poly(num_steps, power=config.lr_power),
+        batches=lambda epoch, first: _batches(model, config, supervision, useful, epoch, first, device, options),
+        step_loss=lambda batch: {"total": _loss(model, config, batch, precision)},
+        num_steps=num_steps,
+        steps_per_epoch=steps_per_epoch,
+        lr=config.lr,
+        seed=config.seed,
+        device=device,
+        precision=precision,
+    )
+
+
+def _batches(
+    model: DeepLabLargeFOV,
+    config: TrainSegConfig,
+    supervision: Supervision,
+    useful: Sequence[str],
+    epoch: int,
+    first: int,
+    device: torch.device,
+    options: RunOptions,
+) -> Iterator[CropBatch]:
+    """The crops of one epoch in steps, from step `first` on; what is drawn depends on seed, epoch and id only."""
+    backbone = backbone_of(model)
+    order = generator(config.seed, "order", epoch).permutation(len(useful))[first * config.batch_size :]
+
+    def view(position: int) -> tuple[Tensor, Tensor]:
+        image_id = useful[position]
+        return segmentation_view(
+            supervision.images.read_image(image_id),
+            supervision.read(image_id),
+            crop=config.crop,
+            scales=config.scales,
+            mirror=config.mirror,
+            generator=generator(config.seed, "view", epoch, image_id),
+            mean=backbone.mean,
+            std=backbone.std,
+            ignore_index=IGNORE_INDEX,
+        )
+
+    views = ordered_map(view, order.tolist(), workers=options.workers, ahead=2 * config.batch_size)
+    while chunk := list(islice(views, config.batch_size)):
+        images, masks = zip(*chunk, strict=True)
+        yield CropBatch(
+            torch.stack(images).to(device, memory_format=torch.channels_last), torch.stack(masks).to(device)
+        )
+
+
+def _loss(model: DeepLabLargeFOV, config: TrainSegConfig, batch: CropBatch, precision: Precision) -> Tensor:
+    with autocast(batch.images.device, precision):
+        logits = model(batch.images)
+    return segmentation_loss(logits.float(), batch.masks.long(), config.loss_resolution)
+
+
+def segmentation_loss(
+    logits: Float[Tensor, "batch label h w"], masks: Tensor, loss_resolution: str, ignore_index: int = IGNORE_INDEX
+) -> Float[Tensor, ""]:
+    """Mean cross-entropy over the pixels that are not ignored; 0, with zero gradient, where all are.
+
+    Args:
+        logits: at the resolution of the network.
+        masks: (batch, H, W), indices.
+        loss_resolution: "full" enlarges the logits to the masks, as the released code does; "network" takes the
+            nearest mask value at each position of the logits.
+        ignore_index: the value that does not count.
+    """
+    if loss_resolution == "full":
+        logits = functional.interpolate(logits, size=masks.shape[-2:], mode="bilinear", align_corners=False)
+    else:
+        masks = functional.interpolate(masks[:, None].float(), size=logits.shape[-2:], mode="nearest-exact")[
+            :, 0
+        ].long()
+    total = functional.cross_entropy(logits, masks, ignore_index=ignore_index, reduction="sum")
+    return total / (masks != ignore_index).sum().clamp(min=1)
+
+
+def _settled(config: TrainSegConfig) -> Precision:
+    assert config.precision != "auto", "settled when the stage begins"
+    return config.precision
