@@ -124,8 +124,8 @@ class Catalogue:
         missing = self.missing.get(name, ())
         if missing:
             raise DataError(
-                f"the split {name!r} of {self.root} lists {len(missing)} images that are not there "
-                f"(the first is {missing[0]!r}); add them or take them off the list"
+                f"the split {name!r} of {self.root} lists images that are not there: {len(missing)}, the first is "
+                f"{missing[0]!r}; add them or take them off the list"
             )
         entries = tuple(entry for entry in self.entries if name in entry.splits)
         if not entries:
