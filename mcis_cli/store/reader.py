@@ -171,18 +171,16 @@ class Reader:
         self._expect(len(group) == len(names), f"{where} has {len(group)} members", f"{sorted(names)}")
         self._expect(len(group.attrs) == 0, f"{where} has attributes", "none")
         for name in names:
-            link = group.get(name, getlink=True)
-            self._expect(isinstance(link, h5py.HardLink), f"{where} has a link out of the file", "hard links")
+            self._hard(group, name)
 
     def _group(self, parent: h5py.Group, name: str, members: set[str]) -> h5py.Group:
-        self._hard(parent, name)
         group = parent[name]
         self._expect(isinstance(group, h5py.Group), f"{name} is no group", "a group")
         self._members(group, members)
         return group
 
     def _hard(self, parent: h5py.Group, name: str) -> None:
-        link = parent.get(name, getlink=True, default=None) if name in parent else None
+        link = parent.get(name, getlink=True)
         self._expect(isinstance(link, h5py.HardLink), f"{parent.name} has no hard link {name!r}", "one")
 
     def _whole(self, parent: h5py.Group, name: str, dtype: str, rank: int) -> NDArray[Any]:

@@ -17,6 +17,7 @@ from typing import Any
 
 RACY_NS = 2_000_000_000  # the coarsest clock of a file system: FAT's
 _BATCH = 1000
+LOCK_SECONDS = 5.0
 _TABLE = """
 create table if not exists facts (
     device integer, inode integer, size integer, mtime integer, ctime integer, facts text not null,
@@ -146,7 +147,7 @@ class StatCache:
 
 
 def _open(path: Path | None) -> sqlite3.Connection:
-    database = sqlite3.connect(path if path is not None else ":memory:", timeout=5, check_same_thread=False)
+    database = sqlite3.connect(path if path is not None else ":memory:", timeout=LOCK_SECONDS, check_same_thread=False)
     try:
         database.execute("pragma synchronous = off")  # may be lost at any time, so nothing waits for the disk
         database.execute(_TABLE)

@@ -113,9 +113,12 @@ class Store:
             text = content_id
         if _PREFIX.fullmatch(text):
             return self._by_prefix(text)
-        for path in (self.root / "artifacts" / text, self.root / "artifacts" / f"{text}.h5", Path(text)):
-            if os.path.isfile(path):
-                return Artifact(path) if path == Path(text) else _load(path)
+        folder, path = self.root / "artifacts", Path(text)
+        for name in (text, f"{text}.h5") if path.name == text else ():
+            if os.path.isfile(folder / name):
+                return _load(folder / name)
+        if os.path.isfile(path):
+            return _load(path) if os.path.abspath(path.parent) == str(folder) else Artifact(path)
         raise MissingError(
             f"there is no artifact {text!r}: no tag, no file, no id that starts so (8 digits or more); "
             "mcis ls shows what there is"

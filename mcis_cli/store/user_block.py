@@ -173,7 +173,7 @@ def place_of(offset: int, manifest: bytes) -> ManifestPlace:
 def seal(descriptor: int, path: Path, kind: Kind, manifest: ManifestPlace | None) -> None:
     """Compute the digest of what was written after the block, write the block, and sync."""
     with files.reported("write", path):
-        size = os.fstat(descriptor).st_size
+        size = max(os.fstat(descriptor).st_size, SIZE)
         block = Block(kind, digest(descriptor, path, size), size, manifest)
         files.write(descriptor, block.render(), 0)
     files.sync(descriptor, path)
