@@ -1,0 +1,258 @@
+"""Work in progress, and sealing."""
+
+import json
+
+import numpy as np
+import pytest
+from store_makers import IDS, SCHEMA, TENSORS, make_store, recipe, records, rewrite, seal_records, seal_tensors
+
+from mcis_cli.errors import DamagedError, MissingError
+from mcis_cli.store import SEGMENT_SIZE, segments_of
+
+META = {"class_names": ["cat", "dog"]}
+
+
+@pytest.fixture
+def store(tmp_path):
+    return make_store(tmp_path)
+
+
+@pytest.fixture
+def partial(store):
+    with store.begin(recipe()) as partial:
+        yield partial
+
+
+def write_all(partial):
+    for index, segment in enumerate(segments_of(IDS)):
+        partial.write_segment(index, SCHEMA, records(segment))
+
+
+def test_segments_are_cuts_of_the_sorted_ids():
+    segments = segments_of(reversed(IDS))
+    assert [len(segment) for segment in segments] == [SEGMENT_SIZE, SEGMENT_SIZE, 2]
+    assert [image_id for segment in segments for image_id in segment] == sorted(IDS)
+    assert segments_of([]) == []
+
+
+def test_segments_want_each_id_once():
+    with pytest.raises(AssertionError, match="twice"):
+        segments_of(["a", "b", "a"])
+
+
+def test_a_segment_is_there_once_it_is_written(partial):
+    assert not partial.segment(1)
+    partial.write_segment(1, SCHEMA, records(IDS[64:128]))
+    assert partial.segment(1)
+    assert not partial.segment(0)
+
+
+def test_a_segment_is_there_for_the_next_process(store):
+    with store.begin(recipe()) as partial:
+        partial.write_segment(1, SCHEMA, records(IDS[64:128]))
+    with store.begin(recipe()) as partial:
+        assert partial.segment(1)
+
+
+def test_a_segment_that_could_not_be_computed_leaves_nothing(store, partial):
+    def items():
+        yield from records(IDS[:3])
+        raise KeyboardInterrupt
+
+    with pytest.raises(KeyboardInterrupt):
+        partial.write_segment(0, SCHEMA, items())
+    assert list(partial.folder.iterdir()) == []
+    assert list((store.root / "tmp").iterdir()) == []
+    assert not partial.segment(0)
+
+
+def damage(path):
+    data = bytearray(path.read_bytes())
+    data[-9] ^= 1
+    rewrite(path, data)
+
+
+def test_a_damaged_segment_is_written_anew(store):
+    with store.begin(recipe()) as partial:
+        write_all(partial)
+        damage(partial.folder / "segment-000001.h5")
+    with store.begin(recipe()) as partial:
+        assert [partial.segment(index) for index in range(3)] == [True, False, True]
+        partial.write_segment(1, SCHEMA, records(IDS[64:128]))
+        assert partial.seal(SCHEMA, 3, META, {}).ids == IDS
+
+
+def test_a_segment_that_is_intact_stays(partial):
+    partial.write_segment(0, SCHEMA, records(IDS[:64]))
+    path = partial.folder / "segment-000000.h5"
+    inode = path.stat().st_ino
+    partial.write_segment(0, SCHEMA, records(IDS[:64]))
+    assert path.stat().st_ino == inode
+
+
+def test_segments_under_each_others_names_are_not_taken(store, partial):
+    write_all(partial)
+    first, second = (partial.folder / f"segment-00000{index}.h5" for index in (0, 1))
+    data = first.read_bytes()
+    rewrite(first, second.read_bytes())
+    rewrite(second, data)
+    with pytest.raises(DamagedError, match="it is another segment, expected number 0"):
+        partial.seal(SCHEMA, 3, META, {})
+    with store.begin(recipe(), lock="none") as other:
+        assert not other.segment(0)
+
+
+def test_segments_of_another_recipe_are_not_taken(store, partial):
+    write_all(partial)
+    with store.begin(recipe(refs=1)) as other:
+        (other.folder / "segment-000000.h5").hardlink_to(partial.folder / "segment-000000.h5")
+        assert not other.segment(0)
+
+
+def test_sealing_packs_all_segments_and_removes_them(store, partial):
+    write_all(partial)
+    artifact = partial.seal(SCHEMA, 3, META, {"seconds": 2.5})
+    assert artifact.ids == IDS
+    assert len(artifact) == len(IDS)
+    assert artifact.path.name == f"cams-{artifact.id[:12]}.h5"
+    assert artifact.path.stat().st_mode & 0o777 == 0o444
+    assert artifact.path.stat().st_nlink == 1
+    assert artifact.content_id() == artifact.id
+    assert not partial.folder.exists()
+    assert list((store.root / "tmp").iterdir()) == []
+
+
+def test_manifest_tells_what_was_done(store, partial):
+    write_all(partial)
+    manifest = partial.seal(SCHEMA, 3, META, {"seconds": 2.5}).manifest
+    assert manifest["format"] == 1
+    assert manifest["stage"] == "cams"
+    assert manifest["key"] == recipe().key
+    assert manifest["recipe"] == {"config": {"refs": 3}, "inputs": {"classifier": "ab" * 32}, "version": 1}
+    assert manifest["meta"] == META
+    assert manifest["provenance"].keys() == {"created", "seconds"}
+    assert manifest["schema"]["maps"] == ["float16", 3]
+    assert manifest["num_records"] == 130
+
+
+def test_content_id_does_not_depend_on_provenance_or_on_how_records_were_cut(tmp_path):
+    whole = seal_records(make_store(tmp_path / "a"))
+    with make_store(tmp_path / "b").begin(recipe()) as partial:
+        partial.write_segment(0, SCHEMA, records(IDS[:100]))
+        partial.write_segment(1, SCHEMA, records(IDS[100:]))
+        cut = partial.seal(SCHEMA, 2, META, {"device": "another"})
+    assert cut.id == whole.id
+
+
+def test_sealing_tells_which_segment_is_not_there(partial):
+    partial.write_segment(0, SCHEMA, records(IDS[:64]))
+    with pytest.raises(MissingError, match=r"segment 1 of 3 of cams-.* is not there; run the same command again"):
+        partial.seal(SCHEMA, 3, META, {})
+    assert partial.segment(0)
+
+
+def test_sealing_notices_a_segment_that_was_damaged_meanwhile(store, partial):
+    write_all(partial)
+    damage(partial.folder / "segment-000002.h5")
+    with pytest.raises(DamagedError, match="segment-000002"):
+        partial.seal(SCHEMA, 3, META, {})
+    assert list((store.root / "artifacts").iterdir()) == []
+    assert list((store.root / "tmp").iterdir()) == []
+
+
+def test_no_records_are_an_artifact_too(partial):
+    artifact = partial.seal(SCHEMA, 0, META, {})
+    assert artifact
+    assert artifact.ids == ()
+    assert list(artifact.records()) == []
+
+
+def test_the_first_to_seal_wins(store):
+    with store.begin(recipe(), lock="none") as one, store.begin(recipe(), lock="none") as other:
+        write_all(one)
+        write_all(other)
+        first = one.seal(SCHEMA, 3, META, {"by": "one"})
+        second = other.seal(SCHEMA, 3, META, {"by": "other"})
+    assert second.path == first.path
+    assert second.provenance["by"] == "one"
+    assert len(list((store.root / "artifacts").iterdir())) == 1
+
+
+def test_two_recipes_with_one_result_share_the_file(store):
+    first = seal_tensors(store, recipe("train-cls", seed=1))
+    second = seal_tensors(store, recipe("train-cls", seed=2))
+    assert second.path == first.path
+    assert store.find(recipe("train-cls", seed=2)).id == first.id
+    assert second.key == recipe("train-cls", seed=1).key
+
+
+def test_sealing_puts_a_good_file_in_the_place_of_a_damaged_one(store):
+    first = seal_tensors(store, recipe("train-cls", seed=1))
+    damage(first.path)
+    second = seal_tensors(store, recipe("train-cls", seed=2))
+    assert second.path == first.path
+    np.testing.assert_array_equal(second.tensors()["head.weight"], TENSORS["head.weight"])
+
+
+def test_checkpoints_come_back_newest_first(store):
+    with store.begin(recipe("train-cls")) as partial:
+        assert partial.load_checkpoint() is None
+        for step in (5, 10, 15):
+            partial.save_checkpoint(step, b"state of %d" % step)
+        assert partial.load_checkpoint() == (15, b"state of 15")
+        assert len(list(partial.folder.glob("*.ckpt"))) == 2
+    with store.begin(recipe("train-cls")) as partial:
+        damage(partial.folder / "checkpoint-000000000015.ckpt")
+        assert partial.load_checkpoint() == (10, b"state of 10")
+        partial.save_checkpoint(15, b"state of 15 again")
+        assert partial.load_checkpoint() == (15, b"state of 15 again")
+
+
+def test_an_empty_checkpoint_comes_back(partial):
+    partial.save_checkpoint(0, b"")
+    assert partial.load_checkpoint() == (0, b"")
+
+
+def test_the_log_loses_what_came_after_the_checkpoint_and_what_is_torn(partial):
+    partial.truncate_log(3)
+    for step in range(1, 6):
+        partial.log({"step": step, "loss": 0.5})
+    with partial.log_path.open("ab") as file:
+        file.write(b'[1]\n{"step": 2, "lo')
+    partial.truncate_log(3)
+    assert [json.loads(line)["step"] for line in partial.log_path.read_text().splitlines()] == [1, 2, 3]
+    partial.log({"step": 4, "loss": 0.25})
+    assert partial.log_path.read_text().splitlines()[-1] == '{"loss":0.25,"step":4}'
+
+
+def test_the_log_is_kept_beside_the_artifact(store):
+    with store.begin(recipe("train-cls")) as partial:
+        partial.log({"step": 1, "loss": 0.5})
+        partial.save_checkpoint(1, b"state")
+        artifact = partial.seal_tensors(TENSORS, {}, {})
+    assert artifact.log_path == artifact.path.with_suffix(".jsonl")
+    assert artifact.log_path.read_text() == '{"loss":0.5,"step":1}\n'
+    assert not partial.folder.exists()
+
+
+def test_tensors_are_not_modified(store):
+    before = {name: tensor.copy() for name, tensor in TENSORS.items()}
+    seal_tensors(store)
+    for name, tensor in TENSORS.items():
+        np.testing.assert_array_equal(tensor, before[name])
+
+
+def test_sealing_twice_in_a_row_finds_the_first(store):
+    with store.begin(recipe("train-cls")) as partial:
+        first = partial.seal_tensors(TENSORS, {}, {})
+        assert partial.sealed().path == first.path
+        assert partial.seal_tensors({}, {}, {}).path == first.path
+
+
+def test_segments_written_after_another_process_sealed_do_no_harm(store):
+    with store.begin(recipe(), lock="none") as one, store.begin(recipe(), lock="none") as other:
+        write_all(one)
+        first = one.seal(SCHEMA, 3, META, {})
+        other.write_segment(2, SCHEMA, records(IDS[128:]))
+        assert other.seal(SCHEMA, 3, META, {}).path == first.path
+    assert list((store.root / "partial").iterdir()) == []
