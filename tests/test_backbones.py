@@ -9,6 +9,7 @@ from torch import Tensor, nn
 
 from mcis_cli.errors import UsageError, WeightsError
 from mcis_cli.models.backbones import Backbone, build_backbone
+from mcis_cli.models.depthwise import DepthwiseConv
 
 ROLES = ("classification", "segmentation")
 DILATIONS = {  # largest dilation by name and output stride
@@ -28,13 +29,14 @@ def lite0_state() -> dict[str, Tensor]:
 
 
 def strides_and_dilations(backbone: nn.Module) -> tuple[int, int]:
-    layers = [module for module in backbone.modules() if isinstance(module, nn.Conv2d | nn.MaxPool2d)]
+    layers = [module for module in backbone.modules() if isinstance(module, nn.Conv2d | DepthwiseConv | nn.MaxPool2d)]
     # a ResNet's shortcut has the stride of its block, which is counted once
     layers = [layer for layer in layers if not (isinstance(layer, nn.Conv2d) and layer.kernel_size == (1, 1))]
     stride = 1
     for layer in layers:
-        stride *= layer.stride if isinstance(layer.stride, int) else layer.stride[0]
-    return stride, max(layer.dilation[0] for layer in layers if isinstance(layer, nn.Conv2d))
+        if not isinstance(layer, DepthwiseConv):  # always at stride 1
+            stride *= layer.stride if isinstance(layer.stride, int) else layer.stride[0]
+    return stride, max(layer.dilation[0] for layer in layers if isinstance(layer, nn.Conv2d | DepthwiseConv))
 
 
 @pytest.mark.parametrize("role", ROLES)

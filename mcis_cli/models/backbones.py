@@ -17,6 +17,7 @@ from jaxtyping import Float
 from torch import Tensor, nn
 
 from mcis_cli.errors import UsageError, WeightsError
+from mcis_cli.models.depthwise import DepthwiseConv
 from mcis_cli.models.layers import new_conv
 
 Role = Literal["classification", "segmentation"]
@@ -223,6 +224,9 @@ def _resnet(
 def _lite0(output_stride: int, role: Role, generator: torch.Generator | None) -> _Trunk:
     """EfficientNet-Lite0: inverted bottlenecks with ReLU6 and no squeeze-and-excitation; its last block is linear."""
     network = timm.create_model("tf_efficientnet_lite0", pretrained=False, output_stride=output_stride)
+    for name, module in list(network.named_modules()):
+        if isinstance(module, nn.Conv2d) and module.groups > 1 and module.stride == (1, 1):
+            network.set_submodule(name, DepthwiseConv(module))
     blocks = list(network.get_submodule("blocks").children())
     stem = _parts(network, "conv_stem", "bn1")
     end = _parts(network, "conv_head", "bn2") if role == "classification" else OrderedDict()
