@@ -8,7 +8,13 @@ from torch import Tensor, nn
 
 from mcis_cli.models.backbones import build_backbone
 from mcis_cli.models.classifier import CoAttentionClassifier, PairScores
-from mcis_cli.models.co_attention import co_attend
+from mcis_cli.models.co_attention import (
+    attended_activations,
+    co_attend,
+    contrastive_attention,
+    query,
+    weigh_activations,
+)
 
 NUM_FOREGROUND, CHANNEL = 4, 6
 
@@ -99,6 +105,30 @@ def test_swapping_the_pair_swaps_the_scores_under_the_transposed_weight(seed: in
     for index in range(0, 6, 2):
         torch.testing.assert_close(swapped[index], scores[index + 1])
         torch.testing.assert_close(swapped[index + 1], scores[index])
+
+
+def test_multi_round_maps_as_the_explanation_page_makes_them() -> None:
+    """`docs/explanation/co-attention.md`: two classes over three references, beside the equations on features."""
+    classifier = make_classifier(heads="separate")
+    classes = [1, 3]
+    image_m = make_images()[0][:1]
+    references = torch.rand(3, 3, 9, 7, dtype=torch.float64, generator=torch.Generator().manual_seed(7))
+    features_m, features_r = classifier.features(image_m), classifier.features(references)
+    activation_maps_m = classifier.activation_maps(features_m, co=True)[:, classes]
+
+    query_m = query(features_m[0], classifier.co_attention.affinity_weight)
+    mask_logits_r = classifier.co_attention.mask_conv(features_r)
+    activations_r = torch.cat([classifier.activation_maps(features_r, co=True)[:, classes], mask_logits_r], dim=1)
+    attended = attended_activations(query_m, features_r, activations_r)
+    unshared = contrastive_attention(attended[:, -1:].sigmoid())
+    contrastive_maps = weigh_activations(activation_maps_m.expand(3, -1, -1, -1), unshared, None)
+
+    for index in range(3):
+        coattentive_m, _ = classifier.co_attention(features_m, features_r[index : index + 1])
+        plain = classifier.co_class_head(coattentive_m)[0, classes]
+        plain_contrastive = classifier.co_class_head(classifier.co_attention.contrastive(features_m, coattentive_m))
+        torch.testing.assert_close(attended[index, :-1], plain)
+        torch.testing.assert_close(contrastive_maps[index], plain_contrastive[0, classes])
 
 
 def test_images_of_one_size_share_one_backbone_call() -> None:
