@@ -20,6 +20,7 @@ from mcis_cli.store import files, user_block
 from mcis_cli.store.identity import DTYPES, Record, Schema, canonical_json
 
 CHUNK_BYTES = 2**18  # a record is read alone at the price of the chunks that it touches
+_INDEX_CHUNK_BYTES = 2**15  # of ids and shapes, which are small
 MAX_RANK = 8
 FIELD_NAME = re.compile(r"[a-z][a-z0-9_]{0,63}")
 _GZIP = 1
@@ -82,7 +83,7 @@ def _hdf5_on(descriptor: int, path: Path) -> Iterator[tuple[h5py.File, _Sink]]:
     """An HDF5 file that is written, after a user block, to an open descriptor."""
     sink = _Sink(descriptor)
     try:
-        with h5py.File(sink, "w", libver=("earliest", "v110"), userblock_size=user_block.SIZE) as file:
+        with h5py.File(sink, "w", libver=("v110", "v110"), userblock_size=user_block.SIZE) as file:
             yield file, sink
     except Exception as error:
         if sink.error is None:
@@ -95,10 +96,12 @@ def _hdf5_on(descriptor: int, path: Path) -> Iterator[tuple[h5py.File, _Sink]]:
 class _Run:
     """A growing one- or two-dimensional dataset, filled by whole chunks."""
 
-    def __init__(self, parent: h5py.Group, name: str, dtype: str, columns: int | None = None) -> None:
+    def __init__(
+        self, parent: h5py.Group, name: str, dtype: str, columns: int | None = None, chunk_bytes: int = CHUNK_BYTES
+    ) -> None:
         stored = np.dtype("uint8" if dtype == "bool" else dtype).newbyteorder("<")
         tail = () if columns is None else (columns,)
-        self._rows = max(1, CHUNK_BYTES // (stored.itemsize * (columns or 1)))
+        self._rows = max(1, chunk_bytes // (stored.itemsize * (columns or 1)))
         self._waiting: list[NDArray[Any]] = []
         self._num_waiting = 0
         self._dataset = parent.create_dataset(
@@ -145,14 +148,15 @@ class _Columns:
         self._schema = schema
         self._end = 0
         self._last = b""
-        self._bytes, self._ends = _Run(ids, "bytes", "uint8"), _Run(ids, "ends", "int64")
+        self._bytes = _Run(ids, "bytes", "uint8", chunk_bytes=_INDEX_CHUNK_BYTES)
+        self._ends = _Run(ids, "ends", "int64", chunk_bytes=_INDEX_CHUNK_BYTES)
         self._values: dict[str, _Run] = {}
         self._shapes: dict[str, _Run] = {}
         for name, (dtype, rank) in sorted(schema.items()):
             group = fields.create_group(name)
             self._values[name] = _Run(group, "values", dtype)
             if rank:
-                self._shapes[name] = _Run(group, "shapes", "int64", columns=rank)
+                self._shapes[name] = _Run(group, "shapes", "int64", rank, _INDEX_CHUNK_BYTES)
 
     def add(self, image_id: str, fields: Mapping[str, NDArray[Any]]) -> None:
         encoded = image_id.encode()
