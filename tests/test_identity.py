@@ -44,6 +44,11 @@ def test_canonical_json_refuses_what_json_has_no_word_for(value):
         canonical_json({"x": value})
 
 
+def test_canonical_json_refuses_names_that_are_no_text():
+    with pytest.raises(UsageError, match=r"caf\\udce9.* is no text in UTF-8; rename"):
+        canonical_json({"class_names": [b"caf\xe9".decode(errors="surrogateescape")]})
+
+
 def test_canonical_json_refuses_keys_that_are_no_strings():
     with pytest.raises(TypeError, match="value has the key 1; keys are strings"):
         canonical_json({1: "one"})

@@ -32,11 +32,16 @@ def canonical_json(value: Any) -> bytes:
     """The one UTF-8 spelling of a JSON value: keys sorted, no spaces, no escapes that are not needed.
 
     Raises:
-        UsageError: a number that is not finite.
+        UsageError: a number that is not finite, or a text that is none.
         TypeError: a value, or a key, that JSON has no word for; nothing is converted silently.
     """
     plain = _plain(value, "value")
-    return json.dumps(plain, sort_keys=True, separators=(",", ":"), ensure_ascii=False, allow_nan=False).encode()
+    text = json.dumps(plain, sort_keys=True, separators=(",", ":"), ensure_ascii=False, allow_nan=False)
+    try:
+        return text.encode()
+    except UnicodeEncodeError as error:  # a file name in another encoding, as Python hands it out
+        found = text[max(0, error.start - 20) : error.end]
+        raise UsageError(f"{found!r} is no text in UTF-8; rename the file or class, or set a UTF-8 locale") from error
 
 
 def _plain(value: Any, where: str) -> Any:
