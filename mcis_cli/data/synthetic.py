@@ -153,7 +153,7 @@ def place(things: Sequence[int | None], height: int, width: int, random: np.rand
     taken: list[Placement] = []
     places: dict[int, Placement] = {}
     crowd = sum(k is not None for k in things)
-    largest = {1: 0.4, 2: 0.31, 3: 0.27}.get(crowd, 0.23)
+    largest = {1: 0.48, 2: 0.36, 3: 0.3}.get(crowd, 0.25)
     for index in sorted(range(len(things)), key=lambda index: things[index] is None):
         radius = side * (random.uniform(0.05, 0.1) if things[index] is None else random.uniform(0.62, 1) * largest)
         tries = [one_place(radius, height, width, random) for _ in range(24)]
