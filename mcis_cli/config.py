@@ -62,6 +62,7 @@ class TrainClsConfig(Config):
     loss: Literal["basic", "co-attention", "full"] = "full"
     heads: Literal["shared", "separate"] = "shared"  # 1
     affinity_init: Literal["uniform", "identity"] = "uniform"
+    affinity_lr: float = Field(1.0, ge=0)  # factor on lr for W_P, whose gradient grows with the number of channels
     self_pairs: bool = False  # 3
     contrastive_from_epoch: int = Field(1, ge=1)  # 4
     contrastive_rule: Literal["always", "unshared"] = "always"  # 4
@@ -197,13 +198,15 @@ PRESETS: Mapping[Preset, Mapping[str, Any]] = {
         "train-cls": {
             "backbone": "lite0",
             "output_stride": 16,
-            "image_size": 256,
+            "image_size": 224,
             "mirror": True,
             "epochs": 4,
             "batch_pairs": 8,
             "lr": 0.01,
             "lr_milestones": (3,),
             "frozen_stages": 3,
+            "affinity_init": "identity",
+            "affinity_lr": 0.01,
         },
         "cams": {"image_size": 320},
         "train-seg": {

@@ -35,12 +35,6 @@ def test_auto_precision_follows_the_cpu(monkeypatch, has, expected):
     assert choose_precision("bf16", CPU) == "bf16"
 
 
-def test_depthwise_networks_train_in_float32_on_a_cpu_unless_told_otherwise(monkeypatch):
-    monkeypatch.setattr(precision, "cpu_has_bf16", lambda: True)
-    assert choose_precision("auto", CPU, trains_depthwise=True) == "fp32"
-    assert choose_precision("bf16", CPU, trains_depthwise=True) == "bf16"
-
-
 def test_a_device_of_another_kind_computes_in_float32():
     assert choose_precision("auto", torch.device("mps")) == "fp32"
 

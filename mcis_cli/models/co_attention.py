@@ -9,6 +9,7 @@ from typing import Literal
 import torch
 from jaxtyping import Float
 from torch import Tensor, nn
+from torch.nn import functional
 
 from mcis_cli.models.layers import at_least_float32, new_conv
 
@@ -34,8 +35,9 @@ def affinity(
         The affinity, unbounded; it is the logit of both attentions.
     """
     with torch.autocast(features_m.device.type, enabled=False):
-        transformed_n = at_least_float32(affinity_weight) @ at_least_float32(features_n)
-        return at_least_float32(features_m).mT @ transformed_n
+        # As a linear layer over all positions of the batch: one product, forward and backward, where W @ F is one each.
+        transformed_n = functional.linear(at_least_float32(features_n).mT, at_least_float32(affinity_weight))
+        return at_least_float32(features_m).mT @ transformed_n.mT
 
 
 def attention(

@@ -118,6 +118,7 @@ def _training(
         new_layer_lr=config.new_layer_lr,
         new_bias_lr=config.new_bias_lr,
         pretrained_bias_lr=config.pretrained_bias_lr,
+        own_factors={model.co_attention.affinity_weight: config.affinity_lr},
     )
     return Training(
         model=model,

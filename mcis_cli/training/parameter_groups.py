@@ -4,7 +4,7 @@ Four groups: weights and biases, pretrained and new. Weight decay holds for all 
 paper's solver; the factors of the learning rate are settings (difference 6).
 """
 
-from collections.abc import Collection, Iterable
+from collections.abc import Collection, Iterable, Mapping
 from typing import TypedDict
 
 import torch
@@ -28,6 +28,7 @@ def parameter_groups(
     new_layer_lr: float,
     new_bias_lr: float,
     pretrained_bias_lr: float,
+    own_factors: Mapping[nn.Parameter, float] | None = None,
 ) -> list[ParameterGroup]:
     """Sort the trainable parameters of a model into groups, each with its factor on the learning rate.
 
@@ -41,19 +42,24 @@ def parameter_groups(
         new_layer_lr: factor for new weights; that of pretrained weights is 1.
         new_bias_lr: factor for new biases.
         pretrained_bias_lr: factor for pretrained biases.
+        own_factors: parameters with a factor of their own, each a group after the others.
 
     Raises:
         UsageError: every parameter is frozen.
     """
     named = dict(model.named_parameters())
     new = {id(parameter) for parameter in new_parameters}
+    own = {id(parameter): factor for parameter, factor in (own_factors or {}).items()}
     assert new <= {id(parameter) for parameter in named.values()}, "new parameters must belong to the model"
 
     def chosen(*, is_new: bool, is_bias: bool) -> list[nn.Parameter]:
         return [
             parameter
             for name, parameter in named.items()
-            if parameter.requires_grad and (id(parameter) in new) == is_new and _is_bias(name) == is_bias
+            if parameter.requires_grad
+            and id(parameter) not in own
+            and (id(parameter) in new) == is_new
+            and _is_bias(name) == is_bias
         ]
 
     parts = (
@@ -64,6 +70,11 @@ def parameter_groups(
     )
     groups: list[ParameterGroup] = [
         {"name": name, "params": params, "lr_factor": factor} for name, params, factor in parts if params
+    ]
+    groups += [
+        {"name": name, "params": [parameter], "lr_factor": own[id(parameter)]}
+        for name, parameter in named.items()
+        if parameter.requires_grad and id(parameter) in own
     ]
     if not groups:
         raise UsageError("nothing to train: all layers are frozen, at least one must learn; lower frozen_stages")

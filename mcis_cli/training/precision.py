@@ -39,23 +39,19 @@ def choose_device(name: str = "auto") -> torch.device:
     return device
 
 
-def choose_precision(
-    setting: Literal["auto", "fp32", "bf16"], device: torch.device, *, trains_depthwise: bool = False
-) -> Precision:
+def choose_precision(setting: Literal["auto", "fp32", "bf16"], device: torch.device) -> Precision:
     """The precision of a setting; `auto` is bf16 where it is computed by hardware.
 
     Args:
         setting: as in the configuration; `fp32` and `bf16` are taken as they are.
         device: where the network runs.
-        trains_depthwise: the network has depthwise convolutions (lite0) and runs backward too. On CPUs their backward
-            pass in bfloat16 takes longer than in float32: measured, about 1.7 times on a CPU with AMX.
     """
     if setting != "auto":
         return setting
     if device.type == "cuda":
         with torch.cuda.device(device):
             return "bf16" if torch.cuda.is_bf16_supported(including_emulation=False) else "fp32"
-    return "bf16" if device.type == "cpu" and cpu_has_bf16() and not trains_depthwise else "fp32"
+    return "bf16" if device.type == "cpu" and cpu_has_bf16() else "fp32"
 
 
 def autocast(device: torch.device, precision: Precision) -> AbstractContextManager[None]:

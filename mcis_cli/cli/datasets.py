@@ -1,0 +1,150 @@
+"""`mcis check` and `mcis init`: what is in a folder, what is wrong with it, and a configuration for it."""
+
+import json
+from pathlib import Path
+from typing import Annotated
+
+import typer
+from rich.text import Text
+
+from mcis_cli.cli import options as opt
+from mcis_cli.cli.output import TerminalReporter, console, say
+from mcis_cli.cli.workspace import CONFIG_FILE, open_workspace
+from mcis_cli.config import PRESETS, DataConfig
+from mcis_cli.errors import CheckError, StorageError, UsageError
+
+STYLES = {"error": "red", "warning": "yellow", "note": "dim"}
+NUM_NAMED = 5
+
+Folder = Annotated[
+    Path | None, typer.Argument(metavar="[DATA]", help="Folder of images, or a table of tags; else that of mcis.toml.")
+]
+
+
+def check(
+    data: Folder = None,
+    refs: Annotated[int, typer.Option("--refs", min=0, help="References that each class should have images for.")] = 3,
+    tags: Annotated[str | None, typer.Option("--tags", help="File of tags, relative to DATA.")] = None,
+    saliency: Annotated[Path | None, typer.Option("--saliency", help="Folder of saliency maps.")] = None,
+    workers: opt.Workers = None,
+    assignments: opt.Assignments = None,
+    config: opt.ConfigFile = None,
+    store: opt.StoreFolder = None,
+    as_json: Annotated[bool, typer.Option("--json", help="Print one JSON object.")] = False,
+    quiet: Annotated[bool, typer.Option("--quiet", "-q", help="Errors and warnings only.")] = False,
+) -> None:
+    """Say what is in an image set and what is wrong with it; exit with 7 if something has to be mended.
+
+    Example: mcis check photos/
+    """
+    flags = {"data": {"tags": tags, "saliency": str(saliency.resolve()) if saliency else None}}
+    workspace = open_workspace(store=store, config=config, assignments=assignments or (), flags=flags)
+    images = workspace.data(data)
+    if images is None:
+        raise UsageError("no images are named: expected a folder, as in `mcis check photos/`")
+    from mcis_cli.data.check import survey
+    from mcis_cli.store import StatCache
+
+    reporter = TerminalReporter(quiet=quiet)
+    seen = 0
+
+    def progress(done: int, total: int) -> None:
+        nonlocal seen
+        if not seen:
+            reporter.start("check", total)
+        reporter.advance(done - seen)
+        seen = done
+
+    options = opt.run_options(workers=workers)
+    try:
+        with StatCache(workspace.store.index_path) as cache:
+            catalogue, findings = survey(images, cache, num_references=refs, workers=options.workers, progress=progress)
+    finally:
+        reporter.stop()
+    errors = [finding for finding in findings if finding.severity == "error"]
+    if as_json:
+        listed = [{"severity": f.severity, "code": f.code, "message": f.message, "ids": list(f.ids)} for f in findings]
+        say(json.dumps({"images": len(catalogue) if catalogue else 0, "findings": listed}, ensure_ascii=False))
+    else:
+        out = console()
+        for finding in findings:
+            if not quiet or finding.severity != "note":
+                out.print(Text(f"{finding.severity}: {finding.message}", style=STYLES[finding.severity]))
+    if errors:
+        raise CheckError(f"{images.root}: {len(errors)} things have to be mended; the first: {errors[0].message}")
+
+
+def init(
+    data: Annotated[Path, typer.Argument(metavar="DATA", help="Folder of images, or a table of tags.")],
+    preset: Annotated[str, typer.Option("--preset", help="paper, released, or quick (for a CPU).")] = "paper",
+    force: Annotated[bool, typer.Option("--force", help="Write over a file that is there.")] = False,
+) -> None:
+    """Look at a folder, say what it is taken for, and write mcis.toml for it.
+
+    Example: mcis init photos/ --preset quick
+    """
+    if preset not in PRESETS:
+        raise UsageError(f"preset {preset!r} is not known: expected one of {', '.join(PRESETS)}")
+    if not data.exists():
+        raise UsageError(f"{data} does not exist: expected a folder of images, or a table of tags")
+    target = Path(CONFIG_FILE)
+    if target.exists() and not force:
+        raise UsageError(f"{target.resolve()} is there already: give --force to write over it")
+    from mcis_cli.data.reading import read_catalogue
+
+    catalogue = read_catalogue(DataConfig(root=str(data)))
+    entries = catalogue.entries
+    has_saliency = all(entry.saliency is not None for entry in entries)
+    background = "saliency" if has_saliency else "constant"
+    has_val = "val" in catalogue.split_names
+    try:
+        target.write_text(_template(data, preset, catalogue.layout, background, has_val), encoding="utf-8")
+    except OSError as error:
+        raise StorageError(f"{target} cannot be written: {error.strerror}") from error
+    out = console()
+    splits = ", ".join(f"{name} {len(catalogue.split(name))}" for name in catalogue.split_names)
+    out.print(
+        f"{data}: layout {catalogue.layout}, {len(catalogue)} images, {catalogue.num_foreground} classes; {splits}"
+    )
+    out.print(f"saliency maps: {'all there' if has_saliency else 'none, so a constant background score is used'}")
+    out.print("next: `mcis run` for everything, or `mcis train-cls` for the first stage")
+    say(str(target))
+
+
+def _template(data: Path, preset: str, layout: str, background: str, has_val: bool) -> str:
+    val = "val" if has_val else "train"
+    return f"""# Settings of mcis. What is not here has the value of the preset; docs/reference/configuration.md lists all.
+preset = {json.dumps(preset)}           # paper, released (the authors' code), or quick (sizes for a CPU)
+
+[data]
+root = {json.dumps(str(data))}          # relative to this file
+layout = {json.dumps(layout)}         # voc, table or folders
+train = "train"         # split to learn from
+val = {json.dumps(val)}             # split to score on: needs ground truth
+# tags = "tags.csv"     # file of tags, relative to root
+# saliency = "saliency" # folder of saliency maps, relative to root
+# masks = "masks"       # folder of ground truth, for scoring alone
+
+[train-cls]
+seed = 0
+loss = "full"           # basic, co-attention or full
+# weights = "vgg16.pth" # ImageNet weights, where none can be downloaded
+
+[cams]
+refs = 3                # other images of the same class that each map is made with; 0 is single-round
+
+[pseudo]
+background = {json.dumps(background)} # saliency, constant or power
+
+[train-seg]
+seed = 0
+
+[eval]
+crf = true              # refine predictions with a dense CRF
+"""
+
+
+def register(app: typer.Typer) -> None:
+    """Add the commands."""
+    app.command("check")(check)
+    app.command("init")(init)

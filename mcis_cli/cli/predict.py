@@ -1,0 +1,105 @@
+"""`mcis predict`: masks for new photographs, as palette PNGs."""
+
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Annotated
+
+import typer
+
+from mcis_cli.cli import options as opt
+from mcis_cli.cli.output import TerminalReporter, say
+from mcis_cli.cli.workspace import open_workspace
+from mcis_cli.errors import DataError, StorageError, UsageError
+
+SUFFIXES = frozenset({".jpg", ".jpeg", ".png", ".bmp", ".tif", ".tiff", ".webp"})
+
+
+def predict(
+    model: Annotated[str, typer.Argument(help="Segmentation network: path, id or tag.")],
+    images: Annotated[list[Path], typer.Argument(help="Photographs, or folders of them.")],
+    output: Annotated[Path, typer.Option("--output", "-o", help="Folder for the masks.")] = Path("masks"),
+    overlay: Annotated[
+        bool, typer.Option("--overlay", help="Write a picture of photograph and mask beside each.")
+    ] = False,
+    crf: opt.Crf = None,
+    scales: opt.Scales = None,
+    flip: opt.Flip = None,
+    window: Annotated[
+        int | None, typer.Option("--window", help="Longest side of one pass; larger photographs go in windows.")
+    ] = None,
+    device: opt.Device = "auto",
+    assignments: opt.Assignments = None,
+    config: opt.ConfigFile = None,
+    store: opt.StoreFolder = None,
+    quiet: Annotated[bool, typer.Option("--quiet", "-q", help="No progress.")] = False,
+) -> None:
+    """Write the mask of each photograph: a palette PNG of its size, 0 background, 1 the first class.
+
+    Example: mcis predict 3fa8c1d2 holiday/ -o masks --overlay
+    """
+    flags = {"eval": {"crf": crf, "scales": opt.numbers(scales), "flip": flip, "window": window}}
+    workspace = open_workspace(store=store, config=config, assignments=assignments or (), flags=flags, upstream=model)
+    network = workspace.store.get(model)
+    if network.stage != "train-seg":
+        raise UsageError(f"{network.path.name} was made by {network.stage}: expected a network of train-seg; `mcis ls`")
+    named = dict(targets(images, output))
+    from mcis_cli.data.palette import voc_palette, write_mask_png
+    from mcis_cli.report.figures import overlay as overlaid
+    from mcis_cli.report.figures import png_bytes
+    from mcis_cli.stages import predict as stage
+
+    reporter = TerminalReporter(quiet=quiet)
+    reporter.start("predict", len(named))
+    faults: list[str] = []
+    try:
+        for prediction in stage.run(workspace.settings(network).eval, network, named, opt.run_options(device=device)):
+            reporter.advance()
+            if prediction.image is None or prediction.mask is None:
+                faults.append(prediction.fault or "unknown")
+                reporter.warn(faults[-1])
+                continue
+            target = named[prediction.path]
+            _write(target, write_mask_png(prediction.mask))
+            if overlay:
+                picture = overlaid(prediction.image, prediction.mask, voc_palette())
+                _write(target.with_name(f"{target.stem}-overlay.png"), png_bytes(picture))
+            say(str(target))
+    finally:
+        reporter.stop()
+    if faults:
+        raise DataError(f"{len(faults)} of {len(named)} photographs have no mask; the others are written. {faults[0]}")
+
+
+def targets(images: list[Path], output: Path) -> Iterator[tuple[Path, Path]]:
+    """Each photograph with the file of its mask; folders are searched, and keep their structure.
+
+    Raises:
+        UsageError: a path does not exist, or two photographs would have the same mask file.
+    """
+    taken: dict[Path, Path] = {}
+    for given in images:
+        if not given.exists():
+            raise UsageError(f"{given} does not exist: expected a photograph or a folder of them")
+        found = sorted(p for p in given.rglob("*") if p.suffix.lower() in SUFFIXES) if given.is_dir() else [given]
+        for path in found:
+            inside = path.relative_to(given) if given.is_dir() else Path(path.name)
+            target = output / inside.with_suffix(".png")
+            if target in taken and taken[target] != path:
+                raise UsageError(f"{taken[target]} and {path} would both be written to {target}; predict them apart")
+            taken[target] = path
+            yield path, target
+
+
+def _write(target: Path, content: bytes) -> None:
+    try:
+        target.parent.mkdir(parents=True, exist_ok=True)
+        target.write_bytes(content)
+    except OSError as error:
+        raise StorageError(
+            f"{target} cannot be written: {error.strerror}; choose another folder with --output"
+        ) from error
+
+
+def register(app: typer.Typer) -> None:
+    """Add the command."""
+    app.command("predict")(predict)
