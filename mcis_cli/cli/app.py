@@ -10,7 +10,7 @@ from typing import Annotated
 import typer
 
 from mcis_cli import __version__
-from mcis_cli.cli import pipeline
+from mcis_cli.cli import chain, datasets, inspect, pipeline, predict
 from mcis_cli.cli.output import complain, say
 from mcis_cli.errors import McisError
 
@@ -24,7 +24,7 @@ app = typer.Typer(
     rich_markup_mode=None,
     context_settings={"help_option_names": ["-h", "--help"]},
 )
-for group in (pipeline,):
+for group in (pipeline, chain, datasets, predict, inspect):
     group.register(app)
 
 

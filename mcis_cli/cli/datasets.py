@@ -113,7 +113,7 @@ def init(
 
 def _template(data: Path, preset: str, layout: str, background: str, has_val: bool) -> str:
     val = "val" if has_val else "train"
-    return f"""# Settings of mcis. What is not here has the value of the preset; docs/reference/configuration.md lists all.
+    return f"""# Settings of mcis. What is not here has the value of the preset: see docs/reference/configuration.md.
 preset = {json.dumps(preset)}           # paper, released (the authors' code), or quick (sizes for a CPU)
 
 [data]
