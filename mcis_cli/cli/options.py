@@ -59,7 +59,7 @@ def numbers(text: str | None) -> tuple[float, ...] | None:
         raise typer.BadParameter(f"{text!r} is not understood: expected numbers and commas, as in 0.5,1,1.5") from error
 
 
-def run_options(*, device: str = "auto", workers: int | None, **others: Any) -> RunOptions:
+def run_options(*, device: str = "auto", workers: int | None = None, **others: Any) -> RunOptions:
     """Run options from flags; what was not given keeps its default."""
-    given = {} if workers is None else {"workers": workers}
+    given: dict[str, Any] = {} if workers is None else {"workers": workers}
     return RunOptions(device=device, **given, **others)

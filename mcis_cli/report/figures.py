@@ -159,10 +159,10 @@ def panel(
     return framed
 
 
-def png_bytes(picture: Image.Image) -> bytes:
+def png_bytes(picture: Image.Image | UInt8[np.ndarray, "height width 3"]) -> bytes:
     """The picture encoded as PNG."""
     stream = io.BytesIO()
-    picture.save(stream, format="PNG", optimize=True)
+    Image.fromarray(np.asarray(picture)).save(stream, format="PNG", optimize=True)
     return stream.getvalue()
 
 
