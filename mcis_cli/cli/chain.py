@@ -1,7 +1,7 @@
 """`mcis run` and `mcis demo`: lists of stages, nothing more."""
 
 import tomllib
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from pathlib import Path
 from typing import Annotated, Any
 
@@ -59,14 +59,16 @@ def chain(settings: Settings, data: DataConfig, store: Store, options: RunOption
     from mcis_cli.stages import cams, evaluate, pseudo, train_cls, train_seg
     from mcis_cli.stages.inputs import Inputs
 
-    made = [train_cls.run(settings.train_cls, Inputs(data=data), store, options)]
-    for stage, config in (
-        (cams.run, settings.cams),
-        (pseudo.run, settings.pseudo),
-        (train_seg.run, settings.train_seg),
-        (evaluate.run, settings.eval),
-    ):
-        made.append(stage(config, Inputs(upstream=made[-1], data=data), store, options))  # type: ignore[operator]
+    stages: tuple[Callable[[Inputs], Artifact], ...] = (
+        lambda inputs: train_cls.run(settings.train_cls, inputs, store, options),
+        lambda inputs: cams.run(settings.cams, inputs, store, options),
+        lambda inputs: pseudo.run(settings.pseudo, inputs, store, options),
+        lambda inputs: train_seg.run(settings.train_seg, inputs, store, options),
+        lambda inputs: evaluate.run(settings.eval, inputs, store, options),
+    )
+    made: list[Artifact] = []
+    for stage in stages:
+        made.append(stage(Inputs(upstream=made[-1] if made else None, data=data)))
         options.reporter.note(f"{made[-1].stage}: {made[-1].path.stem}")
     return made
 

@@ -103,7 +103,7 @@ def train_cls(
 
     Example: mcis train-cls photos/ --preset quick
     """
-    flags = {
+    flags: Flags = {
         "train-cls": {
             "backbone": backbone,
             "weights": str(weights.resolve()) if weights else None,
@@ -162,7 +162,7 @@ def cams(
 
     Example: mcis cams --refs 3
     """
-    flags = {
+    flags: Flags = {
         "cams": {
             "refs": refs,
             "with_contrastive": with_contrastive,
@@ -233,7 +233,7 @@ def pseudo(
 
     Example: mcis pseudo --background constant --background-score 0.2
     """
-    flags = {
+    flags: Flags = {
         "pseudo": {
             "background": background,
             "foreground_threshold": foreground_threshold,
@@ -292,7 +292,7 @@ def train_seg(
 
     Example: mcis train-seg --backbone resnet101
     """
-    flags = {
+    flags: Flags = {
         "train-seg": {
             "supervision": supervision,
             "network": network,
@@ -345,7 +345,9 @@ def evaluate(
 
     Example: mcis eval --crf --min-miou 0.5
     """
-    flags = {"eval": {"crf": crf, "scales": opt.numbers(scales), "flip": flip, "split": split, "precision": precision}}
+    flags: Flags = {
+        "eval": {"crf": crf, "scales": opt.numbers(scales), "flip": flip, "split": split, "precision": precision}
+    }
     call = Call("eval", flags, config, preset, assignments, store, device, workers, as_json, quiet)
     reference = upstream_reference(artifact, "train-seg")
     workspace = call.open(reference)

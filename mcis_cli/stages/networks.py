@@ -23,6 +23,8 @@ def describe_classifier(config: TrainClsConfig, num_foreground: int) -> dict[str
         "output_stride": config.output_stride,
         "heads": config.heads,
         "affinity_init": config.affinity_init,
+        "affinity_features": config.affinity_features,
+        "affinity_features": config.affinity_features,
         "num_foreground": num_foreground,
     }
 
@@ -31,7 +33,11 @@ def build_classifier(model: Mapping[str, Any]) -> CoAttentionClassifier:
     """An untrained co-attention classifier."""
     backbone = build_backbone(model["backbone"], output_stride=model["output_stride"])
     return CoAttentionClassifier(
-        backbone, model["num_foreground"], heads=model["heads"], affinity_init=model["affinity_init"]
+        backbone,
+        model["num_foreground"],
+        heads=model["heads"],
+        affinity_init=model["affinity_init"],
+        affinity_features=model["affinity_features"],
     )
 
 
@@ -63,7 +69,7 @@ def backbone_of(model: CoAttentionClassifier | DeepLabLargeFOV) -> Backbone:
 
 def place(model: nn.Module, device: torch.device) -> None:
     """Move a network to a device, its weights in the memory format that convolutions like best."""
-    model.to(device).to(memory_format=torch.channels_last)  # type: ignore[call-overload]
+    model.to(device).to(memory_format=torch.channels_last)
 
 
 def tensors_of(model: nn.Module) -> dict[str, NDArray[Any]]:

@@ -43,7 +43,7 @@ class Segmenter:
         """Probability of each label at each pixel; sums to one over the labels."""
         height, width = image.shape[:2]
         views = [self._scaled(image, scale) for scale in self.scales]
-        total = sum(self._resized(self._whole(view), height, width) for view in views)
+        total = np.asarray(sum(self._resized(self._whole(view), height, width) for view in views))
         if self.flip:
             mirrored = (self._whole(view[:, ::-1])[:, :, ::-1] for view in views)
             total = total + sum(self._resized(scores, height, width) for scores in mirrored)
