@@ -62,6 +62,7 @@ class TrainClsConfig(Config):
     loss: Literal["basic", "co-attention", "full"] = "full"
     heads: Literal["shared", "separate"] = "shared"  # 1
     affinity_init: Literal["uniform", "identity"] = "uniform"
+    affinity_features: Literal["plain", "unit"] = "plain"  # unit: of unit length at each position, ours
     affinity_lr: float = Field(1.0, ge=0)  # factor on lr for W_P, whose gradient grows with the number of channels
     self_pairs: bool = False  # 3
     contrastive_from_epoch: int = Field(1, ge=1)  # 4
@@ -206,7 +207,7 @@ PRESETS: Mapping[Preset, Mapping[str, Any]] = {
             "lr_milestones": (3,),
             "frozen_stages": 3,
             "affinity_init": "identity",
-            "affinity_lr": 0.01,
+            "affinity_features": "unit",
         },
         "cams": {"image_size": 320},
         "train-seg": {

@@ -24,7 +24,6 @@ def describe_classifier(config: TrainClsConfig, num_foreground: int) -> dict[str
         "heads": config.heads,
         "affinity_init": config.affinity_init,
         "affinity_features": config.affinity_features,
-        "affinity_features": config.affinity_features,
         "num_foreground": num_foreground,
     }
 
