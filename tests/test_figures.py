@@ -121,6 +121,11 @@ def test_a_panel_reads_back_from_png():
     np.testing.assert_array_equal(np.asarray(again), np.asarray(sheet))
 
 
+def test_an_array_reads_back_from_png():
+    tinted = overlay(photo(), with_class_three(), palette())
+    np.testing.assert_array_equal(np.asarray(Image.open(io.BytesIO(png_bytes(tinted)))), tinted)
+
+
 def test_sizes_and_counts_must_fit():
     with pytest.raises(MISFIT, match=r"over an image|height"):
         overlay(photo(), np.zeros((40, 30), np.uint8), palette())
