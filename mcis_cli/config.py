@@ -13,7 +13,7 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Annotated, Any, Literal, Protocol
 
-from pydantic import BaseModel, ConfigDict, Field, ValidationError
+from pydantic import AfterValidator, BaseModel, ConfigDict, Field, ValidationError
 
 from mcis_cli.errors import UsageError
 
@@ -21,6 +21,19 @@ Backbone = Literal["vgg16", "resnet50", "resnet101", "lite0"]
 Precision = Literal["auto", "fp32", "bf16"]
 Preset = Literal["paper", "released", "quick"]
 Scales = Annotated[tuple[Annotated[float, Field(gt=0, le=8)], ...], Field(min_length=1)]
+
+
+def _ascending(values: tuple[float, ...]) -> tuple[float, ...]:
+    if list(values) != sorted(set(values)):
+        raise ValueError("numbers that ascend")
+    return values
+
+
+Thresholds = Annotated[
+    tuple[Annotated[float, Field(ge=0, le=1)], ...],
+    Field(min_length=1, max_length=255),  # levels between them are counted in one byte
+    AfterValidator(_ascending),
+]
 
 
 class Config(BaseModel):
@@ -159,7 +172,7 @@ class EvalConfig(Config):
     crf_labels: Literal["all", "present"] = "all"  # the labels that are present alone: several times quicker
     crf_settings: CrfConfig = CrfConfig()
     normalization: Literal["minmax", "max"] = "minmax"
-    thresholds: tuple[float, ...] = tuple(round(0.05 * step, 2) for step in range(1, 20))
+    thresholds: Thresholds = tuple(round(0.05 * step, 2) for step in range(1, 20))
     precision: Precision = "auto"
 
 
@@ -282,8 +295,8 @@ def resolve(tables: Mapping[str, Any], preset: Preset | None = None) -> Settings
     """
     given = dict(tables)
     named = given.pop("preset", "paper")
-    chosen = preset or named
-    if chosen not in PRESETS:
+    chosen: Any = preset or named
+    if not isinstance(chosen, str) or chosen not in PRESETS:
         raise UsageError(f"preset {chosen!r} is not known: expected one of {', '.join(PRESETS)}; set it with --preset")
     try:
         return Settings.model_validate(merge(PRESETS[chosen], given))
