@@ -295,8 +295,8 @@ def resolve(tables: Mapping[str, Any], preset: Preset | None = None) -> Settings
     """
     given = dict(tables)
     named = given.pop("preset", "paper")
-    chosen: Any = preset or named
-    if not isinstance(chosen, str) or chosen not in PRESETS:
+    chosen = preset or named
+    if chosen not in list(PRESETS):  # a file may hold anything there, lists too
         raise UsageError(f"preset {chosen!r} is not known: expected one of {', '.join(PRESETS)}; set it with --preset")
     try:
         return Settings.model_validate(merge(PRESETS[chosen], given))
