@@ -17,7 +17,7 @@ STYLES = {"error": "red", "warning": "yellow", "note": "dim"}
 NUM_NAMED = 5
 
 Folder = Annotated[
-    Path | None, typer.Argument(metavar="[DATA]", help="Folder of images, or a table of tags; else that of mcis.toml.")
+    Path | None, typer.Argument(metavar="DATA", help="Folder of images, or a table of tags; else that of mcis.toml.")
 ]
 
 

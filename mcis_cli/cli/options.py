@@ -10,7 +10,7 @@ from mcis_cli.config import RunOptions
 Upstream = Annotated[
     str | None,
     typer.Argument(
-        metavar="[ARTIFACT]",
+        metavar="ARTIFACT",
         help="Path, id (8 digits or more), tag, or - for a line on stdin; else the pipe, else what mcis.toml names.",
     ),
 ]

@@ -79,7 +79,7 @@ class Call:
 def train_cls(
     data: Annotated[
         Path | None,
-        typer.Argument(metavar="[DATA]", help="Folder of images with tags, or a table; else that of mcis.toml."),
+        typer.Argument(metavar="DATA", help="Folder of images with tags, or a table; else that of mcis.toml."),
     ] = None,
     preset: opt.Preset = None,
     backbone: opt.Backbone = None,
