@@ -1,0 +1,99 @@
+"""The cache of features: the same bits whatever is kept, and memory that is bounded."""
+
+import numpy as np
+import pytest
+import torch
+
+from mcis_cli.data.augment import normalise, warp
+from mcis_cli.stages.features import FeatureCache, View
+from mcis_cli.stages.networks import backbone_of, build_classifier, load_tensors
+
+SIZE = 64
+
+
+@pytest.fixture(scope="module")
+def model(chain):
+    built = build_classifier(chain.made["train-cls"].meta["model"])
+    load_tensors(built, chain.made["train-cls"])
+    return built.eval()
+
+
+@pytest.fixture(scope="module")
+def images(chain):
+    return chain.images().split("train")
+
+
+def cache_of(model, images, budget=2**30):
+    return FeatureCache(
+        model, images.read_image, image_size=SIZE, device=torch.device("cpu"), precision="fp32", budget=budget
+    )
+
+
+def plain(model, image):
+    """Features of an image that is warped already, straight through the network."""
+    backbone = backbone_of(model)
+    with torch.inference_mode():
+        return model.features(normalise(image, backbone.mean, backbone.std)[None])[0]
+
+
+def test_features_are_those_of_the_network_on_the_warped_image(model, images):
+    found = cache_of(model, images)(images.ids[0], View())
+    expected = plain(model, warp(images.read_image(images.ids[0]), SIZE))
+    torch.testing.assert_close(found.features, expected, rtol=0, atol=1e-4)
+    with torch.inference_mode():
+        torch.testing.assert_close(found.activations, model.class_head(expected[None])[0], rtol=0, atol=1e-4)
+
+
+def test_a_view_is_scaled_and_mirrored_before_the_network(model, images):
+    found = cache_of(model, images)(images.ids[0], View(1.5, mirrored=True))
+    expected = plain(model, warp(images.read_image(images.ids[0]), 96)[:, ::-1])
+    assert found.features.shape[1:] == (6, 6)
+    torch.testing.assert_close(found.features, expected, rtol=0, atol=1e-4)
+
+
+def test_what_was_computed_is_not_computed_again(model, images):
+    cache = cache_of(model, images)
+    first = cache(images.ids[0], View())
+    assert cache(images.ids[0], View()) is first
+    cache(images.ids[0], View(mirrored=True))
+    cache(images.ids[1], View())
+    assert cache.num_forwards == 3
+
+
+def test_the_least_recently_used_is_dropped_when_the_budget_is_exceeded(model, images):
+    one = cache_of(model, images)(images.ids[0], View()).num_bytes()
+    cache = cache_of(model, images, budget=2 * one)
+    first, second, third = images.ids[:3]
+    for image_id in (first, second, first, third):
+        cache(image_id, View())
+    assert cache.num_forwards == 3
+    cache(first, View())
+    assert cache.num_forwards == 3
+    cache(second, View())
+    assert cache.num_forwards == 4
+
+
+def test_a_budget_too_small_for_one_image_still_works(model, images):
+    cache = cache_of(model, images, budget=0)
+    once = cache(images.ids[0], View())
+    cache(images.ids[1], View())
+    again = cache(images.ids[0], View())
+    assert cache.num_forwards == 3
+    assert torch.equal(once.features, again.features)
+    assert torch.equal(once.activations, again.activations)
+
+
+def test_shared_heads_are_computed_and_counted_once(model, images):
+    found = cache_of(model, images)(images.ids[0], View())
+    assert found.co_activations is found.activations
+    assert found.num_bytes() == found.features.nbytes + found.activations.nbytes
+
+
+def test_the_image_is_left_as_it_was(model, images):
+    pixels = images.read_image(images.ids[0])
+    before = pixels.copy()
+    cache = FeatureCache(
+        model, lambda _: pixels, image_size=SIZE, device=torch.device("cpu"), precision="fp32", budget=0
+    )
+    cache("any", View(mirrored=True))
+    np.testing.assert_array_equal(pixels, before)
