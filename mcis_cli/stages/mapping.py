@@ -35,20 +35,16 @@ class Mapper:
 
     def record(self, entry: ImageEntry) -> Record:
         """The maps of one image at the resolution of the network, and what they were made with."""
-        references = self._references(entry)
-        maps = (
-            self._released(entry, references)
-            if self.config.localization == "released"
-            else self._maps(entry, references)
-        )
+        references = self.references(entry)
         named = {self.carriers.class_names[k]: list(ids) for k, ids in references.items()}
         return entry.id, {
-            "maps": maps.astype(np.float16),
+            "maps": self.maps(entry, references).astype(np.float16),
             "classes": np.array(entry.labels, dtype=np.int32),
             "references": np.frombuffer(json.dumps(named, ensure_ascii=False).encode(), dtype=np.uint8),
         }
 
-    def _references(self, entry: ImageEntry) -> References:
+    def references(self, entry: ImageEntry) -> References:
+        """The references of each class of an image."""
         return {
             k: draw_references(
                 self.carriers.carriers(k),
@@ -62,8 +58,10 @@ class Mapper:
             for k in entry.labels
         }
 
-    def _maps(self, entry: ImageEntry, references: References) -> Float[np.ndarray, "cls h w"]:
-        """Mean over the views of scales and mirror, on the grid of the first scale."""
+    def maps(self, entry: ImageEntry, references: References) -> Float[np.ndarray, "cls h w"]:
+        """The maps of the classes of an image: mean over the views of scales and mirror, on the first scale's grid."""
+        if self.config.localization == "released":
+            return self._released(entry, references)
         mirrors = (False, True) if self.config.flip else (False,)
         views = [View(scale, mirrored) for scale in self.config.scales for mirrored in mirrors]
         maps = [self._view_maps(entry, references, view).cpu().numpy() for view in views]
