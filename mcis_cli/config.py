@@ -1,8 +1,8 @@
 """Settings of every stage, their presets, and the file `mcis.toml`.
 
 Two kinds, two types: a `*Config` is frozen, validated, and hashed into the recipe of its stage; `RunOptions` (device,
-workers, progress) never changes a result and is never hashed. Comments name the difference of the paper and its
-released code by the numbers of docs/explanation/differences-from-the-paper.md.
+workers, progress) never changes a result and is never hashed. The comment of a field is its description in
+docs/reference/configuration.md; [n] names the n-th difference of docs/explanation/differences-from-the-paper.md.
 """
 
 import difflib
@@ -45,135 +45,137 @@ class Config(BaseModel):
 class DataConfig(Config):
     """Where the images, tags, masks and saliency maps are. Paths are relative to `root`."""
 
-    root: str = "."
-    layout: Literal["auto", "voc", "table", "folders"] = "auto"
-    tags: str | None = None
-    classes: tuple[str, ...] | None = None
-    masks: str | None = None
-    saliency: str | None = None
-    train: str = "train"
-    val: str = "val"
+    root: str = "."  # folder of the image set, or its table of tags; in mcis.toml relative to that file
+    layout: Literal["auto", "voc", "table", "folders"] = "auto"  # how the folder is read; auto looks for itself
+    tags: str | None = None  # file of tags: ID class class … (voc), or the table
+    classes: tuple[str, ...] | None = None  # foreground classes; else those of classes.txt, else of the tags
+    masks: str | None = None  # folder of ground truth; else SegmentationClass (voc) or masks
+    saliency: str | None = None  # folder of saliency maps, ID.png or ID.jpg
+    train: str = "train"  # split to learn from
+    val: str = "val"  # split to score networks on
 
 
 class CrfConfig(Config):
     """Dense CRF: mean-field steps, and the two pairwise terms (widths in pixels and grey levels)."""
 
-    iterations: int = Field(10, ge=1)  # 9
-    gaussian_xy: float = Field(3, gt=0)
-    gaussian_weight: float = Field(1, ge=0)
-    bilateral_xy: float = Field(80, gt=0)
-    bilateral_rgb: float = Field(4, gt=0)
-    bilateral_weight: float = Field(3, ge=0)
+    iterations: int = Field(10, ge=1)  # mean-field steps [9]
+    gaussian_xy: float = Field(3, gt=0)  # width of the smoothness term, pixels
+    gaussian_weight: float = Field(1, ge=0)  # weight of the smoothness term
+    bilateral_xy: float = Field(80, gt=0)  # width of the appearance term, pixels
+    bilateral_rgb: float = Field(4, gt=0)  # width of the appearance term, grey levels
+    bilateral_weight: float = Field(3, ge=0)  # weight of the appearance term
 
 
 class TrainClsConfig(Config):
     """The co-attention classifier and its training (paper §3.1, §3.3)."""
 
-    seed: int = Field(0, ge=0)
-    backbone: Backbone = "vgg16"
-    output_stride: Literal[8, 16] = 8
-    loss: Literal["basic", "co-attention", "full"] = "full"
-    heads: Literal["shared", "separate"] = "shared"  # 1
-    affinity_init: Literal["uniform", "identity"] = "uniform"
-    affinity_features: Literal["plain", "unit"] = "plain"  # unit: of unit length at each position, ours
+    seed: int = Field(0, ge=0)  # of everything random in the stage
+    backbone: Backbone = "vgg16"  # network under the new layers
+    output_stride: Literal[8, 16] = 8  # pixels of the image to one position of the features
+    loss: Literal["basic", "co-attention", "full"] = "full"  # Eq. 1; Eq. 1 and 5; Eq. 1, 5 and 9
+    heads: Literal["shared", "separate"] = "shared"  # one φ for all features, or two [1]
+    affinity_init: Literal["uniform", "identity"] = "uniform"  # how W_P starts: at random, or as likeness
+    affinity_features: Literal["plain", "unit"] = "plain"  # what Eq. 2 compares: features, or of unit length
     affinity_lr: float = Field(1.0, ge=0)  # factor on lr for W_P, whose gradient grows with the number of channels
-    self_pairs: bool = False  # 3
-    contrastive_from_epoch: int = Field(1, ge=1)  # 4
-    contrastive_rule: Literal["always", "unshared"] = "always"  # 4
-    loss_weighting: Literal["sum", "mean"] = "sum"  # 5
-    image_size: int = Field(256, ge=32)
-    mirror: bool = False
-    color_jitter: tuple[float, float, float, float] = (0.3, 0.3, 0.3, 0.1)
-    epochs: int = Field(15, ge=1)
-    batch_pairs: int = Field(5, ge=1)
-    lr: float = Field(1e-3, gt=0)
-    lr_milestones: tuple[int, ...] = (6, 12)  # 6
-    lr_gamma: float = Field(0.1, gt=0, le=1)
-    momentum: float = Field(0.9, ge=0, lt=1)
-    nesterov: bool = False  # 6
-    weight_decay: float = Field(2e-4, ge=0)  # 6
-    new_layer_lr: float = Field(1.0, gt=0)  # 6, factor on lr
-    new_bias_lr: float = Field(1.0, gt=0)  # 6
-    pretrained_bias_lr: float = Field(1.0, gt=0)  # 6
-    frozen_stages: int = Field(0, ge=0)
-    precision: Precision = "auto"
+    self_pairs: bool = False  # also pair an image with its mirror, 0.75× and 2× views [3]
+    contrastive_from_epoch: int = Field(1, ge=1)  # the contrastive loss counts from this epoch on [4]
+    contrastive_rule: Literal["always", "unshared"] = "always"  # sides without unshared labels count, or not [4]
+    loss_weighting: Literal["sum", "mean"] = "sum"  # of the losses of m and n [5]
+    image_size: int = Field(256, ge=32)  # side of the square that images are warped to, pixels
+    mirror: bool = False  # mirror half of the images
+    color_jitter: tuple[float, float, float, float] = (0.3, 0.3, 0.3, 0.1)  # brightness, contrast, saturation, hue
+    epochs: int = Field(15, ge=1)  # passes over the images, each once as first of a pair
+    batch_pairs: int = Field(5, ge=1)  # pairs of a step
+    lr: float = Field(1e-3, gt=0)  # learning rate
+    lr_milestones: tuple[int, ...] = (6, 12)  # epochs after which lr is multiplied by lr_gamma [6]
+    lr_gamma: float = Field(0.1, gt=0, le=1)  # see lr_milestones
+    momentum: float = Field(0.9, ge=0, lt=1)  # of SGD
+    nesterov: bool = False  # Nesterov's momentum [6]
+    weight_decay: float = Field(2e-4, ge=0)  # L2 penalty, of biases too [6]
+    new_layer_lr: float = Field(1.0, gt=0)  # factor on lr for the new layers' weights [6]
+    new_bias_lr: float = Field(1.0, gt=0)  # factor on lr for their biases [6]
+    pretrained_bias_lr: float = Field(1.0, gt=0)  # factor on lr for the backbone's biases [6]
+    frozen_stages: int = Field(0, ge=0)  # first stages of the backbone that do not learn, 0 to 5
+    precision: Precision = "auto"  # of matrix products; auto takes bf16 where the hardware has it
     weights: str | None = None  # a file of initial weights; its content is hashed, not its name
 
 
 class CamsConfig(Config):
     """Localization maps, single-round and multi-round (paper §3.2)."""
 
-    seed: int = Field(0, ge=0)
-    refs: int = Field(3, ge=0)
-    localization: Literal["references", "released"] = "references"  # 2
-    reference_replacement: bool = False  # 7
-    reference_self: bool = False  # 7
-    with_contrastive: bool = False
+    seed: int = Field(0, ge=0)  # of the choice of references
+    refs: int = Field(3, ge=0)  # references for each map and class; 0 is single-round
+    localization: Literal["references", "released"] = "references"  # or the released code's five maps [2]
+    reference_replacement: bool = False  # draw references with replacement [7]
+    reference_self: bool = False  # an image may be its own reference [7]
+    with_contrastive: bool = False  # average contrastive maps in (Table 2)
     split: str | None = None  # what to map; else the split that the classifier was trained on
     image_size: int | None = Field(None, ge=32)  # else that of the training
-    scales: Scales = (1.0,)
-    flip: bool = False
-    precision: Precision = "auto"
+    scales: Scales = (1.0,)  # factors on image_size; maps are averaged over them
+    flip: bool = False  # average over the mirrored image too
+    precision: Precision = "auto"  # of matrix products
 
 
 class PseudoConfig(Config):
     """From localization maps to pseudo masks. Every score and threshold is in [0, 1]."""
 
-    background: Literal["saliency", "constant", "power"] = "saliency"
-    normalization: Literal["minmax", "max"] = "minmax"
-    foreground_threshold: float = Field(0.3, ge=0, le=1)
-    conflict_threshold: float = Field(0.99, ge=0, le=1)
-    salient_threshold: float = Field(32 / 255, ge=0, le=1)
-    confident_threshold: float = Field(0.95, ge=0, le=1)
-    min_foreground: float = Field(0.01, ge=0, le=1)
-    background_score: float = Field(0.2, ge=0, le=1)
-    background_power: float = Field(4.0, gt=0)
-    allow_missing_saliency: bool = False
-    crf: bool = False
+    background: Literal["saliency", "constant", "power"] = "saliency"  # what tells background
+    normalization: Literal["minmax", "max"] = "minmax"  # of each map: (m − min) / (max − min), or m / max
+    foreground_threshold: float = Field(0.3, ge=0, le=1)  # saliency: class scores under it do not count
+    conflict_threshold: float = Field(0.99, ge=0, le=1)  # saliency: two scores over it, ignored
+    salient_threshold: float = Field(32 / 255, ge=0, le=1)  # saliency: background that is so salient, ignored
+    confident_threshold: float = Field(0.95, ge=0, le=1)  # saliency: background with a map over it, ignored
+    min_foreground: float = Field(0.01, ge=0, le=1)  # saliency: images with a smaller share of it, wholly ignored
+    background_score: float = Field(0.2, ge=0, le=1)  # constant: classes under it are background
+    background_power: float = Field(4.0, gt=0)  # power: background scores (1 − max over the maps) to it
+    allow_missing_saliency: bool = False  # saliency: images without a map are wholly ignored, not an error
+    crf: bool = False  # refine the masks with a dense CRF over the labels that are present
     crf_confidence: float = Field(0.7, gt=0.5, lt=1)  # that a pixel's label is right, before the CRF
-    crf_settings: CrfConfig = CrfConfig()
+    crf_settings: CrfConfig = CrfConfig()  # see CRF
 
 
 class TrainSegConfig(Config):
     """DeepLab-LargeFOV on pseudo masks, or on ground truth (`supervision = "full"`, the upper bound)."""
 
-    seed: int = Field(0, ge=0)
-    supervision: Literal["pseudo", "full"] = "pseudo"
-    network: Literal["deeplab-largefov"] = "deeplab-largefov"
-    backbone: Backbone = "resnet101"
-    output_stride: Literal[8, 16] = 8
-    head_channels: int = Field(1024, ge=1)
-    head_dilation: int = Field(12, ge=1)
-    crop: int = Field(321, ge=32)
-    scales: tuple[float, float] = (0.7, 1.3)
-    mirror: bool = True
-    iterations: int = Field(16_000, ge=1)
-    epochs: int | None = Field(None, ge=1)  # where set, replaces iterations
-    batch_size: int = Field(10, ge=1)
-    lr: float = Field(1e-3, gt=0)
-    lr_power: float = Field(0.9, ge=0)
-    head_lr: float = Field(10.0, gt=0)  # factor on lr
-    momentum: float = Field(0.9, ge=0, lt=1)
-    weight_decay: float = Field(5e-4, ge=0)
-    loss_resolution: Literal["full", "network"] = "full"
-    frozen_stages: int = Field(0, ge=0)
-    precision: Precision = "auto"
-    weights: str | None = None
+    seed: int = Field(0, ge=0)  # of everything random in the stage
+    supervision: Literal["pseudo", "full"] = "pseudo"  # pseudo masks, or ground truth
+    network: Literal["deeplab-largefov"] = "deeplab-largefov"  # the only one so far
+    backbone: Backbone = "resnet101"  # network under the head
+    output_stride: Literal[8, 16] = 8  # pixels of the image to one position of the features
+    head_channels: int = Field(1024, ge=1)  # of the two layers before the scores
+    head_dilation: int = Field(12, ge=1)  # of the 3×3 convolution
+    crop: int = Field(321, ge=32)  # side of the square that is cut out, pixels
+    scales: tuple[float, float] = (0.7, 1.3)  # least and greatest factor on the size, drawn evenly
+    mirror: bool = True  # mirror half of the images
+    iterations: int = Field(16_000, ge=1)  # steps
+    epochs: int | None = Field(None, ge=1)  # passes over the images; where set, replaces iterations
+    batch_size: int = Field(10, ge=1)  # crops of a step
+    lr: float = Field(1e-3, gt=0)  # learning rate
+    lr_power: float = Field(0.9, ge=0)  # lr falls with (1 − step / steps) to this power
+    head_lr: float = Field(10.0, gt=0)  # factor on lr for the head
+    momentum: float = Field(0.9, ge=0, lt=1)  # of SGD
+    weight_decay: float = Field(5e-4, ge=0)  # L2 penalty, of biases too
+    loss_resolution: Literal["full", "network"] = "full"  # enlarge scores, or reduce masks
+    frozen_stages: int = Field(0, ge=0)  # first stages of the backbone that do not learn, 0 to 5
+    precision: Precision = "auto"  # of matrix products; auto takes bf16 where the hardware has it
+    weights: str | None = None  # a file of initial weights; its content is hashed, not its name
 
 
 class EvalConfig(Config):
     """Mean IoU of a network, of localization maps, or of pseudo masks."""
 
     split: str | None = None  # networks: the val split of [data]; maps and masks: every image they hold
-    scales: Scales = (1.0,)
-    flip: bool = False
+    scales: Scales = (1.0,)  # factors on the size; probabilities are averaged over them
+    flip: bool = False  # average over the mirrored image too
     window: int | None = Field(None, ge=32)  # longest side of one forward pass; larger images go in overlapping windows
-    crf: bool = False
+    crf: bool = False  # refine a network's predictions with a dense CRF
     crf_labels: Literal["all", "present"] = "all"  # the labels that are present alone: several times quicker
-    crf_settings: CrfConfig = CrfConfig()
-    normalization: Literal["minmax", "max"] = "minmax"
-    thresholds: Thresholds = tuple(round(0.05 * step, 2) for step in range(1, 20))
-    precision: Precision = "auto"
+    crf_settings: CrfConfig = CrfConfig()  # see CRF
+    normalization: Literal["minmax", "max"] = "minmax"  # of each map, as in [pseudo]
+    thresholds: Thresholds = tuple(
+        round(0.05 * step, 2) for step in range(1, 20)
+    )  # background in maps; the best counts
+    precision: Precision = "auto"  # of matrix products
 
 
 class Settings(Config):
@@ -216,7 +218,7 @@ PRESETS: Mapping[Preset, Mapping[str, Any]] = {
             "mirror": True,
             "epochs": 4,
             "batch_pairs": 8,
-            "lr": 0.01,
+            "lr": 5e-3,
             "lr_milestones": (3,),
             "frozen_stages": 3,
             "affinity_init": "identity",

@@ -26,11 +26,9 @@ def expected_artifact(workspace: Workspace, reference: str | None, stage: str) -
         )
     from mcis_cli.stages.plan import plan
 
-    for planned in plan(workspace.settings(), data, workspace.store):
-        if planned.artifact is None:
-            raise MissingError(
-                f"{workspace.config_file} asks for a stage that is not done: run `mcis {planned.stage}` first"
-            )
-        if planned.stage == stage:
-            return planned.artifact
-    raise AssertionError(f"{stage} is no stage of the chain")
+    planned = {one.stage: one.artifact for one in plan(workspace.settings(), data, workspace.store)}
+    found = planned.get(stage)
+    if found is None:
+        missing = stage if stage in planned else next(name for name, artifact in planned.items() if artifact is None)
+        raise MissingError(f"{workspace.config_file} asks for a stage that is not done: run `mcis {missing}` first")
+    return found

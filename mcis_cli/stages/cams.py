@@ -56,7 +56,7 @@ def run(config: CamsConfig, inputs: Inputs, store: Store, options: RunOptions) -
         budget=options.cache_mb * 2**20,
     )
     mapper = Mapper(model, cache, config, carriers)
-    _tell_short_classes(carriers, config.refs, options)
+    _tell_short_classes(images, carriers, config, options)
     return run_segments(
         recipe,
         store,
@@ -77,11 +77,14 @@ def run(config: CamsConfig, inputs: Inputs, store: Store, options: RunOptions) -
     )
 
 
-def _tell_short_classes(carriers: Catalogue, num_references: int, options: RunOptions) -> None:
+def _tell_short_classes(images: Catalogue, carriers: Catalogue, config: CamsConfig, options: RunOptions) -> None:
     for index, name in enumerate(carriers.class_names):
-        num_images = len(carriers.carriers(index))
-        if 0 < num_images <= num_references:
+        mapped, pool = images.carriers(index), set(carriers.carriers(index))
+        excludes_itself = not config.reference_self and not pool.isdisjoint(mapped)
+        num_others = len(pool) - excludes_itself
+        enough = num_others >= config.refs or (config.reference_replacement and num_others > 0)
+        if mapped and not enough:
             options.reporter.warn(
-                f"class {name} has {num_images} images: its maps use {num_images - 1} references where "
-                f"{num_references} were asked for"
+                f"class {name} has {len(pool)} images to draw references from: its maps use {num_others} where "
+                f"{config.refs} were asked for"
             )

@@ -94,7 +94,7 @@ class FeatureCache:
         with torch.inference_mode():
             # φ in float32: its sums over hundreds of channels are what the maps are made of.
             wide = features.float()
-            activations = self._model.activation_maps(wide)
+            activations = self._model.activation_maps(wide)[0].contiguous()
             separate = self._model.co_class_head is not None
-            co_activations = self._model.activation_maps(wide, co=True) if separate else activations
-        return Features(wide[0].contiguous(), activations[0].contiguous(), co_activations[0].contiguous())
+            co_activations = self._model.activation_maps(wide, co=True)[0].contiguous() if separate else activations
+        return Features(wide[0].contiguous(), activations, co_activations)

@@ -11,7 +11,7 @@ from pathlib import Path
 from mcis_cli.config import DataConfig, Reporter
 from mcis_cli.data.catalogue import SCHEMA, Catalogue, as_records, meta
 from mcis_cli.data.reading import read_catalogue
-from mcis_cli.errors import MissingError, UsageError
+from mcis_cli.errors import DataError, MissingError, UsageError
 from mcis_cli.stages import recipes
 from mcis_cli.store import Artifact, StatCache, Store, segments_of
 
@@ -71,6 +71,7 @@ def images_of(artifact: Artifact, data: DataConfig | None, store: Store) -> Cata
 
     Raises:
         MissingError: nobody remembers where the data set lies.
+        DataError: its classes are other ones now, so that the artifact's would be taken for them.
     """
     if data is None:
         place = store.location(artifact.meta["dataset"])
@@ -79,7 +80,21 @@ def images_of(artifact: Artifact, data: DataConfig | None, store: Store) -> Cata
                 f"the images behind {artifact.path.name} are not known in this store; name their folder with --data"
             )
         data = DataConfig.model_validate(place)
-    return list_images(data, store)
+    catalogue = list_images(data, store)
+    _refuse_other_classes(artifact, catalogue)
+    return catalogue
+
+
+def _refuse_other_classes(artifact: Artifact, catalogue: Catalogue) -> None:
+    expected, found = list(artifact.meta["class_names"]), list(catalogue.class_names)
+    if found != expected:
+        place = next((i for i, pair in enumerate(zip(found, expected, strict=False)) if pair[0] != pair[1]), None)
+        at = "" if place is None else f", the first of them {found[place]!r} where {expected[place]!r} was"
+        raise DataError(
+            f"the classes of {catalogue.root} are not those of {artifact.path.name}: found {len(found)}{at}, expected "
+            f"the {len(expected)} that it was made with; name them in their order with --set data.classes=[...], or "
+            "start again with `mcis train-cls`"
+        )
 
 
 def warn_if_changed(artifact: Artifact, images: Catalogue, reporter: Reporter) -> None:

@@ -25,17 +25,19 @@ class Planned:
 
 
 def plan(settings: Settings, data: DataConfig, store: Store) -> Iterator[Planned]:
-    """The stages in order, each with its artifact; ends with the first that is not done.
+    """The stages in order, each with its artifact, without those whose upstream artifact is not done.
 
-    A precision of "auto" is settled by the machine that runs a stage: here, whichever result there is counts.
+    With full supervision the segmentation network has none. A precision of "auto" is settled by the machine that runs
+    a stage: here, whichever result there is counts.
     """
     catalogue = list_images(data, store)
     found: Artifact | None = None
+    first = {"train-cls", "train-seg"} if settings.train_seg.supervision == "full" else {"train-cls"}
     for stage in CHAIN:
+        if found is None and stage not in first:
+            continue
         found = next(filter(None, map(store.find, _recipes(stage, settings, data, catalogue, found))), None)
         yield Planned(stage, found)
-        if found is None:
-            return
 
 
 def _recipes(
@@ -52,7 +54,7 @@ def _recipes(
         weights = initial_weights_identity(settings.train_seg.backbone, path_of(settings.train_seg.weights))
         make = lambda settled: recipes.train_seg(settled, images.digest("masks"), images, weights)  # noqa: E731
     else:
-        assert upstream is not None, "the chain ends where an artifact is missing"
+        assert upstream is not None, "such stages are left out"
         config, make = _downstream(stage, settings, data, catalogue, upstream)
     return (make(settled) for settled in _settled(config))
 
