@@ -172,9 +172,7 @@ class EvalConfig(Config):
     crf_labels: Literal["all", "present"] = "all"  # the labels that are present alone: several times quicker
     crf_settings: CrfConfig = CrfConfig()  # see CRF
     normalization: Literal["minmax", "max"] = "minmax"  # of each map, as in [pseudo]
-    thresholds: Thresholds = tuple(
-        round(0.05 * step, 2) for step in range(1, 20)
-    )  # background in maps; the best counts
+    thresholds: Thresholds = tuple(round(0.05 * step, 2) for step in range(1, 20))  # of background in maps; best counts
     precision: Precision = "auto"  # of matrix products
 
 
