@@ -11,14 +11,7 @@ import torch
 from jaxtyping import Float
 from torch import Tensor, nn
 
-from mcis_cli.models.co_attention import (
-    AffinityFeatures,
-    AffinityInit,
-    CoAttention,
-    contrastive_attention,
-    mix,
-    weigh_activations,
-)
+from mcis_cli.models.co_attention import AffinityInit, CoAttention, contrastive_attention, mix, weigh_activations
 from mcis_cli.models.layers import average, new_conv, num_features_of
 
 Term = Literal["basic", "co_attention", "contrastive"]
@@ -60,7 +53,6 @@ class CoAttentionClassifier(nn.Module):
         num_features: int | None = None,
         heads: Literal["shared", "separate"] = "shared",
         affinity_init: AffinityInit = "uniform",
-        affinity_features: AffinityFeatures = "plain",
         generator: torch.Generator | None = None,
     ) -> None:
         """Put the new layers on a backbone.
@@ -71,7 +63,6 @@ class CoAttentionClassifier(nn.Module):
             num_features: C; asked of the backbone where None.
             heads: One φ for all features (paper), or a second one (released code).
             affinity_init: How W_P starts, see `CoAttention`.
-            affinity_features: What the affinity compares, see `CoAttention`.
             generator: Source of the new layers' weights; torch's own where None.
         """
         super().__init__()
@@ -83,9 +74,7 @@ class CoAttentionClassifier(nn.Module):
             if heads == "separate"
             else None
         )
-        self.co_attention = CoAttention(
-            channels, affinity_init=affinity_init, affinity_features=affinity_features, generator=generator
-        )
+        self.co_attention = CoAttention(channels, affinity_init=affinity_init, generator=generator)
 
     def features(self, images: Float[Tensor, "batch 3 h w"]) -> Float[Tensor, "batch channel h_out w_out"]:
         """Features F of normalised images."""

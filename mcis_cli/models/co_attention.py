@@ -14,8 +14,6 @@ from torch.nn import functional
 from mcis_cli.models.layers import at_least_float32, new_conv
 
 AffinityInit = Literal["uniform", "identity"]
-AffinityFeatures = Literal["plain", "unit"]
-UNIT_SHARPNESS = 20.0  # cosines lie within [-1, 1]: unscaled, their softmax over hundreds of positions is nearly flat
 
 
 def affinity(
@@ -187,54 +185,39 @@ class CoAttention(nn.Module):
         num_features: int,
         *,
         affinity_init: AffinityInit = "uniform",
-        affinity_features: AffinityFeatures = "plain",
         generator: torch.Generator | None = None,
     ) -> None:
         """Draw the initial weights.
 
         The paper does not say how W_P starts. "uniform" is what a linear layer has, U(−1/√C, 1/√C). "identity" is
-        I/√C: affinity starts as likeness, scaled as in dot-product attention so that the softmax is not saturated; for
-        unit features it is 20 I.
+        I/√C: affinity starts as likeness, scaled as in dot-product attention so that the softmax is not saturated.
 
         Args:
             num_features: C, channels of the features.
             affinity_init: How W_P starts.
-            affinity_features: What Eq. 2 compares: features as they are ("plain", the paper), or brought to unit
-                length at each position ("unit"), so that strong positions do not draw all attention to themselves.
             generator: Source of the random numbers; torch's own where None.
         """
         super().__init__()
         self.affinity_weight = nn.Parameter(torch.empty(num_features, num_features))
         self.mask_conv = new_conv(num_features, 1, std=0.01, generator=generator)
-        self.affinity_features = affinity_features
         bound = num_features**-0.5
-        identity = UNIT_SHARPNESS if affinity_features == "unit" else bound
         with torch.no_grad():
             if affinity_init == "uniform":
                 self.affinity_weight.uniform_(-bound, bound, generator=generator)
             else:
-                self.affinity_weight.copy_(identity * torch.eye(num_features))
+                self.affinity_weight.copy_(bound * torch.eye(num_features))
 
     def forward(
         self, features_m: Float[Tensor, "batch channel h_m w_m"], features_n: Float[Tensor, "batch channel h_n w_n"]
     ) -> tuple[Float[Tensor, "batch channel h_m w_m"], Float[Tensor, "batch channel h_n w_n"]]:
         """Co-attention of a pair (Eq. 2-4), see `co_attend`."""
-        attention_over_m, attention_over_n = self.attentions(features_m, features_n)
-        coattentive_m = mix(features_n, attention_over_n, features_m.shape[2:])
-        return coattentive_m, mix(features_m, attention_over_m, features_n.shape[2:])
-
-    def compared(self, features: Float[Tensor, "*batch channel h w"]) -> Float[Tensor, "*batch channel h w"]:
-        """Features as Eq. 2 compares them: as they are, or of unit length at each position."""
-        if self.affinity_features == "plain":
-            return features
-        return functional.normalize(at_least_float32(features), dim=-3)
+        return co_attend(features_m, features_n, self.affinity_weight)
 
     def attentions(
         self, features_m: Float[Tensor, "batch channel h_m w_m"], features_n: Float[Tensor, "batch channel h_n w_n"]
     ) -> tuple[Float[Tensor, "batch hw_m hw_n"], Float[Tensor, "batch hw_n hw_m"]]:
         """Attention over m and over n of a pair (Eq. 2-3)."""
-        compared_m, compared_n = self.compared(features_m), self.compared(features_n)
-        return attention(affinity(compared_m.flatten(2), compared_n.flatten(2), self.affinity_weight))
+        return attention(affinity(features_m.flatten(2), features_n.flatten(2), self.affinity_weight))
 
     def common_mask(self, coattentive: Float[Tensor, "batch channel h w"]) -> Float[Tensor, "batch 1 h w"]:
         """Class-agnostic mask of what the pair has in common (Eq. 6): B = σ(W_B F^{m∩n}), in [0, 1]."""

@@ -75,8 +75,7 @@ class Mapper:
         maps = own.activations[list(entry.labels)]
         if not any(references.values()):
             return maps
-        co_attention = self.model.co_attention
-        transformed = query(co_attention.compared(own.features), co_attention.affinity_weight)
+        transformed = query(own.features, self.model.co_attention.affinity_weight)
         found: dict[int, list[Tensor]] = {k: [] for k in entry.labels}
         for reference in sorted({r for ids in references.values() for r in ids}):
             # The image's references are not mirrored: they are evidence, not views of the image.
@@ -96,8 +95,7 @@ class Mapper:
         labels = self.carriers[reference].labels
         unshared = [k for k in references if k not in labels] if self.config.with_contrastive else []
         mask_logit = self.model.co_attention.mask_conv(other.features[None])[0]
-        compared = self.model.co_attention.compared(other.features)
-        mixed = attended_activations(transformed, compared, torch.cat([other.co_activations[common], mask_logit]))
+        mixed = attended_activations(transformed, other.features, torch.cat([other.co_activations[common], mask_logit]))
         maps = dict(zip(common, mixed, strict=False))
         if unshared:
             faded = 1 - mixed[-1:].sigmoid()
@@ -118,7 +116,5 @@ class Mapper:
     def _self_maps(self, entry: ImageEntry, shown: View, other: View) -> Float[Tensor, "cls h w"]:
         """Maps of one view of an image, made of another view of the same image."""
         own, reference = self.features(entry.id, shown), self.features(entry.id, other)
-        co_attention = self.model.co_attention
-        transformed = query(co_attention.compared(own.features), co_attention.affinity_weight)
-        compared = co_attention.compared(reference.features)
-        return attended_activations(transformed, compared, reference.co_activations[list(entry.labels)])
+        transformed = query(own.features, self.model.co_attention.affinity_weight)
+        return attended_activations(transformed, reference.features, reference.co_activations[list(entry.labels)])

@@ -23,7 +23,6 @@ def describe_classifier(config: TrainClsConfig, num_foreground: int) -> dict[str
         "output_stride": config.output_stride,
         "heads": config.heads,
         "affinity_init": config.affinity_init,
-        "affinity_features": config.affinity_features,
         "num_foreground": num_foreground,
     }
 
@@ -36,7 +35,6 @@ def build_classifier(model: Mapping[str, Any]) -> CoAttentionClassifier:
         model["num_foreground"],
         heads=model["heads"],
         affinity_init=model["affinity_init"],
-        affinity_features=model["affinity_features"],
     )
 
 
