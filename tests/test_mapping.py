@@ -22,11 +22,11 @@ CPU = torch.device("cpu")
 CLOSE = {"rtol": 0, "atol": 1e-4}
 
 
-def build(heads, compared):
+def build(heads):
     torch.manual_seed(3)
     backbone = build_backbone("lite0", output_stride=16)
     backbone.initialise(load_initial_weights("lite0", None).state)
-    model = CoAttentionClassifier(backbone, 3, heads=heads, affinity_init="identity", affinity_features=compared)
+    model = CoAttentionClassifier(backbone, 3, heads=heads, affinity_init="identity")
     with torch.no_grad():  # biases and masks that are not zero, and attention that is neither flat nor one-hot
         model.class_head.bias.uniform_(-1, 1)
         model.co_attention.mask_conv.weight.normal_(std=0.05)
@@ -35,9 +35,9 @@ def build(heads, compared):
     return model.eval()
 
 
-@pytest.fixture(scope="module", params=[("shared", "plain"), ("separate", "plain"), ("shared", "unit")], ids="-".join)
+@pytest.fixture(scope="module", params=["shared", "separate"])
 def model(request, one_thread):
-    return build(*request.param)
+    return build(request.param)
 
 
 @pytest.fixture(scope="module")
