@@ -19,7 +19,6 @@ INTERRUPTED, TERMINATED, BUG = 130, 143, 1
 app = typer.Typer(
     name="mcis",
     help="From images with tags to pixel masks: weakly supervised semantic segmentation.",
-    no_args_is_help=True,
     pretty_exceptions_enable=False,
     rich_markup_mode=None,
     context_settings={"help_option_names": ["-h", "--help"]},
@@ -54,9 +53,10 @@ def root(
 
 def main(arguments: list[str] | None = None) -> None:
     """Run one command and leave with its exit code."""
-    debug = "--debug" in (sys.argv[1:] if arguments is None else arguments) or bool(os.environ.get("MCIS_DEBUG"))
+    given = sys.argv[1:] if arguments is None else arguments
+    debug = "--debug" in given or bool(os.environ.get("MCIS_DEBUG"))
     signal.signal(signal.SIGTERM, _terminate)
-    code = _run(arguments, debug)
+    code = _run(given or ["--help"], debug)
     try:
         sys.stdout.flush()
     except BrokenPipeError:
@@ -65,7 +65,7 @@ def main(arguments: list[str] | None = None) -> None:
     sys.exit(code)
 
 
-def _run(arguments: list[str] | None, debug: bool) -> int:
+def _run(arguments: list[str], debug: bool) -> int:
     try:
         return int(app(args=arguments, prog_name="mcis", standalone_mode=False) or 0)
     except McisError as error:

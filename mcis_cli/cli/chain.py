@@ -1,5 +1,6 @@
 """`mcis run` and `mcis demo`: lists of stages, nothing more."""
 
+import time
 import tomllib
 from collections.abc import Callable, Mapping
 from pathlib import Path
@@ -42,6 +43,7 @@ def run(
         raise UsageError("no images are named: expected [data] root in mcis.toml; `mcis init DATA` writes it")
     reporter = TerminalReporter(quiet=quiet)
     options = opt.run_options(device=device, workers=workers, preset=workspace.preset(), reporter=reporter)
+    done_before, started = _done(workspace.store), time.monotonic()
     try:
         made = chain(workspace.settings(), data, workspace.store, options)
     finally:
@@ -51,7 +53,20 @@ def run(
     scored = metrics(made[-1])
     if not quiet:
         print_scores(scored)
-    announce(made[-1], cached=False, seconds=0.0, as_json=as_json, quiet=quiet, extra={"metrics": scored})
+    announce(
+        made[-1],
+        cached=_done(workspace.store) == done_before,
+        seconds=time.monotonic() - started,
+        as_json=as_json,
+        quiet=quiet,
+        extra={"metrics": scored},
+    )
+
+
+def _done(store: Store) -> set[str]:
+    from mcis_cli.stages.plan import CHAIN
+
+    return {key for stage in CHAIN for key in store.done(stage)}
 
 
 def chain(settings: Settings, data: DataConfig, store: Store, options: RunOptions) -> list[Artifact]:
@@ -118,6 +133,7 @@ def demo(
     (folder / "mcis.toml").write_text(DEMO_TOML, encoding="utf-8")
     store = open_store(folder / ".mcis")
     data = DataConfig(root=str(images.resolve()))
+    done_before, started = _done(store), time.monotonic()
     try:
         runs = {
             "basic classifier": demo_run({"loss": "basic"}, 0, data, store, options),
@@ -134,7 +150,14 @@ def demo(
         print_demo(scores)
         reporter.note(f"pictures: {picture}; go on in {folder}/ with `mcis ls`, `mcis show`, `mcis predict`")
     last = runs["full method"][1]["train-seg"]
-    announce(last, cached=False, seconds=0.0, as_json=as_json, quiet=quiet, extra={"scores": scores})
+    announce(
+        last,
+        cached=_done(store) == done_before,
+        seconds=time.monotonic() - started,
+        as_json=as_json,
+        quiet=quiet,
+        extra={"scores": scores},
+    )
 
 
 Made = tuple[dict[str, Artifact], dict[str, Artifact]]

@@ -111,16 +111,21 @@ def init(
     say(str(target))
 
 
+def _toml(text: str) -> str:
+    """A string of TOML; unlike JSON it has no surrogate pairs, and lets no DEL stand."""
+    return json.dumps(text, ensure_ascii=False).replace("\x7f", "\\u007f")
+
+
 def _template(data: Path, preset: str, layout: str, background: str, has_val: bool) -> str:
     val = "val" if has_val else "train"
     return f"""# Settings of mcis. What is not here has the value of the preset: see docs/reference/configuration.md.
-preset = {json.dumps(preset)}           # paper, released (the authors' code), or quick (sizes for a CPU)
+preset = {_toml(preset)}           # paper, released (the authors' code), or quick (sizes for a CPU)
 
 [data]
-root = {json.dumps(str(data))}          # relative to this file
-layout = {json.dumps(layout)}         # voc, table or folders
+root = {_toml(str(data))}          # relative to this file
+layout = {_toml(layout)}         # voc, table or folders
 train = "train"         # split to learn from
-val = {json.dumps(val)}             # split to score on: needs ground truth
+val = {_toml(val)}             # split to score on: needs ground truth
 # tags = "tags.csv"     # file of tags, relative to root
 # saliency = "saliency" # folder of saliency maps, relative to root
 # masks = "masks"       # folder of ground truth, for scoring alone
@@ -134,7 +139,7 @@ loss = "full"           # basic, co-attention or full
 refs = 3                # other images of the same class that each map is made with; 0 is single-round
 
 [pseudo]
-background = {json.dumps(background)} # saliency, constant or power
+background = {_toml(background)} # saliency, constant or power
 
 [train-seg]
 seed = 0

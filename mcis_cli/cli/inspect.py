@@ -11,7 +11,7 @@ from rich.text import Text
 from mcis_cli.cli import options as opt
 from mcis_cli.cli.output import console, say
 from mcis_cli.cli.workspace import open_workspace
-from mcis_cli.errors import UsageError
+from mcis_cli.errors import DamagedError, UsageError
 from mcis_cli.store import Artifact
 
 
@@ -26,7 +26,8 @@ def ls(
     """
     workspace = open_workspace(store=store)
     names = {content_id: name for name, content_id in workspace.store.tags().items()}
-    for artifact in workspace.store.artifacts():
+    damaged: list[DamagedError] = []
+    for artifact in workspace.store.artifacts(on_damaged=damaged.append):
         if stage is not None and artifact.stage != stage:
             continue
         size = artifact.path.stat().st_size
@@ -37,6 +38,8 @@ def ls(
         else:
             tag = names.get(artifact.id, "")
             say(f"{artifact.id[:12]}  {artifact.stage:<9}  {size / 2**20:8.2f} MiB  {created}  {tag}".rstrip())
+    if damaged:
+        raise damaged[0]
 
 
 def show(

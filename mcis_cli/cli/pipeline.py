@@ -62,12 +62,12 @@ class Call:
         )
         if upstream is not None and workspace.named_preset is None and options.preset != "paper":
             reporter.note(f"preset {options.preset}, as {upstream.path.stem} was made with")
-        known = {artifact.id for artifact in workspace.store.artifacts() if artifact.stage == self.stage}
+        done_before = workspace.store.done(self.stage)
         try:
             artifact = work(settings, options)
         finally:
             reporter.stop()
-        cached = artifact.id in known and artifact.path.stat().st_mtime < began
+        cached = workspace.store.done(self.stage) == done_before and artifact.path.stat().st_mtime < began
         seconds = time.monotonic() - started
         reporter.note(f"{self.stage}: {'found done' if cached else f'done in {seconds:.0f} s'}, {artifact.path.stem}")
         announce(

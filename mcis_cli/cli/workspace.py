@@ -114,7 +114,11 @@ def open_workspace(
 
 def _with_absolute_paths(tables: dict[str, Any], folder: Path) -> dict[str, Any]:
     """Files of weights that a configuration names are relative to it, not to where the command is run."""
-    named = {section: values for section, values in tables.items() if isinstance(values, dict) and "weights" in values}
+    named = {
+        section: values
+        for section, values in tables.items()
+        if isinstance(values, dict) and isinstance(values.get("weights"), str)
+    }
     absolute = {section: {"weights": str((folder / values["weights"]).resolve())} for section, values in named.items()}
     return merge(tables, absolute)
 
