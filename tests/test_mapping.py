@@ -98,8 +98,8 @@ def test_maps_are_the_mean_over_references_of_the_plain_forward_of_each_pair(mod
     np.testing.assert_allclose(found, wanted, **CLOSE)
 
 
-def test_co_attention_of_plain_features_is_the_function_of_the_paper(images):
-    model = build("shared", "plain")
+def test_maps_of_one_reference_are_those_of_the_fixed_function(images):
+    model = build("shared")
     entry = image_of(images, 2)
     own = features_of(model, images, entry.id)
 
@@ -275,7 +275,7 @@ def test_references_are_distinct_carry_the_class_and_are_never_the_image_itself(
 
 
 def test_records_are_the_same_bits_whatever_is_cached_and_in_whatever_order(images):
-    model = build("shared", "unit")
+    model = build("shared")
 
     def records(budget, entries):
         mapper = mapper_of(model, images, refs=2, flip=True, with_contrastive=True, budget=budget)
