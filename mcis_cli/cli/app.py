@@ -10,9 +10,9 @@ from typing import Annotated
 import typer
 
 from mcis_cli import __version__
-from mcis_cli.cli import chain, datasets, inspect, pipeline, predict
+from mcis_cli.cli import chain, datasets, demo, inspect, pipeline, predict
 from mcis_cli.cli.output import complain, say
-from mcis_cli.errors import McisError
+from mcis_cli.errors import McisError, StorageError
 
 INTERRUPTED, TERMINATED, BUG = 130, 143, 1
 
@@ -23,7 +23,7 @@ app = typer.Typer(
     rich_markup_mode=None,
     context_settings={"help_option_names": ["-h", "--help"]},
 )
-for group in (pipeline, chain, datasets, predict, inspect):
+for group in (pipeline, chain, demo, datasets, predict, inspect):
     group.register(app)
 
 
@@ -79,6 +79,9 @@ def _run(arguments: list[str], debug: bool) -> int:
         return _stopped(TERMINATED)
     except BrokenPipeError:
         return 0
+    except OSError as error:
+        complain("error", f"{error.filename or 'a file'} cannot be used: {error.strerror or error}")
+        return StorageError.exit_code
     except Exception as error:
         # Errors of the command line's own parser bring a message and a code of theirs.
         if hasattr(error, "format_message") and hasattr(error, "exit_code"):

@@ -1,22 +1,18 @@
 """`mcis run` and `mcis demo`: lists of stages, nothing more."""
 
 import time
-import tomllib
 from collections.abc import Callable, Mapping
-from pathlib import Path
 from typing import Annotated, Any
 
 import typer
-from rich.table import Table
-from rich.text import Text
 
 from mcis_cli.cli import options as opt
-from mcis_cli.cli.output import TerminalReporter, announce, console
-from mcis_cli.cli.tables import percent, print_scores
+from mcis_cli.cli.output import TerminalReporter, announce
+from mcis_cli.cli.tables import print_scores
 from mcis_cli.cli.workspace import open_workspace
-from mcis_cli.config import DataConfig, RunOptions, Settings, resolve
+from mcis_cli.config import DataConfig, RunOptions, Settings
 from mcis_cli.errors import UsageError
-from mcis_cli.store import Artifact, Store, open_store
+from mcis_cli.store import Artifact, Store
 
 Scores = Mapping[str, Any]
 
@@ -43,7 +39,7 @@ def run(
         raise UsageError("no images are named: expected [data] root in mcis.toml; `mcis init DATA` writes it")
     reporter = TerminalReporter(quiet=quiet)
     options = opt.run_options(device=device, workers=workers, preset=workspace.preset(), reporter=reporter)
-    done_before, started = _done(workspace.store), time.monotonic()
+    started = time.monotonic()
     try:
         made = chain(workspace.settings(), data, workspace.store, options)
     finally:
@@ -55,18 +51,12 @@ def run(
         print_scores(scored)
     announce(
         made[-1],
-        cached=_done(workspace.store) == done_before,
+        cached=not reporter.worked,
         seconds=time.monotonic() - started,
         as_json=as_json,
         quiet=quiet,
         extra={"metrics": scored},
     )
-
-
-def _done(store: Store) -> set[str]:
-    from mcis_cli.stages.plan import CHAIN
-
-    return {key for stage in CHAIN for key in store.done(stage)}
 
 
 def chain(settings: Settings, data: DataConfig, store: Store, options: RunOptions) -> list[Artifact]:
@@ -88,134 +78,6 @@ def chain(settings: Settings, data: DataConfig, store: Store, options: RunOption
     return made
 
 
-DEMO_TOML = """# The settings of `mcis demo`; change them and run `mcis run`, or any stage, in this folder.
-preset = "quick"
-
-[data]
-root = "shapes"
-
-[train-cls]
-epochs = 6
-lr_milestones = [5]
-image_size = 192
-
-[cams]
-image_size = 192
-
-[train-seg]
-crop = 161
-epochs = 8
-"""
-NUM_DEMO_TRAIN, NUM_DEMO_VAL, NUM_DEMO_SHOWN = 120, 40, 4
-
-
-def demo(
-    folder: Annotated[Path, typer.Argument(help="Where to work; made if it is not there.")] = Path("demo"),
-    device: opt.Device = "auto",
-    workers: opt.Workers = None,
-    as_json: opt.AsJson = False,
-    quiet: opt.Quiet = False,
-) -> None:
-    """Run the whole chain on a synthetic set, in minutes on a CPU: basic classifier beside the full method.
-
-    Example: mcis demo
-    """
-    from mcis_cli.data.synthetic import write_synthetic
-    from mcis_cli.stages.evaluate import metrics
-
-    reporter = TerminalReporter(quiet=quiet)
-    options = opt.run_options(device=device, workers=workers, preset="quick", reporter=reporter)
-    images = folder / "shapes"
-    if not images.exists():
-        reporter.note(f"drawing {NUM_DEMO_TRAIN + NUM_DEMO_VAL} images into {images}")
-        folder.mkdir(parents=True, exist_ok=True)
-        write_synthetic(images, num_train=NUM_DEMO_TRAIN, num_val=NUM_DEMO_VAL, seed=0, workers=options.workers)
-    (folder / "mcis.toml").write_text(DEMO_TOML, encoding="utf-8")
-    store = open_store(folder / ".mcis")
-    data = DataConfig(root=str(images.resolve()))
-    done_before, started = _done(store), time.monotonic()
-    try:
-        runs = {
-            "basic classifier": demo_run({"loss": "basic"}, 0, data, store, options),
-            "full method": demo_run({"loss": "full"}, 3, data, store, options),
-        }
-        picture = folder / "demo.png"
-        picture.write_bytes(demo_picture(runs, data, store, options))
-    finally:
-        reporter.stop()
-    scores = {
-        name: {stage: metrics(scored)["mean_iou"] for stage, scored in made[1].items()} for name, made in runs.items()
-    }
-    if not quiet:
-        print_demo(scores)
-        reporter.note(f"pictures: {picture}; go on in {folder}/ with `mcis ls`, `mcis show`, `mcis predict`")
-    last = runs["full method"][1]["train-seg"]
-    announce(
-        last,
-        cached=_done(store) == done_before,
-        seconds=time.monotonic() - started,
-        as_json=as_json,
-        quiet=quiet,
-        extra={"scores": scores},
-    )
-
-
-Made = tuple[dict[str, Artifact], dict[str, Artifact]]
-
-
-def demo_run(classifier: Mapping[str, Any], refs: int, data: DataConfig, store: Store, options: RunOptions) -> Made:
-    """The chain with one way to train the classifier; what each stage made, and its scores."""
-    from mcis_cli.config import merge
-    from mcis_cli.stages import cams, evaluate, pseudo, train_cls, train_seg
-    from mcis_cli.stages.inputs import Inputs
-
-    settings = resolve(
-        merge(tomllib.loads(DEMO_TOML), {"data": data.model_dump(), "train-cls": classifier, "cams": {"refs": refs}})
-    )
-    made = {"train-cls": train_cls.run(settings.train_cls, Inputs(data=data), store, options)}
-    made["cams"] = cams.run(settings.cams, Inputs(upstream=made["train-cls"]), store, options)
-    made["pseudo"] = pseudo.run(settings.pseudo, Inputs(upstream=made["cams"]), store, options)
-    made["train-seg"] = train_seg.run(settings.train_seg, Inputs(upstream=made["pseudo"]), store, options)
-    scored = ("cams", "pseudo", "train-seg")
-    return made, {name: evaluate.run(settings.eval, Inputs(upstream=made[name]), store, options) for name in scored}
-
-
-def demo_picture(runs: Mapping[str, Made], data: DataConfig, store: Store, options: RunOptions) -> bytes:
-    """Maps, pseudo masks and predictions of both runs beside each other."""
-    from mcis_cli.config import EvalConfig
-    from mcis_cli.report.figures import png_bytes
-    from mcis_cli.report.gallery import stage_gallery
-    from mcis_cli.stages import predict
-    from mcis_cli.stages.inputs import list_images
-
-    images = list_images(data, store)
-    basic, full = runs["basic classifier"][0], runs["full method"][0]
-    ids = full["pseudo"].ids[:NUM_DEMO_SHOWN]
-    paths = [images.root / images[image_id].image for image_id in ids]
-    found = predict.run(EvalConfig(), full["train-seg"], paths, options)
-    predictions = {image_id: one.mask for image_id, one in zip(ids, found, strict=True) if one.mask is not None}
-    picture = stage_gallery(
-        images,
-        ids,
-        maps={"basic": basic["cams"], "full, 3 references": full["cams"]},
-        masks={"pseudo mask": full["pseudo"]},
-        predictions={"network": predictions},
-    )
-    return png_bytes(picture)
-
-
-def print_demo(scores: Mapping[str, Mapping[str, float | None]]) -> None:
-    """Both ways beside each other."""
-    table = Table(title="mean IoU in percent; maps and pseudo masks on train, the network on val", title_justify="left")
-    table.add_column("")
-    for heading in ("maps", "pseudo masks", "network"):
-        table.add_column(heading, justify="right")
-    for name, found in scores.items():
-        table.add_row(Text(name), *(percent(found[stage]) for stage in ("cams", "pseudo", "train-seg")))
-    console().print(table)
-
-
 def register(app: typer.Typer) -> None:
-    """Add the commands."""
+    """Add the command."""
     app.command("run")(run)
-    app.command("demo")(demo)

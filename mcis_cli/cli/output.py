@@ -67,6 +67,7 @@ class TerminalReporter:
     """Progress for people: a bar with ETA on a terminal, a line a minute elsewhere, nothing of it when quiet."""
 
     def __init__(self, *, quiet: bool = False) -> None:
+        self.worked = False  # a stage whose artifact is found done never starts anything
         self._console = console()
         self._quiet = quiet
         self._progress: Progress | None = None
@@ -78,6 +79,7 @@ class TerminalReporter:
     def start(self, title: str, total: int, done: int = 0) -> None:
         """A piece of work begins; what was found finished does not count for the speed."""
         self.stop()
+        self.worked = True
         self._title, self._total, self._done, self._done_before = title, total, done, done
         self._began = self._last_line = time.monotonic()
         if done:

@@ -54,7 +54,7 @@ class Call:
         extra: Callable[[Artifact], Mapping[str, Any]] = lambda artifact: {},
     ) -> Artifact:
         """Run a stage, tell what came of it, and print its line."""
-        started, began = time.monotonic(), time.time()
+        started = time.monotonic()
         reporter = TerminalReporter(quiet=self.quiet)
         settings = workspace.settings(upstream)
         options = opt.run_options(
@@ -62,16 +62,21 @@ class Call:
         )
         if upstream is not None and workspace.named_preset is None and options.preset != "paper":
             reporter.note(f"preset {options.preset}, as {upstream.path.stem} was made with")
-        done_before = workspace.store.done(self.stage)
         try:
             artifact = work(settings, options)
         finally:
             reporter.stop()
-        cached = workspace.store.done(self.stage) == done_before and artifact.path.stat().st_mtime < began
         seconds = time.monotonic() - started
-        reporter.note(f"{self.stage}: {'found done' if cached else f'done in {seconds:.0f} s'}, {artifact.path.stem}")
+        reporter.note(
+            f"{self.stage}: {f'done in {seconds:.0f} s' if reporter.worked else 'found done'}, {artifact.path.stem}"
+        )
         announce(
-            artifact, cached=cached, seconds=seconds, as_json=self.as_json, quiet=self.quiet, extra=extra(artifact)
+            artifact,
+            cached=not reporter.worked,
+            seconds=seconds,
+            as_json=self.as_json,
+            quiet=self.quiet,
+            extra=extra(artifact),
         )
         return artifact
 

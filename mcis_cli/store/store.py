@@ -100,10 +100,6 @@ class Store:
             return _load(self._path(recipe.stage, entry["id"]))
         return None
 
-    def done(self, stage: str) -> frozenset[str]:
-        """The keys of the recipes of a stage that are done."""
-        return frozenset(path.stem for path in (self.root / "keys" / stage).glob("*.json"))
-
     def get(self, ref: str | Path) -> Artifact:
         """An artifact by tag, by 8 or more digits of its id, by the name of its file, or by path.
 
