@@ -1,4 +1,4 @@
-"""`mcis demo`: the chain twice on a synthetic set, basic classifier beside the full method, with a picture at the end."""
+"""`mcis demo`: the chain twice on a synthetic set, basic classifier beside the full method, and a picture of both."""
 
 import time
 import tomllib
