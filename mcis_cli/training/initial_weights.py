@@ -69,7 +69,7 @@ class InitialWeights:
 
 
 class Initialisable(Protocol):
-    """A backbone that takes published weights; raises ValueError where they do not fit."""
+    """A backbone that takes published weights; raises WeightsError where they do not fit."""
 
     def initialise(self, state: "Mapping[str, Tensor]") -> None:
         """Load the weights."""
@@ -140,11 +140,15 @@ def initialise_backbone(backbone: Initialisable, weights: InitialWeights) -> Non
     """
     try:
         backbone.initialise(weights.state)
-    except ValueError as error:
-        raise WeightsError(
-            f"{weights.source} does not fit the backbone: {_one_line(error)}; "
-            "give the --backbone it was made for, or another --weights FILE"
-        ) from None
+    except WeightsError as error:  # which knows the network, and not the file
+        raise WeightsError(f"{weights.source}: {error}") from None
+
+
+def weights_folder() -> Path:
+    """The folder of this user in which published weights are looked for, after torchvision's own cache."""
+    from platformdirs import user_data_path
+
+    return user_data_path("mcis", appauthor=False) / "weights"
 
 
 def _identity(published: Published, digest: str) -> str:
@@ -169,8 +173,9 @@ def _torchvision_file(backbone: str, published: Published) -> Path:
     from torchvision.models import get_model_weights  # type: ignore[attr-defined]
 
     path = Path(torch.hub.get_dir()) / "checkpoints" / published.file_name
-    if path.is_file():
-        return path
+    for there in (path, weights_folder() / published.file_name):
+        if there.is_file():
+            return there
     url = get_model_weights(backbone)["IMAGENET1K_V1"].url
     logger.info("downloading %s", url)
     try:
@@ -179,8 +184,8 @@ def _torchvision_file(backbone: str, published: Published) -> Path:
     except (OSError, RuntimeError, HTTPException) as error:
         raise WeightsError(
             f"the ImageNet weights of {backbone} are not here and cannot be downloaded: found no {path} "
-            f"({_one_line(error)}), expected the file of {url}; fetch it elsewhere and give --weights FILE, "
-            "or take --backbone lite0, which needs no download"
+            f"({_one_line(error)}), expected the file of {url}; fetch it elsewhere and give --weights FILE "
+            f"(or lay it into {weights_folder()}), or take --backbone lite0, which needs no download"
         ) from None
     return path
 
