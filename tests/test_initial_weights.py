@@ -12,10 +12,8 @@ from mcis_cli.errors import WeightsError
 from mcis_cli.training import initial_weights
 from mcis_cli.training.initial_weights import (
     PUBLISHED,
-    InitialWeights,
     Published,
     initial_weights_identity,
-    initialise_backbone,
     load_initial_weights,
 )
 
@@ -27,6 +25,7 @@ def hub(tmp_path, monkeypatch):
     """An empty cache of torchvision's, and no network."""
     folder = tmp_path / "hub"
     monkeypatch.setattr(torch.hub, "get_dir", lambda: str(folder))
+    monkeypatch.setenv("XDG_DATA_HOME", str(tmp_path / "data"))
 
     def no_network(url, dst, hash_prefix=None, progress=True):
         raise URLError("no route to host")
@@ -121,6 +120,14 @@ def test_torchvisions_cache_is_read_first(hub, monkeypatch):
     assert load_initial_weights("vgg16", None).identity == "torchvision:vgg16-397923af"
 
 
+def test_weights_laid_into_the_users_folder_are_found(hub, monkeypatch):
+    initial_weights.weights_folder().mkdir(parents=True)
+    path = saved(initial_weights.weights_folder() / "vgg16-397923af.pth")
+    published = Published("torchvision", "vgg16-397923af", hashlib.sha256(path.read_bytes()).hexdigest()[:8])
+    monkeypatch.setattr(initial_weights, "PUBLISHED", {"vgg16": published})
+    assert load_initial_weights("vgg16", None).identity == "torchvision:vgg16-397923af"
+
+
 def test_a_cached_file_that_is_not_the_published_one_is_refused(hub):
     hub.mkdir(parents=True)
     saved(hub / "vgg16-397923af.pth")
@@ -182,13 +189,3 @@ def test_bytes_that_are_no_weights_are_refused(tmp_path, content, suffix):
 def test_anything_but_a_flat_mapping_of_finite_tensors_is_refused(tmp_path, content, found):
     with pytest.raises(WeightsError, match=found):
         load_initial_weights("vgg16", saved(tmp_path / "odd.pth", content))
-
-
-def test_weights_of_another_architecture_are_refused():
-    class Backbone:
-        def initialise(self, state):
-            raise WeightsError("initial weights do not fit vgg16")
-
-    weights = InitialWeights(state=STATE, source="mine.pth", digest="00", identity="sha256:00")
-    with pytest.raises(WeightsError, match=r"mine\.pth: initial weights do not fit vgg16"):
-        initialise_backbone(Backbone(), weights)

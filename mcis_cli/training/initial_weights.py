@@ -9,7 +9,7 @@ import logging
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from pathlib import Path
-from typing import TYPE_CHECKING, Any, Protocol
+from typing import TYPE_CHECKING, Any
 
 from mcis_cli.errors import WeightsError
 
@@ -68,13 +68,6 @@ class InitialWeights:
     identity: str
 
 
-class Initialisable(Protocol):
-    """A backbone that takes published weights; raises WeightsError where they do not fit."""
-
-    def initialise(self, state: "Mapping[str, Tensor]") -> None:
-        """Load the weights."""
-
-
 def sha256_of(path: Path) -> str:
     """SHA-256 of a file's bytes, hexadecimal."""
     with path.open("rb") as file:
@@ -130,18 +123,6 @@ def load_initial_weights(backbone: str, weights: Path | None) -> InitialWeights:
             "remove it to get it again, or give --weights FILE"
         )
     return InitialWeights(state=_checked(content, path), source=path.name, digest=digest, identity=identity)
-
-
-def initialise_backbone(backbone: Initialisable, weights: InitialWeights) -> None:
-    """Load initial weights into a backbone, in place.
-
-    Raises:
-        WeightsError: they belong to another architecture.
-    """
-    try:
-        backbone.initialise(weights.state)
-    except WeightsError as error:  # which knows the network, and not the file
-        raise WeightsError(f"{weights.source}: {error}") from None
 
 
 def weights_folder() -> Path:
