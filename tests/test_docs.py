@@ -1,0 +1,118 @@
+"""Pages say what is so: generated ones are current, links lead somewhere, commands that are shown exist, and the
+README's commands run, on a tiny set."""
+
+import re
+import shlex
+from collections.abc import Iterator
+from pathlib import Path
+
+import generate
+import pytest
+from chains import shell
+from image_sets import encode, photo, write
+
+from mcis_cli.data.synthetic import write_synthetic
+
+ROOT = Path(__file__).parent.parent
+PAGES = sorted({*ROOT.glob("*.md"), *ROOT.glob("docs/**/*.md"), *ROOT.glob("examples/**/*.md")})
+EVERYWHERE = {"--help", "-h"}
+NO_COMMANDS = {"mcis artifact 1", "mcis content", "mcis store 1"}  # texts of the file format
+
+
+def names(paths: list[Path]) -> list[str]:
+    return [path.relative_to(ROOT).as_posix() for path in paths]
+
+
+@pytest.mark.parametrize("page", generate.pages(), ids=lambda path: path.name)
+def test_generated_pages_are_current(page: Path):
+    assert page.read_text(encoding="utf-8") == generate.pages()[page], "stale: run `make docs`"
+
+
+def anchors(page: Path) -> set[str]:
+    """The anchors that a page's headings make, as GitHub spells them."""
+    headings = re.findall(r"^#+ (.+)$", page.read_text(encoding="utf-8"), re.MULTILINE)
+    return {re.sub(r"[^\w\- ]", "", heading.lower()).replace(" ", "-") for heading in headings}
+
+
+def broken_links(page: Path) -> Iterator[str]:
+    text = re.sub(r"^```.*?^```$", "", page.read_text(encoding="utf-8"), flags=re.MULTILINE | re.DOTALL)
+    for link in re.findall(r"\]\(([^()\s]+)\)", re.sub(r"`[^`\n]+`", "", text)):
+        file, _, anchor = link.partition("#")
+        if link.startswith(("https://", "mailto:")):
+            continue
+        target = (page.parent / file) if file else page
+        if not target.exists() or (anchor and anchor not in anchors(target)):
+            yield link
+
+
+@pytest.mark.parametrize("page", PAGES, ids=names(PAGES))
+def test_links_lead_somewhere(page: Path):
+    assert not list(broken_links(page))
+
+
+def blocks(page: Path) -> list[str]:
+    """The shell blocks of a page."""
+    return re.findall(r"^```(?:sh|console)\n(.*?)^```$", page.read_text(encoding="utf-8"), re.MULTILINE | re.DOTALL)
+
+
+def shown_commands(page: Path) -> Iterator[list[str]]:
+    """The words of each `mcis …` and `make …` that a page shows, in blocks and in lines of text."""
+    inline = re.findall(r"`((?:mcis|make) [^`\n]+)`", page.read_text(encoding="utf-8"))
+    for line in [*"\n".join(blocks(page)).replace("\\\n", " ").splitlines(), *inline]:
+        if line in NO_COMMANDS:
+            continue
+        for command in re.split(r"\||&&|;|\$\(|\)", line.split(" #")[0].removeprefix("$ ")):
+            words = shlex.split(command.replace("'", ""))
+            if words and words[0] in ("mcis", "make"):
+                yield words
+
+
+def unknown(words: list[str]) -> Iterator[str]:
+    """Subcommands and options that do not exist."""
+    if words[0] == "make":
+        targets = re.findall(r"^([\w-]+):", (ROOT / "Makefile").read_text(), re.MULTILINE)
+        yield from (word for word in words[1:] if "=" not in word and word not in targets)
+        return
+    known = dict(generate.commands())
+    if words[1].startswith("-") or words[1].isupper():
+        return
+    if words[1] not in known:
+        yield words[1]
+        return
+    flags = generate.flags(known[words[1]]) | EVERYWHERE
+    yield from (word for word in words[2:] if re.match(r"--?[a-z]", word) and word.partition("=")[0] not in flags)
+
+
+@pytest.mark.parametrize("page", PAGES, ids=names(PAGES))
+def test_commands_that_are_shown_exist(page: Path):
+    assert not [(" ".join(words), bad) for words in shown_commands(page) for bad in unknown(words)]
+
+
+def test_what_does_not_exist_is_found():
+    assert list(unknown(["mcis", "cams", "--refs", "3", "--references", "3", "-q"])) == ["--references"]
+    assert list(unknown(["mcis", "camps"])) == ["camps"]
+    assert list(unknown(["make", "demo", "PYTHON=python3.12", "tea"])) == ["tea"]
+
+
+@pytest.fixture
+def folder(tmp_path: Path) -> Path:
+    """A folder with everything that the README's commands name: a set of each layout, new photographs."""
+    write_synthetic(tmp_path / "photos", num_train=12, num_val=4, num_classes=3, size=(48, 72), seed=0)
+    shots = [encode(photo(seed, 48, 72), "JPEG") for seed in range(8)]
+    rows = "".join(f"images/{number}.jpg,{'mug' if number % 2 else 'mug;pen'}\n" for number in range(8))
+    write(tmp_path / "shop/tags.csv", f"image,tags\n{rows}")
+    for number, shot in enumerate(shots):
+        write(tmp_path / f"shop/images/{number}.jpg", shot)
+        write(tmp_path / f"zoo/{'lion' if number % 2 else 'zebra'}/{number}.jpg", shot)
+        write(tmp_path / f"holiday/{number}.jpg", shot)
+    return tmp_path
+
+
+@pytest.mark.slow
+def test_the_commands_of_the_readme_run(folder: Path):
+    ran = [block for block in blocks(ROOT / "README.md") if block.startswith("mcis ")]
+    assert ran
+    for block in ran:
+        answer = shell(f"set -eu\n{block}", cwd=folder)
+        assert answer.code == 0, f"{block}\n{answer.err}"
+    assert len(list((folder / "masks").glob("*.png"))) == 16
