@@ -1,0 +1,72 @@
+# `make demo` and `make test` need Python 3.11 or later, a C++ compiler (the CRF is compiled) and a package index.
+
+PYTHON ?= python3
+VENV ?= .venv
+BIN := $(VENV)/bin
+# Small tensors are no quicker with many threads, and test processes share the cores.
+PYTEST := OMP_NUM_THREADS=1 $(BIN)/pytest -n auto --maxprocesses 4 --dist loadfile
+
+.PHONY: help demo test test-slow check format lint types layers docs-check docs reformat clean
+
+help:
+	@echo "make demo       see the method work, on a synthetic set, in minutes"
+	@echo "make test       the tests that are not slow"
+	@echo "make test-slow  those that are"
+	@echo "make check      format, lint, types, layers, docs"
+	@echo "make docs       write the generated pages anew"
+	@echo "make reformat   format the code and mend what can be mended by itself"
+	@echo "make clean      remove the virtual environment and the caches"
+	@echo ".ci/run         everything that has to hold"
+
+# A stamp for each thing that is installed: a second call goes straight to work.
+
+$(VENV)/.created:
+	@$(PYTHON) -c 'import sys; sys.exit("Python %d.%d is too old: 3.11 or later is needed, as in make PYTHON=python3.12" \
+		% sys.version_info[:2] if sys.version_info < (3, 11) else 0)'
+	$(PYTHON) -m venv $(VENV)
+	@touch $@
+
+$(VENV)/.package: $(VENV)/.created pyproject.toml
+	$(BIN)/python -m pip install -e .
+	@touch $@
+
+$(VENV)/.dev: $(VENV)/.created pyproject.toml
+	$(BIN)/python -m pip install -e '.[dev]'
+	@touch $(VENV)/.package $@
+
+demo: $(VENV)/.package
+	$(BIN)/mcis demo
+
+test: $(VENV)/.dev
+	$(PYTEST) -m "not slow"
+
+test-slow: $(VENV)/.dev
+	$(PYTEST) -m "slow"
+
+check: format lint types layers docs-check
+
+format: $(VENV)/.dev
+	$(BIN)/ruff format --check .
+
+lint: $(VENV)/.dev
+	$(BIN)/ruff check .
+
+types: $(VENV)/.dev
+	$(BIN)/mypy
+
+layers: $(VENV)/.dev
+	$(BIN)/lint-imports
+
+docs-check: $(VENV)/.dev
+	$(BIN)/python docs/generate.py --check
+	$(BIN)/pytest -q tests/test_docs.py -m "not slow"
+
+docs: $(VENV)/.dev
+	$(BIN)/python docs/generate.py
+
+reformat: $(VENV)/.dev
+	$(BIN)/ruff check --fix .
+	$(BIN)/ruff format .
+
+clean:
+	rm -rf $(VENV) .mypy_cache .pytest_cache .ruff_cache .import_linter_cache .hypothesis *.egg-info
