@@ -175,6 +175,11 @@ def _finished(command: Sequence[str], cwd: Path, variables: Mapping[str, str], s
     return Answer(done.returncode, done.stdout, done.stderr)
 
 
+def done(store: Store, stage: str) -> set[str]:
+    """The keys of the recipes of a stage that are done."""
+    return {path.stem for path in (store.root / "keys" / stage).glob("*.json")}
+
+
 def sealed(store: Path) -> set[str]:
     """Names of everything in `artifacts/` and `keys/` but the list of the images, which every first stage makes."""
     found = [path for folder in ("artifacts", "keys") for path in (store / folder).rglob("*") if path.is_file()]

@@ -6,7 +6,7 @@ from pathlib import Path
 import numpy as np
 import pytest
 import torch
-from chains import Heard, options
+from chains import Heard, done, options
 from image_sets import encode
 
 from mcis_cli.config import DataConfig
@@ -57,11 +57,11 @@ def test_the_artifact_says_what_the_network_is_and_where_it_starts_from(chain):
 
 def test_a_second_run_finds_the_artifact_and_computes_nothing(chain):
     heard = Heard()
-    done = chain.store.done("train-cls")
+    before = done(chain.store, "train-cls")
     again = train_cls.run(chain.settings().train_cls, Inputs(data=chain.data), chain.store, options(reporter=heard))
     assert again.path == chain.made["train-cls"].path
     assert not heard.started
-    assert chain.store.done("train-cls") == done
+    assert done(chain.store, "train-cls") == before
 
 
 @pytest.mark.slow
@@ -70,7 +70,7 @@ def test_an_interrupted_training_goes_on_and_ends_in_the_same_weights(chain, tmp
     store = open_store(tmp_path / "parts")
     with pytest.raises(KeyboardInterrupt):
         train(chain, tmp_path / "parts", run=options(reporter=Interrupted()), **LONG)
-    assert not store.done("train-cls")
+    assert not done(store, "train-cls")
     assert [path.name.split("-")[0] for path in (store.root / "partial").iterdir()] == ["train"]
 
     heard = Heard()
@@ -214,7 +214,7 @@ def test_a_split_without_tags_is_refused_and_leaves_nothing(chain_copy, tmp_path
     tags.write_text("\n".join(line.split()[0] if line.startswith("train") else line for line in lines) + "\n")
     with pytest.raises(DataError, match=r"no image of split 'train' in .* has a tag: expected one at least"):
         train(chain_copy, tmp_path / "store", data=chain_copy.data)
-    assert not open_store(tmp_path / "store").done("train-cls")
+    assert not done(open_store(tmp_path / "store"), "train-cls")
 
 
 def test_an_image_that_breaks_off_is_named_and_leaves_nothing(chain_copy, tmp_path):
@@ -222,7 +222,7 @@ def test_an_image_that_breaks_off_is_named_and_leaves_nothing(chain_copy, tmp_pa
     image.write_bytes(image.read_bytes()[:-400])
     with pytest.raises(DataError, match=r"train-0003\.jpg"):
         train(chain_copy, tmp_path / "store", data=chain_copy.data, run=options(workers=2))
-    assert not open_store(tmp_path / "store").done("train-cls")
+    assert not done(open_store(tmp_path / "store"), "train-cls")
     assert not list((tmp_path / "store/partial").iterdir())
 
 

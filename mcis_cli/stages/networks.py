@@ -9,11 +9,12 @@ from numpy.typing import NDArray
 from torch import Tensor, nn
 
 from mcis_cli.config import TrainClsConfig, TrainSegConfig
-from mcis_cli.errors import DamagedError
+from mcis_cli.errors import DamagedError, WeightsError
 from mcis_cli.models.backbones import Backbone, build_backbone
 from mcis_cli.models.classifier import CoAttentionClassifier
 from mcis_cli.models.deeplab import DeepLabLargeFOV
 from mcis_cli.store import Artifact
+from mcis_cli.training.initial_weights import InitialWeights
 
 
 def describe_classifier(config: TrainClsConfig, num_foreground: int) -> dict[str, Any]:
@@ -62,6 +63,18 @@ def backbone_of(model: CoAttentionClassifier | DeepLabLargeFOV) -> Backbone:
     """The backbone of a network that was built here."""
     assert isinstance(model.backbone, Backbone)
     return model.backbone
+
+
+def initialise(model: CoAttentionClassifier | DeepLabLargeFOV, initial: InitialWeights) -> None:
+    """Start a network's backbone from published weights.
+
+    Raises:
+        WeightsError: they are those of another network.
+    """
+    try:
+        backbone_of(model).initialise(initial.state)
+    except WeightsError as error:  # which names the layers; the file is known here
+        raise WeightsError(f"{initial.source}: {error}") from None
 
 
 def place(model: nn.Module, device: torch.device) -> None:

@@ -22,10 +22,10 @@ from mcis_cli.models.classifier import CoAttentionClassifier, Term
 from mcis_cli.models.losses import pair_loss
 from mcis_cli.stages import recipes
 from mcis_cli.stages.inputs import Inputs, list_images
-from mcis_cli.stages.networks import backbone_of, build_classifier, describe_classifier, place
+from mcis_cli.stages.networks import backbone_of, build_classifier, describe_classifier, initialise, place
 from mcis_cli.stages.trained import Training, train
 from mcis_cli.store import Artifact, Store
-from mcis_cli.training.initial_weights import initial_weights_identity, initialise_backbone, load_initial_weights
+from mcis_cli.training.initial_weights import initial_weights_identity, load_initial_weights
 from mcis_cli.training.parameter_groups import parameter_groups, sgd
 from mcis_cli.training.precision import Precision, autocast, choose_device, choose_precision
 from mcis_cli.training.schedules import milestones
@@ -95,7 +95,7 @@ def run(config: TrainClsConfig, inputs: Inputs, store: Store, options: RunOption
     def prepare() -> Training[PairBatch]:
         torch.manual_seed(config.seed)
         model = build_classifier(description)
-        initialise_backbone(backbone_of(model), initial)
+        initialise(model, initial)
         return _training(model, config, images, tagged, device, options)
 
     return train(recipe, prepare, meta, store, options)

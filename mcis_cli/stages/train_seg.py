@@ -23,10 +23,10 @@ from mcis_cli.errors import DataError, UsageError
 from mcis_cli.models.deeplab import DeepLabLargeFOV
 from mcis_cli.stages import recipes
 from mcis_cli.stages.inputs import Inputs, images_of, list_images
-from mcis_cli.stages.networks import backbone_of, build_segmenter, describe_segmenter, place
+from mcis_cli.stages.networks import backbone_of, build_segmenter, describe_segmenter, initialise, place
 from mcis_cli.stages.trained import Training, train
 from mcis_cli.store import Artifact, Store
-from mcis_cli.training.initial_weights import initial_weights_identity, initialise_backbone, load_initial_weights
+from mcis_cli.training.initial_weights import initial_weights_identity, load_initial_weights
 from mcis_cli.training.parameter_groups import parameter_groups, sgd
 from mcis_cli.training.precision import Precision, autocast, choose_device, choose_precision
 from mcis_cli.training.schedules import poly
@@ -100,7 +100,7 @@ def run(config: TrainSegConfig, inputs: Inputs, store: Store, options: RunOption
     def prepare() -> Training[CropBatch]:
         torch.manual_seed(config.seed)
         model = build_segmenter(description)
-        initialise_backbone(backbone_of(model), initial)
+        initialise(model, initial)
         return _training(model, config, supervision, device, options)
 
     return train(recipe, prepare, meta, store, options)
