@@ -24,7 +24,7 @@ def ls(
 
     Example: mcis ls --stage train-seg
     """
-    workspace = open_workspace(store=store)
+    workspace = open_workspace(store=store, may_create=False)
     names = {content_id: name for name, content_id in workspace.store.tags().items()}
     damaged: list[DamagedError] = []
     for artifact in workspace.store.artifacts(on_damaged=damaged.append):
@@ -51,7 +51,7 @@ def show(
 
     Example: mcis show 3fa8c1d2
     """
-    workspace = open_workspace(store=store, upstream=artifact)
+    workspace = open_workspace(store=store, upstream=artifact, may_create=False)
     found = workspace.store.get(artifact)
     if as_json:
         say(json.dumps(found.manifest, ensure_ascii=False))

@@ -38,7 +38,9 @@ def predict(
     Example: mcis predict 3fa8c1d2 holiday/ -o masks --overlay
     """
     flags = {"eval": {"crf": crf, "scales": opt.numbers(scales), "flip": flip, "window": window}}
-    workspace = open_workspace(store=store, config=config, assignments=assignments or (), flags=flags, upstream=model)
+    workspace = open_workspace(
+        store=store, config=config, assignments=assignments or (), flags=flags, upstream=model, may_create=False
+    )
     network = workspace.store.get(model)
     if network.stage != "train-seg":
         raise UsageError(f"{network.path.name} was made by {network.stage}: expected a network of train-seg; `mcis ls`")

@@ -5,6 +5,7 @@ import stat
 import sys
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
+from functools import cached_property
 from pathlib import Path
 from typing import Any, cast
 
@@ -21,16 +22,27 @@ class Workspace:
     """A folder with a store, and perhaps a configuration file.
 
     Attributes:
-        store: the store in use.
+        store_folder: where the store is, or would be.
+        may_create: whether a store is made where there is none.
         config_file: the configuration in use, if any.
         tables: its tables, with those of the flags merged over.
         named_preset: the preset that a flag or the file named, if any.
     """
 
-    store: Store
+    store_folder: Path
+    may_create: bool
     config_file: Path | None
     tables: Mapping[str, Any]
     named_preset: Preset | None
+
+    @cached_property
+    def store(self) -> Store:
+        """The store; opened, or made, when it is first asked for: a mistyped command leaves nothing behind.
+
+        Raises:
+            MissingError: there is none, and the command only reads.
+        """
+        return open_store(self.store_folder, create=self.may_create)
 
     def preset(self, upstream: Artifact | None = None) -> Preset:
         """The preset that was named; else that of the upstream artifact; else `paper`."""
@@ -82,6 +94,7 @@ def open_workspace(
     assignments: Sequence[str] = (),
     flags: Mapping[str, Mapping[str, Any]] | None = None,
     upstream: str | None = None,
+    may_create: bool = True,
 ) -> Workspace:
     """Find the configuration and the store as git finds its folder, and merge the flags over the file.
 
@@ -92,6 +105,7 @@ def open_workspace(
         assignments: values of `--set`.
         flags: sections of settings from the command's own flags; None values are those not given.
         upstream: a reference to an artifact; a file in another store brings its store along.
+        may_create: make a store where there is none, once it is needed.
 
     Raises:
         UsageError: the file or a value is not understood.
@@ -105,7 +119,8 @@ def open_workspace(
     named = preset or tables.get("preset")
     resolve(tables, cast("Preset | None", named))  # complain about the file and the flags before any work
     return Workspace(
-        store=open_store(_store_folder(store, config_file, upstream)),
+        store_folder=_store_folder(store, config_file, upstream),
+        may_create=may_create,
         config_file=config_file,
         tables=tables,
         named_preset=cast("Preset | None", named),
