@@ -92,3 +92,26 @@ def test_weight_decay_holds_for_biases_too():
         parameter.grad = torch.zeros_like(parameter)
     optimizer.step()
     torch.testing.assert_close(model.stem.bias.detach(), before * 0.9)
+
+
+@pytest.mark.parametrize("nesterov", [False, True])
+def test_a_layer_may_get_its_first_gradient_later_than_others(nesterov):
+    """As the contrastive loss begins: the first step of its layer is that of a loop that has not seen it before."""
+    results = []
+    for own in (True, False):
+        torch.manual_seed(0)
+        model, new = network()
+        groups = groups_of(model, new)
+        optimizer = sgd(groups, momentum=0.9, nesterov=nesterov, weight_decay=5e-4)
+        if not own:
+            settings = {"momentum": 0.9, "nesterov": nesterov, "weight_decay": 5e-4}
+            optimizer = torch.optim.SGD([dict(g) for g in groups], lr=0.0, foreach=False, **settings)
+        for step in range(4):
+            for group in optimizer.param_groups:
+                group["lr"] = 0.01
+            for name, parameter in model.named_parameters():
+                gradient = torch.randn(parameter.shape)
+                parameter.grad = None if step < 2 and name.startswith("head") else gradient
+            optimizer.step()
+        results.append([parameter.detach() for parameter in model.parameters()])
+    torch.testing.assert_close(*results, rtol=1e-6, atol=1e-7)

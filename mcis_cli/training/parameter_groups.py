@@ -103,7 +103,7 @@ def sgd(groups: Collection[ParameterGroup], *, momentum: float, nesterov: bool, 
         )
     parameters = [parameter for group in groups for parameter in group["params"]]
     fused = all(p.device.type in ("cpu", "cuda") and p.is_floating_point() for p in parameters)
-    return torch.optim.SGD(
+    optimizer = torch.optim.SGD(
         [dict(group) for group in groups],
         lr=0.0,
         momentum=momentum,
@@ -111,6 +111,12 @@ def sgd(groups: Collection[ParameterGroup], *, momentum: float, nesterov: bool, 
         weight_decay=weight_decay,
         fused=fused or None,
     )
+    if momentum:
+        # The fused kernels want the state of all parameters, or of none: but a layer may get its first gradient later
+        # than others do (difference 4). Momentum that starts from 0 is the same as momentum that starts with a step.
+        for parameter in parameters:
+            optimizer.state[parameter]["momentum_buffer"] = torch.zeros_like(parameter)
+    return optimizer
 
 
 def _is_bias(name: str) -> bool:
