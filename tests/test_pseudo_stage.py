@@ -1,0 +1,163 @@
+"""The stage of the pseudo masks: fusion of what the maps hold, saliency that lacks, and what is ignored."""
+
+from pathlib import Path
+
+import numpy as np
+import pytest
+from chains import Heard, done, options
+
+from mcis_cli.config import PseudoConfig
+from mcis_cli.errors import DataError
+from mcis_cli.maps.crf import refine_mask
+from mcis_cli.maps.localization import enlarge, normalise
+from mcis_cli.maps.pseudo import fuse_constant, fuse_power, fuse_saliency
+from mcis_cli.stages import pseudo
+from mcis_cli.stages.inputs import Inputs
+from mcis_cli.store import open_store
+
+
+def make(chain, *, run=None, store=None, upstream="cams", **config):
+    inputs = Inputs(upstream=chain.made[upstream], data=chain.data)
+    return pseudo.run(chain.settings(pseudo=config).pseudo, inputs, store or chain.store, run or options())
+
+
+def maps_of(chain, image_id):
+    fields = chain.made["cams"].read(image_id)
+    entry = chain.images()[image_id]
+    return normalise(enlarge(fields["maps"].astype(np.float32), entry.height, entry.width), "minmax"), entry.labels
+
+
+def without_saliency(chain, *image_ids):
+    for image_id in image_ids:
+        Path(chain.folder / f"shapes/saliency/{image_id}.png").unlink()
+
+
+def test_masks_have_the_size_of_their_images_and_their_tags_alone(chain):
+    artifact = chain.made["pseudo"]
+    images = chain.images()
+    assert artifact.ids == images.split("train").ids
+    assert artifact.meta["background"] == "saliency"
+    for image_id, fields in artifact.records():
+        entry = images[image_id]
+        assert fields["mask"].shape == (entry.height, entry.width)
+        assert set(np.unique(fields["mask"]).tolist()) <= {0, 255, *(k + 1 for k in entry.labels)}
+        assert fields["classes"].tolist() == list(entry.labels)
+
+
+def test_masks_are_the_fusion_of_enlarged_and_normalised_maps_with_saliency(chain):
+    images, settings = chain.images(), PseudoConfig()
+    rules = {name: getattr(settings, name) for name in pseudo.SETTINGS_OF["saliency"] - {"allow_missing_saliency"}}
+    for image_id in chain.made["pseudo"].ids[:4]:
+        expected = fuse_saliency(*maps_of(chain, image_id), images.read_saliency(image_id), **rules)
+        np.testing.assert_array_equal(chain.made["pseudo"].read(image_id)["mask"], expected)
+
+
+def test_masks_without_saliency_are_the_fusion_with_a_constant_or_a_power(chain):
+    constant = make(chain, background="constant", background_score=0.35)
+    power = make(chain, background="power", background_power=2.0)
+    for image_id in constant.ids[:4]:
+        maps, labels = maps_of(chain, image_id)
+        np.testing.assert_array_equal(
+            constant.read(image_id)["mask"], fuse_constant(maps, labels, background_score=0.35)
+        )
+        np.testing.assert_array_equal(power.read(image_id)["mask"], fuse_power(maps, labels, background_power=2.0))
+
+
+def test_a_crf_refines_the_fused_mask_of_the_photograph(chain):
+    plain = make(chain, background="constant")
+    refined = make(chain, background="constant", crf=True)
+    image_id = plain.ids[0]
+    expected = refine_mask(
+        chain.images().read_image(image_id),
+        plain.read(image_id)["mask"],
+        confidence=0.7,
+        **PseudoConfig().crf_settings.model_dump(),
+    )
+    np.testing.assert_array_equal(refined.read(image_id)["mask"], expected)
+
+
+def test_a_second_run_finds_the_artifact_and_computes_nothing(chain):
+    heard, before = Heard(), done(chain.store, "pseudo")
+    again = make(chain, run=options(reporter=heard))
+    assert again.path == chain.made["pseudo"].path
+    assert not heard.started
+    assert done(chain.store, "pseudo") == before
+
+
+def test_the_number_of_workers_changes_nothing(chain, tmp_path):
+    found = {make(chain, store=open_store(tmp_path / str(n)), run=options(workers=n)).id for n in (0, 1, 3)}
+    assert found == {chain.made["pseudo"].id}
+
+
+@pytest.mark.slow
+def test_the_number_of_processes_of_the_crf_changes_nothing(chain, tmp_path):
+    found = {make(chain, store=open_store(tmp_path / str(n)), run=options(workers=n), crf=True).id for n in (0, 2)}
+    assert len(found) == 1
+
+
+def test_missing_saliency_is_an_error_that_names_the_images_and_the_ways_out(chain_copy):
+    without_saliency(chain_copy, "train-0002", "train-0005")
+    before = done(chain_copy.store, "pseudo")
+    with pytest.raises(
+        DataError,
+        match=r"2 of 16 images have no saliency map \(train-0002, train-0005\): .*--saliency FOLDER, "
+        r"--background constant, or --allow-missing-saliency",
+    ):
+        make(chain_copy)
+    assert done(chain_copy.store, "pseudo") == before
+    assert make(chain_copy, background="constant").ids == chain_copy.made["cams"].ids
+
+
+def test_many_images_without_saliency_are_named_in_part(chain_copy):
+    without_saliency(chain_copy, *(f"train-{number:04d}" for number in range(7)))
+    with pytest.raises(DataError, match=r"7 of 16 .*\(train-0000, .*, train-0004, …\)"):
+        make(chain_copy)
+
+
+def test_images_without_saliency_are_wholly_ignored_and_named_where_that_is_allowed(chain_copy):
+    without_saliency(chain_copy, "train-0002")
+    heard = Heard()
+    artifact = make(chain_copy, allow_missing_saliency=True, run=options(reporter=heard))
+    assert (artifact.read("train-0002")["mask"] == 255).all()
+    for image_id in set(artifact.ids) - {"train-0002"}:
+        np.testing.assert_array_equal(artifact.read(image_id)["mask"], chain_copy.made["pseudo"].read(image_id)["mask"])
+    assert any("masks are wholly ignored: " in warning and "train-0002" in warning for warning in heard.warnings)
+    assert heard.warnings[-1] == "1 of these have no saliency map: train-0002"
+
+
+def test_masks_that_are_wholly_ignored_are_counted_and_named(chain):
+    heard = Heard()
+    artifact = make(chain, min_foreground=1.0, run=options(reporter=heard))
+    assert all((fields["mask"] == 255).all() for _, fields in artifact.records())
+    assert heard.warnings == [
+        "16 of 16 masks are wholly ignored: train-0000, train-0001, train-0002, train-0003, train-0004, …"
+    ]
+
+
+def test_saliency_of_other_content_makes_other_masks(chain_copy):
+    images = chain_copy.images()
+    saliency = chain_copy.folder / "shapes/saliency"
+    (saliency / "train-0002.png").write_bytes((saliency / "train-0003.png").read_bytes())
+    assert images.read_saliency("train-0003") is not None
+    assert done(chain_copy.store, "pseudo") < (make(chain_copy) and done(chain_copy.store, "pseudo"))
+
+
+@pytest.mark.parametrize(
+    ("background", "unused"),
+    [
+        ("saliency", ["background_power", "background_score"]),
+        ("constant", ["background_power", "conflict_threshold"]),
+        ("power", ["background_score", "conflict_threshold"]),
+    ],
+)
+def test_settings_that_a_background_does_not_use_are_known(background, unused):
+    given = {"background_power": 2.0, "background_score": 0.1, "conflict_threshold": 0.9, "min_foreground": None}
+    assert pseudo.without_effect(PseudoConfig(background=background), given) == unused
+
+
+def test_an_image_without_tags_is_background():
+    material = pseudo.Material("one", np.zeros((0, 4, 4), np.float32), (), (6, 9), None, None)
+    _, fields = pseudo.make_mask(PseudoConfig(background="constant"), material)
+    assert fields["mask"].shape == (6, 9)
+    assert not fields["mask"].any()
+    assert fields["classes"].shape == (0,)
