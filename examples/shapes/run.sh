@@ -1,0 +1,9 @@
+#!/bin/sh
+# The chain on a synthetic set, step by step; `mcis demo` does the same twice and draws a picture.
+set -eu
+mcis demo demo --quiet > /dev/null
+cd demo
+mcis status
+mcis ls
+# One more variant: what is done is found done, only the maps and what follows from them are new.
+mcis cams --refs 1 | mcis pseudo | mcis eval
