@@ -75,14 +75,19 @@ def predict(
 def targets(images: list[Path], output: Path) -> Iterator[tuple[Path, Path]]:
     """Each photograph with the file of its mask; folders are searched, and keep their structure.
 
+    What is in `output` already is no photograph.
+
     Raises:
-        UsageError: a path does not exist, or two photographs would have the same mask file.
+        UsageError: a path does not exist, there is no photograph, two of them would have the same mask file, or a
+            mask would be written over a photograph.
     """
     taken: dict[Path, Path] = {}
     for given in images:
         if not given.exists():
             raise UsageError(f"{given} does not exist: expected a photograph or a folder of them")
-        found = sorted(p for p in given.rglob("*") if p.suffix.lower() in SUFFIXES) if given.is_dir() else [given]
+        found = list(_photographs(given, output)) if given.is_dir() else [given]
+        if not found:
+            raise UsageError(f"no photograph in {given}: expected files named {', '.join(sorted(SUFFIXES))}")
         for path in found:
             inside = path.relative_to(given) if given.is_dir() else Path(path.name)
             target = output / inside.with_suffix(".png")
@@ -90,6 +95,16 @@ def targets(images: list[Path], output: Path) -> Iterator[tuple[Path, Path]]:
                 raise UsageError(f"{taken[target]} and {path} would both be written to {target}; predict them apart")
             taken[target] = path
             yield path, target
+    sources = {path.resolve() for path in taken.values()}
+    if over := next((target for target in taken if target.resolve() in sources), None):
+        raise UsageError(f"{over} is a photograph, and would be written over; choose another folder with --output")
+
+
+def _photographs(folder: Path, output: Path) -> Iterator[Path]:
+    masks = output.resolve()
+    for path in sorted(folder.rglob("*")):
+        if path.suffix.lower() in SUFFIXES and masks not in path.resolve().parents:
+            yield path
 
 
 def _write(target: Path, content: bytes) -> None:
