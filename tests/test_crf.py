@@ -133,3 +133,13 @@ def test_sizes_and_confidence_must_fit():
         refine_mask(halves(), shifted_mask().T, confidence=0.7, **TERMS)
     with pytest.raises(AssertionError, match=r"confidence 0\.5 with 2 labels"):
         refine_mask(halves(), shifted_mask(), confidence=0.5, **TERMS)
+
+
+def test_arrays_that_may_not_be_written_are_taken():
+    random = np.random.default_rng(0)
+    image = random.integers(0, 256, (6, 8, 3), dtype=np.uint8)
+    probabilities = random.dirichlet([1, 1, 1], (6, 8)).transpose(2, 0, 1).astype(np.float32)
+    expected = dense_crf(image, probabilities, **TERMS)
+    for array in (image, probabilities):
+        array.flags.writeable = False
+    np.testing.assert_array_equal(dense_crf(image, probabilities, **TERMS), expected)

@@ -121,12 +121,12 @@ def _mean_field(
     height, width = image.shape[:2]
     crf = DenseCRF2D(width, height, len(energy))
     # pydensecrf reads raw memory and refuses, or misreads, what is strided.
-    crf.setUnaryEnergy(np.ascontiguousarray(energy, dtype=np.float32).reshape(len(energy), -1))
+    crf.setUnaryEnergy(np.require(energy, np.float32, ["C", "W"]).reshape(len(energy), -1))
     crf.addPairwiseGaussian(sxy=terms["gaussian_xy"], compat=terms["gaussian_weight"])
     crf.addPairwiseBilateral(
         sxy=terms["bilateral_xy"],
         srgb=terms["bilateral_rgb"],
-        rgbim=np.ascontiguousarray(image),
+        rgbim=np.require(image, requirements=["C", "W"]),
         compat=terms["bilateral_weight"],
     )
     return np.array(crf.inference(terms["iterations"]), dtype=np.float32).reshape(energy.shape)
