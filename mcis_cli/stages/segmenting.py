@@ -77,7 +77,7 @@ class Segmenter:
     def _resized(scores: NDArray[np.float32], height: int, width: int) -> NDArray[np.float32]:
         if scores.shape[1:] == (height, width):
             return scores
-        tensor = torch.from_numpy(np.ascontiguousarray(scores))[None]
+        tensor = torch.from_numpy(scores.copy())[None]  # mirrored ones have negative strides
         resized = functional.interpolate(tensor, size=(height, width), mode="bilinear", align_corners=False)
         return np.asarray(resized[0].numpy(), dtype=np.float32)
 
