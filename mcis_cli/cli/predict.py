@@ -75,7 +75,7 @@ def predict(
 def targets(images: list[Path], output: Path) -> Iterator[tuple[Path, Path]]:
     """Each photograph with the file of its mask; folders are searched, and keep their structure.
 
-    What is in `output` already is no photograph.
+    What is in `output` already, if that is a folder within, is no photograph.
 
     Raises:
         UsageError: a path does not exist, there is no photograph, two of them would have the same mask file, or a
@@ -102,8 +102,9 @@ def targets(images: list[Path], output: Path) -> Iterator[tuple[Path, Path]]:
 
 def _photographs(folder: Path, output: Path) -> Iterator[Path]:
     masks = output.resolve()
+    is_inside = folder.resolve() in masks.parents
     for path in sorted(folder.rglob("*")):
-        if path.suffix.lower() in SUFFIXES and masks not in path.resolve().parents:
+        if path.suffix.lower() in SUFFIXES and not (is_inside and masks in path.resolve().parents):
             yield path
 
 
