@@ -25,6 +25,7 @@ root = "shapes"
 
 [train-cls]
 epochs = 6
+batch_pairs = 4
 lr_milestones = [5]
 image_size = 192
 
