@@ -75,7 +75,7 @@ class TrainClsConfig(Config):
     loss: Literal["basic", "co-attention", "full"] = "full"  # Eq. 1; Eq. 1 and 5; Eq. 1, 5 and 9
     heads: Literal["shared", "separate"] = "shared"  # one φ for all features, or two [1]
     affinity_init: Literal["uniform", "identity"] = "uniform"  # how W_P starts: at random, or as likeness
-    affinity_lr: float = Field(1.0, ge=0)  # factor on lr for W_P, whose gradient grows with the number of channels
+    affinity_lr: float = Field(1.0, ge=0)  # further factor for W_P, whose gradient grows with its channels
     self_pairs: bool = False  # also pair an image with its mirror, 0.75× and 2× views [3]
     contrastive_from_epoch: int = Field(1, ge=1)  # the contrastive loss counts from this epoch on [4]
     contrastive_rule: Literal["always", "unshared"] = "always"  # sides without unshared labels count, or not [4]

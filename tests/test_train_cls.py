@@ -9,13 +9,15 @@ import torch
 from chains import Heard, done, options
 from image_sets import encode
 
-from mcis_cli.config import DataConfig
+from mcis_cli.config import DataConfig, resolve
 from mcis_cli.data.augment import normalise, warp
 from mcis_cli.data.pairs import sample_pairs
 from mcis_cli.errors import DataError, WeightsError
+from mcis_cli.models.classifier import CoAttentionClassifier
 from mcis_cli.stages import train_cls
 from mcis_cli.stages.inputs import Inputs
 from mcis_cli.stages.networks import backbone_of, build_classifier, load_tensors
+from mcis_cli.stages.train_cls import learning_groups
 from mcis_cli.store import open_store
 
 TINY = {"image_size": 32, "batch_pairs": 8, "epochs": 1}  # two steps
@@ -174,6 +176,25 @@ def test_the_first_loss_is_that_of_the_sampled_pairs(chain, tmp_path):
     assert sorted(m for m, _ in pairs) == list(range(16))
     for term, total in totals.items():
         assert line[term] == pytest.approx(total / 16, rel=1e-4)
+
+
+@pytest.mark.parametrize(
+    ("preset", "factors"),
+    [
+        ("paper", {"backbone": (1, 1), "class_head": (1, 1), "mask_conv": (1, 1), "affinity_weight": 1}),
+        ("released", {"backbone": (1, 2), "class_head": (10, 20), "mask_conv": (10, 20), "affinity_weight": 10}),
+        ("quick", {"backbone": (1, 1), "class_head": (1, 1), "mask_conv": (1, 1), "affinity_weight": 0.01}),
+    ],
+)
+def test_every_new_layer_learns_at_the_rate_of_its_preset_the_affinity_included(preset, factors):
+    config = resolve({}, preset).train_cls
+    model = CoAttentionClassifier(torch.nn.Conv2d(3, 4, 1), num_foreground=2, num_features=4, heads=config.heads)
+    found = {id(p): group["lr_factor"] for group in learning_groups(model, config) for p in group["params"]}
+    layers = {"backbone": model.backbone, "class_head": model.class_head, "mask_conv": model.co_attention.mask_conv}
+    for name, layer in layers.items():
+        assert (found[id(layer.weight)], found[id(layer.bias)]) == factors[name]
+    assert found[id(model.co_attention.affinity_weight)] == factors["affinity_weight"]
+    assert len(found) == len(list(model.parameters()))
 
 
 def test_self_views_are_the_mirror_and_both_scales():

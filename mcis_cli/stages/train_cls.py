@@ -26,7 +26,7 @@ from mcis_cli.stages.networks import backbone_of, build_classifier, describe_cla
 from mcis_cli.stages.trained import Training, train
 from mcis_cli.store import Artifact, Store
 from mcis_cli.training.initial_weights import initial_weights_identity, load_initial_weights
-from mcis_cli.training.parameter_groups import parameter_groups, sgd
+from mcis_cli.training.parameter_groups import ParameterGroup, parameter_groups, sgd
 from mcis_cli.training.precision import Precision, autocast, choose_device, choose_precision
 from mcis_cli.training.schedules import milestones
 
@@ -112,17 +112,14 @@ def _training(
     backbone_of(model).freeze_stages(config.frozen_stages)
     place(model, device)
     steps_per_epoch = math.ceil(len(tagged) / config.batch_pairs)
-    groups = parameter_groups(
-        model,
-        new_parameters=model.new_parameters(),
-        new_layer_lr=config.new_layer_lr,
-        new_bias_lr=config.new_bias_lr,
-        pretrained_bias_lr=config.pretrained_bias_lr,
-        own_factors={model.co_attention.affinity_weight: config.affinity_lr},
-    )
     return Training(
         model=model,
-        optimizer=sgd(groups, momentum=config.momentum, nesterov=config.nesterov, weight_decay=config.weight_decay),
+        optimizer=sgd(
+            learning_groups(model, config),
+            momentum=config.momentum,
+            nesterov=config.nesterov,
+            weight_decay=config.weight_decay,
+        ),
         schedule=milestones([epoch * steps_per_epoch for epoch in config.lr_milestones], gamma=config.lr_gamma),
         batches=lambda epoch, first: _batches(model, config, images, tagged, epoch, first, device, options),
         step_loss=lambda batch: _step_loss(model, config, batch),
@@ -132,6 +129,18 @@ def _training(
         seed=config.seed,
         device=device,
         precision=_settled(config),
+    )
+
+
+def learning_groups(model: CoAttentionClassifier, config: TrainClsConfig) -> list[ParameterGroup]:
+    """The parameters by how fast they learn; W_P is a new layer, with a factor of its own on top (difference 6)."""
+    return parameter_groups(
+        model,
+        new_parameters=model.new_parameters(),
+        new_layer_lr=config.new_layer_lr,
+        new_bias_lr=config.new_bias_lr,
+        pretrained_bias_lr=config.pretrained_bias_lr,
+        own_factors={model.co_attention.affinity_weight: config.new_layer_lr * config.affinity_lr},
     )
 
 
