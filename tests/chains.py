@@ -170,7 +170,7 @@ def shell(script: str, *, cwd: Path, **variables: str) -> Answer:
 
 def _finished(command: Sequence[str], cwd: Path, variables: Mapping[str, str], stdin: dict[str, Any]) -> Answer:
     done = subprocess.run(
-        command, cwd=cwd, env=environment(**variables), capture_output=True, text=True, timeout=300, **stdin
+        command, cwd=cwd, env=environment(**variables), capture_output=True, text=True, timeout=900, **stdin
     )
     return Answer(done.returncode, done.stdout, done.stderr)
 
