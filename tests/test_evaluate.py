@@ -204,3 +204,15 @@ def test_an_image_without_tags_is_background_at_every_threshold():
     target = np.array([[0, 1, 255]], dtype=np.uint8)
     fields = {"maps": np.zeros((0, 2, 2), np.float16), "classes": np.zeros(0, np.int32)}
     assert evaluate.count_maps(EvalConfig(), fields, target).tolist() == [[0, 0, 0, 1], [0, 1, 0, 1]]
+
+
+def test_flags_for_networks_are_told_to_have_no_effect_on_maps_and_masks(call, chain):
+    for stage in ("cams", "pseudo"):
+        answer = call("eval", chain.made[stage].path, "--crf", "--flip", "-q", cwd=chain.folder)
+        assert answer.code == 0
+        assert answer.err.splitlines() == [
+            f"mcis: warning: --crf has no effect on scores of {stage}",
+            f"mcis: warning: --flip has no effect on scores of {stage}",
+        ]
+    network = chain.made["train-seg"]
+    assert evaluate.without_effect(network, {"crf": True, "scales": (1.0,), "split": "val", "flip": None}) == []

@@ -190,6 +190,8 @@ def cams(
         from mcis_cli.stages import cams as stage
         from mcis_cli.stages.inputs import Inputs
 
+        for name in stage.without_effect(settings.cams, flags["cams"]):
+            options.reporter.warn(f"--{name.replace('_', '-')} has no effect on maps with these settings")
         inputs = Inputs(upstream=upstream, data=workspace.data_for(upstream, data))
         return stage.run(settings.cams, inputs, workspace.store, replace(options, cache_mb=cache_mb))
 
@@ -365,6 +367,8 @@ def evaluate(
 
         inputs = Inputs(upstream=upstream, data=workspace.data_for(upstream, data))
         done = stage.run(settings.eval, inputs, workspace.store, options)
+        for name in stage.without_effect(upstream, flags["eval"]):
+            options.reporter.warn(f"--{name} has no effect on scores of {upstream.stage}")
         found.update(stage.metrics(done))
         return done
 

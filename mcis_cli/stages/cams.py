@@ -1,5 +1,7 @@
 """`cams`: a classifier becomes localization maps, single-round or multi-round (paper §3.2)."""
 
+from collections.abc import Mapping
+
 from mcis_cli.config import CamsConfig, RunOptions
 from mcis_cli.data.catalogue import Catalogue
 from mcis_cli.stages import recipes
@@ -75,6 +77,14 @@ def run(config: CamsConfig, inputs: Inputs, store: Store, options: RunOptions) -
         },
         machine=describe_machine(device, precision),
     )
+
+
+def without_effect(config: CamsConfig, given: Mapping[str, object]) -> list[str]:
+    """The settings among those given that the chosen kind of map does not use."""
+    unused = {"scales", "flip"} if config.localization == "released" else set()
+    if not config.refs:
+        unused.add("with_contrastive")
+    return sorted(name for name, value in given.items() if value and name in unused)
 
 
 def _tell_short_classes(images: Catalogue, carriers: Catalogue, config: CamsConfig, options: RunOptions) -> None:

@@ -1,6 +1,6 @@
 """`eval`: mean IoU of a segmentation network, of localization maps, or of pseudo masks."""
 
-from collections.abc import Callable, Iterable, Iterator, Sequence
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from functools import partial
 from typing import Any
 
@@ -102,6 +102,11 @@ def metrics(artifact: Artifact) -> dict[str, Any]:
         found |= {key: settings[key] for key in ("scales", "flip", "crf")}
     found["iou"] = dict(zip(names, found["iou"], strict=True))
     return found
+
+
+def without_effect(subject: Artifact, given: Mapping[str, object]) -> list[str]:
+    """The settings among those given that scores of such an artifact do not depend on."""
+    return sorted(name for name, value in given.items() if value and name in recipes.UNUSED_BY_EVAL[subject.stage])
 
 
 def _images(config: EvalConfig, subject: Artifact, catalogue: Catalogue, inputs: Inputs) -> tuple[Catalogue, str]:

@@ -13,6 +13,14 @@ from mcis_cli.store import Artifact, Recipe
 
 VERSIONS: Mapping[str, int] = {"dataset": 1, "train-cls": 1, "cams": 1, "pseudo": 1, "train-seg": 1, "eval": 1}
 
+_OF_MAPS = ("normalization", "thresholds")
+_OF_NETWORKS = ("scales", "flip", "window", "crf", "crf_labels", "crf_settings", "precision")
+UNUSED_BY_EVAL: Mapping[str, tuple[str, ...]] = {
+    "train-seg": _OF_MAPS,
+    "cams": _OF_NETWORKS,
+    "pseudo": (*_OF_MAPS, *_OF_NETWORKS),
+}
+
 
 def dataset(catalogue: Catalogue) -> Recipe:
     """The list of an image set: a function of what lies in its folder."""
@@ -56,12 +64,7 @@ def train_seg(config: TrainSegConfig, masks: str, images: Catalogue, weights: st
 def evaluate(config: EvalConfig, artifact: str, images: Catalogue, *, of_stage: str) -> Recipe:
     """The scores: what is scored, and the images and ground truth of the split; settings of other subjects left out."""
     inputs = {"artifact": artifact, "images": images.digest("images"), "masks": images.digest("masks")}
-    of_maps, of_networks = ("normalization", "thresholds"), ("scales", "flip", "window", "crf", "precision")
-    without_effect = {
-        "train-seg": (*of_maps, *_unused_crf(config.crf)),
-        "cams": (*of_networks, "crf_labels", "crf_settings"),
-        "pseudo": (*of_maps, *of_networks, "crf_labels", "crf_settings"),
-    }[of_stage]
+    without_effect = (*UNUSED_BY_EVAL[of_stage], *_unused_crf(config.crf))
     return _recipe("eval", _settings(config, "split", *without_effect), inputs)
 
 
