@@ -67,7 +67,8 @@ def main(arguments: list[str] | None = None) -> None:
 
 def _run(arguments: list[str], debug: bool) -> int:
     try:
-        return int(app(args=arguments, prog_name="mcis", standalone_mode=False) or 0)
+        code = int(app(args=arguments, prog_name="mcis", standalone_mode=False) or 0)
+        return _stopped(INTERRUPTED) if code == INTERRUPTED else code  # Typer makes this of Ctrl-C
     except McisError as error:
         if debug:
             traceback.print_exc()
@@ -79,6 +80,9 @@ def _run(arguments: list[str], debug: bool) -> int:
         return _stopped(TERMINATED)
     except BrokenPipeError:
         return 0
+    except SystemExit as left:
+        # Typer makes this of a stdout that nobody reads any more.
+        return 0 if isinstance(left.__context__, BrokenPipeError) else int(left.code or 0)
     except OSError as error:
         complain("error", f"{error.filename or 'a file'} cannot be used: {error.strerror or error}")
         return StorageError.exit_code

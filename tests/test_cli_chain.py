@@ -1,0 +1,175 @@
+"""The whole chain as users type it: one line of shell, five commands in a folder, and `mcis run`."""
+
+import json
+import os
+import signal
+import subprocess
+import sys
+import time
+from pathlib import Path
+
+import pytest
+from chains import SMALL, TOML, environment, mcis, sealed, shell, write_shapes
+from image_sets import encode, photo
+
+STAGES = ("train-cls", "cams", "pseudo", "train-seg", "eval")
+LINE = " | ".join(
+    (
+        "mcis train-cls shapes --preset quick " + " ".join(SMALL["train-cls"]),
+        "mcis cams --refs 3 " + " ".join(SMALL["cams"]),
+        "mcis pseudo",
+        "mcis train-seg " + " ".join(SMALL["train-seg"]),
+        "mcis eval --crf",
+    )
+)
+
+
+@pytest.mark.slow
+def test_one_line_of_shell_goes_from_tags_to_scores(tmp_path):
+    write_shapes(tmp_path / "shapes")
+    first = shell(LINE, cwd=tmp_path)
+    assert first.code == 0, first.err
+    (path,) = first.lines
+    assert Path(path).is_file()
+    assert Path(path).name.startswith("eval-")
+    assert "Traceback" not in first.err
+    assert "Warning" not in first.err
+    for stage in STAGES:
+        assert f"mcis: {stage}: done in " in first.err
+    # The preset was named to the first command alone: the others have it of what they start from.
+    assert "mcis: preset quick, as train-cls-" in first.err
+    assert "with CRF" in first.err
+    assert "split val" in first.err
+    assert not list((tmp_path / ".mcis/partial").iterdir())
+
+    before = sealed(tmp_path / ".mcis")
+    second = shell(LINE, cwd=tmp_path)
+    assert second.code == 0, second.err
+    assert second.lines == [path]
+    for stage in STAGES:
+        assert f"mcis: {stage}: found done, " in second.err
+    assert sealed(tmp_path / ".mcis") == before
+
+
+@pytest.mark.slow
+def test_a_line_of_shell_fails_as_a_whole_where_its_first_command_fails(tmp_path):
+    answer = shell("mcis train-cls nowhere | mcis cams | mcis pseudo", cwd=tmp_path)
+    assert answer.code == 3
+    assert answer.out == ""
+    errors = [line for line in answer.err.splitlines() if line.startswith("mcis: error: ")]
+    assert len(errors) == len(answer.err.splitlines()) == 3
+    assert "mcis: error: nowhere does not exist: expected a folder of images, or a table of tags" in errors
+    assert not sealed(tmp_path / ".mcis")
+
+
+@pytest.mark.slow
+def test_five_commands_without_arguments_in_a_folder_with_a_configuration(tmp_path):
+    write_shapes(tmp_path / "shapes")
+    (tmp_path / "mcis.toml").write_text(TOML)
+    (tmp_path / "below").mkdir()
+    for stage in STAGES:
+        answer = mcis(stage, cwd=tmp_path / "below")
+        assert answer.code == 0, answer.err
+        (path,) = answer.lines
+        assert Path(path).parent == tmp_path / ".mcis/artifacts"
+        assert f"mcis: {stage}: done in " in answer.err
+    assert not list((tmp_path / "below").iterdir())
+
+
+def test_each_command_finds_its_artifact_and_computes_nothing(call, chain):
+    before = sealed(chain.folder / ".mcis")
+    for stage in STAGES:
+        answer = call(stage, cwd=chain.folder)
+        assert answer.code == 0
+        assert answer.lines == [str(chain.made[stage].path)]
+        assert f"mcis: {stage}: found done, {chain.made[stage].path.stem}" in answer.err
+    assert sealed(chain.folder / ".mcis") == before
+
+
+def test_the_whole_chain_is_one_command(call, tmp_path):
+    write_shapes(tmp_path / "shapes")
+    (tmp_path / "mcis.toml").write_text(TOML)
+    first = call("run", "--json", "--workers", "0", cwd=tmp_path)
+    assert first.code == 0, first.err
+    found = json.loads(first.out)
+    assert found["stage"] == "eval"
+    assert found["cached"] is False
+    assert found["seconds"] > 0
+    assert set(found["metrics"]["iou"]) == {"background", "disc", "star", "square"}
+    assert "segmentation network, split val" in first.err
+    for stage in STAGES:
+        assert f"mcis: {stage}: {stage}-" in first.err
+
+    before = sealed(tmp_path / ".mcis")
+    second = call("run", "-q", cwd=tmp_path)
+    assert second.lines == [found["id"]]
+    assert second.err == ""
+    assert json.loads(call("run", "--json", cwd=tmp_path).out)["cached"] is True
+    assert sealed(tmp_path / ".mcis") == before
+
+
+def test_a_chain_without_images_is_refused(call, tmp_path):
+    answer = call("run", cwd=tmp_path)
+    assert answer.code == 2
+    assert answer.out == ""
+    assert "no images are named: expected [data] root in mcis.toml; `mcis init DATA` writes it" in answer.err
+
+
+def test_whoever_reads_stdout_may_leave(chain):
+    answer = shell("mcis ls | true", cwd=chain.folder)
+    assert (answer.code, answer.err) == (0, "")
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize(("number", "code"), [(signal.SIGTERM, 143), (signal.SIGINT, 130)])
+def test_a_stopped_training_keeps_what_is_done_and_goes_on(tmp_path, number, code):
+    write_shapes(tmp_path / "shapes")
+    arguments = ["train-cls", "shapes", "--preset", "quick", "--epochs", "40", "--workers", "1"]
+    arguments += ["--set", "train-cls.image_size=32", "--set", "train-cls.batch_pairs=4"]
+    process = subprocess.Popen(
+        [sys.executable, "-m", "mcis_cli", *arguments],
+        cwd=tmp_path,
+        env=environment(),
+        stdin=subprocess.DEVNULL,
+        stdout=subprocess.PIPE,
+        stderr=subprocess.PIPE,
+        text=True,
+    )
+    deadline = time.monotonic() + 120
+    while not list((tmp_path / ".mcis").glob("partial/*/*")) and time.monotonic() < deadline:
+        time.sleep(0.05)
+    os.kill(process.pid, number)
+    out, err = process.communicate(timeout=120)
+    assert process.returncode == code, err
+    assert out == ""
+    assert err.splitlines()[-1] == (
+        "mcis: stopped: what is done is kept; run the same command again to go on from there"
+    )
+    assert "Traceback" not in err
+    assert not sealed(tmp_path / ".mcis")
+    assert list((tmp_path / ".mcis").glob("partial/*/*"))
+
+
+def test_a_table_of_tags_with_absent_saliency_runs_with_a_constant_background(call, tmp_path):
+    """An own folder of photographs: no VOC layout, no masks, no saliency, names that are not plain."""
+    names = ["été 1.jpg", "ßtraße.png", "b.png", "c.png", "d.png", "e.png"]
+    folder = tmp_path / "own photos"
+    folder.mkdir()
+    for seed, name in enumerate(names):
+        (folder / name).write_bytes(encode(photo(seed, 40, 50), "JPEG" if name.endswith("jpg") else "PNG"))
+    rows = [f"{name},{'Katze' if number % 2 else 'Katze;Bär'}" for number, name in enumerate(names)]
+    (folder / "tags.csv").write_text("image,tags\n" + "\n".join(rows) + "\n", encoding="utf-8")
+    assert call("init", "own photos", "--preset", "quick", cwd=tmp_path).code == 0
+    settings = [*SMALL["train-cls"], "--set", "train-cls.precision=fp32"]
+    assert call("train-cls", *settings, cwd=tmp_path).code == 0
+    classifier = next((tmp_path / ".mcis/artifacts").glob("train-cls-*.h5"))
+    maps = call("cams", classifier, "--image-size", "64", cwd=tmp_path)
+    assert maps.code == 0, maps.err
+    masks = call("pseudo", maps.lines[0], cwd=tmp_path)
+    assert masks.code == 0, masks.err
+    network = call("train-seg", masks.lines[0], *SMALL["train-seg"], cwd=tmp_path)
+    assert network.code == 0, network.err
+    scores = call("eval", network.lines[0], cwd=tmp_path)
+    assert scores.code == 2
+    assert "6 of 6 images of split 'train' have no ground truth" in scores.err
+    assert call("predict", network.lines[0], "own photos/été 1.jpg", cwd=tmp_path).lines == ["masks/été 1.png"]
