@@ -1,0 +1,128 @@
+"""`mcis ls`, `show` and `status`: what is in a store, and what is left to do."""
+
+import json
+
+import pytest
+
+from mcis_cli.store import open_store
+
+STAGES = ("train-cls", "cams", "pseudo", "train-seg", "eval")
+
+
+def test_every_artifact_has_a_line(call, chain_copy):
+    store = open_store(chain_copy.folder / ".mcis")
+    store.tag("best", chain_copy.made["train-seg"])
+    answer = call("ls", cwd=chain_copy.folder)
+    assert answer.code == 0
+    assert answer.err == ""
+    assert {line.split()[0] for line in answer.lines} == {artifact.id[:12] for artifact in store.artifacts()}
+    line = next(line for line in answer.lines if " train-seg " in line)
+    assert line.startswith(chain_copy.made["train-seg"].id[:12])
+    assert line.endswith("best")
+    assert " MiB " in line
+
+
+def test_a_stage_can_be_listed_alone_and_as_json(call, chain_copy):
+    answer = call("ls", "--stage", "cams", "--json", cwd=chain_copy.folder)
+    found = [json.loads(line) for line in answer.lines]
+    assert {one["stage"] for one in found} == {"cams"}
+    made = chain_copy.made["cams"]
+    (own,) = [one for one in found if one["id"] == made.id]
+    assert own["path"] == str(made.path)
+    assert own["bytes"] == made.path.stat().st_size
+    assert own["tag"] is None
+
+
+def test_a_damaged_artifact_does_not_hide_the_others(call, chain_copy):
+    path = chain_copy.made["pseudo"].path
+    path.chmod(0o644)
+    path.write_bytes(path.read_bytes()[:100])
+    answer = call("ls", cwd=chain_copy.folder)
+    assert answer.code == 4
+    assert path.name in answer.err
+    assert answer.err.count("\n") == 1
+    listed = {line.split()[0] for line in answer.lines}
+    assert chain_copy.made["cams"].id[:12] in listed
+    assert chain_copy.made["pseudo"].id[:12] not in listed
+
+
+def test_an_artifact_is_shown_with_settings_inputs_and_how_it_was_made(call, chain):
+    made = chain.made["cams"]
+    answer = call("show", made.id[:10], cwd=chain.folder)
+    assert answer.code == 0
+    assert answer.lines[0] == made.path.stem
+    shown = {line.split()[0]: line.split(maxsplit=1)[1] for line in answer.lines if len(line.split()) > 1}
+    assert shown["id"] == made.id
+    assert shown["key"] == made.key
+    assert shown["classifier"] == chain.made["train-cls"].id
+    assert shown["refs"] == "2"
+    assert shown["num_references"] == "2"
+    assert shown["classes"] == "3: disc, star, square"
+    assert shown["preset"] == "quick"
+
+
+def test_the_whole_manifest_is_one_object(call, chain):
+    answer = call("show", chain.made["eval"].path, "--json", cwd=chain.folder)
+    assert json.loads(answer.out) == chain.made["eval"].manifest
+
+
+def test_an_evaluation_is_shown_with_its_scores(call, chain):
+    answer = call("show", chain.made["eval"].id, cwd=chain.folder)
+    assert answer.code == 0
+    assert "segmentation network, split val" in answer.err
+    assert "background" in answer.err
+
+
+@pytest.mark.parametrize(
+    ("reference", "code", "part"),
+    [
+        ("deadbeef", 3, "no artifact whose id starts with deadbeef"),
+        ("nothing", 3, "no artifact 'nothing'"),
+        ("../mcis.toml", 3, "no artifact"),
+    ],
+)
+def test_what_is_not_there_cannot_be_shown(call, chain, reference, code, part):
+    answer = call("show", reference, cwd=chain.folder / "shapes")
+    assert answer.code in (code, 4)  # a file that is no artifact counts as a damaged one
+    assert answer.out == ""
+    assert answer.err.startswith("mcis: error: ")
+    assert answer.err.count("\n") == 1
+    assert part in answer.err or answer.code == 4
+
+
+def test_status_of_a_chain_that_is_done(call, chain):
+    answer = call("status", cwd=chain.folder)
+    assert answer.code == 0
+    rows = {line.split()[0]: line.split()[1:] for line in answer.lines[1:]}
+    assert rows == {stage: ["done", chain.made[stage].path.stem] for stage in STAGES}
+    assert answer.err == f"{chain.folder / 'mcis.toml'}\n"
+
+
+def test_status_says_what_is_to_do_and_what_waits(call, chain):
+    answer = call("status", "--set", "pseudo.min_foreground=0.123", cwd=chain.folder)
+    rows = [line.split() for line in answer.lines[1:]]
+    assert [row[:2] for row in rows] == [
+        ["train-cls", "done"],
+        ["cams", "done"],
+        ["pseudo", "to"],
+        ["train-seg", "waits"],
+        ["eval", "waits"],
+    ]
+    assert "run `mcis pseudo`" in answer.lines[3]
+
+
+def test_status_sees_work_that_was_begun(call, chain_copy):
+    begun = chain_copy.folder / ".mcis/partial/pseudo-0123456789abcdef"
+    begun.mkdir()
+    (begun / "segment-0").write_bytes(b"something")
+    answer = call("status", "--set", "pseudo.min_foreground=0.123", cwd=chain_copy.folder)
+    assert "run `mcis pseudo`, which goes on from what is there" in answer.out
+
+
+def test_commands_that_only_look_make_no_store(call, tmp_path):
+    for arguments in (["ls"], ["status"], ["show", "abcdef0123"]):
+        answer = call(*arguments, cwd=tmp_path)
+        assert answer.code in (0, 2, 3)
+        assert answer.out == ""
+    assert not list(tmp_path.iterdir())
+    assert "`mcis init DATA` writes it" in call("status", cwd=tmp_path).err

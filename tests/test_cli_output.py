@@ -1,0 +1,78 @@
+"""What people see on stderr: one line for each thing, and progress that is quiet where it should be."""
+
+import pytest
+
+from mcis_cli.cli.output import TerminalReporter, complain
+from mcis_cli.cli.tables import describe, percent
+
+
+def test_a_complaint_is_one_line_whatever_is_in_it(capsys):
+    complain("error", "a name with\na break\x1b[31m and \t more")
+    captured = capsys.readouterr()
+    assert captured.out == ""
+    assert captured.err == "mcis: error: a name with a break [31m and   more\n"
+
+
+def test_progress_is_not_shown_where_nobody_looks(capsys):
+    reporter = TerminalReporter()
+    reporter.start("cams", 100)
+    reporter.advance(3, total=0.5)
+    reporter.stop()
+    assert capsys.readouterr().err == ""
+
+
+def test_a_line_a_minute_says_how_far_it_is_and_how_long_it_takes(capsys, monkeypatch):
+    now = [1000.0]
+    monkeypatch.setattr("mcis_cli.cli.output.time.monotonic", lambda: now[0])
+    reporter = TerminalReporter()
+    reporter.start("cams", 100, done=20)
+    now[0] += 59
+    reporter.advance(10)
+    now[0] += 2
+    reporter.advance(10, basic=0.12345)
+    now[0] += 2
+    reporter.advance(10)
+    lines = capsys.readouterr().err.splitlines()
+    assert lines[0] == "mcis: cams: 20 of 100 found done, going on from there"
+    # 20 units in 61 seconds, what was found done does not count: 60 more take 183 seconds.
+    assert lines[1] == "cams: 40/100, 3 min left  basic 0.1235"
+    assert len(lines) == 2
+
+
+def test_a_quiet_reporter_warns_and_says_nothing_else(capsys):
+    reporter = TerminalReporter(quiet=True)
+    reporter.start("cams", 10, done=5)
+    reporter.advance(5)
+    reporter.note("something")
+    reporter.warn("[red]look[/red]")
+    reporter.stop()
+    captured = capsys.readouterr()
+    assert captured.out == ""
+    assert captured.err == "mcis: warning: [red]look[/red]\n"
+
+
+def test_a_reporter_knows_whether_there_was_work():
+    reporter = TerminalReporter(quiet=True)
+    assert not reporter.worked
+    reporter.start("cams", 1)
+    assert reporter.worked
+
+
+@pytest.mark.parametrize(("fraction", "text"), [(None, "–"), (0.0, "0.0"), (0.4567, "45.7"), (1, "100.0")])
+def test_fractions_are_printed_in_percent(fraction, text):
+    assert percent(fraction) == text
+
+
+def test_a_score_says_how_it_was_made():
+    metrics = {
+        "subject": "train-seg",
+        "num_images": 3,
+        "initialisation": "x.pth",
+        "supervision": "full",
+        "crf": True,
+        "scales": [0.5, 1.0],
+        "flip": True,
+    }
+    assert describe(metrics) == (
+        "3 images; initialised from x.pth; trained on ground truth; with CRF; scales 0.5, 1; with mirror"
+    )
