@@ -121,6 +121,7 @@ def test_a_folder_without_photographs_is_refused(call, network, tmp_path):
 
 
 def test_photographs_are_never_written_over(call, chain, network, photos):
+    (photos / "broken.png").unlink()
     with Image.open(photos / "a.jpg") as photograph:
         photograph.save(photos / "c.png")
     before = (photos / "c.png").read_bytes()
