@@ -9,7 +9,7 @@ import torch
 from chains import Heard, done, options
 from image_sets import encode
 
-from mcis_cli.config import DataConfig, resolve
+from mcis_cli.config import DataConfig, TrainClsConfig, resolve
 from mcis_cli.data.augment import normalise, warp
 from mcis_cli.data.pairs import sample_pairs
 from mcis_cli.errors import DataError, WeightsError
@@ -203,6 +203,28 @@ def test_self_views_are_the_mirror_and_both_scales():
     torch.testing.assert_close(mirror[..., 0], images[..., -1])
     assert small.shape == (2, 3, 6, 9)
     assert large.shape == (2, 3, 16, 24)
+
+
+@pytest.mark.parametrize(("weighting", "share"), [("sum", 1.0), ("mean", 0.5)])
+def test_a_self_pair_has_all_labels_of_the_image_as_common_labels(weighting, share):
+    torch.manual_seed(0)
+    model = CoAttentionClassifier(torch.nn.Conv2d(3, 4, 4, stride=4), num_foreground=3, num_features=4)
+    config = TrainClsConfig(self_pairs=True, loss="co-attention", precision="fp32", loss_weighting=weighting)
+    images, other = torch.rand(2, 2, 3, 16, 24)
+    labels, none = torch.tensor([[1.0, 0, 1], [0, 1, 0]]), torch.zeros(2, 3)
+    found = train_cls._step_loss(model, config, train_cls.PairBatch(images, other, labels, none, epoch=0))
+    losses = {name: loss.detach() for name, loss in found.items()}
+    expected = torch.zeros(())
+    for view in train_cls.self_views(images):
+        pair = model.forward_pair(images, view)
+        for scores in (pair.common_scores_m, pair.common_scores_n):
+            # -log sigma(s) where the image has the class, -log(1 - sigma(s)) where not: log(1 + exp(-s)) with its sign
+            signed = scores * (2 * labels - 1)
+            expected = expected + share * torch.log1p(torch.exp(-signed)).mean()
+    assert losses["self_pairs"].item() == pytest.approx(float(expected.detach()), rel=1e-5)
+    assert losses["total"].item() == pytest.approx(
+        float(losses["basic"] + losses["co_attention"] + losses["self_pairs"]), rel=1e-6
+    )
 
 
 def test_saliency_and_ground_truth_that_come_later_do_not_train_again(chain_copy, tmp_path):
