@@ -96,15 +96,26 @@ def test_files_of_weights_are_relative_to_the_configuration(folder):
 def test_the_images_behind_an_artifact_are_remembered_and_settings_go_over(chain, folder):
     made = chain.made["cams"]
     found = workspace(upstream=str(made.path), assignments=["data.val=train"])
-    data = found.data_for(made)
+    data = found.data_for(made, None, made.id)
     assert data.root == str(chain.folder / "shapes")
     assert data.val == "train"
     (folder / "below/own").mkdir()
-    assert found.data_for(made, Path("own")).root == str(folder / "below/own")
+    assert found.data_for(made, Path("own"), made.id).root == str(folder / "below/own")
 
 
-def test_images_that_nobody_remembers_are_none(chain, folder):
-    assert workspace().data_for(chain.made["cams"]) is None
+def test_an_artifact_that_the_configuration_names_has_the_images_that_it_names(chain, folder):
+    found = workspace(store=chain.folder / ".mcis")
+    assert found.data_for(chain.made["cams"], None, None).root == str(folder / "shapes")
+
+
+def test_images_that_are_not_where_they_were_are_those_of_the_configuration(chain, folder):
+    made = chain.made["cams"]
+    assert workspace().data_for(made, None, made.id).root == str(folder / "shapes")  # a store that knows none
+    found = workspace()
+    found.store.set_location(made.meta["dataset"], {"root": str(folder / "gone")})
+    assert found.data_for(made, None, made.id).root == str(folder / "shapes")
+    (folder / "mcis.toml").write_text("")
+    assert workspace().data_for(made, None, made.id) is None
 
 
 def test_a_reference_that_was_given_goes_before_the_pipe():

@@ -192,7 +192,7 @@ def cams(
 
         for name in stage.without_effect(settings.cams, flags["cams"]):
             options.reporter.warn(f"--{name.replace('_', '-')} has no effect on maps with these settings")
-        inputs = Inputs(upstream=upstream, data=workspace.data_for(upstream, data))
+        inputs = Inputs(upstream=upstream, data=workspace.data_for(upstream, data, reference))
         return stage.run(settings.cams, inputs, workspace.store, replace(options, cache_mb=cache_mb))
 
     call.run(workspace, upstream, work)
@@ -268,7 +268,7 @@ def pseudo(
             options.reporter.warn(
                 f"--{name.replace('_', '-')} has no effect with --background {settings.pseudo.background}"
             )
-        inputs = Inputs(upstream=upstream, data=workspace.data_for(upstream, data))
+        inputs = Inputs(upstream=upstream, data=workspace.data_for(upstream, data, reference))
         return stage.run(settings.pseudo, inputs, workspace.store, options)
 
     call.run(workspace, upstream, work)
@@ -321,7 +321,7 @@ def train_seg(
         from mcis_cli.stages import train_seg as stage
         from mcis_cli.stages.inputs import Inputs
 
-        images = workspace.data_for(upstream, data) if upstream else workspace.data(data)
+        images = workspace.data_for(upstream, data, reference) if upstream else workspace.data(data)
         return stage.run(settings.train_seg, Inputs(upstream=upstream, data=images), workspace.store, options)
 
     call.run(workspace, upstream, work)
@@ -365,7 +365,7 @@ def evaluate(
         from mcis_cli.stages import evaluate as stage
         from mcis_cli.stages.inputs import Inputs
 
-        inputs = Inputs(upstream=upstream, data=workspace.data_for(upstream, data))
+        inputs = Inputs(upstream=upstream, data=workspace.data_for(upstream, data, reference))
         done = stage.run(settings.eval, inputs, workspace.store, options)
         for name in stage.without_effect(upstream, flags["eval"]):
             options.reporter.warn(f"--{name} has no effect on scores of {upstream.stage}")

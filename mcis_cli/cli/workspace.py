@@ -74,16 +74,25 @@ class Workspace:
             )
         return resolve({"data": {**section, "root": str(root)}}).data
 
-    def data_for(self, upstream: Artifact, folder: Path | None = None) -> DataConfig | None:
-        """Where the images behind an artifact are: the folder named, else the one remembered, with [data] merged over.
+    def data_for(self, upstream: Artifact, folder: Path | None, reference: str | None) -> DataConfig | None:
+        """Where the images behind an artifact are.
 
-        None where nobody remembers.
+        Args:
+            upstream: the artifact.
+            folder: a folder that was named; goes before all else.
+            reference: how the artifact was named; None where the configuration did, which then names the images too.
+
+        Returns:
+            The folder; for an artifact that was named, the one that is remembered, with [data] merged over, unless it
+            is gone. None where nobody knows.
         """
-        section = {key: value for key, value in self.tables.get("data", {}).items() if key != "root"}
-        if folder is not None:
+        if folder is not None or reference is None:
             return self.data(folder)
         place = self.store.location(upstream.meta["dataset"])
-        return None if place is None else resolve({"data": merge(place, section)}).data
+        if place is None or not Path(place["root"]).exists():
+            return self.data()
+        section = {key: value for key, value in self.tables.get("data", {}).items() if key != "root"}
+        return resolve({"data": merge(place, section)}).data
 
 
 def open_workspace(
