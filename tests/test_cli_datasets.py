@@ -1,0 +1,150 @@
+"""`mcis check` and `mcis init`: findings, exit codes, and a configuration that reads back."""
+
+import json
+
+import numpy as np
+import pytest
+from chains import CLASSES, sealed, write_shapes
+from image_sets import encode, mask_of, photo, write, write_voc
+from PIL import Image
+
+from mcis_cli.config import read_toml, resolve
+
+
+def test_a_set_without_faults_is_0_with_its_facts_on_stderr(call, chain):
+    answer = call("check", "shapes", cwd=chain.folder)
+    assert answer.code == 0
+    assert answer.out == ""
+    for part in ("layout voc, 22 images", "3 classes: disc, star, square", "22 masks, 22 saliency maps"):
+        assert part in answer.err
+    assert call("check", "shapes", "--quiet", cwd=chain.folder).err == ""
+    assert call("check", cwd=chain.folder).err == answer.err  # the folder of mcis.toml
+
+
+def test_findings_are_one_json_object(call, tmp_path):
+    write_voc(tmp_path / "set")
+    write(tmp_path / "set/SegmentationClass/b1.png", encode(photo(0)))  # RGB
+    write(tmp_path / "set/SegmentationClass/b2.png", encode(np.full((6, 9), 77, np.uint8)))  # out of range
+    write(tmp_path / "set/JPEGImages/a1.png", b"no picture")
+    answer = call("check", "set", "--json", cwd=tmp_path)
+    assert answer.code == 7
+    found = json.loads(answer.out)
+    assert found["images"] == 5
+    by_code = {one["code"]: one for one in found["findings"]}
+    assert all(set(one) == {"severity", "code", "message", "ids"} for one in found["findings"])
+    assert by_code["unreadable-image"]["ids"] == ["a1"]
+    ids = {image_id for one in found["findings"] if one["severity"] == "error" for image_id in one["ids"]}
+    assert {"a1", "b1", "b2"} <= ids
+    assert answer.err.splitlines()[-1].startswith("mcis: error: ")
+    assert "things have to be mended; the first: " in answer.err
+
+
+def test_faults_are_lines_on_stderr_and_7(call, tmp_path):
+    write_voc(tmp_path / "set")
+    write(tmp_path / "set/SegmentationClass/b1.png", encode(mask_of("cat")[:, :5]))
+    answer = call("check", "set", "--quiet", cwd=tmp_path)
+    assert answer.code == 7
+    assert answer.out == ""
+    kinds = {line.split(":")[0] for line in answer.err.splitlines()}
+    assert kinds <= {"error", "warning", "mcis"}
+    assert "b1" in answer.err
+
+
+def test_too_few_images_for_the_references_are_told(call, chain):
+    answer = call("check", "shapes", "--refs", "40", cwd=chain.folder)
+    assert answer.code == 0
+    assert "too few images in 'train' for 40 references each" in answer.err
+
+
+def test_a_folder_without_images_is_7_and_a_missing_one_2(call, tmp_path):
+    (tmp_path / "empty").mkdir()
+    answer = call("check", "empty", cwd=tmp_path)
+    assert answer.code == 7
+    assert "no image set in " in answer.err
+    answer = call("check", "nowhere", cwd=tmp_path)
+    assert answer.code == 2
+    assert answer.err.startswith("mcis: error: nowhere does not exist")
+    answer = call("check", cwd=tmp_path)
+    assert answer.code == 2
+    assert "no images are named" in answer.err
+
+
+def test_names_from_data_are_never_markup(call, tmp_path):
+    write_voc(tmp_path / "set")
+    tags = tmp_path / "set/image_tags.txt"
+    tags.write_text(tags.read_text().replace("bird", "[bold]bird[/bold]"))
+    answer = call("check", "set", cwd=tmp_path)
+    assert "[bold]bird[/bold]" in answer.err
+    assert "\x1b" not in answer.err
+
+
+@pytest.mark.parametrize("preset", ["paper", "released", "quick"])
+def test_init_writes_a_configuration_that_reads_back(call, tmp_path, preset):
+    write_shapes(tmp_path / "shapes")
+    answer = call("init", "shapes", "--preset", preset, cwd=tmp_path)
+    assert answer.code == 0
+    assert answer.lines == ["mcis.toml"]
+    assert "layout voc, 22 images, 3 classes; train 16, trainval 22, val 6" in answer.err
+    settings = resolve(read_toml(tmp_path / "mcis.toml"))
+    assert settings.data.root == "shapes"
+    assert (settings.data.train, settings.data.val) == ("train", "val")
+    assert settings.pseudo.background == "saliency"
+    assert settings.train_cls.backbone == ("lite0" if preset == "quick" else "vgg16")
+    assert call("check", cwd=tmp_path).code == 0
+    assert not sealed(tmp_path / ".mcis")
+
+
+def test_init_says_what_an_own_folder_is_taken_for(call, tmp_path):
+    for name in ("cat", "dog"):
+        for number in range(2):
+            write(tmp_path / f"photos/{name}/{number}.png", encode(photo(number)))
+    answer = call("init", "photos", cwd=tmp_path)
+    assert answer.code == 0, answer.err
+    assert "layout folders, 4 images, 2 classes" in answer.err
+    assert "saliency maps: none, so a constant background score is used" in answer.err
+    settings = resolve(read_toml(tmp_path / "mcis.toml"))
+    assert settings.pseudo.background == "constant"
+    assert settings.data.val == "train"
+
+
+@pytest.mark.parametrize("name", ["plain", 'it\'s "so"', "back\\slash", "ÄÖ 🦊", "tab\there", "del\x7f"])
+def test_init_writes_any_folder_name(call, tmp_path, name):
+    write_voc(tmp_path / name)
+    assert call("init", name, cwd=tmp_path).code == 0
+    assert read_toml(tmp_path / "mcis.toml")["data"]["root"] == name
+    assert call("check", "-q", cwd=tmp_path).code == 0
+
+
+def test_init_does_not_write_over_a_file_unless_told(call, tmp_path):
+    write_voc(tmp_path / "set")
+    (tmp_path / "mcis.toml").write_text("# mine\n")
+    answer = call("init", "set", cwd=tmp_path)
+    assert answer.code == 2
+    assert answer.out == ""
+    assert "mcis.toml is there already: give --force to write over it" in answer.err
+    assert (tmp_path / "mcis.toml").read_text() == "# mine\n"
+    assert call("init", "set", "--force", cwd=tmp_path).code == 0
+    assert read_toml(tmp_path / "mcis.toml")["data"]["root"] == "set"
+
+
+@pytest.mark.parametrize(
+    ("arguments", "part"),
+    [
+        (["nowhere"], "nowhere does not exist"),
+        (["."], "no image set in "),
+        ([".", "--preset", "fast"], "preset 'fast' is not known"),
+        ([], "Missing argument 'DATA'"),
+    ],
+)
+def test_init_refuses_what_it_does_not_understand(call, tmp_path, arguments, part):
+    answer = call("init", *arguments, cwd=tmp_path)
+    assert answer.code == 2
+    assert answer.out == ""
+    assert part in answer.err
+    assert not (tmp_path / "mcis.toml").exists()
+
+
+def test_the_classes_of_the_set_are_those_of_its_masks(chain):
+    mask = chain.folder / "shapes/SegmentationClass/val-0000.png"
+    with Image.open(mask) as opened:
+        assert set(np.unique(np.asarray(opened)).tolist()) <= {0, 255, *range(1, len(CLASSES) + 1)}
