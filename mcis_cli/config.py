@@ -166,7 +166,7 @@ class EvalConfig(Config):
     split: str | None = None  # networks: the val split of [data]; maps and masks: every image they hold
     scales: Scales = (1.0,)  # factors on the size; probabilities are averaged over them
     flip: bool = False  # average over the mirrored image too
-    window: int | None = Field(None, ge=32)  # longest side of one forward pass; larger images go in overlapping windows
+    window: int | None = Field(1024, ge=32)  # longest side of one forward pass; larger images go in overlapping windows
     crf: bool = False  # refine a network's predictions with a dense CRF
     crf_labels: Literal["all", "present"] = "all"  # the labels that are present alone: several times quicker
     crf_settings: CrfConfig = CrfConfig()  # see CRF

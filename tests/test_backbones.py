@@ -166,7 +166,7 @@ def test_five_stages_hold_all_published_layers(name: str, role: str) -> None:
 
 
 def test_too_many_frozen_stages_are_refused() -> None:
-    with pytest.raises(UsageError, match=r"cannot freeze 6 stages of lite0: it has 0 to 5; change --frozen-stages"):
+    with pytest.raises(UsageError, match=r"cannot freeze 6 stages of lite0: it has 0 to 5; lower it"):
         build_backbone("lite0").freeze_stages(6)
 
 
@@ -199,3 +199,10 @@ def test_unknown_backbones_and_strides_are_refused() -> None:
         build_backbone("vgg19")
     with pytest.raises(UsageError, match=r"vgg16 has no output stride 32: it is 8 or 16; choose with --output-stride"):
         build_backbone("vgg16", output_stride=32)
+
+
+def test_the_backbone_of_a_segmentation_network_is_taken() -> None:
+    deeplab = torchvision.models.segmentation.deeplabv3_resnet50(weights=None, weights_backbone=None, aux_loss=True)
+    backbone = build_backbone("resnet50")
+    backbone.initialise(deeplab.state_dict())
+    assert torch.equal(backbone.trunk.conv1.weight, deeplab.backbone.conv1.weight)

@@ -15,6 +15,8 @@ from mcis_cli.stages import pseudo
 from mcis_cli.stages.inputs import Inputs
 from mcis_cli.store import open_store
 
+RULES = ("foreground_threshold", "conflict_threshold", "salient_threshold", "confident_threshold", "min_foreground")
+
 
 def make(chain, *, run=None, store=None, upstream="cams", **config):
     inputs = Inputs(upstream=chain.made[upstream], data=chain.data)
@@ -46,7 +48,7 @@ def test_masks_have_the_size_of_their_images_and_their_tags_alone(chain):
 
 def test_masks_are_the_fusion_of_enlarged_and_normalised_maps_with_saliency(chain):
     images, settings = chain.images(), PseudoConfig()
-    rules = {name: getattr(settings, name) for name in pseudo.SETTINGS_OF["saliency"] - {"allow_missing_saliency"}}
+    rules = {name: getattr(settings, name) for name in RULES}
     for image_id in chain.made["pseudo"].ids[:4]:
         expected = fuse_saliency(*maps_of(chain, image_id), images.read_saliency(image_id), **rules)
         np.testing.assert_array_equal(chain.made["pseudo"].read(image_id)["mask"], expected)

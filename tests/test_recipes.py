@@ -138,3 +138,36 @@ def test_every_stage_has_a_version_and_its_name_in_the_recipe():
     assert recipe.stage == "dataset"
     assert recipe.version == recipes.VERSIONS["dataset"]
     assert set(recipes.VERSIONS) == {"dataset", "train-cls", "cams", "pseudo", "train-seg", "eval"}
+
+
+@pytest.mark.parametrize(
+    ("background", "setting", "counts"),
+    [
+        ("constant", {"background_score": 0.5}, True),
+        ("constant", {"foreground_threshold": 0.5, "background_power": 2}, False),
+        ("power", {"background_power": 2}, True),
+        ("saliency", {"min_foreground": 0.5}, True),
+        ("saliency", {"background_score": 0.5}, False),
+    ],
+)
+def test_thresholds_of_another_background_do_not_count(background, setting, counts):
+    def key(**config):
+        return recipes.pseudo(PseudoConfig(background=background, **config), "d" * 64, IMAGES).key
+
+    assert (key(**setting) != key()) == counts
+
+
+def test_settings_of_references_count_where_there_are_references():
+    def key(**config):
+        return recipes.cams(CamsConfig(**config), "c" * 64, IMAGES, IMAGES).key
+
+    assert key(refs=0, seed=1, with_contrastive=True) == key(refs=0)
+    assert key(refs=1, seed=1) != key(refs=1)
+
+
+def test_iterations_do_not_count_where_epochs_replace_them():
+    def key(**config):
+        return recipes.train_seg(TrainSegConfig(**config), "e" * 64, IMAGES, "weights").key
+
+    assert key(epochs=2, iterations=5) == key(epochs=2)
+    assert key(iterations=5) != key()

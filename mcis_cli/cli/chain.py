@@ -44,26 +44,35 @@ def run(
         made = chain(workspace.settings(), data, workspace.store, options)
     finally:
         reporter.stop()
-    from mcis_cli.stages.evaluate import metrics
+    extra: dict[str, Any] = {}
+    if made[-1].stage == "eval":
+        from mcis_cli.stages.evaluate import metrics
 
-    scored = metrics(made[-1])
-    if not quiet:
-        print_scores(scored)
+        extra["metrics"] = metrics(made[-1])
+        if not quiet:
+            print_scores(extra["metrics"])
     announce(
         made[-1],
         cached=not reporter.worked,
         seconds=time.monotonic() - started,
         as_json=as_json,
         quiet=quiet,
-        extra={"metrics": scored},
+        extra=extra,
     )
 
 
 def chain(settings: Settings, data: DataConfig, store: Store, options: RunOptions) -> list[Artifact]:
-    """The five stages, one after the other."""
+    """The five stages, one after the other; without ground truth the last is left out, which is said first."""
     from mcis_cli.stages import cams, evaluate, pseudo, train_cls, train_seg
-    from mcis_cli.stages.inputs import Inputs
+    from mcis_cli.stages.inputs import Inputs, list_images
 
+    scored = list_images(data, store).split(settings.eval.split or data.val)
+    without = sum(entry.mask is None for entry in scored.entries)
+    if without:
+        options.reporter.warn(
+            f"{without} of {len(scored)} images of split {settings.eval.split or data.val!r} have no ground truth: "
+            "the chain ends with the network, without eval"
+        )
     stages: tuple[Callable[[Inputs], Artifact], ...] = (
         lambda inputs: train_cls.run(settings.train_cls, inputs, store, options),
         lambda inputs: cams.run(settings.cams, inputs, store, options),
@@ -72,7 +81,7 @@ def chain(settings: Settings, data: DataConfig, store: Store, options: RunOption
         lambda inputs: evaluate.run(settings.eval, inputs, store, options),
     )
     made: list[Artifact] = []
-    for stage in stages:
+    for stage in stages[:-1] if without else stages:
         made.append(stage(Inputs(upstream=made[-1] if made else None, data=data)))
         options.reporter.note(f"{made[-1].stage}: {made[-1].path.stem}")
     return made

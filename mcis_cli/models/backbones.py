@@ -86,12 +86,16 @@ class Backbone(nn.Module):
         """Take the published ImageNet weights; the classifier in them is left out.
 
         Args:
-            state: State dict of torchvision's network, or of EfficientNet-Lite0 as EfficientNet-PyTorch or timm
+            state: State dict of torchvision's network, also as the backbone of one of its segmentation networks
+                (difference 8), or of EfficientNet-Lite0 as EfficientNet-PyTorch or timm
                 name its layers.
 
         Raises:
             WeightsError: A layer is missing, unknown, or of another shape: the state is of another network.
         """
+        # Networks for segmentation (DeepLab trained on COCO, say) hold a backbone: its layers are taken, theirs left.
+        inner = {key.removeprefix("backbone."): value for key, value in state.items() if key.startswith("backbone.")}
+        state = inner or state
         own = self.trunk.state_dict()
         published = {_timm_name(key) if self.name == "lite0" else key: value for key, value in state.items()}
         published = {key: value for key, value in published.items() if not key.startswith(self._dropped)}
@@ -122,7 +126,8 @@ class Backbone(nn.Module):
         """
         if not 0 <= num_stages <= NUM_STAGES:
             raise UsageError(
-                f"cannot freeze {num_stages} stages of {self.name}: it has 0 to {NUM_STAGES}; change --frozen-stages"
+                f"cannot freeze {num_stages} stages of {self.name}: it has 0 to {NUM_STAGES}; "
+                "lower it, as in --set train-cls.frozen_stages=3"
             )
         for stage in self._stages[:num_stages]:
             for module in stage:

@@ -44,6 +44,9 @@ def run(config: PseudoConfig, inputs: Inputs, store: Store, options: RunOptions)
     images = catalogue.only(maps.ids)
     without_saliency = _check_saliency(images, config, options)
     recipe = recipes.pseudo(config, maps.id, images)
+    untagged = [entry.id for entry in images.entries if not entry.labels]
+    if untagged:
+        options.reporter.warn(f"{len(untagged)} images have no tag, so their masks have no object: {_named(untagged)}")
     if (done := store.find(recipe)) is None:
         done = run_segments(
             recipe,
@@ -64,26 +67,10 @@ def run(config: PseudoConfig, inputs: Inputs, store: Store, options: RunOptions)
     return done
 
 
-SETTINGS_OF: Mapping[str, frozenset[str]] = {
-    "constant": frozenset({"background_score"}),
-    "power": frozenset({"background_power"}),
-    "saliency": frozenset(
-        {
-            "foreground_threshold",
-            "conflict_threshold",
-            "salient_threshold",
-            "confident_threshold",
-            "min_foreground",
-            "allow_missing_saliency",
-        }
-    ),
-}
-
-
 def without_effect(config: PseudoConfig, given: Mapping[str, object]) -> list[str]:
     """The settings among those given that the chosen background does not use."""
-    others = frozenset().union(*SETTINGS_OF.values()) - SETTINGS_OF[config.background]
-    return sorted(name for name, value in given.items() if value is not None and name in others)
+    unused = recipes.UNUSED_BY_PSEUDO[config.background]
+    return sorted(name for name, value in given.items() if value is not None and name in unused)
 
 
 @dataclass(frozen=True)

@@ -22,6 +22,25 @@ UNUSED_BY_EVAL: Mapping[str, tuple[str, ...]] = {
 }
 
 
+_OF_BACKGROUNDS: Mapping[str, frozenset[str]] = {
+    "constant": frozenset({"background_score"}),
+    "power": frozenset({"background_power"}),
+    "saliency": frozenset(
+        {
+            "foreground_threshold",
+            "conflict_threshold",
+            "salient_threshold",
+            "confident_threshold",
+            "min_foreground",
+            "allow_missing_saliency",
+        }
+    ),
+}
+UNUSED_BY_PSEUDO: Mapping[str, frozenset[str]] = {
+    background: frozenset().union(*_OF_BACKGROUNDS.values()) - used for background, used in _OF_BACKGROUNDS.items()
+}
+
+
 def dataset(catalogue: Catalogue) -> Recipe:
     """The list of an image set: a function of what lies in its folder."""
     return _recipe("dataset", {}, {"files": catalogue.id})
@@ -39,7 +58,8 @@ def cams(config: CamsConfig, classifier: str, mapped: Catalogue, references: Cat
     inputs = {"classifier": classifier, "images": mapped.digest("images", "labels")}
     if config.refs:
         inputs["references"] = references.digest("images", "labels")
-    return _recipe("cams", _settings(config, "split"), inputs)
+    without_effect = () if config.refs else ("seed", "reference_replacement", "reference_self", "with_contrastive")
+    return _recipe("cams", _settings(config, "split", *without_effect), inputs)
 
 
 def settled_cams(config: CamsConfig, classifier: Artifact) -> CamsConfig:
@@ -52,13 +72,14 @@ def pseudo(config: PseudoConfig, maps: str, images: Catalogue) -> Recipe:
     inputs = {"maps": maps, "images": images.digest("images")}
     if config.background == "saliency":
         inputs["saliency"] = images.digest("saliency")
-    return _recipe("pseudo", _settings(config, *_unused_crf(config.crf)), inputs)
+    without_effect = UNUSED_BY_PSEUDO[config.background]
+    return _recipe("pseudo", _settings(config, *without_effect, *_unused_crf(config.crf)), inputs)
 
 
 def train_seg(config: TrainSegConfig, masks: str, images: Catalogue, weights: str) -> Recipe:
     """The segmentation network: images, their masks (an artifact's id, or the digest of the ground truth), weights."""
     inputs = {"masks": masks, "images": images.digest("images"), "weights": weights}
-    return _recipe("train-seg", _settings(config, "weights"), inputs)
+    return _recipe("train-seg", _settings(config, "weights", *(["iterations"] if config.epochs else [])), inputs)
 
 
 def evaluate(config: EvalConfig, artifact: str, images: Catalogue, *, of_stage: str) -> Recipe:
