@@ -18,7 +18,6 @@ INTERRUPTED, TERMINATED, BUG = 130, 143, 1
 
 app = typer.Typer(
     name="mcis",
-    help="From images with tags to pixel masks: weakly supervised semantic segmentation.",
     pretty_exceptions_enable=False,
     rich_markup_mode=None,
     context_settings={"help_option_names": ["-h", "--help"]},
