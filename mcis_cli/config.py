@@ -230,7 +230,7 @@ PRESETS: Mapping[Preset, Mapping[str, Any]] = {
             "crop": 257,
             "epochs": 6,
             "batch_size": 8,
-            "lr": 5e-3,
+            "lr": 2e-3,
             "loss_resolution": "network",
             "frozen_stages": 3,
         },
