@@ -152,7 +152,7 @@ def test_artifacts_are_listed_newest_last_and_damaged_ones_told(store):
     told = []
     assert [artifact.id for artifact in store.artifacts(told.append)] == [second.id]
     assert str(first.path) in str(told[0])
-    with pytest.raises(DamagedError, match="not those of a file of mcis"):
+    with pytest.raises(DamagedError, match="is no artifact of mcis"):
         store.artifacts()
 
 

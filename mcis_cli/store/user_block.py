@@ -87,7 +87,11 @@ def read_block(descriptor: int, path: Path, kind: Kind) -> Block:
         size = os.fstat(descriptor).st_size
     match = _LINES.match(data.rstrip(b"\0").decode("latin-1"))
     if match is None:
-        raise damaged(path, "its first bytes are not those of a file of mcis", f'"mcis {kind} {VERSION}"')
+        # Most often something else was named, a photograph say, which nobody should be told to remove.
+        raise DamagedError(
+            f'{path} is no {kind} of mcis, or its first bytes are damaged, expected "mcis {kind} {VERSION}"; '
+            "mcis ls shows what there is"
+        )
     found, version, sha256, length, *place = match.groups()
     if version != str(VERSION):
         raise DamagedError(
