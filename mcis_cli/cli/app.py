@@ -55,6 +55,7 @@ def main(arguments: list[str] | None = None) -> None:
     given = sys.argv[1:] if arguments is None else arguments
     debug = "--debug" in given or bool(os.environ.get("MCIS_DEBUG"))
     signal.signal(signal.SIGTERM, _terminate)
+    _fill_closed_streams()
     code = _run(given or ["--help"], debug)
     try:
         sys.stdout.flush()
@@ -62,6 +63,17 @@ def main(arguments: list[str] | None = None) -> None:
         # Whoever read our stdout has left; what is done is kept.
         os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
     sys.exit(code)
+
+
+def _fill_closed_streams() -> None:
+    """Where stdin, stdout or stderr came closed, put the null device: else the next file opened gets its number."""
+    for number, (name, mode) in enumerate((("stdin", "r"), ("stdout", "w"), ("stderr", "w"))):
+        if getattr(sys, name) is None:
+            null = os.open(os.devnull, os.O_RDWR)
+            if null != number:
+                os.dup2(null, number)
+                os.close(null)
+            setattr(sys, name, os.fdopen(number, mode, encoding="utf-8"))
 
 
 def _run(arguments: list[str], debug: bool) -> int:

@@ -71,7 +71,10 @@ def check(
             if not quiet or finding.severity != "note":
                 out.print(Text(f"{finding.severity}: {finding.message}", style=STYLES[finding.severity]))
     if errors:
-        raise CheckError(f"{images.root}: {len(errors)} things have to be mended; the first: {errors[0].message}")
+        several = (
+            f"{len(errors)} things have to be mended; the first" if len(errors) > 1 else "one thing has to be mended"
+        )
+        raise CheckError(f"{images.root}: {several}: {errors[0].message}")
 
 
 def init(

@@ -43,7 +43,10 @@ def predict(
     )
     network = workspace.store.get(model)
     if network.stage != "train-seg":
-        raise UsageError(f"{network.path.name} was made by {network.stage}: expected a network of train-seg; `mcis ls`")
+        raise UsageError(
+            f"{network.path.name} was made by {network.stage}: expected a network of train-seg; "
+            f"`mcis ls --stage train-seg` shows what there is"
+        )
     named = dict(targets(images, output))
     from mcis_cli.data.palette import voc_palette, write_mask_png
     from mcis_cli.report.figures import overlay as overlaid
