@@ -4,9 +4,14 @@ from collections.abc import Callable
 from pathlib import Path
 
 import pytest
+from hypothesis import HealthCheck, settings
 from jaxtyping import install_import_hook
 
 install_import_hook("mcis_cli.models", "beartype.beartype")
+
+# No test asserts a time: a machine that is busy with something else shall not fail one.
+settings.register_profile("mcis", deadline=None, suppress_health_check=[HealthCheck.too_slow])
+settings.load_profile("mcis")
 
 
 @pytest.fixture(scope="session")
