@@ -5,6 +5,11 @@ fixes it. Faults of our own are assertions, not one of these.
 """
 
 
+def counted(number: int, singular: str, plural: str | None = None) -> str:
+    """A number with its noun: 1 image, 2 images."""
+    return f"{number:,} {singular if number == 1 else plural or singular + 's'}"
+
+
 class McisError(Exception):
     """Anything that a user can mend; `exit_code` is what the command line returns."""
 
@@ -33,6 +38,12 @@ class DamagedError(McisError):
     """An artifact whose bytes or structure are not what was sealed."""
 
     exit_code = 4
+
+
+class UnfinishedError(McisError):
+    """No failure: a shard has done its part, and others have theirs still to do."""
+
+    exit_code = 0
 
 
 class BusyError(McisError):

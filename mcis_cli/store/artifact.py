@@ -2,14 +2,16 @@
 
 import os
 import threading
+import weakref
 from collections.abc import Iterator
 from functools import cached_property
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from mcis_cli.errors import DamagedError, MissingError
-from mcis_cli.store import user_block
+from mcis_cli.errors import DamagedError, McisError, MissingError
+from mcis_cli.store import files, user_block
 from mcis_cli.store.identity import ContentHash, Record
+from mcis_cli.store.manifests import check_manifest
 
 if TYPE_CHECKING:
     from numpy.typing import NDArray
@@ -27,13 +29,15 @@ def file_name(stage: str, content_id: str) -> str:
 class Artifact:
     """One sealed file. The manifest is read at once; the data's digest is checked at the first access, once.
 
+    A file that is held is not removed by `mcis gc` until the artifact is closed, or nobody has it any more.
+
     Attributes:
         path: The file.
         manifest: Everything that is known about the artifact; see docs/reference/artifact-format.md.
     """
 
-    def __init__(self, path: Path) -> None:
-        """Read the manifest of the file at `path`.
+    def __init__(self, path: Path, *, held: bool = False) -> None:
+        """Read the manifest of the file at `path`, and hold the file if that is asked for.
 
         Raises:
             MissingError: there is no such file.
@@ -41,13 +45,20 @@ class Artifact:
         """
         self.path = path
         descriptor = user_block.open_regular(path)
+        self._let_go = weakref.finalize(self, os.close, descriptor)
         try:
+            if held:
+                files.hold(descriptor)
+                if not os.fstat(descriptor).st_nlink:
+                    raise MissingError(f"{path} was removed this very moment; mcis ls shows what the store has")
             self.manifest = user_block.read_manifest(descriptor, path, "artifact")
+            check_manifest(self.manifest, path)
+        except McisError:
+            held = False
+            raise
         finally:
-            os.close(descriptor)
-        for name, kind in (("id", str), ("stage", str), ("key", str), ("meta", dict), ("recipe", dict)):
-            if not isinstance(self.manifest.get(name), kind):
-                raise user_block.damaged(path, f"its manifest has no {name!r}", f"a {kind.__name__}")
+            if not held:
+                self._let_go()
         self._lock = threading.Lock()
         self._open: Reader | None = None
 
@@ -149,6 +160,14 @@ class Artifact:
                 self._open = reader
             return self._open
 
+    def check(self) -> None:
+        """Check the digest and the structure of the file, as the first access to its data does.
+
+        Raises:
+            DamagedError: the file is not what was sealed, or has a structure that no artifact has.
+        """
+        self._reader()
+
     def is_intact(self) -> bool:
         """Whether the digest of the file is what was sealed; reads all of it."""
         try:
@@ -162,7 +181,8 @@ class Artifact:
         return True
 
     def close(self) -> None:
-        """Close the file; a later access opens, and checks, it anew."""
+        """Close the file, and let go of it; a later access opens, and checks, it anew."""
+        self._let_go()
         with self._lock:
             if self._open is not None:
                 self._open.close()

@@ -18,6 +18,7 @@ from numpy.typing import NDArray
 
 from mcis_cli.store import files, user_block
 from mcis_cli.store.identity import DTYPES, Record, Schema, canonical_json
+from mcis_cli.store.undisturbed import undisturbed
 
 CHUNK_BYTES = 2**18  # a record is read alone at the price of the chunks that it touches
 _INDEX_CHUNK_BYTES = 2**15  # of ids and shapes, which are small
@@ -80,11 +81,16 @@ class _Sink(io.RawIOBase):
 
 @contextmanager
 def _hdf5_on(descriptor: int, path: Path) -> Iterator[tuple[h5py.File, _Sink]]:
-    """An HDF5 file that is written, after a user block, to an open descriptor."""
+    """An HDF5 file that is written, after a user block, to an open descriptor; every call of HDF5 is `undisturbed`."""
     sink = _Sink(descriptor)
     try:
-        with h5py.File(sink, "w", libver=("v110", "v110"), userblock_size=user_block.SIZE) as file:
+        with undisturbed():
+            file = h5py.File(sink, "w", libver=("v110", "v110"), userblock_size=user_block.SIZE)
+        try:
             yield file, sink
+        finally:
+            with undisturbed():
+                file.close()
     except Exception as error:
         if sink.error is None:
             raise
@@ -213,14 +219,17 @@ def write_records(
     check_schema(schema)
     num_records = 0
     with _hdf5_on(descriptor, path) as (file, sink):
-        columns = _Columns(file, schema)
+        with undisturbed():
+            columns = _Columns(file, schema)
         for image_id, fields in records:
-            columns.add(image_id, fields)
+            with undisturbed():
+                columns.add(image_id, fields)
             num_records += 1
             if sink.error:
                 break
-        columns.close()
-        place = _write_manifest(file, manifest(num_records))
+        with undisturbed():
+            columns.close()
+            place = _write_manifest(file, manifest(num_records))
     user_block.seal(descriptor, path, kind, place)
 
 
@@ -233,15 +242,18 @@ def write_tensors(
         StorageError: a write failed.
     """
     with _hdf5_on(descriptor, path) as (file, sink):
-        group = file.create_group("tensors")
+        with undisturbed():
+            group = file.create_group("tensors")
         for index, name in enumerate(sorted(tensors)):
             tensor = tensors[name]
             assert tensor.dtype.name in DTYPES, f"{name} has dtype {tensor.dtype}; known are {sorted(DTYPES)}"
             stored = np.dtype("uint8" if tensor.dtype == bool else tensor.dtype).newbyteorder("<")
-            group.create_dataset(str(index), data=tensor.astype(stored), dtype=stored, track_times=False)
+            with undisturbed():
+                group.create_dataset(str(index), data=tensor.astype(stored), dtype=stored, track_times=False)
             if sink.error:
                 break
-        place = _write_manifest(file, manifest)
+        with undisturbed():
+            place = _write_manifest(file, manifest)
     user_block.seal(descriptor, path, "artifact", place)
 
 

@@ -3,9 +3,14 @@
 Nothing is ever written in place under a final name: bytes go to a new temporary file, are synced, and get their name by
 `link`. Two things besides write in the store, and its correctness rests on neither: `filelock` (locks/) and SQLite (the
 stat cache). A failure of the file system becomes a StorageError of one line.
+
+What is in use is held: whoever reads a sealed file, writes a temporary one or works in a folder of `partial/` has a
+shared `flock` on it, which ends with its process. Whoever removes such a thing claims it first, which fails while
+anybody holds it.
 """
 
 import errno
+import fcntl
 import os
 from collections.abc import Iterator
 from contextlib import contextmanager, suppress
@@ -44,10 +49,33 @@ def storage_error(action: str, path: Path, error: OSError) -> StorageError:
 
 
 def make_folder(path: Path) -> None:
-    """Make one folder, where there is none, and sync its parent: whoever made it may have been stopped before that."""
+    """Make one folder, where there is none, and sync its parent: whoever made it may have been stopped before that.
+
+    Raises:
+        StorageError: it cannot be made, or a link is in its place.
+    """
+    new_folder(path)
+    sync_folder(path.parent)
+
+
+def new_folder(path: Path) -> None:
+    """As `make_folder`, but that its name is not synced yet."""
     with reported("make the folder", path), suppress(FileExistsError):
         os.mkdir(path)
-    sync_folder(path.parent)
+    refuse_link(path)
+
+
+def refuse_link(path: Path) -> None:
+    """A store that came from elsewhere may hold links: nothing is written where they lead.
+
+    Raises:
+        StorageError: there is a link at `path`.
+    """
+    if os.path.islink(path):
+        raise StorageError(
+            f"{path} is a link, expected a file or folder of the store itself; put there what it leads to, or remove "
+            "it (the store as a whole may be a link)"
+        )
 
 
 def create(path: Path) -> int:
@@ -58,8 +86,13 @@ def create(path: Path) -> int:
 
 @contextmanager
 def temporary(path: Path) -> Iterator[int]:
-    """A new file that loses this name at the end, whatever happens: what is to last has got another one by then."""
+    """A new file, held, that loses this name at the end, whatever happens: what is to last has got another by then."""
     descriptor = create(path)
+    hold(descriptor)
+    while not is_named(descriptor, path):  # taken for one that was left behind, in the moment before it was held
+        os.close(descriptor)
+        descriptor = create(path)
+        hold(descriptor)
     try:
         yield descriptor
     finally:
@@ -90,10 +123,70 @@ def sync(descriptor: int, path: Path) -> None:
         os.fsync(descriptor)
 
 
+def hold(descriptor: int) -> None:
+    """Hold an open file or folder for as long as it is open; without effect on file systems without such locks.
+
+    Waits for one who has claimed it, and is about to remove it: ask `is_named` afterwards.
+    """
+    with suppress(OSError):
+        fcntl.flock(descriptor, fcntl.LOCK_SH)
+
+
+def claim(descriptor: int) -> bool:
+    """Whether nobody else holds an open file or folder; then nobody can until it is closed.
+
+    Raises OSError where the file system cannot tell.
+    """
+    try:
+        fcntl.flock(descriptor, fcntl.LOCK_EX | fcntl.LOCK_NB)
+    except BlockingIOError:
+        return False
+    return True
+
+
+@contextmanager
+def claimed(path: Path) -> Iterator[bool]:
+    """Claim what is at `path` for the block, to remove it. False where somebody holds it, or nothing is there.
+
+    Raises:
+        StorageError: it cannot be opened, or its file system cannot tell whether it is in use.
+    """
+    descriptor = -1
+    with reported("open", path), suppress(FileNotFoundError):
+        descriptor = os.open(path, os.O_RDONLY | os.O_CLOEXEC | os.O_NONBLOCK | os.O_NOFOLLOW)
+    if descriptor < 0:
+        yield False
+        return
+    try:
+        try:
+            mine = claim(descriptor)
+        except OSError as error:
+            raise StorageError(
+                f"cannot tell whether {path} is in use: {error.strerror or error}, expected a file system with flock; "
+                "remove by hand what is not needed, while no command runs"
+            ) from error
+        yield mine and is_named(descriptor, path)
+    finally:
+        os.close(descriptor)
+
+
+def is_named(descriptor: int, path: Path) -> bool:
+    """Whether `path` is a name of the open file or folder, and not of another one, or of none."""
+    try:
+        return os.path.samestat(os.fstat(descriptor), os.stat(path))
+    except FileNotFoundError:
+        return False
+
+
+def open_folder(path: Path) -> int:
+    """Open a folder, to sync or to hold it. Raises OSError, as `write` does."""
+    return os.open(path, os.O_RDONLY | os.O_DIRECTORY | os.O_CLOEXEC)
+
+
 def sync_folder(path: Path) -> None:
     """Wait until the folder's names are on the disk."""
     with reported("sync the folder", path):
-        descriptor = os.open(path, os.O_RDONLY | os.O_DIRECTORY | os.O_CLOEXEC)
+        descriptor = open_folder(path)
         try:
             os.fsync(descriptor)
         finally:

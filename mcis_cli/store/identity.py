@@ -25,7 +25,7 @@ FORMAT = 1
 DTYPES = frozenset(
     ["bool", "int8", "int16", "int32", "int64", "uint8", "uint16", "uint32", "uint64", "float16", "float32", "float64"]
 )
-_STAGE = re.compile(r"[a-z][a-z0-9-]{0,39}")
+STAGE = re.compile(r"[a-z][a-z0-9-]{0,39}")
 
 
 def canonical_json(value: Any) -> bytes:
@@ -77,7 +77,7 @@ class Recipe:
     inputs: Mapping[str, str]
 
     def __post_init__(self) -> None:
-        if not _STAGE.fullmatch(self.stage):
+        if not STAGE.fullmatch(self.stage):
             raise ValueError(f"stage is {self.stage!r}; a stage's name has lower-case letters, digits and dashes")
 
     def as_dict(self) -> dict[str, Any]:

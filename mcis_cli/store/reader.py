@@ -23,8 +23,9 @@ from mcis_cli.store.identity import DTYPES, Record, Schema
 
 _MAX_CHUNK_BYTES = 2**24
 _MAX_RATIO = 1100  # deflate makes nothing smaller than 1/1032
-_MAX_INDEX_BYTES = 2**29  # ids and shapes are read whole
-_MAX_RECORD_VALUES = 2**31
+_MAX_INDEX_BYTES = 2**28  # ids and shapes are read whole
+_MAX_RECORD_BYTES = 2**28
+_FREE_RECORDS = 2**16  # each more takes a byte of the file at least: ids become objects
 _READ_BYTES = 2**22  # of one field at a time, when all records are read in order
 _FILTERS = {h5py.h5z.FILTER_DEFLATE, h5py.h5z.FILTER_SHUFFLE}
 
@@ -63,7 +64,8 @@ class Reader:
         return image_id in self._index
 
     def _check(self) -> None:
-        data = self._whole(self._file, "manifest", "uint8", 1).tobytes()
+        self._size = self.path.stat().st_size
+        data = self._whole(self._file, "manifest", "uint8", 1, user_block.MAX_MANIFEST).tobytes()
         self.manifest = user_block.parse_manifest(data, self.path)
         schema, tensors = self.manifest.get("schema"), self.manifest.get("tensors")
         self.schema = _parse_schema(schema, self.path) if schema is not None else {}
@@ -92,14 +94,22 @@ class Reader:
             self._ends[name] = np.concatenate([[0], np.cumsum(self._shapes[name].prod(axis=1))])
 
     def _check_tensors(self, tensors: list[tuple[str, str, tuple[int, ...]]]) -> None:
+        names = [name for name, _, _ in tensors]
+        self._expect(names == sorted(set(names)), "names of tensors are out of order", "each once, sorted")
         group = self._group(self._file, "tensors", {str(index) for index in range(len(tensors))})
+        left = self._size  # they are read together
         for index, (name, dtype, shape) in enumerate(tensors):
             dataset = self._dataset(group, str(index), _stored(dtype), len(shape))
-            self._expect(dataset.shape == shape, f"tensor {name} is {dataset.shape}", f"{shape}")
+            self._expect(dataset.shape == shape, f"tensor {name!r:.80} is {dataset.shape}", f"{shape}")
+            left -= dataset.nbytes
+            self._expect(left >= 0, f"its tensors have more than {self._size:,} bytes", "no more than the file")
             self._tensors[name] = dataset, dtype
 
     def _read_ids(self, group: h5py.Group) -> tuple[str, ...]:
         raw = self._whole(group, "bytes", "uint8", 1).tobytes()
+        most = _FREE_RECORDS + self._size
+        count = len(self._dataset(group, "ends", "int64", 1))
+        self._expect(count <= most, f"{count:,} records", f"{most:,} or less in a file of its size")
         ends = self._whole(group, "ends", "int64", 1)
         self._expect(len(ends) == self.manifest.get("num_records"), f"{len(ends)} ids", "num_records of the manifest")
         bounds = np.concatenate([[0], ends])
@@ -109,12 +119,14 @@ class Reader:
         return tuple(item.decode() for item in encoded)  # UnicodeDecodeError is a ValueError
 
     def _read_shapes(self, group: h5py.Group, name: str, rank: int) -> NDArray[np.int64]:
-        num_values, num_records = len(self._dataset(group, "values", _stored(self.schema[name][0]), 1)), len(self.ids)
+        values = self._dataset(group, "values", _stored(self.schema[name][0]), 1)
+        num_values, num_records, most = len(values), len(self.ids), _MAX_RECORD_BYTES // values.dtype.itemsize
         shapes = self._whole(group, "shapes", "int64", 2) if rank else np.ones((num_records, 1), np.int64)
         self._expect(shapes.shape == (num_records, max(rank, 1)), f"{len(shapes)} shapes of {name}", f"{num_records}")
         sizes = shapes.astype(np.float64).prod(axis=1)  # integers might wrap around
-        sound = bool((shapes >= 0).all() and (sizes <= _MAX_RECORD_VALUES).all())
-        self._expect(sound, f"a shape of {name} is out of bounds", f"0 to {_MAX_RECORD_VALUES:,} values")
+        claimed = np.where(shapes == 0, 1, shapes).astype(np.float64).prod(axis=1)  # also where one side is nothing
+        sound = bool((shapes >= 0).all() and (claimed <= most).all())
+        self._expect(sound, f"a shape of {name} is out of bounds", f"0 to {most:,} values")
         self._expect(sizes.sum() == num_values, f"{num_values} values of {name}", f"{sizes.sum():.0f}")
         return shapes
 
@@ -168,7 +180,8 @@ class Reader:
     def _members(self, group: h5py.Group, names: set[str]) -> None:
         """Check that a group has these members and no more, all in this file, without listing a million others."""
         where = group.name
-        self._expect(len(group) == len(names), f"{where} has {len(group)} members", f"{sorted(names)}")
+        some = ", ".join(sorted(names)[:4]) + (", …" if len(names) > 4 else "")
+        self._expect(len(group) == len(names), f"{where} has {len(group)} members", f"{len(names)} ({some})")
         self._expect(len(group.attrs) == 0, f"{where} has attributes", "none")
         for name in names:
             self._hard(group, name)
@@ -183,11 +196,11 @@ class Reader:
         link = parent.get(name, getlink=True)
         self._expect(isinstance(link, h5py.HardLink), f"{parent.name} has no hard link {name!r}", "one")
 
-    def _whole(self, parent: h5py.Group, name: str, dtype: str, rank: int) -> NDArray[Any]:
+    def _whole(
+        self, parent: h5py.Group, name: str, dtype: str, rank: int, most: int = _MAX_INDEX_BYTES
+    ) -> NDArray[Any]:
         dataset = self._dataset(parent, name, dtype, rank)
-        self._expect(
-            dataset.nbytes <= _MAX_INDEX_BYTES, f"{dataset.name} has {dataset.nbytes:,} bytes", f"{_MAX_INDEX_BYTES:,}"
-        )
+        self._expect(dataset.nbytes <= most, f"{dataset.name} has {dataset.nbytes:,} bytes", f"{most:,} or less")
         whole: NDArray[Any] = dataset[:]
         return whole
 
@@ -200,13 +213,14 @@ class Reader:
         plan = dataset.id.get_create_plist()
         self._expect(plan.get_external_count() == 0 and not dataset.is_virtual, f"{where} is stored elsewhere", "here")
         self._expect(len(dataset.attrs) == 0, f"{where} has attributes", "none")
-        self._expect(dataset.dtype == np.dtype(dtype).newbyteorder("<"), f"{where} is {dataset.dtype}", dtype)
+        wanted = h5py.h5t.py_create(np.dtype(dtype).newbyteorder("<"))  # an enumeration has the same dtype
+        self._expect(dataset.id.get_type() == wanted, f"{where} is {dataset.dtype}", dtype)
         self._expect(dataset.shape is not None and dataset.ndim == rank, f"{where} is {dataset.shape}", f"rank {rank}")
         filters = {plan.get_filter(index)[0] for index in range(plan.get_nfilters())}
         self._expect(filters <= _FILTERS, f"{where} has filters {sorted(filters)}", "gzip and shuffle")
         chunk = int(np.prod(dataset.chunks or (), dtype=float)) * dataset.dtype.itemsize
         self._expect(chunk <= _MAX_CHUNK_BYTES, f"{where} has chunks of {chunk:,} bytes", f"{_MAX_CHUNK_BYTES:,}")
-        allowed = _MAX_RATIO * self.path.stat().st_size
+        allowed = _MAX_RATIO * self._size
         self._expect(dataset.nbytes <= allowed, f"{where} unpacks to {dataset.nbytes:,} bytes", f"{allowed:,} or less")
         return dataset
 

@@ -6,16 +6,20 @@ presence with a good digest is the record that it is done: there is no bitmap th
 
 import json
 import os
-from collections.abc import Iterable, Iterator, Mapping, Sequence
+import re
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
+from dataclasses import dataclass
 from datetime import UTC, datetime
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Protocol
 
-from mcis_cli.errors import DamagedError, MissingError
+from mcis_cli.errors import DamagedError, MissingError, StorageError
 from mcis_cli.store import files, user_block
 from mcis_cli.store.artifact import Artifact
 from mcis_cli.store.identity import FORMAT, ContentHash, Recipe, Record, Schema, canonical_json, hashed
+from mcis_cli.store.notes import Done
+from mcis_cli.store.workplace import Workplace
 
 if TYPE_CHECKING:
     from numpy.typing import NDArray
@@ -23,6 +27,7 @@ if TYPE_CHECKING:
 SEGMENT_SIZE = 64
 KEPT_CHECKPOINTS = 2
 KEY_DIGITS = 16
+_PART = re.compile(r"segment-([0-9]{6})\.h5|checkpoint-([0-9]{12})\.ckpt")
 
 
 def segments_of(ids: Iterable[str]) -> list[Sequence[str]]:
@@ -32,11 +37,29 @@ def segments_of(ids: Iterable[str]) -> list[Sequence[str]]:
     return [tuple(ordered[start : start + SEGMENT_SIZE]) for start in range(0, len(ordered), SEGMENT_SIZE)]
 
 
+@dataclass(frozen=True)
+class Begun:
+    """How far unfinished work is, by the names of its files: segments that are there, newest checkpoint's step."""
+
+    num_segments: int
+    step: int | None
+
+
+def begun_in(folder: Path) -> Begun | None:
+    """How far the work in a folder of `partial/` is; None where nothing is kept yet."""
+    num_segments = sum(1 for _ in folder.glob("segment-*.h5"))
+    steps = [int(path.stem[11:]) for path in folder.glob("checkpoint-*.ckpt") if path.stem[11:].isdecimal()]
+    return Begun(num_segments, max(steps, default=None)) if num_segments or steps else None
+
+
 class Shelf(Protocol):
     """What sealing asks of the store."""
 
     def find(self, recipe: Recipe) -> Artifact | None:
         """The artifact of a recipe."""
+
+    def done(self, stage: str, key: str) -> Done | None:
+        """What is noted of a recipe that was done before."""
 
     def shelve(self, temporary: Path, recipe: Recipe, content_id: str, log: bytes | None) -> Artifact:
         """Give a sealed temporary file its final name, and note its key."""
@@ -53,10 +76,11 @@ class Partial:
         folder: `partial/<stage>-<key>/`.
     """
 
-    def __init__(self, shelf: Shelf, recipe: Recipe, folder: Path) -> None:
+    def __init__(self, shelf: Shelf, recipe: Recipe, workplace: Workplace) -> None:
         self.recipe = recipe
-        self.folder = folder
+        self.folder = workplace.folder
         self._shelf = shelf
+        self._workplace = workplace
         self._known: set[int] = set()
 
     def sealed(self) -> Artifact | None:
@@ -70,6 +94,10 @@ class Partial:
             yield path, descriptor
 
     # Segments
+
+    def is_written(self, index: int) -> bool:
+        """Whether there is a file of segment `index`, intact or not: what other shards wait for."""
+        return self._segment_path(index).exists()
 
     def segment(self, index: int) -> bool:
         """Whether segment `index` is there and intact; reads all of it once."""
@@ -102,11 +130,12 @@ class Partial:
         return self.folder / f"segment-{index:06d}.h5"
 
     def _place(self, temporary: Path, target: Path, kind: user_block.Kind, number: int) -> None:
-        if not self.folder.exists():  # another process has sealed, and removed it
-            files.make_folder(self.folder)
-        if not files.link(temporary, target) and not self._is_intact(target, kind, number):
-            files.replace(temporary, target)
-        files.sync_folder(self.folder)
+        def place() -> None:
+            if not files.link(temporary, target) and not self._is_intact(target, kind, number):
+                files.replace(temporary, target)
+            files.sync_folder(self.folder)
+
+        self._workplace.do(place)
 
     def _is_intact(self, path: Path, kind: user_block.Kind, number: int) -> bool:
         try:
@@ -114,10 +143,7 @@ class Partial:
         except (MissingError, DamagedError):
             return False
         try:
-            user_block.verify(descriptor, path, kind)
-            if kind == "segment":
-                manifest = user_block.read_manifest(descriptor, path, kind)
-                return (manifest.get("key"), manifest.get("index")) == (self.recipe.key, number)
+            check_part(descriptor, path, kind, self.recipe.key, number)
         except DamagedError:
             return False
         finally:
@@ -129,14 +155,22 @@ class Partial:
     def save_checkpoint(self, step: int, payload: bytes) -> None:
         """Write a checkpoint and wait until it is on the disk; then all but the newest two are removed.
 
+        Later ones that are damaged are removed too: the training went on from one before them.
+
         Raises:
             StorageError: it could not be written; the ones before are still there.
         """
         with self._temporary() as (path, descriptor):
+            manifest = canonical_json({"format": FORMAT, "key": self.recipe.key, "step": step})
+            place = user_block.place_of(user_block.SIZE + len(payload), manifest)
             with files.reported("write", path):
                 files.write(descriptor, payload, user_block.SIZE)
-            user_block.seal(descriptor, path, "checkpoint", None)
+                files.write(descriptor, manifest, place.offset)
+            user_block.seal(descriptor, path, "checkpoint", place)
             self._place(path, self.folder / f"checkpoint-{step:012d}.ckpt", "checkpoint", step)
+        for later, path in self._checkpoints():
+            if later > step and not self._is_intact(path, "checkpoint", later):
+                files.unlink(path)
         for _, old in self._checkpoints()[KEPT_CHECKPOINTS:]:
             files.unlink(old)
 
@@ -148,7 +182,7 @@ class Partial:
             except (MissingError, DamagedError):
                 continue
             try:
-                block = user_block.verify(descriptor, path, "checkpoint")
+                block = check_part(descriptor, path, "checkpoint", self.recipe.key, step)
                 return step, user_block.read_payload(descriptor, path, block)
             except DamagedError:
                 continue
@@ -171,22 +205,74 @@ class Partial:
 
     def log(self, line: Mapping[str, Any]) -> None:
         """Append a line to the log."""
-        files.append(self.log_path, canonical_json(line) + b"\n")
+        self._workplace.do(lambda: files.append(self.log_path, canonical_json(line) + b"\n"))
 
     def truncate_log(self, step: int) -> None:
         """Drop the lines of steps after `step`, and torn ones, so that a resumed training goes on from there."""
         if self.log_path.exists():
-            kept = [line for line in self.log_path.read_bytes().splitlines(keepends=True) if _is_before(line, step)]
-            with self._temporary() as (path, descriptor):
-                with files.reported("write", path):
-                    files.write(descriptor, b"".join(kept), 0)
-                files.sync(descriptor, path)
-                files.replace(path, self.log_path)
+            self._write_log(self.log_path, step)
+
+    def _write_log(self, source: Path, step: int) -> None:
+        """Make a log of the lines of another, or of the own, up to those of `step`."""
+        with files.reported("read", source):
+            kept = [line for line in source.read_bytes().splitlines(keepends=True) if _is_before(line, step)]
+        with self._temporary() as (path, descriptor):
+            with files.reported("write", path):
+                files.write(descriptor, b"".join(kept), 0)
+            files.sync(descriptor, path)
+            files.replace(path, self.log_path)
+
+    # Parts from another store
+
+    def bring(self, source: Path) -> Path | None:
+        """Take in a segment that is not here, or a checkpoint newer than those here, with the log beside it.
+
+        Args:
+            source: a file in the folder of the same recipe in another store.
+
+        Returns:
+            The new file; None where the file is something else, or not needed.
+
+        Raises:
+            DamagedError: it is not what its name says.
+        """
+        match = _PART.fullmatch(source.name)
+        if match is None:
+            return None
+        number = int(match[1] or match[2])
+        kind: user_block.Kind = "segment" if match[1] else "checkpoint"
+        newest = self.load_checkpoint() if kind == "checkpoint" else None
+        if self.segment(number) if kind == "segment" else newest is not None and newest[0] >= number:
+            return None
+        with files.reported("read", source):
+            data = source.read_bytes()
+        with self._temporary() as (path, descriptor):
+            with files.reported("write", path):
+                files.write(descriptor, data, 0)
+            files.sync(descriptor, path)
+            try:
+                check_part(descriptor, path, kind, self.recipe.key, number)
+                if kind == "segment":
+                    from mcis_cli.store.reader import Reader
+
+                    Reader(path, kind).close()
+            except DamagedError as error:
+                raise DamagedError(str(error).replace(str(path), str(source))) from None
+            self._place(path, self.folder / source.name, kind, number)
+        log = source.with_name(self.log_path.name)
+        if kind == "checkpoint" and log.is_file():
+            self._write_log(log, number)
+        return self.folder / source.name
 
     # Sealing
 
     def seal(
-        self, schema: Schema, num_segments: int, meta: Mapping[str, Any], provenance: Mapping[str, Any]
+        self,
+        schema: Schema,
+        num_segments: int,
+        meta: Mapping[str, Any],
+        provenance: Mapping[str, Any],
+        observe: Callable[[Record], None] | None = None,
     ) -> Artifact:
         """Pack all segments into one artifact, in bounded memory, and remove them. The first to seal wins.
 
@@ -195,28 +281,34 @@ class Partial:
             num_segments: How many there must be.
             meta: What the stages after it read beside the records; hashed into the content id.
             provenance: When, where, how long, with what; hashed into nothing. `created` is added.
+            observe: Called with each record on its way, for what `provenance` is to say of them.
 
         Raises:
             MissingError: a segment is not there.
             DamagedError: a segment is damaged.
             StorageError: the file could not be written; the segments stay.
         """
+        return self._first(lambda: self._seal_records(schema, num_segments, self._settled(meta), provenance, observe))
+
+    def _seal_records(
+        self,
+        schema: Schema,
+        num_segments: int,
+        meta: Mapping[str, Any],
+        provenance: Mapping[str, Any],
+        observe: Callable[[Record], None] | None,
+    ) -> Artifact:
         from mcis_cli.store import container
 
-        if artifact := self.sealed():
-            return self._finish(artifact)
         content = ContentHash(self.recipe.stage, meta, schema)
-        records = hashed(content, self._records(num_segments, schema))
-        base = self._manifest(meta, provenance) | {"schema": _spelled(schema)}
+        records = hashed(content, _observed(self._records(num_segments, schema), observe))
+
+        def manifest(count: int) -> dict[str, Any]:
+            base = self._manifest(meta, provenance) | {"schema": _spelled(schema)}
+            return {**base, "num_records": count, "id": content.hexdigest()}
+
         with self._temporary() as (path, descriptor):
-            container.write_records(
-                descriptor,
-                path,
-                "artifact",
-                schema,
-                records,
-                lambda count: {**base, "num_records": count, "id": content.hexdigest()},
-            )
+            container.write_records(descriptor, path, "artifact", schema, records, manifest)
             return self._shelve(path, content.hexdigest())
 
     def seal_tensors(
@@ -227,10 +319,13 @@ class Partial:
         Raises:
             StorageError: the file could not be written; the checkpoints stay.
         """
+        return self._first(lambda: self._seal_tensors(tensors, self._settled(meta), provenance))
+
+    def _seal_tensors(
+        self, tensors: "Mapping[str, NDArray[Any]]", meta: Mapping[str, Any], provenance: Mapping[str, Any]
+    ) -> Artifact:
         from mcis_cli.store import container
 
-        if artifact := self.sealed():
-            return self._finish(artifact)
         content = ContentHash(self.recipe.stage, meta, None)
         for name in sorted(tensors):
             content.add_tensor(name, tensors[name])
@@ -239,6 +334,17 @@ class Partial:
         with self._temporary() as (path, descriptor):
             container.write_tensors(descriptor, path, tensors, manifest)
             return self._shelve(path, content.hexdigest())
+
+    def _first(self, seal: Callable[[], Artifact]) -> Artifact:
+        """Seal, or finish with what another process has sealed, before or while this one tried."""
+        if artifact := self.sealed():
+            return self._finish(artifact)
+        try:
+            return self._finish(seal())
+        except (MissingError, DamagedError, StorageError):  # its segments may be gone because they are sealed
+            if artifact := self.sealed():
+                return self._finish(artifact)
+            raise
 
     def _records(self, num_segments: int, schema: Schema) -> Iterator[Record]:
         from mcis_cli.store.reader import Reader
@@ -256,6 +362,12 @@ class Partial:
                 assert segment.schema == dict(schema), f"segment {index} has schema {segment.schema}"
                 yield from segment.records()
 
+    def _settled(self, meta: Mapping[str, Any]) -> Mapping[str, Any]:
+        """The meta that this recipe had before, where its artifact was lost and is made again: it names what is no
+        part of the recipe (the whole data set, a file of weights), and one recipe has one content id."""
+        before = self._shelf.done(self.recipe.stage, self.recipe.key)
+        return meta if before is None else before.meta
+
     def _manifest(self, meta: Mapping[str, Any], provenance: Mapping[str, Any]) -> dict[str, Any]:
         recipe = self.recipe.as_dict()
         return {
@@ -269,7 +381,7 @@ class Partial:
 
     def _shelve(self, path: Path, content_id: str) -> Artifact:
         log = self.log_path.read_bytes() if self.log_path.exists() else None
-        return self._finish(self._shelf.shelve(path, self.recipe, content_id, log))
+        return self._shelf.shelve(path, self.recipe, content_id, log)
 
     def _finish(self, artifact: Artifact) -> Artifact:
         self.discard()
@@ -278,10 +390,37 @@ class Partial:
     def discard(self) -> None:
         """Remove the folder: what it held is sealed, or not wanted."""
         self._known.clear()
-        if self.folder.exists():
-            for path in sorted(self.folder.iterdir()):
-                files.unlink(path)
-            files.remove_folder(self.folder)
+        self._workplace.clear()
+
+
+def check_part(descriptor: int, path: Path, kind: user_block.Kind, key: str, number: int) -> user_block.Block:
+    """Check the digest of a segment or checkpoint, and that it is the one that its name and folder promise.
+
+    Args:
+        descriptor: the open file.
+        path: its name, for the message.
+        kind: what it should be.
+        key: of the recipe, or how that begins.
+        number: of the segment, or the checkpoint's step.
+
+    Raises:
+        DamagedError: it is not.
+    """
+    block = user_block.verify(descriptor, path, kind)
+    manifest = user_block.read_manifest(descriptor, path, kind)
+    found, where = str(manifest.get("key")), "index" if kind == "segment" else "step"
+    if not found.startswith(key) or manifest.get(where) != number:
+        raise user_block.damaged(
+            path, f"it is {where} {manifest.get(where)} of {found[:12]}", f"{number} of {key[:12]}"
+        )
+    return block
+
+
+def _observed(records: Iterator[Record], observe: Callable[[Record], None] | None) -> Iterator[Record]:
+    for record in records:
+        if observe is not None:
+            observe(record)
+        yield record
 
 
 def _spelled(schema: Schema) -> dict[str, list[str | int]]:

@@ -28,21 +28,29 @@ create table if not exists facts (
 class StatCache:
     """Facts (JSON objects) by file. Safe to use from several threads and processes; use as a context manager."""
 
-    def __init__(self, path: Path | None) -> None:
-        """Open the cache in the file `path`; without one, nothing is remembered longer than this object lives."""
+    def __init__(self, path: Path | None, *, read_only: bool = False) -> None:
+        """Open the cache in the file `path`; without one, nothing is remembered longer than this object lives.
+
+        Args:
+            path: The file; made where there is none.
+            read_only: Whether to leave the file as it is, and to make none.
+        """
         self._path = path
+        self._read_only = read_only
         self._lock = threading.Lock()
         self._new: dict[tuple[int, int], tuple[int, int, int, str]] = {}
         self._database = self._connect()
 
     def _connect(self) -> sqlite3.Connection:
-        if self._path is not None:
+        if self._path is not None and not (self._read_only and not self._path.exists()):
             for _ in range(2):
                 try:
-                    return _open(self._path)
+                    return _open(self._path, self._read_only)
                 except sqlite3.OperationalError:  # locked, or on a read-only disk
                     break
                 except sqlite3.DatabaseError:  # not a database: made anew
+                    if self._read_only:
+                        break
                     self._delete()
         return _open(None)
 
@@ -66,6 +74,17 @@ class StatCache:
         facts: dict[str, Any] = json.loads(row[3])
         return facts
 
+    def look(self, file: Path, compute: Callable[[Path], dict[str, Any]]) -> dict[str, Any]:
+        """What `compute` finds in a file; remembered, unless the file changed, or may have changed, meanwhile.
+
+        Raises:
+            OSError: the file cannot be looked at; and whatever `compute` raises.
+        """
+        looked, before = time.time_ns(), os.stat(file)
+        facts = compute(file)
+        self.put(file, before, facts, looked_ns=looked)
+        return facts
+
     def put(
         self, file: Path, stat_before: os.stat_result, facts: Mapping[str, Any], *, looked_ns: int | None = None
     ) -> None:
@@ -86,20 +105,6 @@ class StatCache:
             self._new[_key(now)] = (*_state(now), json.dumps(dict(facts)))
             if len(self._new) >= _BATCH:
                 self._flush()
-
-    def facts_of(self, file: Path, compute: Callable[[Path], dict[str, Any]]) -> dict[str, Any]:
-        """What is known about a file, or else what `compute` finds in it.
-
-        Raises:
-            OSError: the file cannot be looked at; and whatever `compute` raises.
-        """
-        known = self.get(file)
-        if known is not None:
-            return known
-        looked, before = time.time_ns(), os.stat(file)
-        facts = compute(file)
-        self.put(file, before, facts, looked_ns=looked)
-        return facts
 
     def flush(self) -> None:
         """Write what is new."""
@@ -142,12 +147,14 @@ class StatCache:
 
     def _rebuild(self) -> None:
         self._database.close()
-        self._delete()
-        self._database = self._connect()
+        if not self._read_only:
+            self._delete()
+        self._database = _open(None) if self._read_only else self._connect()
 
 
-def _open(path: Path | None) -> sqlite3.Connection:
-    database = sqlite3.connect(path if path is not None else ":memory:", timeout=LOCK_SECONDS, check_same_thread=False)
+def _open(path: Path | None, read_only: bool = False) -> sqlite3.Connection:
+    name = ":memory:" if path is None else f"{path.absolute().as_uri()}?mode={'ro' if read_only else 'rwc'}"
+    database = sqlite3.connect(name, timeout=LOCK_SECONDS, check_same_thread=False, uri=path is not None)
     try:
         database.execute("pragma synchronous = off")  # may be lost at any time, so nothing waits for the disk
         database.execute(_TABLE)

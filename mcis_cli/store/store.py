@@ -4,7 +4,6 @@ Whatever is under a final name is whole. Locks only save two processes from doin
 same arrive at the same bytes of content, and the first to link its file wins.
 """
 
-import json
 import os
 import re
 import secrets
@@ -14,11 +13,12 @@ from pathlib import Path
 from typing import Any
 
 from mcis_cli.errors import DamagedError, MissingError, StorageError, UsageError
-from mcis_cli.store import files, user_block
+from mcis_cli.store import files, notes, user_block
 from mcis_cli.store.artifact import ID_DIGITS, Artifact, file_name
-from mcis_cli.store.identity import Recipe, canonical_json
+from mcis_cli.store.identity import Recipe
 from mcis_cli.store.locks import Locking, held
-from mcis_cli.store.segments import KEY_DIGITS, Partial
+from mcis_cli.store.segments import KEY_DIGITS, Begun, Partial, begun_in
+from mcis_cli.store.workplace import RECIPE, Workplace
 
 FOLDERS = ("artifacts", "keys", "partial", "refs", "locations", "locks", "tmp")
 _FILES = (".gitignore", "format")
@@ -42,6 +42,8 @@ def open_store(path: Path | str, create: bool = True) -> "Store":
         raise MissingError(f"there is no store at {root}; --store FOLDER names another, any stage makes one")
     if not exists:
         _make(root)
+    for name in (*FOLDERS, "index.sqlite", "index.sqlite-journal", "index.sqlite-wal"):
+        files.refuse_link(root / name)
     with files.reported("read", root / "format"):
         found = (root / "format").read_bytes()
     if found != _FORMAT:
@@ -62,7 +64,10 @@ def _make(root: Path) -> None:
     for parent in reversed(root.parents):
         if not parent.exists():
             files.make_folder(parent)
-    files.make_folder(root)
+    if root.is_symlink():
+        files.sync_folder(root.parent)
+    else:
+        files.make_folder(root)
     for name in FOLDERS:
         files.make_folder(root / name)
     store = Store(root)
@@ -88,17 +93,29 @@ class Store:
     # Finding
 
     def find(self, recipe: Recipe) -> Artifact | None:
-        """The artifact of a recipe that is done.
+        """The artifact of a recipe that is done; held, as are those that `get` and `shelve` return.
 
         Raises:
             DamagedError: it is done, and its file is damaged where a first look can tell.
         """
-        entry = _read_json(self._key_path(recipe))
-        if entry.get("key") != recipe.key or not _PREFIX.fullmatch(str(entry.get("id"))):
+        done = self.done(recipe.stage, recipe.key)
+        if done is None:
             return None  # absent, or damaged: then doing it again mends it
         with suppress(MissingError):
-            return _load(self._path(recipe.stage, entry["id"]))
+            return _load(self._path(recipe.stage, done.id))
         return None
+
+    def done(self, stage: str, key: str) -> notes.Done | None:
+        """What is noted of a recipe that is done, also where its artifact is gone."""
+        return notes.parse_done(_read(self.note_path(stage, key)), stage, key)
+
+    def all_done(self) -> Iterator[notes.Done]:
+        """What is noted of all recipes that are done, by stage and key; damaged notes are left out."""
+        with files.reported("list", self.root / "keys"):
+            paths = sorted((self.root / "keys").glob("*/*.json"))
+        for path in paths:
+            if done := self.done(path.parent.name, path.stem):
+                yield done
 
     def get(self, ref: str | Path) -> Artifact:
         """An artifact by tag, by 8 or more digits of its id, by the name of its file, or by path.
@@ -118,7 +135,12 @@ class Store:
             if os.path.isfile(folder / name):
                 return _load(folder / name)
         if os.path.isfile(path):
-            return _load(path) if os.path.abspath(path.parent) == str(folder) else Artifact(path)
+            return _load(path) if os.path.abspath(path.parent) == str(folder) else Artifact(path, held=True)
+        if not text:
+            raise MissingError(
+                "the name of an artifact is empty: the command that should have printed it failed; mcis ls shows what "
+                "there is"
+            )
         raise MissingError(
             f"there is no artifact {text!r}: no tag, no file, no id that starts so (8 digits or more); "
             "mcis ls shows what there is"
@@ -126,7 +148,11 @@ class Store:
 
     def _by_prefix(self, prefix: str) -> Artifact:
         paths = sorted((self.root / "artifacts").glob(f"*-{prefix[:ID_DIGITS]}*.h5"))
-        found = [artifact for artifact in map(_load, paths) if artifact.id.startswith(prefix)]
+        found = []
+        for path in paths:
+            with suppress(MissingError):  # removed meanwhile
+                found.append(_load(path))
+        found = [artifact for artifact in found if artifact.id.startswith(prefix)]
         if len(found) > 1:
             names = ", ".join(artifact.path.stem for artifact in found)
             raise UsageError(f"the id {prefix} fits {len(found)} artifacts: {names}; give more digits")
@@ -135,7 +161,7 @@ class Store:
         return found[0]
 
     def artifacts(self, on_damaged: Callable[[DamagedError], None] | None = None) -> list[Artifact]:
-        """All artifacts, newest last. Reads their manifests only.
+        """All artifacts, newest last. Reads their manifests only, and holds none of them.
 
         Args:
             on_damaged: Called for each file that is damaged where a first look can tell; without it, the first raises.
@@ -148,7 +174,8 @@ class Store:
         found = []
         for path in paths:
             try:
-                found.append(_load(path))
+                with suppress(MissingError):  # removed meanwhile
+                    found.append(_load(path, hold=False))
             except DamagedError as error:
                 if on_damaged is None:
                     raise
@@ -158,8 +185,9 @@ class Store:
     def _path(self, stage: str, content_id: str) -> Path:
         return self.root / "artifacts" / file_name(stage, content_id)
 
-    def _key_path(self, recipe: Recipe) -> Path:
-        return self.root / "keys" / recipe.stage / f"{recipe.key}.json"
+    def note_path(self, stage: str, key: str) -> Path:
+        """Where it is noted that a recipe is done."""
+        return self.root / "keys" / stage / f"{key}.json"
 
     # Tags, and where data sets are
 
@@ -167,27 +195,42 @@ class Store:
         """Give an artifact a name; a name that another one had moves.
 
         Raises:
-            UsageError: the name cannot be a tag.
+            UsageError: the name cannot be a tag, or the artifact is in another store.
         """
         if not _TAG.fullmatch(name) or _PREFIX.fullmatch(name) or name.endswith(".h5"):
             raise UsageError(
                 f"{name!r} cannot be a tag: letters, digits, dot, dash and underline, up to 100, and it must not look "
                 "like an id or a file; give another name"
             )
-        self.put(self.root / "refs" / name, canonical_json({"id": artifact.id}), overwrite=True)
+        if not self._path(artifact.stage, artifact.id).exists():
+            raise UsageError(
+                f"{artifact.path} cannot be tagged here: it is not in the store {self.root}; mcis merge brings it"
+            )
+        self.put(self.root / "refs" / name, notes.spell({"id": artifact.id}), overwrite=True)
+
+    def untag(self, name: str) -> None:
+        """Take a tag away; the artifact stays.
+
+        Raises:
+            MissingError: there is no such tag.
+        """
+        if not _TAG.fullmatch(name) or not os.path.lexists(self.root / "refs" / name):
+            raise MissingError(f"there is no tag {name!r}, it cannot be taken away; mcis tag lists those there are")
+        files.unlink(self.root / "refs" / name)
+        files.sync_folder(self.root / "refs")
 
     def tags(self) -> dict[str, str]:
         """Content id of each tag."""
-        entries = {path.name: _read_json(path).get("id") for path in sorted((self.root / "refs").iterdir())}
-        return {name: content_id for name, content_id in entries.items() if isinstance(content_id, str)}
+        found = {path.name: notes.parse_reference(_read(path)) for path in sorted((self.root / "refs").iterdir())}
+        return {name: content_id for name, content_id in found.items() if content_id is not None}
 
     def set_location(self, dataset_id: str, location: Mapping[str, Any]) -> None:
         """Note where the folder of a data set is on this machine."""
-        self.put(self._location_path(dataset_id), canonical_json(location), overwrite=True)
+        self.put(self._location_path(dataset_id), notes.spell(location), overwrite=True)
 
     def location(self, dataset_id: str) -> dict[str, Any] | None:
         """Where the folder of a data set was last, if that is known."""
-        return _read_json(self._location_path(dataset_id)) or None
+        return notes.parse(_read(self._location_path(dataset_id)))
 
     def _location_path(self, dataset_id: str) -> Path:
         assert _PREFIX.fullmatch(dataset_id), f"{dataset_id!r} is no id"
@@ -202,6 +245,7 @@ class Store:
         on_wait: Callable[[int], None] | None = None,
         *,
         lock: Locking = "wait",
+        shard: tuple[int, int] | None = None,
     ) -> Iterator[Partial]:
         """The unfinished artifact of a recipe, to go on with.
 
@@ -210,24 +254,41 @@ class Store:
             on_wait: Called once, with the other's process id, before waiting for a process that works on it. After a
                 wait, ask `Partial.sealed()` first.
             lock: Whether to wait for another process, to raise, or to work beside it.
+            shard: Number, from 1, and count of the shards that work on it side by side; each has a lock of its own.
 
         Raises:
             BusyError: another process works on it, and `lock` is "fail".
             StorageError: the folder cannot be made.
         """
         name = f"{recipe.stage}-{recipe.key[:KEY_DIGITS]}"
-        with held(self.root / "locks" / name, on_wait, lock):
-            if lock != "none":  # whoever left these is gone
-                for path in (self.root / "tmp").glob(f"{name}.*"):
+        lock_name = name if shard is None else f"{name}.{shard[0]}-of-{shard[1]}"
+        description = notes.spell(recipe.as_dict())
+
+        def describe(path: Path) -> None:
+            if _read(path) != description:
+                self.put(path, description, overwrite=True)
+
+        with held(self.root / "locks" / lock_name, on_wait, lock):
+            self._sweep(name)
+            with Workplace(self.root / "partial" / name, describe) as workplace:
+                yield Partial(self, recipe, workplace)
+
+    def begun(self, recipe: Recipe) -> Begun | None:
+        """How far a recipe is that is not done; None where nothing of it is kept."""
+        return begun_in(self.root / "partial" / f"{recipe.stage}-{recipe.key[:KEY_DIGITS]}")
+
+    def unfinished(self) -> dict[Path, Recipe | None]:
+        """The folders of work in progress, and what is made in each; None where that is not known."""
+        with files.reported("list", self.root / "partial"):
+            folders = sorted((self.root / "partial").iterdir())
+        return {folder: notes.parse_recipe(notes.parse(_read(folder / RECIPE))) for folder in folders}
+
+    def _sweep(self, owner: str) -> None:
+        """Remove the temporary files of an owner that is gone; those of one that is not are held."""
+        for path in (self.root / "tmp").glob(f"{owner}.*"):
+            with suppress(StorageError), files.claimed(path) as mine:
+                if mine:
                     files.unlink(path)
-            folder = self.root / "partial" / name
-            files.make_folder(folder)
-            partial = Partial(self, recipe, folder)
-            try:
-                yield partial
-            finally:
-                with suppress(StorageError):  # where nothing is in it; not worth an error of its own
-                    files.remove_folder(folder)
 
     def temporary(self, owner: str) -> Path:
         """A new name in `tmp/`."""
@@ -249,47 +310,67 @@ class Store:
     def shelve(self, temporary: Path, recipe: Recipe, content_id: str, log: bytes | None) -> Artifact:
         """Give a sealed temporary file its final name, its log one beside it, and note that the recipe is done."""
         path = self._path(recipe.stage, content_id)
+        manifest = _manifest(temporary)
         if log is not None:
             self.put(path.with_suffix(".jsonl"), log)
-        if not files.link(temporary, path):
-            existing = _artifact_or_none(path)
-            if existing is not None and existing.is_intact():
-                if existing.id != content_id:
-                    raise StorageError(f"{path} is of another content; move it away and run the same command again")
-            else:
-                files.replace(temporary, path)
+        artifact = _placed(temporary, path)
+        if artifact.id != content_id:
+            raise StorageError(f"{path} is of another content; move it away and run the same command again")
         files.sync_folder(path.parent)
-        self._note(recipe, content_id)
-        return Artifact(path)
+        self.note(notes.Done(recipe, content_id, manifest["meta"], manifest["provenance"]))
+        return artifact
 
-    def _note(self, recipe: Recipe, content_id: str) -> None:
-        entry = {"id": content_id, "key": recipe.key, "artifact": file_name(recipe.stage, content_id)}
-        files.make_folder(self._key_path(recipe).parent)
-        if not self.put(self._key_path(recipe), canonical_json(entry)) and _read_json(self._key_path(recipe)) != entry:
-            self.put(self._key_path(recipe), canonical_json(entry), overwrite=True)
+    def note(self, done: notes.Done) -> None:
+        """Note that a recipe is done. A note that says the same, perhaps of another machine, stays."""
+        stage, key = done.recipe.stage, done.recipe.key
+        path = self.note_path(stage, key)
+        files.make_folder(path.parent)
+        if not self.put(path, done.spell()):
+            known = self.done(stage, key)
+            if known is None or known.id != done.id:
+                self.put(path, done.spell(), overwrite=True)
 
 
-def _load(path: Path) -> Artifact:
+def _load(path: Path, *, hold: bool = True) -> Artifact:
     """An artifact of the store, which must have the name that its content gives it."""
-    artifact = Artifact(path)
+    artifact = Artifact(path, held=hold)
     if path.name != file_name(artifact.stage, artifact.id):
         raise user_block.damaged(path, f"it is {file_name(artifact.stage, artifact.id)}", "the file of its name")
     return artifact
 
 
-def _artifact_or_none(path: Path) -> Artifact | None:
-    try:
-        return Artifact(path)
-    except (DamagedError, MissingError):
-        return None
+def _placed(temporary: Path, path: Path) -> Artifact:
+    """Give a sealed file its final name, and hold it; what has the name already, and is intact, stays."""
+    while not files.link(temporary, path):
+        try:
+            existing = Artifact(path, held=True)
+        except MissingError:  # removed meanwhile
+            continue
+        except DamagedError:
+            existing = None
+        if existing is not None and existing.is_intact():
+            return existing
+        files.replace(temporary, path)
+        break
+    return Artifact(path, held=True)
 
 
-def _read_json(path: Path) -> dict[str, Any]:
-    """A small JSON object; empty where it is absent or damaged, which is the same to all who ask."""
+def _manifest(path: Path) -> dict[str, Any]:
+    descriptor = user_block.open_regular(path)
     try:
-        entry = json.loads(path.read_bytes())
-    except (FileNotFoundError, ValueError):
-        return {}
-    except OSError as error:
-        raise files.storage_error("read", path, error) from error
-    return entry if isinstance(entry, dict) else {}
+        return user_block.read_manifest(descriptor, path, "artifact")
+    finally:
+        os.close(descriptor)
+
+
+def _read(path: Path) -> bytes:
+    """The bytes of a note; none where there is no file, or a thing that is none, which are no note either."""
+    try:
+        descriptor = user_block.open_regular(path)
+    except (MissingError, DamagedError):
+        return b""
+    try:
+        with files.reported("read", path), open(descriptor, "rb", closefd=False) as file:
+            return file.read(notes.MAX_BYTES)
+    finally:
+        os.close(descriptor)

@@ -18,9 +18,9 @@ from mcis_cli.store import files
 
 SIZE = 512
 VERSION = 1
-MAX_MANIFEST = 256 * 2**20
+MAX_MANIFEST = 2**22  # bytes of JSON, which take twenty times as many in memory
 _STEP = 2**20
-_REMEDY = "remove it and run the stage that made it again, or copy it anew"
+_REMEDY = "`mcis verify --repair` makes it again in its store, or copy it anew"
 _HEX = r"[0-9a-f]{64}"
 _LINES = re.compile(
     rf"mcis (artifact|segment|checkpoint) ([0-9]{{1,9}})\nsha256 ({_HEX})\nbytes ([0-9]{{1,18}})\n"
@@ -134,8 +134,8 @@ def digest(descriptor: int, path: Path, size: int) -> str:
 
 
 def read_payload(descriptor: int, path: Path, block: Block) -> bytes:
-    """All bytes after the block."""
-    payload = bytearray(block.size - SIZE)
+    """All bytes after the block, up to the manifest if there is one."""
+    payload = bytearray((block.manifest.offset if block.manifest else block.size) - SIZE)
     count = 0
     with files.reported("read", path):
         while count < len(payload):  # the kernel hands out 2 GiB at most at a time

@@ -1,0 +1,92 @@
+"""Notes: small JSON files that check themselves. What came out of a recipe, what a tag names, where images are.
+
+A note has, beside its entries, the SHA-256 of their canonical JSON, and is spelled in canonical JSON itself: a byte
+that is not what was written makes it no note. To all who ask, such a file is like none; `mcis verify` tells the two
+apart.
+"""
+
+import hashlib
+import json
+import re
+from collections.abc import Mapping
+from dataclasses import dataclass
+from typing import Any
+
+from mcis_cli.errors import UsageError
+from mcis_cli.store.identity import Recipe, canonical_json
+
+MAX_BYTES = 2**26
+_DIGEST = "sha256"
+_ID = re.compile(r"[0-9a-f]{64}")
+
+
+def spell(entries: Mapping[str, Any]) -> bytes:
+    """A note as bytes."""
+    assert _DIGEST not in entries, "that is added here"
+    digest = hashlib.sha256(canonical_json(entries)).hexdigest()
+    return canonical_json({**entries, _DIGEST: digest})
+
+
+def parse(data: bytes) -> dict[str, Any] | None:
+    """The entries of a note; None where the bytes are not what `spell` made."""
+    try:
+        entries = json.loads(data)
+        if not isinstance(entries, dict) or _DIGEST not in entries:
+            return None
+        del entries[_DIGEST]
+        return entries if spell(entries) == data else None
+    except (ValueError, TypeError, RecursionError, UsageError):
+        return None
+
+
+def parse_reference(data: bytes) -> str | None:
+    """The content id that a tag names; None where the note is damaged."""
+    content_id = (parse(data) or {}).get("id")
+    return content_id if isinstance(content_id, str) and _ID.fullmatch(content_id) else None
+
+
+@dataclass(frozen=True)
+class Done:
+    """A recipe that is done: what came out of it, and all that is needed to make it again.
+
+    Attributes:
+        recipe: what was done.
+        id: content id of the artifact.
+        meta: that of the artifact; a recipe that is done again has the same.
+        provenance: how it was made: device, threads, workers, preset.
+    """
+
+    recipe: Recipe
+    id: str
+    meta: Mapping[str, Any]
+    provenance: Mapping[str, Any]
+
+    def spell(self) -> bytes:
+        """The note as bytes."""
+        parts = {"id": self.id, "recipe": self.recipe.as_dict(), "meta": self.meta, "provenance": self.provenance}
+        return spell(parts)
+
+
+def parse_done(data: bytes, stage: str, key: str) -> Done | None:
+    """The note `keys/<stage>/<key>.json`; None where it is damaged, or is that of another recipe."""
+    entries = parse(data) or {}
+    recipe = parse_recipe(entries.get("recipe"))
+    if recipe is None or (recipe.stage, recipe.key) != (stage, key):
+        return None
+    match entries:
+        case {"id": str(content_id), "meta": dict(meta), "provenance": dict(provenance)}:
+            return Done(recipe, content_id, meta, provenance) if _ID.fullmatch(content_id) else None
+    return None
+
+
+def parse_recipe(parts: Any) -> Recipe | None:
+    """A recipe from what `Recipe.as_dict` gives; None where it is something else."""
+    match parts:
+        case {"stage": str(stage), "version": int(version), "config": dict(config), "inputs": dict(inputs), **others}:
+            if others or not all(isinstance(digest, str) for digest in inputs.values()):
+                return None
+            try:
+                return Recipe(stage, version, config, inputs)
+            except ValueError:
+                return None
+    return None

@@ -1,0 +1,103 @@
+"""A folder of `partial/`: it says what is made in it, and whoever works in it holds it.
+
+Nobody removes a folder that is held but a process that has sealed what is made there. Where locks are off, or shards
+end together, another may still be about to write: then the folder is made again, and that process finds the artifact
+sealed.
+"""
+
+import os
+from collections.abc import Callable
+from contextlib import suppress
+from pathlib import Path
+from typing import TypeVar
+
+from mcis_cli.errors import StorageError
+from mcis_cli.store import files
+
+RECIPE = "recipe.json"
+_TRIES = 20
+T = TypeVar("T")
+
+
+class Workplace:
+    """The folder, entered for the block of a `with`, and removed at its end where nothing was begun in it.
+
+    Attributes:
+        folder: `partial/<stage>-<key>/`.
+    """
+
+    def __init__(self, folder: Path, describe: Callable[[Path], None]) -> None:
+        """`describe` sees to it that a file says what is made here; it is given the file's path."""
+        self.folder = folder
+        self._describe = describe
+        self._descriptor: int | None = None
+
+    def __enter__(self) -> "Workplace":
+        self.do(lambda: None)
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        self._leave()
+
+    def do(self, act: Callable[[], T]) -> T:
+        """Do something in the folder; in a new one, where another process removed it meanwhile.
+
+        Raises:
+            StorageError: the folder cannot be made, or `act` failed for another reason.
+        """
+        tries = 0
+        while True:
+            tries += 1
+            try:
+                self._occupy()
+                return act()
+            except StorageError as error:
+                was_removed = isinstance(error.__cause__, FileNotFoundError) and not self._is_there()
+                if tries == _TRIES or not was_removed:
+                    raise
+
+    def clear(self) -> None:
+        """Remove the folder with all that is in it: what it held is sealed, or not wanted."""
+        clear(self.folder)
+
+    def _occupy(self) -> None:
+        entered = not self._is_there()
+        while not self._is_there():
+            self._let_go()
+            # Held before its name is synced, which takes long enough for a `gc` to come by.
+            files.new_folder(self.folder)
+            with files.reported("open the folder", self.folder):
+                self._descriptor = files.open_folder(self.folder)
+            files.hold(self._descriptor)
+            files.sync_folder(self.folder.parent)
+        if entered or not (self.folder / RECIPE).exists():
+            self._describe(self.folder / RECIPE)
+
+    def _is_there(self) -> bool:
+        return self._descriptor is not None and files.is_named(self._descriptor, self.folder)
+
+    def _leave(self) -> None:
+        try:
+            with suppress(OSError, StorageError):  # what stays is of no harm, and not worth an error of its own
+                if self._is_there() and os.listdir(self.folder) == [RECIPE] and self._is_mine():
+                    self.clear()
+        finally:
+            self._let_go()
+
+    def _is_mine(self) -> bool:
+        return self._descriptor is not None and files.claim(self._descriptor)
+
+    def _let_go(self) -> None:
+        if self._descriptor is not None:
+            os.close(self._descriptor)
+        self._descriptor = None
+
+
+def clear(folder: Path) -> None:
+    """Remove a folder of `partial/` with all that is in it, last the file that says what it was."""
+    names: list[str] = []
+    with files.reported("list", folder), suppress(FileNotFoundError):
+        names = sorted(os.listdir(folder), key=lambda name: (name == RECIPE, name))
+    for name in names:
+        files.unlink(folder / name)
+    files.remove_folder(folder)
