@@ -17,8 +17,9 @@ import numpy as np
 from jaxtyping import Float32, UInt8
 from numpy import ndarray
 
-from mcis_cli.data.images import decode_image, decode_mask, decode_saliency, resize_saliency
-from mcis_cli.errors import DataError
+from mcis_cli.data.images import MAX_IMAGE_BYTES, decode_image, decode_mask, decode_saliency, resize_saliency
+from mcis_cli.data.regular_files import read_regular
+from mcis_cli.errors import DataError, counted
 
 IGNORE_INDEX = 255
 Part = Literal["images", "labels", "masks", "saliency", "splits"]
@@ -56,13 +57,15 @@ class ImageEntry:
 
 @dataclass(frozen=True)
 class Catalogue:
-    """An image set, its entries sorted by id. `missing` names, for each split, the ids without an image."""
+    """An image set, its entries sorted by id. `missing` names, for each split, the ids without an image; `split_name`
+    is that of the split that was taken, for results to say which images they are of."""
 
     root: Path
     layout: str
     class_names: tuple[str, ...]
     entries: tuple[ImageEntry, ...]
     missing: Mapping[str, tuple[str, ...]] = field(default_factory=dict)
+    split_name: str | None = None
 
     @property
     def num_foreground(self) -> int:
@@ -105,7 +108,8 @@ class Catalogue:
             return self._by_id[image_id]
         except KeyError:
             raise DataError(
-                f"no image {image_id!r} in {self.root}; found {len(self)} others; `mcis check {self.root}` lists them"
+                f"no image {image_id!r} in {self.root}; found {counted(len(self), 'other')}; "
+                f"`mcis check {self.root}` lists them"
             ) from None
 
     def split(self, name: str) -> "Catalogue":
@@ -115,7 +119,7 @@ class Catalogue:
             DataError: There is no such split, it is empty, or it lists images that are not there.
         """
         if name == "all":
-            return self
+            return replace(self, split_name=name)
         if name not in self.split_names:
             there = ", ".join((*self.split_names, "all"))
             raise DataError(
@@ -130,15 +134,16 @@ class Catalogue:
         entries = tuple(entry for entry in self.entries if name in entry.splits)
         if not entries:
             raise DataError(f"the split {name!r} of {self.root} is empty; expected image ids, one a line")
-        return replace(self, entries=entries, missing={})
+        return replace(self, entries=entries, missing={}, split_name=name)
 
-    def only(self, ids: Iterable[str]) -> "Catalogue":
-        """The images of these ids.
+    def only(self, ids: Iterable[str], split_name: str | None = None) -> "Catalogue":
+        """The images of these ids; `split_name` is that of the split they are, where that is known.
 
         Raises:
             DataError: One of them is not there.
         """
-        return replace(self, entries=tuple(self[image_id] for image_id in sorted(set(ids))), missing={})
+        entries = tuple(self[image_id] for image_id in sorted(set(ids)))
+        return replace(self, entries=entries, missing={}, split_name=split_name)
 
     def carriers(self, class_index: int) -> tuple[str, ...]:
         """The ids of the images that carry a foreground class (0-based), sorted."""
@@ -210,10 +215,7 @@ class Catalogue:
 
     def _bytes(self, path: str, digest: str) -> bytes:
         file = self.root / path
-        try:
-            content = file.read_bytes()
-        except OSError as error:
-            raise DataError(f"cannot read {file}: {error.strerror}; it was there when it was listed") from error
+        content = read_regular(file, MAX_IMAGE_BYTES)
         if hashlib.sha256(content).hexdigest() != digest:
             raise DataError(f"{file} has changed since it was listed; start the command again")
         return content

@@ -10,9 +10,10 @@ from collections.abc import Iterator, Sequence
 from mcis_cli.config import DataConfig
 from mcis_cli.data.catalogue import Catalogue, ImageEntry
 from mcis_cli.data.check_pixels import Progress, check_pixels
+from mcis_cli.data.left_out import left_out
 from mcis_cli.data.listing import Finding, Listing, Severity
-from mcis_cli.data.reading import describe, read_listing
-from mcis_cli.errors import DataError
+from mcis_cli.data.reading import describe, read_listing, require_root
+from mcis_cli.errors import DataError, counted
 from mcis_cli.store import StatCache
 
 SEVERITIES: tuple[Severity, ...] = ("error", "warning", "note")
@@ -37,6 +38,9 @@ def check(
 
     Returns:
         The findings; a set without an "error" can be trained on.
+
+    Raises:
+        DataError: The path is neither a folder nor a table.
     """
     return survey(config, cache, num_references=num_references, workers=workers, progress=progress)[1]
 
@@ -49,7 +53,12 @@ def survey(
     workers: int = 2,
     progress: Progress | None = None,
 ) -> tuple[Catalogue | None, list[Finding]]:
-    """As `check`, with the catalogue of what can be read; None where there is no image set at all."""
+    """As `check`, with the catalogue of what can be read; None where there is no image set at all.
+
+    Raises:
+        DataError: The path is neither a folder nor a table.
+    """
+    require_root(config)
     try:
         listing = read_listing(config, cache)
     except DataError as error:
@@ -59,6 +68,7 @@ def survey(
         *_summary(listing, catalogue),
         *listing.findings,
         *unreadable,
+        *left_out(config, listing),
         *_ids(catalogue),
         *_splits(config, catalogue),
         *_tags(config, catalogue, num_references),
@@ -76,10 +86,10 @@ def _summary(listing: Listing, catalogue: Catalogue) -> Iterator[Finding]:
     splits = ", ".join(f"{name} {count}" for name, count in _split_sizes(catalogue))
     masks = sum(entry.mask is not None for entry in catalogue.entries)
     saliency = sum(entry.saliency is not None for entry in catalogue.entries)
-    yield Finding("note", "layout", f"layout {listing.layout}, {len(listing.items)} images, {tags}")
-    yield Finding("note", "classes", f"{len(names)} classes: {shown}", names)
+    yield Finding("note", "layout", f"layout {listing.layout}, {_count(listing.items, 'image')}, {tags}")
+    yield Finding("note", "classes", f"{_count(names, 'class', 'classes')}: {shown}", names)
     yield Finding("note", "splits", f"splits: {splits or 'none'}")
-    yield Finding("note", "companions", f"{masks} masks, {saliency} saliency maps")
+    yield Finding("note", "companions", f"{counted(masks, 'mask')}, {counted(saliency, 'saliency map')}")
 
 
 def _split_sizes(catalogue: Catalogue) -> Iterator[tuple[str, int]]:
@@ -94,7 +104,7 @@ def _ids(catalogue: Catalogue) -> Iterator[Finding]:
     clashes = [ids for ids in alike.values() if len(ids) > 1]
     if clashes:
         message = (
-            f"{_count(clashes, 'group')} of image ids differ only by case or by how letters are composed "
+            f"{_count(clashes, 'group')} of image ids with no difference but case or how letters are composed "
             f"({', '.join(map(repr, clashes[0]))}); other file systems hold only one of them; rename"
         )
         yield Finding("warning", "ids-alike", message, tuple(image_id for ids in clashes for image_id in ids))
@@ -132,7 +142,8 @@ def _tags(config: DataConfig, catalogue: Catalogue, num_references: int) -> Iter
     few = {name: count for name, count in counts.items() if 0 < count <= num_references}
     if few:
         listed = ", ".join(f"{name} {count}" for name, count in few.items())
-        message = f"classes with too few images in {config.train!r} for {num_references} references each: {listed}"
+        needed = counted(num_references, "reference")
+        message = f"classes with too few images in {config.train!r} for {needed} each: {listed}"
         yield Finding("warning", "few-references", message, tuple(few))
 
 
@@ -140,6 +151,7 @@ def _companions(config: DataConfig, catalogue: Catalogue) -> Iterator[Finding]:
     no_saliency = tuple(entry.id for entry in catalogue.entries if entry.saliency is None)
     if no_saliency:
         message = f"saliency missing for {_count(no_saliency, 'image')} (the first is {no_saliency[0]!r})"
+        message += "; give `mcis pseudo` --background constant" if len(no_saliency) == len(catalogue) else ""
         severity: Severity = "note" if len(no_saliency) == len(catalogue) else "warning"
         yield Finding(severity, "no-saliency", message, no_saliency)
     no_mask = tuple(i for i in sorted(_members(catalogue, config.val)) if catalogue[i].mask is None)
@@ -171,4 +183,4 @@ def _members(catalogue: Catalogue, split: str) -> frozenset[str]:
 
 
 def _count(things: Sequence[object], singular: str, plural: str | None = None) -> str:
-    return f"{len(things)} {singular if len(things) == 1 else plural or singular + 's'}"
+    return counted(len(things), singular, plural)

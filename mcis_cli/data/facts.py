@@ -4,13 +4,14 @@ Facts are remembered by the store's stat cache, so that a second command does no
 """
 
 import hashlib
-import time
 from collections.abc import Callable, Iterator, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from itertools import islice
 from pathlib import Path
 from typing import Any
 
+from mcis_cli.data.images import MAX_IMAGE_BYTES
+from mcis_cli.data.regular_files import read_regular
 from mcis_cli.errors import DataError
 from mcis_cli.store import StatCache
 
@@ -58,14 +59,13 @@ def _remembered(file: Path, kind: str, cache: StatCache | None) -> Facts | None:
 
 
 def _read(file: Path, kind: str, measure: Measure, cache: StatCache | None) -> Facts | DataError:
+    def find(path: Path) -> Facts:
+        content = read_regular(path, MAX_IMAGE_BYTES)
+        return {"kind": kind, "sha256": hashlib.sha256(content).hexdigest(), **measure(content, str(path))}
+
     try:
-        looked, before = time.time_ns(), file.stat()
-        content = file.read_bytes()
-        facts = {"kind": kind, "sha256": hashlib.sha256(content).hexdigest(), **measure(content, str(file))}
-        if cache is not None:
-            cache.put(file, before, facts, looked_ns=looked)
+        return find(file) if cache is None else cache.look(file, find)
     except OSError as error:
         return DataError(f"cannot read {file}: {error.strerror}; replace or remove it")
     except DataError as error:
         return error
-    return facts

@@ -6,7 +6,7 @@ from pathlib import Path
 from mcis_cli.config import DataConfig
 from mcis_cli.data.images import PHOTO_SUFFIXES
 from mcis_cli.data.listing import Finding, Found, id_fault, index_files
-from mcis_cli.errors import DataError
+from mcis_cli.errors import DataError, counted
 
 RESERVED = frozenset({"masks", "saliency"})
 
@@ -73,7 +73,8 @@ def _unread(root: Path, folders: list[str]) -> list[Finding]:
     nested = tuple(f"{folder}/{name}" for folder in folders for name in _subfolders(root / folder))
     if not nested:
         return []
-    message = f"{len(nested)} folders within folders of classes in {root} are not read (the first is {nested[0]!r})"
+    folders_within = counted(len(nested), "folder")
+    message = f"not read: {folders_within} within folders of classes in {root} (the first is {nested[0]!r})"
     return [Finding("warning", "nested-folders", message, nested)]
 
 
@@ -85,7 +86,7 @@ def _entries(folder: Path) -> list[os.DirEntry[str]]:
 
 
 def _subfolders(folder: Path) -> list[str]:
-    return [entry.name for entry in _entries(folder) if entry.is_dir()]
+    return [entry.name for entry in _entries(folder) if os.path.isdir(entry)]
 
 
 def _has_photos(folder: Path) -> bool:

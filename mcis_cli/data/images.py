@@ -20,6 +20,8 @@ MASK_FORMATS = ("PNG", "BMP", "TIFF", "GIF")  # lossless only: a class index has
 PHOTO_SUFFIXES = frozenset({".jpg", ".jpeg", ".png", ".bmp", ".tif", ".tiff", ".webp", ".gif"})
 MASK_SUFFIXES = frozenset({".png", ".bmp", ".tif", ".tiff", ".gif"})
 MAX_PIXELS = 80_000_000
+GREY_TOLERANCE = 2  # by which the channels of a grey JPEG may differ
+MAX_IMAGE_BYTES = 512 * 2**20
 
 # Pillow warns of a bomb on opening. The filter is process-wide because warnings.catch_warnings is not safe in threads.
 warnings.filterwarnings("error", category=Image.DecompressionBombWarning)
@@ -138,6 +140,34 @@ def decode_saliency(content: bytes, name: str) -> Float32[ndarray, "height width
         return (_sixteen_bits(image, name) / np.float32(65535)).astype(np.float32)
     if image.mode == "F":
         raise DataError(f"{name}: floating-point pixels; expected 8 or 16 bits; save the saliency map as a grey PNG")
+    return np.array(_convert(image, "L", name), dtype=np.float32) / np.float32(255)
+
+
+def decode_grey(content: bytes, name: str) -> Float32[ndarray, "height width"]:
+    """Decode a map of one value a pixel, in 8 or 16 bits; an image of three equal channels is one, too.
+
+    Args:
+        content: The bytes of the file.
+        name: How messages call the file.
+
+    Returns:
+        Values in [0, 1].
+
+    Raises:
+        DataError: The bytes are no image of an allowed format, or it has colours or transparent pixels.
+    """
+    image = _open(content, name, PHOTO_FORMATS)
+    _load(image, name)
+    if image.mode == "F":
+        raise DataError(f"{name}: floating-point pixels; expected 8 or 16 bits; save the map as a grey PNG")
+    if image.mode.startswith("I"):
+        return (_sixteen_bits(image, name) / np.float32(65535)).astype(np.float32)
+    if image.has_transparency_data and image.convert("RGBA").getchannel("A").getextrema() != (255, 255):
+        raise DataError(f"{name}: transparent pixels; expected a value for each; save the map as a grey PNG")
+    if image.mode not in ("L", "1"):
+        channels = np.array(_convert(image, "RGB", name), dtype=np.int16)
+        if int(np.ptp(channels, axis=2).max()) > GREY_TOLERANCE:
+            raise DataError(f"{name}: colours; expected a map of grey values, not a picture of it; save the map itself")
     return np.array(_convert(image, "L", name), dtype=np.float32) / np.float32(255)
 
 

@@ -6,16 +6,18 @@ and saliency. Faults are collected as findings, so that `mcis check` can tell al
 
 import os
 import unicodedata
-from collections.abc import Iterable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path, PurePosixPath
 from typing import Literal
 
 from mcis_cli.config import DataConfig
 from mcis_cli.data.images import MASK_SUFFIXES, PHOTO_SUFFIXES
-from mcis_cli.errors import DataError
+from mcis_cli.data.regular_files import read_regular
+from mcis_cli.errors import DataError, counted
 
 MAX_ID_LENGTH = 200
+MAX_TEXT_BYTES = 128 * 2**20
 MAX_CLASSES = 254  # a mask is uint8: 0 is the background, 255 is ignored
 BACKGROUND = "background"
 
@@ -80,6 +82,10 @@ def assemble(config: DataConfig, root: Path, layout: str, found: Found) -> Listi
         DataError: There are no images, no classes, too many classes, or a folder named in the settings is not there.
     """
     if not found.images:
+        faults = [finding.message for finding in found.findings if finding.severity == "error"]
+        if faults:
+            others = f" (and {counted(len(faults) - 1, 'more fault')})" if len(faults) > 1 else ""
+            raise DataError(f"{faults[0]}{others}; no image is left")
         raise DataError(
             f"no images in {root} (layout {layout}); expected files ending in {suffix_list(PHOTO_SUFFIXES)}"
         )
@@ -164,12 +170,10 @@ def read_text(file: Path) -> str:
     """Read a text file, with or without a byte order mark; every line ends in a plain newline.
 
     Raises:
-        DataError: The file cannot be read, or is no UTF-8.
+        DataError: The file cannot be read, is too long, or is no UTF-8.
     """
     try:
-        text = file.read_bytes().decode("utf-8-sig")
-    except OSError as error:
-        raise DataError(f"cannot read {file}: {error.strerror}; correct the path or its permissions") from error
+        text = read_regular(file, MAX_TEXT_BYTES).decode("utf-8-sig")
     except UnicodeDecodeError as error:
         raise DataError(f"{file}: not UTF-8 text (byte {error.start}); save it as UTF-8") from error
     return text.replace("\r\n", "\n").replace("\r", "\n")
@@ -198,12 +202,19 @@ def _walk(folder: Path, below: str, recursive: bool) -> Iterator[str]:
         if entry.name.startswith("."):
             continue
         name = f"{below}/{entry.name}" if below else entry.name
-        if entry.is_file():
+        if _is(entry.is_file):
             yield name
-        elif recursive and entry.is_dir():
+        elif recursive and _is(entry.is_dir):
             if name.count("/") > 16:
                 raise DataError(f"{folder / name}: folders nested too deeply, or a link to a folder above; remove it")
             yield from _walk(folder, name, recursive)
+
+
+def _is(look: Callable[[], bool]) -> bool:
+    try:
+        return look()
+    except OSError:  # a link to itself, say: nothing that can be read
+        return False
 
 
 def _companions(
@@ -224,7 +235,7 @@ def _companions(
     by_image = _match(files, images)
     strays = tuple(sorted(files.keys() - set(by_image.values())))
     if strays:
-        message = f"{len(strays)} of the {kind} in {folder} belong to no image (the first is {strays[0]!r})"
+        message = f"without an image: {len(strays)} of the {kind} in {folder} (the first is {strays[0]!r})"
         findings = (*findings, Finding("warning", f"stray-{kind}", message, strays))
     return {image_id: files[name] for image_id, name in by_image.items()}, findings
 
@@ -272,17 +283,20 @@ def _refuse_classes(names: Sequence[str], source: str) -> None:
 
 def _tag_findings(found: Found, class_names: Sequence[str]) -> Iterator[Finding]:
     known = set(class_names)
+    some = ", ".join(class_names[:5]) + (", …" if len(class_names) > 5 else "")
     carriers: dict[str, list[str]] = {}
     for image_id, tags in sorted(found.tags.items()):
         for tag in tags - known:
             carriers.setdefault(tag, []).append(image_id)
     for tag, ids in sorted(carriers.items()):
         message = (
-            f"unknown tag {tag!r} of image {ids[0]!r} in {found.tag_source}; expected one of the {len(known)} classes; "
+            f"unknown tag {tag!r} of image {ids[0]!r} in {found.tag_source}; expected one of: {some}; "
             "correct it, or name it in classes.txt or data.classes"
         )
         yield Finding("error", "unknown-tag", message, tuple(ids))
     strays = tuple(sorted(found.tags.keys() - found.images.keys()))
     if strays:
-        message = f"{len(strays)} tagged images in {found.tag_source} are not there (the first is {strays[0]!r})"
+        message = (
+            f"not there: {counted(len(strays), 'tagged image')} of {found.tag_source} (the first is {strays[0]!r})"
+        )
         yield Finding("warning", "tags-without-image", message, strays)

@@ -5,11 +5,16 @@ What the work is (reading photographs, a CRF) is left to the caller.
 
 import multiprocessing
 import signal
+import threading
+import traceback
 from collections import deque
-from collections.abc import Callable, Iterable, Iterator
-from concurrent.futures import Executor, Future, ProcessPoolExecutor, ThreadPoolExecutor
-from concurrent.futures.process import BrokenProcessPool
-from typing import TypeVar
+from collections.abc import Callable, Generator, Iterable, Iterator
+from concurrent.futures import CancelledError, Future, ThreadPoolExecutor
+from contextlib import suppress
+from multiprocessing import resource_tracker
+from multiprocessing.connection import Connection
+from multiprocessing.context import SpawnProcess
+from typing import Any, TypeVar
 
 from mcis_cli.errors import McisError
 
@@ -25,11 +30,12 @@ def ordered_map(
     ahead: int | None = None,
     processes: bool = False,
     initializer: Callable[[], None] | None = None,
-) -> Iterator[Result]:
+) -> Generator[Result, None, None]:
     """Map a function over items in the background; results come in the order of the items.
 
     An exception of an item surfaces where its result would have come. Closing the iterator, an exception or Ctrl-C drop
-    what has not begun and wait for what has. Nothing starts before the first result is asked for.
+    what has not begun; threads end after what they are at, processes at once. Nothing starts before the first result is
+    asked for.
 
     Args:
         function: the work; with `processes`, importable by name (as must be items and results by pickle).
@@ -51,42 +57,23 @@ def ordered_map(
         yield from map(function, items)
         return
     waiting: deque[Future[Result]] = deque()
-    pool = start_pool(workers, processes, initializer)
+    crew = Crew(function, initializer, workers) if processes else None
+    pool = ThreadPoolExecutor(workers, "mcis", initializer=None if crew else initializer)
     try:
-        submissions = submit_each(pool, function, items)
-        for submission in submissions:
+        for submission in submit_each(pool, crew.work if crew else function, items):
             waiting.append(submission)
             if len(waiting) >= (ahead or 2 * workers):
                 yield waiting.popleft().result()
         while waiting:
             yield waiting.popleft().result()
-    except BrokenProcessPool as error:
-        raise McisError(
-            f"a worker process of {workers} died while running {getattr(function, '__name__', 'a task')}: it was "
-            "killed, most often because memory ran out; use fewer with --workers"
-        ) from error
     finally:
+        if crew:
+            crew.dismiss()
         pool.shutdown(wait=True, cancel_futures=True)
 
 
-def start_pool(workers: int, processes: bool, initializer: Callable[[], None] | None) -> Executor:
-    """Make the pool of threads or processes; no worker starts before its first task."""
-    if not processes:
-        return ThreadPoolExecutor(workers, thread_name_prefix="mcis", initializer=initializer)
-    # A forked child would inherit the locks of torch's and HDF5's threads in whatever state they are.
-    context = multiprocessing.get_context("spawn")
-    return ProcessPoolExecutor(workers, mp_context=context, initializer=enter_worker, initargs=(initializer,))
-
-
-def enter_worker(initializer: Callable[[], None] | None) -> None:
-    """Begin the life of a worker process. Ctrl-C reaches the whole group: only the parent shall answer it."""
-    signal.signal(signal.SIGINT, signal.SIG_IGN)
-    if initializer is not None:
-        initializer()
-
-
 def submit_each(
-    pool: Executor, function: Callable[[Item], Result], items: Iterable[Item]
+    pool: ThreadPoolExecutor, function: Callable[[Item], Result], items: Iterable[Item]
 ) -> Iterator["Future[Result]"]:
     """Submit the items one by one; a failure of `items` itself becomes the last future, so that it keeps its place."""
     try:
@@ -96,3 +83,80 @@ def submit_each(
         failure: Future[Result] = Future()
         failure.set_exception(error)
         yield failure
+
+
+class Crew:
+    """A worker process for each thread of a pool, each at the end of a pipe of its own.
+
+    They share no lock and no queue: any of them can be killed at any moment, and no other waits for it. One whose
+    parent was killed finds its pipe closed once it is done with its item, and leaves.
+    """
+
+    def __init__(self, function: Callable[[Any], Any], initializer: Callable[[], None] | None, size: int) -> None:
+        self._function = function
+        self._initializer = initializer
+        self._size = size
+        self._own = threading.local()
+        self._processes: list[SpawnProcess] = []
+        self._lock = threading.Lock()
+        self._dismissed = False
+
+    def work(self, item: Any) -> Any:
+        """Have the process of this thread do an item.
+
+        Raises:
+            McisError: it died.
+        """
+        if not hasattr(self._own, "pipe"):
+            self._own.pipe = self._hire()
+        try:
+            self._own.pipe.send(item)
+            failed, result = self._own.pipe.recv()
+        except (EOFError, ConnectionError) as error:
+            raise McisError(
+                f"a worker process of {self._size} died while running {getattr(self._function, '__name__', 'a task')}: "
+                "it was killed, most often because memory ran out; use fewer with --workers"
+            ) from error
+        if failed:
+            raise result
+        return result
+
+    def _hire(self) -> Connection:
+        """Start the process of this thread."""
+        # Ctrl-C reaches the whole group, and only the parent shall answer it: what a thread starts inherits its mask.
+        resource_tracker.ensure_running()  # first, as it sets the mask back
+        signal.pthread_sigmask(signal.SIG_BLOCK, {signal.SIGINT})
+        # A forked child would inherit the locks of torch's and HDF5's threads in whatever state they are.
+        context = multiprocessing.get_context("spawn")
+        pipe, far_end = context.Pipe()
+        process = context.Process(target=serve, args=(far_end, self._function, self._initializer), daemon=True)
+        with far_end, self._lock:
+            if self._dismissed:
+                raise CancelledError
+            process.start()
+            self._processes.append(process)
+        return pipe
+
+    def dismiss(self) -> None:
+        """End all processes, whatever they are at."""
+        with self._lock:
+            self._dismissed = True
+            for process in self._processes:
+                process.kill()
+            for process in self._processes:
+                process.join()
+
+
+def serve(pipe: Connection, function: Callable[[Any], Any], initializer: Callable[[], None] | None) -> None:
+    """The life of a worker process: answer each item with whether it failed, and its result or exception."""
+    if initializer is not None:
+        initializer()
+    with suppress(EOFError, ConnectionError):  # the parent is gone
+        while True:
+            item = pipe.recv()
+            try:
+                answer = False, function(item)
+            except Exception as error:
+                error.add_note(f"In a worker process: {traceback.format_exc()}")
+                answer = True, error
+            pipe.send(answer)

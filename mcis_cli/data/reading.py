@@ -12,9 +12,9 @@ from mcis_cli.data.facts import Facts, Measure, file_facts, no_facts
 from mcis_cli.data.folders import has_class_folders, read_folders
 from mcis_cli.data.images import inspect
 from mcis_cli.data.listing import Finding, Item, Listing, assemble
-from mcis_cli.data.table import find_table, read_table
+from mcis_cli.data.table import TABLE_SUFFIXES, find_table, read_table
 from mcis_cli.data.voc import IMAGES, read_voc
-from mcis_cli.errors import DataError
+from mcis_cli.errors import DataError, counted
 from mcis_cli.store import StatCache
 
 LAYOUTS = f"{IMAGES}/ of the VOC layout, one table of tags in .csv or .tsv, or a folder of images for each class"
@@ -37,15 +37,28 @@ def read_catalogue(config: DataConfig, cache: StatCache | None = None) -> Catalo
     return catalogue
 
 
+def require_root(config: DataConfig) -> Path:
+    """The folder of an image set, or its table.
+
+    Raises:
+        DataError: There is neither: nothing, another file, a pipe or a device.
+    """
+    root = Path(config.root)
+    if not root.exists():
+        raise DataError(f"no such folder: {root}; expected an image set ({LAYOUTS}); correct the path or data.root")
+    if not root.is_dir() and not (root.is_file() and root.suffix.lower() in TABLE_SUFFIXES):
+        kind = "a file" if root.is_file() else "a pipe or a device"
+        raise DataError(f"{root} is {kind}; expected a folder, or a table in .csv or .tsv; correct the path")
+    return root
+
+
 def read_listing(config: DataConfig, cache: StatCache | None = None) -> Listing:
     """List an image set by names, in the layout that it has.
 
     Raises:
         DataError: There is no image set, or a list of it cannot be read.
     """
-    root = Path(config.root)
-    if not root.exists():
-        raise DataError(f"no such folder: {root}; expected an image set ({LAYOUTS}); correct the path or data.root")
+    root = require_root(config)
     layout = config.layout if config.layout != "auto" else _layout(config, root)
     if layout == "table":
         table = find_table(config, root)
@@ -135,6 +148,6 @@ def _entry(
 def _refuse(root: Path, findings: Iterable[Finding]) -> None:
     faults = [finding.message for finding in findings if finding.severity == "error"]
     if len(faults) > 1:
-        raise DataError(f"{faults[0]} (and {len(faults) - 1} more faults: `mcis check {root}` lists them)")
+        raise DataError(f"{faults[0]} (and {counted(len(faults) - 1, 'more fault')}: `mcis check {root}` lists them)")
     if faults:
         raise DataError(faults[0])

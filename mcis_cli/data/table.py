@@ -10,7 +10,7 @@ from pathlib import Path
 from mcis_cli.config import DataConfig
 from mcis_cli.data.images import PHOTO_SUFFIXES
 from mcis_cli.data.listing import Finding, Found, id_fault, read_text
-from mcis_cli.errors import DataError
+from mcis_cli.errors import DataError, counted
 
 TABLE_SUFFIXES = frozenset({".csv", ".tsv"})
 IMAGE_COLUMNS = ("image", "file", "path", "filename")
@@ -110,7 +110,9 @@ class _Table:
         """Take in one row."""
         where = f"{self.file} line {line}"
         if len(cells) != len(self.columns.names):
-            found = f"{len(cells)} cells; expected {len(self.columns.names)}, as in the header; correct the row"
+            found = (
+                f"{counted(len(cells), 'cell')}; expected {len(self.columns.names)}, as in the header; correct the row"
+            )
             self._fault("bad-row", cells[0] if cells else "", f"{where}: {found}")
             return
         path = cells[self.columns.image].strip().replace("\\", "/").removeprefix("./")

@@ -1,0 +1,46 @@
+"""Opening files that others made: nothing but a regular file, and none that is longer than was allowed."""
+
+import os
+import stat
+from io import BufferedReader
+from pathlib import Path
+
+from mcis_cli.errors import DataError
+
+
+def open_regular(path: Path, limit: int) -> tuple[BufferedReader, int]:
+    """Open a file for reading. Returns it with its size.
+
+    Args:
+        path: The file; symbolic links are followed, to a file.
+        limit: The most bytes that it may have.
+
+    Raises:
+        DataError: It is a folder, a pipe or a device, or is too long.
+        OSError: It cannot be opened.
+    """
+    descriptor = os.open(path, os.O_RDONLY | os.O_CLOEXEC | os.O_NONBLOCK)  # a pipe would block
+    status = os.fstat(descriptor)
+    fault = None
+    if not stat.S_ISREG(status.st_mode):
+        fault = "a folder, a pipe or a device; expected a file; replace or remove it"
+    elif status.st_size > limit:
+        fault = f"{status.st_size:,} bytes; expected at most {limit:,}; make it smaller, or remove it"
+    if fault:
+        os.close(descriptor)
+        raise DataError(f"{path}: {fault}")
+    return os.fdopen(descriptor, "rb"), status.st_size
+
+
+def read_regular(path: Path, limit: int) -> bytes:
+    """The bytes of a file.
+
+    Raises:
+        DataError: It cannot be read, is a folder, a pipe or a device, or has more than `limit` bytes.
+    """
+    try:
+        file, size = open_regular(path, limit)
+        with file:
+            return file.read(size)  # which takes memory for as many bytes, there or not
+    except OSError as error:
+        raise DataError(f"cannot read {path}: {error.strerror}; replace or remove it") from error
