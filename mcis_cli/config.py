@@ -20,7 +20,13 @@ from mcis_cli.errors import UsageError
 Backbone = Literal["vgg16", "resnet50", "resnet101", "lite0"]
 Precision = Literal["auto", "fp32", "bf16"]
 Preset = Literal["paper", "released", "quick"]
-Scales = Annotated[tuple[Annotated[float, Field(gt=0, le=8)], ...], Field(min_length=1)]
+MAX_SEED = 2**63 - 1
+
+# Lists of TOML are lists, no tuples: strict=False lets them in, and is not about what is in them.
+Strength = Annotated[float, Field(ge=0)]
+ColorJitter = Annotated[tuple[Strength, Strength, Strength, Strength], Field(strict=False)]
+Names = Annotated[tuple[str, ...], Field(strict=False)]
+Epochs = Annotated[tuple[Annotated[int, Field(ge=1)], ...], Field(strict=False)]
 
 
 def _ascending(values: tuple[float, ...]) -> tuple[float, ...]:
@@ -29,26 +35,35 @@ def _ascending(values: tuple[float, ...]) -> tuple[float, ...]:
     return values
 
 
+def _least_first(values: tuple[float, float]) -> tuple[float, float]:
+    if values[0] > values[1]:
+        raise ValueError("the least factor first, then the greatest")
+    return values
+
+
+Factor = Annotated[float, Field(gt=0, le=8)]
+Scales = Annotated[tuple[Factor, ...], Field(min_length=1, strict=False)]
+ScaleRange = Annotated[tuple[Factor, Factor], Field(strict=False), AfterValidator(_least_first)]
 Thresholds = Annotated[
     tuple[Annotated[float, Field(ge=0, le=1)], ...],
-    Field(min_length=1, max_length=255),  # levels between them are counted in one byte
+    Field(min_length=1, max_length=255, strict=False),  # levels between them are counted in one byte
     AfterValidator(_ascending),
 ]
 
 
 class Config(BaseModel):
-    """Base of all settings: frozen, strict about unknown names."""
+    """Base of all settings: frozen, strict about unknown names and about types; an integer is a number too."""
 
-    model_config = ConfigDict(frozen=True, extra="forbid")
+    model_config = ConfigDict(frozen=True, extra="forbid", strict=True, allow_inf_nan=False)
 
 
 class DataConfig(Config):
     """Where the images, tags, masks and saliency maps are. Paths are relative to `root`."""
 
-    root: str = "."  # folder of the image set, or its table of tags; in mcis.toml relative to that file
+    root: str = "."  # folder of the image set, or its table; relative to mcis.toml, or with --set to where you are
     layout: Literal["auto", "voc", "table", "folders"] = "auto"  # how the folder is read; auto looks for itself
     tags: str | None = None  # file of tags: ID class class … (voc), or the table
-    classes: tuple[str, ...] | None = None  # foreground classes; else those of classes.txt, else of the tags
+    classes: Names | None = None  # foreground classes; else those of classes.txt, else of the tags
     masks: str | None = None  # folder of ground truth; else SegmentationClass (voc) or masks
     saliency: str | None = None  # folder of saliency maps, ID.png or ID.jpg
     train: str = "train"  # split to learn from
@@ -69,24 +84,25 @@ class CrfConfig(Config):
 class TrainClsConfig(Config):
     """The co-attention classifier and its training (paper §3.1, §3.3)."""
 
-    seed: int = Field(0, ge=0)  # of everything random in the stage
+    seed: int = Field(0, ge=0, le=MAX_SEED)  # of everything random in the stage
     backbone: Backbone = "vgg16"  # network under the new layers
     output_stride: Literal[8, 16] = 8  # pixels of the image to one position of the features
     loss: Literal["basic", "co-attention", "full"] = "full"  # Eq. 1; Eq. 1 and 5; Eq. 1, 5 and 9
     heads: Literal["shared", "separate"] = "shared"  # one φ for all features, or two [1]
     affinity_init: Literal["uniform", "identity"] = "uniform"  # how W_P starts: at random, or as likeness
     affinity_lr: float = Field(1.0, ge=0)  # further factor for W_P, whose gradient grows with its channels
+    pairing: Literal["independent", "rings"] = "independent"  # draw each partner, or let an image serve two pairs
     self_pairs: bool = False  # also pair an image with its mirror, 0.75× and 2× views [3]
     contrastive_from_epoch: int = Field(1, ge=1)  # the contrastive loss counts from this epoch on [4]
     contrastive_rule: Literal["always", "unshared"] = "always"  # sides without unshared labels count, or not [4]
     loss_weighting: Literal["sum", "mean"] = "sum"  # of the losses of m and n [5]
     image_size: int = Field(256, ge=32)  # side of the square that images are warped to, pixels
     mirror: bool = False  # mirror half of the images
-    color_jitter: tuple[float, float, float, float] = (0.3, 0.3, 0.3, 0.1)  # brightness, contrast, saturation, hue
+    color_jitter: ColorJitter = (0.3, 0.3, 0.3, 0.1)  # strengths of brightness, contrast, saturation, hue
     epochs: int = Field(15, ge=1)  # passes over the images, each once as first of a pair
     batch_pairs: int = Field(5, ge=1)  # pairs of a step
     lr: float = Field(1e-3, gt=0)  # learning rate
-    lr_milestones: tuple[int, ...] = (6, 12)  # epochs after which lr is multiplied by lr_gamma [6]
+    lr_milestones: Epochs = (6, 12)  # epochs after which lr is multiplied by lr_gamma [6]
     lr_gamma: float = Field(0.1, gt=0, le=1)  # see lr_milestones
     momentum: float = Field(0.9, ge=0, lt=1)  # of SGD
     nesterov: bool = False  # Nesterov's momentum [6]
@@ -102,7 +118,7 @@ class TrainClsConfig(Config):
 class CamsConfig(Config):
     """Localization maps, single-round and multi-round (paper §3.2)."""
 
-    seed: int = Field(0, ge=0)  # of the choice of references
+    seed: int = Field(0, ge=0, le=MAX_SEED)  # of the choice of references
     refs: int = Field(3, ge=0)  # references for each map and class; 0 is single-round
     localization: Literal["references", "released"] = "references"  # or the released code's five maps [2]
     reference_replacement: bool = False  # draw references with replacement [7]
@@ -136,7 +152,7 @@ class PseudoConfig(Config):
 class TrainSegConfig(Config):
     """DeepLab-LargeFOV on pseudo masks, or on ground truth (`supervision = "full"`, the upper bound)."""
 
-    seed: int = Field(0, ge=0)  # of everything random in the stage
+    seed: int = Field(0, ge=0, le=MAX_SEED)  # of everything random in the stage
     supervision: Literal["pseudo", "full"] = "pseudo"  # pseudo masks, or ground truth
     network: Literal["deeplab-largefov"] = "deeplab-largefov"  # the only one so far
     backbone: Backbone = "resnet101"  # network under the head
@@ -144,7 +160,7 @@ class TrainSegConfig(Config):
     head_channels: int = Field(1024, ge=1)  # of the two layers before the scores
     head_dilation: int = Field(12, ge=1)  # of the 3×3 convolution
     crop: int = Field(321, ge=32)  # side of the square that is cut out, pixels
-    scales: tuple[float, float] = (0.7, 1.3)  # least and greatest factor on the size, drawn evenly
+    scales: ScaleRange = (0.7, 1.3)  # least and greatest factor on the size, drawn evenly
     mirror: bool = True  # mirror half of the images
     iterations: int = Field(16_000, ge=1)  # steps
     epochs: int | None = Field(None, ge=1)  # passes over the images; where set, replaces iterations
@@ -257,6 +273,8 @@ def read_toml(path: Path) -> dict[str, Any]:
         return tomllib.loads(path.read_text(encoding="utf-8"))
     except OSError as error:
         raise UsageError(f"{path} cannot be read: {error.strerror}; name another file with --config") from error
+    except RecursionError as error:
+        raise UsageError(f"{path} nests tables too deeply, expected two levels; see mcis init") from error
     except (tomllib.TOMLDecodeError, UnicodeDecodeError) as error:
         raise UsageError(f"{path} is no TOML: {error}; `mcis init` writes one that is") from error
 
@@ -271,7 +289,7 @@ def parse_assignment(text: str) -> dict[str, Any]:
     keys = path.strip().split(".")
     if not equals or len(keys) < 2 or not all(keys):
         raise UsageError(
-            f"--set {text!r} is not understood: expected section.field=value, as in --set train-cls.lr=0.01"
+            f"--set {text!r:.80} is not understood: expected section.field=value, as in --set train-cls.lr=0.01"
         )
     try:
         parsed: Any = tomllib.loads(f"value = {value}")["value"]
@@ -296,7 +314,9 @@ def resolve(tables: Mapping[str, Any], preset: Preset | None = None) -> Settings
     named = given.pop("preset", "paper")
     chosen = preset or named
     if chosen not in list(PRESETS):  # a file may hold anything there, lists too
-        raise UsageError(f"preset {chosen!r} is not known: expected one of {', '.join(PRESETS)}; set it with --preset")
+        raise UsageError(
+            f"preset {chosen!r:.80} is not known: expected one of {', '.join(PRESETS)}; set it with --preset"
+        )
     try:
         return Settings.model_validate(merge(PRESETS[chosen], given))
     except ValidationError as error:
@@ -308,7 +328,7 @@ def _explain(error: ValidationError) -> str:
     place = [str(part) for part in first["loc"]]
     if first["type"] != "extra_forbidden":
         reason = first["msg"].removeprefix("Input should be ").removeprefix("Value error, ")
-        return f"{'.'.join(place)} = {first['input']!r} is not accepted: expected {reason}"
+        return f"{'.'.join(place)} = {first['input']!r:.80} is not accepted: expected {reason}"
     known = _names(place[:-1])
     near = difflib.get_close_matches(place[-1].replace("-", "_"), known, n=1) or difflib.get_close_matches(
         place[-1], known, n=1
@@ -367,5 +387,6 @@ class RunOptions:
     workers: int = os.cpu_count() or 1
     cache_mb: int = 2048
     checkpoint_seconds: float = 300.0
+    shard: tuple[int, int] | None = None  # number, from 1, and count
     preset: Preset | None = None
     reporter: Reporter = field(default_factory=Silent)

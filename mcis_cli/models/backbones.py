@@ -16,7 +16,7 @@ import torchvision
 from jaxtyping import Float
 from torch import Tensor, nn
 
-from mcis_cli.errors import UsageError, WeightsError
+from mcis_cli.errors import UsageError, WeightsError, counted
 from mcis_cli.models.depthwise import DepthwiseConv
 from mcis_cli.models.layers import new_conv
 
@@ -110,8 +110,9 @@ class Backbone(nn.Module):
         ]
         if wrong:
             raise WeightsError(
-                f"initial weights do not fit {self.name}: {len(wrong)} layers differ ({'; '.join(wrong[:3])}); "
-                f"give ImageNet weights of {self.name} with --weights FILE, or choose the network with --backbone"
+                f"initial weights do not fit {self.name}: {counted(len(wrong), 'layer')} of another kind "
+                f"({'; '.join(wrong[:3])}); give ImageNet weights of {self.name} with --weights "
+                "FILE, or choose the network with --backbone"
             )
         self.trunk.load_state_dict(published)
 

@@ -24,7 +24,7 @@ def affinity(
     """Affinity of every position of m with every position of n (Eq. 2): P = F_mᵀ W_P F_n.
 
     Not scaled by √C, as in the paper. These are sums over hundreds of non-negative features, so bfloat16 would round
-    them by whole units: they are computed in float32 at least, also inside autocast.
+    them by whole units: they are computed in float32 at least, also inside autocast, which holds for W_P F_n alone.
 
     Args:
         features_m: Features of image m, flattened over its positions.
@@ -34,10 +34,10 @@ def affinity(
     Returns:
         The affinity, unbounded; it is the logit of both attentions.
     """
+    # As a linear layer over all positions of the batch: one product, forward and backward, where W @ F is one each.
+    transformed_n = functional.linear(features_n.mT, affinity_weight.to(features_n.dtype))
     with torch.autocast(features_m.device.type, enabled=False):
-        # As a linear layer over all positions of the batch: one product, forward and backward, where W @ F is one each.
-        transformed_n = functional.linear(at_least_float32(features_n).mT, at_least_float32(affinity_weight))
-        return at_least_float32(features_m).mT @ transformed_n.mT
+        return at_least_float32(features_m).mT @ at_least_float32(transformed_n).mT
 
 
 def attention(
@@ -146,11 +146,11 @@ def query(
         affinity_weight: W_P.
 
     Returns:
-        G, laid out as the features are, in float32 at least.
+        G, laid out and as precise as the features are.
     """
     with torch.autocast(features_m.device.type, enabled=False):
-        transformed = at_least_float32(affinity_weight).mT @ at_least_float32(features_m).flatten(-2)
-        return transformed.reshape(features_m.shape)
+        transformed = features_m.flatten(-2).mT @ affinity_weight.to(features_m.dtype)
+        return transformed.mT.reshape(features_m.shape)
 
 
 def attended_activations(
@@ -161,20 +161,44 @@ def attended_activations(
     """Activations of co-attentive features, without those features: φ(F_r A_r) = φ(F_r) A_r (Eq. 4, §3.2).
 
     Any maps that a 1×1 convolution made of the reference's features can be given: some classes of φ(F_r), or the
-    mask's logit W_B F_r; concatenated, they share one softmax.
+    mask's logit W_B F_r; concatenated, they share one softmax. The affinity and its softmax are float32 also where the
+    features are bfloat16: there one fused kernel computes both, and the affinity is never written to memory.
 
     Args:
         query_m: G of `query`, of the image whose maps are wanted.
         features_r: Features of one reference, or of several of one size.
-        activations_r: 1×1 convolutions of `features_r`, bias included.
+        activations_r: 1×1 convolutions of `features_r`, bias included; at most as many as there are channels.
 
     Returns:
-        For each reference, the activations on m's grid.
+        For each reference, the activations on m's grid, in float32 at least.
     """
+    size = query_m.shape[-2:]
     with torch.autocast(query_m.device.type, enabled=False):
-        transposed_affinity = at_least_float32(features_r).flatten(-2).mT @ query_m.flatten(-2)
-        attention_over_r = transposed_affinity.softmax(dim=-2)
-        return mix(activations_r, attention_over_r, query_m.shape[-2:])
+        if features_r.dtype == torch.bfloat16:
+            mixed = _fused_attention(query_m, features_r, activations_r)
+            return mixed.reshape(*mixed.shape[:-1], *size)
+        transposed_affinity = at_least_float32(features_r).flatten(-2).mT @ at_least_float32(query_m).flatten(-2)
+        return mix(activations_r, transposed_affinity.softmax(dim=-2), size)
+
+
+def _fused_attention(
+    query_m: Float[Tensor, "channel h_m w_m"],
+    features_r: Float[Tensor, "*reference channel h_r w_r"],
+    activations_r: Float[Tensor, "*reference class h_r w_r"],
+) -> Float[Tensor, "*reference class hw_m"]:
+    """As dot-product attention: G asks, F_r answers, and φ(F_r), filled up to as many channels, is what is mixed.
+
+    Weights that sum to one leave a constant as it is, so the mean of each map need not pass through bfloat16.
+    """
+    *lead, num_maps, _, _ = activations_r.shape
+    keys = features_r.flatten(-2).mT
+    wide = at_least_float32(activations_r).flatten(-2).mT
+    offset = wide.mean(dim=-2, keepdim=True)
+    values = functional.pad((wide - offset).to(keys.dtype), (0, keys.shape[-1] - num_maps))
+    queries = query_m.flatten(-2).mT.to(keys.dtype).expand(*lead, -1, -1)
+    query, key, value = (tensor.reshape(-1, 1, *tensor.shape[-2:]) for tensor in (queries, keys, values))  # one head
+    mixed = functional.scaled_dot_product_attention(query, key, value, scale=1.0)[..., :num_maps]
+    return (mixed.reshape(*lead, -1, num_maps).float() + offset).mT
 
 
 class CoAttention(nn.Module):

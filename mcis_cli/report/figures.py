@@ -38,19 +38,6 @@ class Style:
     max_lines: int = 2
 
 
-def colourise(
-    mask: UInt8[np.ndarray, "height width"], palette: UInt8[np.ndarray, "256 3"]
-) -> UInt8[np.ndarray, "height width 3"]:
-    """A mask in the colours of its palette.
-
-    Args:
-        mask: index image.
-        palette: RGB of each mask value.
-    """
-    picture: UInt8[np.ndarray, "height width 3"] = palette[mask]
-    return picture
-
-
 def overlay(
     image: UInt8[np.ndarray, "height width 3"],
     mask: UInt8[np.ndarray, "height width"],

@@ -5,16 +5,17 @@ Where the bytes are stored, and that they are intact, is the store's business.
 """
 
 import io
-import pickle
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from typing import Any
 
 import torch
 from torch import Tensor, nn
 
-from mcis_cli.errors import DamagedError
+from mcis_cli.errors import DamagedError, DataError
+from mcis_cli.training.plain_tensors import load_tensors, tensor_fault
 
 FORMAT = 1
+MAX_STEPS = 2**48
 
 
 def pack(model: nn.Module, optimizer: torch.optim.Optimizer, *, step: int) -> bytes:
@@ -47,11 +48,8 @@ def unpack(payload: bytes, model: nn.Module, optimizer: torch.optim.Optimizer) -
     """
     state = _read(payload)
     _refuse_other_network(state["model"], model.state_dict())
+    _refuse_other_optimizer(state["optimizer"], [p for group in optimizer.param_groups for p in group["params"]])
     groups = optimizer.state_dict()["param_groups"]
-    parameters = [parameter for group in optimizer.param_groups for parameter in group["params"]]
-    for index, entries in state["optimizer"].items():
-        if index >= len(parameters) or any(value.shape != parameters[index].shape for value in _tensors(entries)):
-            raise DamagedError(_unfit(f"found an optimiser state {index} that no parameter has"))
     optimizer.load_state_dict({"state": state["optimizer"], "param_groups": groups})
     model.load_state_dict(state["model"])
     return int(state["step"])
@@ -59,24 +57,46 @@ def unpack(payload: bytes, model: nn.Module, optimizer: torch.optim.Optimizer) -
 
 def _read(payload: bytes) -> dict[str, Any]:
     try:
-        state = torch.load(io.BytesIO(payload), map_location="cpu", weights_only=True)
-    except (RuntimeError, EOFError, ValueError, KeyError, pickle.UnpicklingError) as error:
-        raise DamagedError(_unfit(f"found bytes that cannot be read ({type(error).__name__})")) from None
-    if not isinstance(state, dict) or state.get("format") != FORMAT:
+        state = load_tensors(io.BytesIO(payload), "a checkpoint")
+    except DataError as error:
+        raise DamagedError(_unfit(f"found bytes that cannot be read ({str(error).partition(': ')[2]:.120})")) from None
+    kinds = {"format": int, "step": int, "model": dict, "optimizer": dict}
+    if not isinstance(state, dict) or state.keys() != kinds.keys() or state["format"] != FORMAT:
         raise DamagedError(_unfit(f"found no checkpoint of format {FORMAT}"))
+    for name, kind in kinds.items():
+        # A state dict is an ordered one, and a number is no truth value.
+        if not isinstance(state[name], kind) or isinstance(state[name], bool):
+            raise DamagedError(_unfit(f"found a {type(state[name]).__name__} as its {name}"))
+    if not 0 <= state["step"] < MAX_STEPS:
+        raise DamagedError(_unfit(f"found step {state['step']}"))
     return state
 
 
-def _refuse_other_network(found: Mapping[str, Tensor], expected: Mapping[str, Tensor]) -> None:
-    for name in sorted(found.keys() ^ expected.keys()):
-        raise DamagedError(_unfit(f"found {name!r} on one side only"))
+def _refuse_other_network(found: Mapping[Any, Any], expected: Mapping[str, Tensor]) -> None:
+    for name in sorted(map(str, found.keys() ^ expected.keys())):
+        raise DamagedError(_unfit(f"found {name!r:.80} on one side only"))
     for name, tensor in expected.items():
-        if found[name].shape != tensor.shape:
-            raise DamagedError(_unfit(f"found {name!r} of shape {tuple(found[name].shape)}, not {tuple(tensor.shape)}"))
+        if fault := tensor_fault(found[name]):
+            raise DamagedError(_unfit(f"found {fault} at {name!r}"))
+        if found[name].shape != tensor.shape or found[name].dtype != tensor.dtype:
+            raise DamagedError(
+                _unfit(
+                    f"found {name!r} of shape {tuple(found[name].shape)} and {found[name].dtype}, not "
+                    f"{tuple(tensor.shape)} and {tensor.dtype}"
+                )
+            )
 
 
-def _tensors(entries: Mapping[str, Any]) -> list[Tensor]:
-    return [value for value in entries.values() if isinstance(value, Tensor) and value.ndim > 0]
+def _refuse_other_optimizer(found: Mapping[Any, Any], parameters: Sequence[Tensor]) -> None:
+    for index, entries in found.items():
+        if type(index) is not int or not 0 <= index < len(parameters) or not isinstance(entries, dict):
+            raise DamagedError(_unfit(f"found an optimiser state {index!r:.40} that no parameter has"))
+        for name, value in entries.items():
+            fault = None if value is None else tensor_fault(value)
+            if fault is None and value is not None and value.ndim and value.shape != parameters[index].shape:
+                fault = f"a tensor of shape {tuple(value.shape)}"
+            if fault or not isinstance(name, str):
+                raise DamagedError(_unfit(f"found {fault} in the optimiser state {index} that no parameter has"))
 
 
 def _unfit(found: str) -> str:

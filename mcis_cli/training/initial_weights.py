@@ -8,13 +8,20 @@ import hashlib
 import logging
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass
+from io import BufferedReader
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from mcis_cli.errors import WeightsError
+from mcis_cli.data.regular_files import open_regular
+from mcis_cli.data.tensor_files import TORCH_DTYPES, read_safetensors_head
+from mcis_cli.errors import DataError, WeightsError
 
 if TYPE_CHECKING:
     from torch import Tensor
+
+MAX_BYTES = 2**33  # of a file of weights
+MAX_TENSORS = 100_000
+_MAX_NAME = 1000
 
 logger = logging.getLogger(__name__)
 
@@ -69,8 +76,14 @@ class InitialWeights:
 
 
 def sha256_of(path: Path) -> str:
-    """SHA-256 of a file's bytes, hexadecimal."""
-    with path.open("rb") as file:
+    """SHA-256 of a file's bytes, hexadecimal.
+
+    Raises:
+        DataError: it is no file, or is huge.
+        OSError: it cannot be read.
+    """
+    file, _ = open_regular(path, MAX_BYTES)
+    with file:
         return hashlib.file_digest(file, "sha256").hexdigest()
 
 
@@ -94,6 +107,8 @@ def initial_weights_identity(
         return published.identity
     try:
         digest = file_digest(weights)
+    except DataError as error:
+        raise WeightsError(str(error)) from None
     except OSError as error:
         raise _unreadable(weights, error) from None
     return _identity(published, digest)
@@ -112,8 +127,14 @@ def load_initial_weights(backbone: str, weights: Path | None) -> InitialWeights:
     published = PUBLISHED[backbone]
     path = weights or (_packaged_file() if backbone == "lite0" else _torchvision_file(backbone, published))
     try:
-        digest = sha256_of(path)
-        content: Any = _read_safetensors(path) if path.suffix == ".safetensors" else _read_pickled(path)
+        file, size = open_regular(path, MAX_BYTES)
+        with file:
+            digest = hashlib.file_digest(file, "sha256").hexdigest()
+            file.seek(0)
+            is_plain = path.suffix == ".safetensors"
+            content: Any = _read_safetensors(file, size, path) if is_plain else _read_pickled(file, path)
+    except DataError as error:
+        raise WeightsError(str(error)) from None
     except OSError as error:
         raise _unreadable(path, error) from None
     identity = _identity(published, digest)
@@ -171,44 +192,35 @@ def _torchvision_file(backbone: str, published: Published) -> Path:
     return path
 
 
-def _read_pickled(path: Path) -> Any:
+def _read_pickled(file: BufferedReader, path: Path) -> Any:
+    from mcis_cli.training.plain_tensors import load_tensors
+
+    return load_tensors(file, str(path))
+
+
+def _read_safetensors(file: BufferedReader, size: int, path: Path) -> "dict[str, Tensor]":
     import torch
 
-    try:
-        return torch.load(path, map_location="cpu", weights_only=True)
-    except OSError:
-        raise
-    except Exception as error:  # a file of unknown origin makes the unpickler raise nearly anything
-        raise _malformed(path, f"bytes that do not load safely ({type(error).__name__})") from None
-
-
-def _read_safetensors(path: Path) -> Any:
-    try:
-        import safetensors.torch
-    except ImportError:
-        raise WeightsError(
-            f"{path} cannot be read: found no package safetensors, expected it installed; pip install safetensors"
-        ) from None
-    try:
-        return safetensors.torch.load_file(path)
-    except safetensors.SafetensorError as error:
-        raise _malformed(path, f"bytes that do not load ({_one_line(error)})") from None
+    content = bytearray(size)
+    file.readinto(content)
+    state: dict[str, Tensor] = {}
+    for name, stored in read_safetensors_head(content, str(path)).items():
+        dtype, values = getattr(torch, TORCH_DTYPES[stored.dtype]), content[stored.start : stored.end]
+        flat = torch.frombuffer(values, dtype=dtype) if values else torch.empty(0, dtype=dtype)
+        state[name] = flat.reshape(stored.shape)
+    return state
 
 
 def _checked(content: Any, path: Path) -> "dict[str, Tensor]":
-    import torch
+    from mcis_cli.training.plain_tensors import tensor_fault
 
-    if not isinstance(content, Mapping) or not content:
+    if not isinstance(content, Mapping) or not content or len(content) > MAX_TENSORS:
         raise _malformed(path, f"a {type(content).__name__}")
     for name, tensor in content.items():
-        if not isinstance(name, str) or not isinstance(tensor, torch.Tensor):
-            raise _malformed(path, f"a {type(tensor).__name__} at {name!r}")
-        dense = tensor.layout == torch.strided and not tensor.is_quantized
-        # A tensor that is larger than its storage repeats itself: a few bytes could claim all memory.
-        if not dense or tensor.numel() * tensor.element_size() > tensor.untyped_storage().nbytes():
-            raise _malformed(path, f"a tensor at {name!r} that is not plain")
-        if not bool(torch.isfinite(tensor).all()):
-            raise _malformed(path, f"values at {name!r} that are not finite")
+        if not isinstance(name, str) or len(name) > _MAX_NAME or not name.isprintable():
+            raise _malformed(path, f"a name that is no text: {str(name)[:40]!r}")
+        if fault := tensor_fault(tensor):
+            raise _malformed(path, f"{fault} at {name!r:.80}")
     return dict(content)
 
 
