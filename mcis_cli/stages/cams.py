@@ -4,6 +4,7 @@ from collections.abc import Mapping
 
 from mcis_cli.config import CamsConfig, RunOptions
 from mcis_cli.data.catalogue import Catalogue
+from mcis_cli.errors import counted
 from mcis_cli.stages import recipes
 from mcis_cli.stages.features import FeatureCache
 from mcis_cli.stages.inputs import Inputs, images_of, warn_if_changed
@@ -65,7 +66,7 @@ def run(config: CamsConfig, inputs: Inputs, store: Store, options: RunOptions) -
         options,
         schema=SCHEMA,
         ids=images.ids,
-        compute=lambda ids: (mapper.record(images[image_id]) for image_id in ids),
+        compute=lambda ids: mapper.records([images[image_id] for image_id in ids], options.workers),
         meta=lambda: {
             "dataset": catalogue.id,
             "split": split,
@@ -95,6 +96,6 @@ def _tell_short_classes(images: Catalogue, carriers: Catalogue, config: CamsConf
         enough = num_others >= config.refs or (config.reference_replacement and num_others > 0)
         if mapped and not enough:
             options.reporter.warn(
-                f"class {name} has {len(pool)} images to draw references from: its maps use {num_others} where "
-                f"{config.refs} were asked for"
+                f"class {name} has {counted(len(pool), 'image')} to draw references from: found {num_others} for its "
+                f"maps, expected {config.refs} (--refs)"
             )

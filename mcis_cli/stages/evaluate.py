@@ -16,6 +16,7 @@ from mcis_cli.maps.localization import enlarge, normalise
 from mcis_cli.maps.scoring import count_pixels, scores, sweep, total_counts
 from mcis_cli.stages import recipes
 from mcis_cli.stages.inputs import Inputs, images_of
+from mcis_cli.stages.kinds import check_kind, read_record, read_records
 from mcis_cli.stages.segmented import run_segments
 from mcis_cli.store import Artifact, Record, Schema, Store
 
@@ -77,12 +78,13 @@ def metrics(artifact: Artifact) -> dict[str, Any]:
 
     Maps have a `sweep` over thresholds; the best of them is their score, and marked as chosen with ground truth.
     """
+    check_kind(artifact)
     meta = artifact.meta
     names = ["background", *meta["class_names"]]
     settings = meta["settings"]
     is_maps = meta["subject"] == "cams"
     thresholds = settings["thresholds"] if is_maps else []
-    total = total_counts((fields["counts"] for _, fields in artifact.records()), len(thresholds) + 1)
+    total = total_counts((fields["counts"] for _, fields in read_records(artifact)), len(thresholds) + 1)
     found: dict[str, Any] = {
         "subject": meta["subject"],
         "split": meta["split"],
@@ -116,17 +118,17 @@ def _images(config: EvalConfig, subject: Artifact, catalogue: Catalogue, inputs:
         images = catalogue.split(split)
     else:
         split = config.split or subject.meta["split"]
-        images = catalogue.only(subject.ids) if config.split is None else catalogue.split(split)
+        images = catalogue.only(subject.ids, split) if config.split is None else catalogue.split(split)
         absent = sorted(set(images.ids) - set(subject.ids))
         if absent:
             raise DataError(
-                f"{len(absent)} of {len(images)} images of split {split!r} are not in {subject.path.name} "
-                f"({absent[0]}, …): expected all; choose another --split, or make it of these images"
+                f"{subject.path.name} lacks {len(absent)} of {len(images)} images of split {split!r} ({absent[0]}, …): "
+                f"expected all; choose another --split, or make it of these images"
             )
     without = [entry.id for entry in images.entries if entry.mask is None]
     if without:
         raise DataError(
-            f"{len(without)} of {len(images)} images of split {split!r} have no ground truth ({without[0]}, …): "
+            f"ground truth missing for {len(without)} of {len(images)} images of split {split!r} ({without[0]}, …): "
             "expected a mask each; add them, or choose another split with --split"
         )
     return images, split
@@ -138,7 +140,7 @@ Counter = Callable[[Sequence[str]], Iterator[Record]]
 def _counter(config: EvalConfig, subject: Artifact, images: Catalogue, options: RunOptions) -> Counter:
     def read_mask_and_count(image_id: str) -> Record:
         target = images.read_mask(image_id)
-        fields = subject.read(image_id)
+        fields = read_record(subject, image_id)
         if subject.stage == "pseudo":
             return image_id, {"counts": count_pixels(fields["mask"], target)}
         return image_id, {"counts": count_maps(config, fields, target)}

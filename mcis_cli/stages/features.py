@@ -5,7 +5,8 @@ dropped or computed again cannot change a bit.
 """
 
 from collections import OrderedDict
-from collections.abc import Callable
+from collections.abc import Callable, Iterable, Iterator
+from contextlib import contextmanager
 from dataclasses import dataclass
 
 import numpy as np
@@ -15,6 +16,7 @@ from numpy.typing import NDArray
 from torch import Tensor
 
 from mcis_cli.data.augment import normalise, warp
+from mcis_cli.data.loading import ordered_map
 from mcis_cli.models.classifier import CoAttentionClassifier
 from mcis_cli.stages.networks import backbone_of
 from mcis_cli.training.precision import Precision, autocast
@@ -28,12 +30,16 @@ class View:
     mirrored: bool = False
 
 
+Key = tuple[str, View]
+Pixels = NDArray[np.uint8]
+
+
 @dataclass(frozen=True)
 class Features:
     """What the network says of one view.
 
     Attributes:
-        features: (C, h, w), as the backbone gives them.
+        features: (C, h, w), as the backbone gives them: bfloat16 where it computes so; channels lie together.
         activations: (K, h, w), φ of the features, for single-round maps.
         co_activations: (K, h, w), the co-attentive head's φ; the same where heads are shared.
     """
@@ -54,7 +60,7 @@ class FeatureCache:
     def __init__(
         self,
         model: CoAttentionClassifier,
-        read_image: Callable[[str], NDArray[np.uint8]],
+        read_image: Callable[[str], Pixels],
         *,
         image_size: int,
         device: torch.device,
@@ -64,8 +70,24 @@ class FeatureCache:
         self._model, self._read_image = model, read_image
         self._image_size, self._device, self._precision = image_size, device, precision
         self._budget, self._held = budget, 0
-        self._kept: OrderedDict[tuple[str, View], Features] = OrderedDict()
+        self._kept: OrderedDict[Key, Features] = OrderedDict()
+        self._coming: Iterator[tuple[Key, Pixels]] = iter(())
         self.num_forwards = 0
+
+    @contextmanager
+    def reading_ahead(self, wanted: Iterable[Key], workers: int) -> Iterator[None]:
+        """While the context lasts, read in threads what will be asked for, in the order of `wanted`.
+
+        A wrong guess costs time and changes nothing: what is asked for otherwise is read when it is asked for.
+        """
+        missing = [key for key in dict.fromkeys(wanted) if key not in self._kept]
+        coming = ordered_map(lambda key: (key, self._pixels(*key)), missing, workers=workers)
+        self._coming = coming
+        try:
+            yield
+        finally:
+            self._coming = iter(())
+            coming.close()
 
     def __call__(self, image_id: str, view: View) -> Features:
         """The features of one view of one image."""
@@ -73,7 +95,8 @@ class FeatureCache:
         if key in self._kept:
             self._kept.move_to_end(key)
             return self._kept[key]
-        features = self._compute(image_id, view)
+        found, pixels = next(self._coming, (None, None))
+        features = self._compute(pixels if pixels is not None and found == key else self._pixels(image_id, view))
         self._kept[key] = features
         self._held += features.num_bytes()
         while self._held > self._budget and len(self._kept) > 1:
@@ -81,20 +104,21 @@ class FeatureCache:
             self._held -= dropped.num_bytes()
         return features
 
-    def _compute(self, image_id: str, view: View) -> Features:
-        self.num_forwards += 1
+    def _pixels(self, image_id: str, view: View) -> Pixels:
         pixels = warp(self._read_image(image_id), round(self._image_size * view.scale))
-        if view.mirrored:
-            pixels = pixels[:, ::-1]
+        return pixels[:, ::-1] if view.mirrored else pixels
+
+    def _compute(self, pixels: Pixels) -> Features:
+        self.num_forwards += 1
         backbone = backbone_of(self._model)
         image = normalise(pixels, backbone.mean, backbone.std)[None]
         image = image.to(self._device, memory_format=torch.channels_last)
         with torch.inference_mode(), autocast(self._device, self._precision):
-            features = self._model.features(image)
+            features = self._model.features(image).contiguous(memory_format=torch.channels_last)
         with torch.inference_mode():
             # φ in float32: its sums over hundreds of channels are what the maps are made of.
             wide = features.float()
             activations = self._model.activation_maps(wide)[0].contiguous()
             separate = self._model.co_class_head is not None
             co_activations = self._model.activation_maps(wide, co=True)[0].contiguous() if separate else activations
-        return Features(wide[0].contiguous(), activations, co_activations)
+        return Features(features[0], activations, co_activations)

@@ -13,6 +13,7 @@ from mcis_cli.data.catalogue import SCHEMA, Catalogue, as_records, meta
 from mcis_cli.data.reading import read_catalogue
 from mcis_cli.errors import DataError, MissingError, UsageError
 from mcis_cli.stages import recipes
+from mcis_cli.stages.kinds import check_kind
 from mcis_cli.store import Artifact, StatCache, Store, segments_of
 
 
@@ -23,10 +24,12 @@ class Inputs:
     Attributes:
         upstream: the artifact of the stage before.
         data: where the images are; None follows the upstream artifact to the folder its images were listed in.
+        saliency: saliency maps that were imported; None takes those of the image set.
     """
 
     upstream: Artifact | None = None
     data: DataConfig | None = None
+    saliency: Artifact | None = None
 
     def expect(self, *stages: str) -> Artifact:
         """The upstream artifact, which has to come from one of `stages`.
@@ -34,6 +37,7 @@ class Inputs:
         Raises:
             MissingError: there is none.
             UsageError: it comes from another stage.
+            DamagedError: it is not what its stage writes.
         """
         wanted = " or ".join(stages)
         if self.upstream is None:
@@ -43,7 +47,18 @@ class Inputs:
                 f"{self.upstream.path.name} was made by {self.upstream.stage}: expected an artifact of {wanted}; "
                 f"`mcis ls` shows what there is"
             )
+        check_kind(self.upstream)
         return self.upstream
+
+
+def look_at_images(data: DataConfig, store: Store) -> Catalogue:
+    """The image set in a folder, for who only asks: nothing is written, not even what is remembered of its files.
+
+    Raises:
+        DataError: the folder holds no image set, or a broken one.
+    """
+    with StatCache(store.index_path, read_only=True) as cache:
+        return read_catalogue(data, cache)
 
 
 def list_images(data: DataConfig, store: Store) -> Catalogue:

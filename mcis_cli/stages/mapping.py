@@ -1,7 +1,7 @@
 """From features to the localization maps of one image: single-round, co-attentive, contrastive (paper §3.2)."""
 
 import json
-from collections.abc import Mapping
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass, replace
 
 import numpy as np
@@ -15,7 +15,7 @@ from mcis_cli.data.references import draw_references
 from mcis_cli.maps.localization import aggregate, released_combination
 from mcis_cli.models.classifier import CoAttentionClassifier
 from mcis_cli.models.co_attention import attended_activations, query, weigh_activations
-from mcis_cli.stages.features import FeatureCache, Features, View
+from mcis_cli.stages.features import FeatureCache, Features, Key, View
 from mcis_cli.store import Record, Schema
 
 SCHEMA: Schema = {"maps": ("float16", 3), "classes": ("int32", 1), "references": ("uint8", 1)}
@@ -32,6 +32,11 @@ class Mapper:
     features: FeatureCache
     config: CamsConfig
     carriers: Catalogue
+
+    def records(self, entries: Sequence[ImageEntry], workers: int) -> Iterator[Record]:
+        """The records of images, while `workers` threads read ahead the images and references that will be needed."""
+        with self.features.reading_ahead(self._order(entries), workers):
+            yield from map(self.record, entries)
 
     def record(self, entry: ImageEntry) -> Record:
         """The maps of one image at the resolution of the network, and what they were made with."""
@@ -62,11 +67,24 @@ class Mapper:
         """The maps of the classes of an image: mean over the views of scales and mirror, on the first scale's grid."""
         if self.config.localization == "released":
             return self._released(entry, references)
-        mirrors = (False, True) if self.config.flip else (False,)
-        views = [View(scale, mirrored) for scale in self.config.scales for mirrored in mirrors]
+        views = self._views()
         maps = [self._view_maps(entry, references, view).cpu().numpy() for view in views]
         height, width = maps[0].shape[1:]
         return aggregate(maps, [view.mirrored for view in views], height=height, width=width)
+
+    def _views(self) -> list[View]:
+        mirrors = (False, True) if self.config.flip else (False,)
+        return [View(scale, mirrored) for scale in self.config.scales for mirrored in mirrors]
+
+    def _order(self, entries: Sequence[ImageEntry]) -> Iterator[Key]:
+        """What the maps of images ask the cache for, in this order, again and again; see `maps`."""
+        for entry in entries:
+            references = _distinct(self.references(entry))
+            for view in [View()] if self.config.localization == "released" else self._views():
+                yield entry.id, view
+                yield from ((reference, _of_reference(view)) for reference in references)
+            if self.config.localization == "released":
+                yield from ((entry.id, view) for view in (View(mirrored=True), *map(View, RELEASED_SCALES)))
 
     @torch.inference_mode()
     def _view_maps(self, entry: ImageEntry, references: References, view: View) -> Float[Tensor, "cls h w"]:
@@ -77,9 +95,8 @@ class Mapper:
             return maps
         transformed = query(own.features, self.model.co_attention.affinity_weight)
         found: dict[int, list[Tensor]] = {k: [] for k in entry.labels}
-        for reference in sorted({r for ids in references.values() for r in ids}):
-            # The image's references are not mirrored: they are evidence, not views of the image.
-            other = self.features(reference, replace(view, mirrored=False))
+        for reference in _distinct(references):
+            other = self.features(reference, _of_reference(view))
             for k, activation in self._pair_maps(own, transformed, reference, other, references).items():
                 # Drawn with replacement, a reference may count more than once.
                 found[k] += [activation] * max(1, references[k].count(reference))
@@ -94,8 +111,10 @@ class Mapper:
         common = [k for k, ids in references.items() if reference in ids]
         labels = self.carriers[reference].labels
         unshared = [k for k in references if k not in labels] if self.config.with_contrastive else []
-        mask_logit = self.model.co_attention.mask_conv(other.features[None])[0]
-        mixed = attended_activations(transformed, other.features, torch.cat([other.co_activations[common], mask_logit]))
+        wanted = other.co_activations[common]
+        if unshared:
+            wanted = torch.cat([wanted, self.model.co_attention.mask_conv(other.features[None].float())[0]])
+        mixed = attended_activations(transformed, other.features, wanted)
         maps = dict(zip(common, mixed, strict=False))
         if unshared:
             faded = 1 - mixed[-1:].sigmoid()
@@ -118,3 +137,13 @@ class Mapper:
         own, reference = self.features(entry.id, shown), self.features(entry.id, other)
         transformed = query(own.features, self.model.co_attention.affinity_weight)
         return attended_activations(transformed, reference.features, reference.co_activations[list(entry.labels)])
+
+
+def _distinct(references: References) -> list[str]:
+    """The references of all classes, each once, in a fixed order."""
+    return sorted({reference for ids in references.values() for reference in ids})
+
+
+def _of_reference(view: View) -> View:
+    """How references of a view are shown: not mirrored, for they are evidence, not views of the image."""
+    return replace(view, mirrored=False)

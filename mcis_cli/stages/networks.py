@@ -91,9 +91,11 @@ def load_tensors(model: nn.Module, artifact: Artifact) -> None:
     """Fill a network with the weights of an artifact.
 
     Raises:
-        DamagedError: names or shapes are not the network's.
+        DamagedError: names or shapes are not the network's, or a value is not finite.
     """
     state: dict[str, Tensor] = {name: torch.from_numpy(np.array(array)) for name, array in artifact.tensors().items()}
+    if strange := [name for name, tensor in state.items() if not bool(torch.isfinite(tensor).all())]:
+        raise DamagedError(f"{artifact.path} has values that are not finite at {strange[0]!r:.80}, expected none")
     try:
         model.load_state_dict(state, strict=True)
     except RuntimeError as error:

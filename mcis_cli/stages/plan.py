@@ -2,79 +2,112 @@
 
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass
-from pathlib import Path
 from typing import Any, TypeVar
 
 from mcis_cli.config import Config, DataConfig, Settings
 from mcis_cli.data.catalogue import Catalogue
 from mcis_cli.stages import recipes
-from mcis_cli.stages.inputs import list_images
-from mcis_cli.store import Artifact, Recipe, Store
-from mcis_cli.training.initial_weights import initial_weights_identity
+from mcis_cli.stages.inputs import look_at_images
+from mcis_cli.stages.starting import starting_identity
+from mcis_cli.store import Artifact, Begun, Recipe, Store, segments_of
 
 CHAIN = ("train-cls", "cams", "pseudo", "train-seg", "eval")
+_BY_IMAGE = frozenset({"cams", "pseudo", "eval"})
 Settled = TypeVar("Settled", bound=Config)
 
 
 @dataclass(frozen=True)
+class Wanted:
+    """What a configuration asks of a stage.
+
+    Attributes:
+        stage: its name.
+        recipes: any of these will do: a precision of "auto" is settled by the machine that runs a stage.
+        images: the images that it reads.
+    """
+
+    stage: str
+    recipes: tuple[Recipe, ...]
+    images: Catalogue
+
+    @property
+    def num_segments(self) -> int | None:
+        """How many segments it has; None for trainings."""
+        return len(segments_of(self.images.ids)) if self.stage in _BY_IMAGE else None
+
+
+@dataclass(frozen=True)
 class Planned:
-    """A stage of the chain: its artifact, or None where it is not done."""
+    """A stage of the chain: its artifact, or None where it is not done; and then what there is of it."""
 
     stage: str
     artifact: Artifact | None
+    wanted: Wanted
+    begun: Begun | None = None
 
 
-def plan(settings: Settings, data: DataConfig, store: Store) -> Iterator[Planned]:
+def plan(settings: Settings, data: DataConfig, store: Store, catalogue: Catalogue | None = None) -> Iterator[Planned]:
     """The stages in order, each with its artifact, without those whose upstream artifact is not done.
 
     With full supervision the segmentation network has none. A precision of "auto" is settled by the machine that runs
     a stage: here, whichever result there is counts.
     """
-    catalogue = list_images(data, store)
+    catalogue = catalogue or look_at_images(data, store)
     found: Artifact | None = None
     first = {"train-cls", "train-seg"} if settings.train_seg.supervision == "full" else {"train-cls"}
     for stage in CHAIN:
         if found is None and stage not in first:
             continue
-        found = next(filter(None, map(store.find, _recipes(stage, settings, data, catalogue, found))), None)
-        yield Planned(stage, found)
+        wanted = wanted_of(stage, settings, data, catalogue, found)
+        found = next(filter(None, map(store.find, wanted.recipes)), None)
+        begun = None if found else next(filter(None, map(store.begun, wanted.recipes)), None)
+        yield Planned(stage, found, wanted, begun)
 
 
-def _recipes(
+def wanted_of(
     stage: str, settings: Settings, data: DataConfig, catalogue: Catalogue, upstream: Artifact | None
-) -> Iterator[Recipe]:
+) -> Wanted:
+    """What a configuration asks of a stage, given the artifact that it starts from."""
     make: Callable[[Any], Recipe]
     config: Config
     if stage == "train-cls":
         config, images = settings.train_cls, catalogue.split(data.train)
-        weights = initial_weights_identity(settings.train_cls.backbone, path_of(settings.train_cls.weights))
+        weights = starting_identity(settings.train_cls.backbone, settings.train_cls.weights)
         make = lambda settled: recipes.train_cls(settled, images, weights)  # noqa: E731
     elif stage == "train-seg" and settings.train_seg.supervision == "full":
         config, images = settings.train_seg, catalogue.split(data.train)
-        weights = initial_weights_identity(settings.train_seg.backbone, path_of(settings.train_seg.weights))
+        weights = starting_identity(settings.train_seg.backbone, settings.train_seg.weights)
         make = lambda settled: recipes.train_seg(settled, images.digest("masks"), images, weights)  # noqa: E731
     else:
         assert upstream is not None, "such stages are left out"
-        config, make = _downstream(stage, settings, data, catalogue, upstream)
-    return (make(settled) for settled in _settled(config))
+        config, images, make = _downstream(stage, settings, data, catalogue, upstream)
+    return Wanted(stage, tuple(make(settled) for settled in _settled(config)), images)
 
 
 def _downstream(
     stage: str, settings: Settings, data: DataConfig, catalogue: Catalogue, upstream: Artifact
-) -> tuple[Config, Callable[[Any], Recipe]]:
+) -> tuple[Config, Catalogue, Callable[[Any], Recipe]]:
     if stage == "cams":
         carriers = catalogue.split(upstream.meta["split"])
         mapped = catalogue.split(settings.cams.split or upstream.meta["split"])
         config = recipes.settled_cams(settings.cams, upstream)
-        return config, lambda settled: recipes.cams(settled, upstream.id, mapped, carriers)
+        return config, mapped, lambda settled: recipes.cams(settled, upstream.id, mapped, carriers)
     if stage == "pseudo":
-        return settings.pseudo, lambda settled: recipes.pseudo(settled, upstream.id, catalogue.only(upstream.ids))
-    if stage == "train-seg":
-        weights = initial_weights_identity(settings.train_seg.backbone, path_of(settings.train_seg.weights))
         images = catalogue.only(upstream.ids)
-        return settings.train_seg, lambda settled: recipes.train_seg(settled, upstream.id, images, weights)
-    scored = catalogue.split(settings.eval.split or data.val)
-    return settings.eval, lambda settled: recipes.evaluate(settled, upstream.id, scored, of_stage=upstream.stage)
+        return settings.pseudo, images, lambda settled: recipes.pseudo(settled, upstream.id, images)
+    if stage == "train-seg":
+        weights = starting_identity(settings.train_seg.backbone, settings.train_seg.weights)
+        images = catalogue.only(upstream.ids)
+        return settings.train_seg, images, lambda settled: recipes.train_seg(settled, upstream.id, images, weights)
+    if upstream.stage != "train-seg" and settings.eval.split is None:
+        scored = catalogue.only(upstream.ids, upstream.meta["split"])
+    else:
+        scored = catalogue.split(settings.eval.split or data.val)
+    return (
+        settings.eval,
+        scored,
+        lambda settled: recipes.evaluate(settled, upstream.id, scored, of_stage=upstream.stage),
+    )
 
 
 def _settled(config: Settled) -> Iterator[Settled]:
@@ -83,8 +116,3 @@ def _settled(config: Settled) -> Iterator[Settled]:
         return
     for precision in ("bf16", "fp32"):
         yield config.model_copy(update={"precision": precision})
-
-
-def path_of(weights: str | None) -> Path | None:
-    """The file of initial weights that a configuration names."""
-    return None if weights is None else Path(weights)

@@ -8,7 +8,8 @@ import numpy as np
 from jaxtyping import UInt8
 
 from mcis_cli.config import EvalConfig, RunOptions
-from mcis_cli.data.images import decode_image
+from mcis_cli.data.images import MAX_IMAGE_BYTES, decode_image
+from mcis_cli.data.regular_files import read_regular
 from mcis_cli.errors import DataError
 from mcis_cli.maps.crf import crf_on_present, dense_crf
 from mcis_cli.stages.segmenting import load_segmenter
@@ -54,7 +55,7 @@ def run(config: EvalConfig, network: Artifact, paths: Iterable[Path], options: R
     refine = crf_on_present if config.crf_labels == "present" else dense_crf
     for path in paths:
         try:
-            image = decode_image(_bytes(path), str(path))
+            image = decode_image(read_regular(path, MAX_IMAGE_BYTES), str(path))
         except DataError as error:
             yield Prediction(path, fault=str(error))
             continue
@@ -62,10 +63,3 @@ def run(config: EvalConfig, network: Artifact, paths: Iterable[Path], options: R
         if config.crf:
             probabilities = refine(image, probabilities, **config.crf_settings.model_dump())
         yield Prediction(path, image, probabilities.argmax(axis=0).astype(np.uint8))
-
-
-def _bytes(path: Path) -> bytes:
-    try:
-        return path.read_bytes()
-    except OSError as error:
-        raise DataError(f"{path} cannot be read: {error.strerror}") from error

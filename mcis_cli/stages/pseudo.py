@@ -3,6 +3,7 @@
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from functools import partial
+from typing import Any
 
 import numpy as np
 from jaxtyping import Float32, UInt8
@@ -11,12 +12,13 @@ from numpy.typing import NDArray
 from mcis_cli.config import PseudoConfig, RunOptions
 from mcis_cli.data.catalogue import Catalogue
 from mcis_cli.data.loading import ordered_map
-from mcis_cli.errors import DataError
+from mcis_cli.errors import DataError, UsageError, counted
 from mcis_cli.maps.crf import refine_mask
 from mcis_cli.maps.localization import enlarge, normalise
 from mcis_cli.maps.pseudo import IGNORE_INDEX, fuse_constant, fuse_power, fuse_saliency, is_ignored
 from mcis_cli.stages import recipes
 from mcis_cli.stages.inputs import Inputs, images_of
+from mcis_cli.stages.kinds import check_kind, read_record
 from mcis_cli.stages.segmented import run_segments
 from mcis_cli.store import Artifact, Record, Schema, Store
 
@@ -42,11 +44,15 @@ def run(config: PseudoConfig, inputs: Inputs, store: Store, options: RunOptions)
     maps = inputs.expect("cams")
     catalogue = images_of(maps, inputs.data, store)
     images = catalogue.only(maps.ids)
-    without_saliency = _check_saliency(images, config, options)
-    recipe = recipes.pseudo(config, maps.id, images)
+    saliency = _imported_saliency(config, inputs)
+    without_saliency = _check_saliency(images, config, options, saliency)
+    recipe = recipes.pseudo(config, maps.id, images, saliency.id if saliency else None)
     untagged = [entry.id for entry in images.entries if not entry.labels]
     if untagged:
-        options.reporter.warn(f"{len(untagged)} images have no tag, so their masks have no object: {_named(untagged)}")
+        options.reporter.warn(
+            f"no object in the masks of {counted(len(untagged), 'image')} without a tag: {_named(untagged)}"
+        )
+    ignored = Ignored()
     if (done := store.find(recipe)) is None:
         done = run_segments(
             recipe,
@@ -54,7 +60,7 @@ def run(config: PseudoConfig, inputs: Inputs, store: Store, options: RunOptions)
             options,
             schema=SCHEMA,
             ids=maps.ids,
-            compute=lambda ids: _records(config, maps, images, ids, options),
+            compute=lambda ids: _records(config, maps, images, saliency, ids, options),
             meta=lambda: {
                 "dataset": catalogue.id,
                 "split": maps.meta["split"],
@@ -62,9 +68,33 @@ def run(config: PseudoConfig, inputs: Inputs, store: Store, options: RunOptions)
                 "background": config.background,
                 "initialisation": maps.meta["initialisation"],
             },
+            observe=ignored.add,
+            observed={"ignored": ignored.facts},
         )
-        _tell_ignored(done, without_saliency, options)
+    _tell_ignored(done, without_saliency, options)
     return done
+
+
+class Ignored:
+    """The masks that are wholly ignored: how many, and the first of them.
+
+    A function of the masks, so of no use in their identity: it is kept in the provenance, and told again whenever the
+    masks are found done.
+
+    Attributes:
+        facts: `count` and `first`.
+    """
+
+    def __init__(self) -> None:
+        self.facts: dict[str, Any] = {"count": 0, "first": []}
+
+    def add(self, record: Record) -> None:
+        """Take in a mask; they come in the order of their ids."""
+        image_id, fields = record
+        if is_ignored(fields["mask"]):
+            self.facts["count"] += 1
+            if len(self.facts["first"]) <= NUM_NAMED:
+                self.facts["first"].append(image_id)
 
 
 def without_effect(config: PseudoConfig, given: Mapping[str, object]) -> list[str]:
@@ -112,46 +142,89 @@ def make_mask(config: PseudoConfig, material: Material) -> Record:
 
 
 def _records(
-    config: PseudoConfig, maps: Artifact, images: Catalogue, ids: Sequence[str], options: RunOptions
+    config: PseudoConfig,
+    maps: Artifact,
+    images: Catalogue,
+    saliency: Artifact | None,
+    ids: Sequence[str],
+    options: RunOptions,
 ) -> Iterator[Record]:
-    materials = (_material(config, image_id, maps.read(image_id), images) for image_id in ids)
+    materials = (_material(config, image_id, read_record(maps, image_id), images, saliency) for image_id in ids)
     # Only the CRF is worth processes; the rest is NumPy and Pillow, which let threads run side by side.
     return ordered_map(partial(make_mask, config), materials, workers=options.workers, processes=config.crf)
 
 
 def _material(
-    config: PseudoConfig, image_id: str, fields: dict[str, NDArray[np.generic]], images: Catalogue
+    config: PseudoConfig,
+    image_id: str,
+    fields: dict[str, NDArray[np.generic]],
+    images: Catalogue,
+    saliency: Artifact | None,
 ) -> Material:
     entry = images[image_id]
-    salient = config.background == "saliency" and entry.saliency is not None
     return Material(
         image_id=image_id,
         maps=fields["maps"].astype(np.float32),
         classes=tuple(fields["classes"].tolist()),
         size=(entry.height, entry.width),
-        saliency=images.read_saliency(image_id) if salient else None,
+        saliency=_saliency_of(image_id, images, saliency) if config.background == "saliency" else None,
         image=images.read_image(image_id) if config.crf else None,
     )
 
 
-def _check_saliency(images: Catalogue, config: PseudoConfig, options: RunOptions) -> list[str]:
+def _imported_saliency(config: PseudoConfig, inputs: Inputs) -> Artifact | None:
+    found = inputs.saliency if config.background == "saliency" else None
+    if found is not None and found.stage != "saliency":
+        raise UsageError(
+            f"{found.path.name} was made by {found.stage}: expected saliency maps; `mcis import --saliency` makes them"
+        )
+    if found is not None:
+        check_kind(found)
+    return found
+
+
+def _saliency_of(
+    image_id: str, images: Catalogue, imported: Artifact | None
+) -> Float32[np.ndarray, "height width"] | None:
+    entry = images[image_id]
+    if imported is None:
+        return images.read_saliency(image_id) if entry.saliency is not None else None
+    if image_id not in imported:
+        return None
+    saliency = imported.read(image_id)["saliency"]
+    if saliency.shape != (entry.height, entry.width):
+        raise DataError(
+            f"the saliency map of {image_id!r} in {imported.path.name} is of another image: found {saliency.shape}, "
+            f"expected {(entry.height, entry.width)}; import the maps again"
+        )
+    return saliency.astype(np.float32) / np.float32(255)
+
+
+def _check_saliency(
+    images: Catalogue, config: PseudoConfig, options: RunOptions, imported: Artifact | None
+) -> list[str]:
     if config.background != "saliency":
         return []
-    missing = [entry.id for entry in images.entries if entry.saliency is None]
+    if imported is not None:
+        missing = sorted(set(images.ids) - set(imported.ids))
+    else:
+        missing = [entry.id for entry in images.entries if entry.saliency is None]
     if missing and not config.allow_missing_saliency:
         raise DataError(
-            f"{len(missing)} of {len(images.ids)} images have no saliency map ({_named(missing)}): expected one each; "
-            "give --saliency FOLDER, --background constant, or --allow-missing-saliency to ignore these images"
+            f"saliency missing for {len(missing)} of {len(images.ids)} images ({_named(missing)}): expected a map "
+            "each; give --saliency FOLDER, --background constant, or --allow-missing-saliency to ignore these images"
         )
     return missing
 
 
 def _tell_ignored(masks: Artifact, without_saliency: Sequence[str], options: RunOptions) -> None:
-    ignored = [image_id for image_id, fields in masks.records() if is_ignored(fields["mask"])]
-    if ignored:
-        options.reporter.warn(f"{len(ignored)} of {len(masks)} masks are wholly ignored: {_named(ignored)}")
+    ignored = masks.provenance.get("ignored", {"count": 0, "first": []})  # masks of before do not tell
+    if ignored["count"]:
+        options.reporter.warn(f"wholly ignored: {ignored['count']} of {len(masks)} masks: {_named(ignored['first'])}")
     if without_saliency:
-        options.reporter.warn(f"{len(without_saliency)} of these have no saliency map: {_named(without_saliency)}")
+        options.reporter.warn(
+            f"ignored for want of a saliency map: {len(without_saliency)}: {_named(without_saliency)}"
+        )
 
 
 def _named(ids: Sequence[str]) -> str:

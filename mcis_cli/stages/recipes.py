@@ -1,7 +1,8 @@
 """The recipe of every stage: what its result depends on, and nothing else.
 
 Pure functions, free of torch, so that `mcis status` can say at once what is done and what is not. Raise the number of a
-stage by hand when its results change for the same settings.
+stage by hand when its results change for the same settings. The name of the split that was asked for is part of a
+recipe, since results say which split they are of: two lists of equal images are two recipes.
 """
 
 from collections.abc import Mapping
@@ -11,7 +12,9 @@ from mcis_cli.config import CamsConfig, Config, EvalConfig, PseudoConfig, TrainC
 from mcis_cli.data.catalogue import Catalogue
 from mcis_cli.store import Artifact, Recipe
 
-VERSIONS: Mapping[str, int] = {"dataset": 1, "train-cls": 1, "cams": 1, "pseudo": 1, "train-seg": 1, "eval": 1}
+VERSIONS: Mapping[str, int] = {"dataset": 1, "train-cls": 2, "cams": 2, "pseudo": 1, "train-seg": 1, "eval": 1}
+
+IMPORT_VERSION = 1
 
 _OF_MAPS = ("normalization", "thresholds")
 _OF_NETWORKS = ("scales", "flip", "window", "crf", "crf_labels", "crf_settings", "precision")
@@ -41,6 +44,15 @@ UNUSED_BY_PSEUDO: Mapping[str, frozenset[str]] = {
 }
 
 
+# What a loss has no term for. Not `heads` and `affinity_init`: they change the weights that are kept, used or not.
+_OF_CONTRAST = ("contrastive_from_epoch", "contrastive_rule")
+UNUSED_BY_LOSS: Mapping[str, tuple[str, ...]] = {
+    "basic": ("affinity_lr", "self_pairs", *_OF_CONTRAST),
+    "co-attention": _OF_CONTRAST,
+    "full": (),
+}
+
+
 def dataset(catalogue: Catalogue) -> Recipe:
     """The list of an image set: a function of what lies in its folder."""
     return _recipe("dataset", {}, {"files": catalogue.id})
@@ -48,9 +60,8 @@ def dataset(catalogue: Catalogue) -> Recipe:
 
 def train_cls(config: TrainClsConfig, images: Catalogue, weights: str) -> Recipe:
     """The classifier: images and tags of the training split, and the initial weights."""
-    return _recipe(
-        "train-cls", _settings(config, "weights"), {"images": images.digest("images", "labels"), "weights": weights}
-    )
+    settings = {**_settings(config, "weights", *UNUSED_BY_LOSS[config.loss]), "split": images.split_name}
+    return _recipe("train-cls", settings, {"images": images.digest("images", "labels"), "weights": weights})
 
 
 def cams(config: CamsConfig, classifier: str, mapped: Catalogue, references: Catalogue) -> Recipe:
@@ -59,7 +70,7 @@ def cams(config: CamsConfig, classifier: str, mapped: Catalogue, references: Cat
     if config.refs:
         inputs["references"] = references.digest("images", "labels")
     without_effect = () if config.refs else ("seed", "reference_replacement", "reference_self", "with_contrastive")
-    return _recipe("cams", _settings(config, "split", *without_effect), inputs)
+    return _recipe("cams", {**_settings(config, *without_effect), "split": mapped.split_name}, inputs)
 
 
 def settled_cams(config: CamsConfig, classifier: Artifact) -> CamsConfig:
@@ -67,26 +78,35 @@ def settled_cams(config: CamsConfig, classifier: Artifact) -> CamsConfig:
     return config.model_copy(update={"image_size": config.image_size or classifier.meta["image_size"]})
 
 
-def pseudo(config: PseudoConfig, maps: str, images: Catalogue) -> Recipe:
+def pseudo(config: PseudoConfig, maps: str, images: Catalogue, saliency: str | None = None) -> Recipe:
     """The pseudo masks: maps, the images' sizes (and pixels, for a CRF), and saliency where it is used."""
     inputs = {"maps": maps, "images": images.digest("images")}
     if config.background == "saliency":
-        inputs["saliency"] = images.digest("saliency")
+        inputs["saliency"] = saliency or images.digest("saliency")
     without_effect = UNUSED_BY_PSEUDO[config.background]
     return _recipe("pseudo", _settings(config, *without_effect, *_unused_crf(config.crf)), inputs)
+
+
+def imported(stage: str, what: Mapping[str, Any], **inputs: str) -> Recipe:
+    """What was imported: what it was taken for, and the digests of its files and of what they were read for."""
+    return Recipe(stage=stage, version=IMPORT_VERSION, config={"imported": True, **what}, inputs=inputs)
 
 
 def train_seg(config: TrainSegConfig, masks: str, images: Catalogue, weights: str) -> Recipe:
     """The segmentation network: images, their masks (an artifact's id, or the digest of the ground truth), weights."""
     inputs = {"masks": masks, "images": images.digest("images"), "weights": weights}
-    return _recipe("train-seg", _settings(config, "weights", *(["iterations"] if config.epochs else [])), inputs)
+    without_effect = ("weights", "iterations") if config.epochs else ("weights",)
+    settings = _settings(config, *without_effect)
+    if config.supervision == "full":  # pseudo masks say themselves which split they are of
+        settings["split"] = images.split_name
+    return _recipe("train-seg", settings, inputs)
 
 
 def evaluate(config: EvalConfig, artifact: str, images: Catalogue, *, of_stage: str) -> Recipe:
     """The scores: what is scored, and the images and ground truth of the split; settings of other subjects left out."""
     inputs = {"artifact": artifact, "images": images.digest("images"), "masks": images.digest("masks")}
     without_effect = (*UNUSED_BY_EVAL[of_stage], *_unused_crf(config.crf))
-    return _recipe("eval", _settings(config, "split", *without_effect), inputs)
+    return _recipe("eval", {**_settings(config, *without_effect), "split": images.split_name}, inputs)
 
 
 def _recipe(stage: str, config: Mapping[str, Any], inputs: Mapping[str, str]) -> Recipe:

@@ -9,7 +9,8 @@ from typing import Any
 
 from mcis_cli import __version__
 from mcis_cli.config import RunOptions
-from mcis_cli.store import Artifact, Recipe, Record, Schema, Store, segments_of
+from mcis_cli.errors import UnfinishedError
+from mcis_cli.store import Artifact, Partial, Recipe, Record, Schema, Store, segments_of
 
 
 def run_segments(
@@ -22,8 +23,13 @@ def run_segments(
     compute: Callable[[Sequence[str]], Iterable[Record]],
     meta: Callable[[], Mapping[str, Any]],
     machine: Mapping[str, Any] | None = None,
+    observe: Callable[[Record], None] | None = None,
+    observed: Mapping[str, Any] | None = None,
 ) -> Artifact:
     """Compute what is missing of an artifact, segment by segment, and seal it.
+
+    A shard computes every n-th segment. It seals if all the others are there by then; shards with other counts, and a
+    command that does all, may work beside it.
 
     Args:
         recipe: what is computed.
@@ -34,22 +40,61 @@ def run_segments(
         compute: from the ids of a segment to its records, in the same order.
         meta: what downstream stages read; asked for after the last segment.
         machine: what the stage computes on, for the provenance.
+        observe: called with every record as it is sealed, those that were found done too.
+        observed: what it fills in, for the provenance.
 
     Returns:
         The sealed artifact; that of another process, if it was quicker.
+
+    Raises:
+        UnfinishedError: this shard has done its part, and others have not.
     """
-    with store.begin(recipe, on_wait=lambda pid: options.reporter.note(f"waiting for process {pid}")) as partial:
-        if done := store.find(recipe):
-            return done
-        segments = segments_of(ids)
-        missing = [index for index in range(len(segments)) if not partial.segment(index)]
-        finished = len(ids) - sum(len(segments[index]) for index in missing)
-        options.reporter.start(recipe.stage, len(ids), finished)
+    segments = segments_of(ids)
+
+    def waits(pid: int) -> None:
+        options.reporter.note(f"waiting for process {pid}")
+
+    def fill(partial: Partial, indices: Sequence[int], *, tell: bool) -> Artifact | None:
+        """Compute those of some segments that are missing. Returns what another process has sealed meanwhile."""
+        missing = [index for index in indices if not partial.segment(index)]
+        total, left = (sum(len(segments[index]) for index in some) for some in (indices, missing))
+        if missing or tell:
+            options.reporter.start(recipe.stage, total, total - left)
+        for index in missing:
+            if done := _sealed(partial):
+                return done
+            if partial.segment(index):
+                options.reporter.advance(len(segments[index]))
+            else:
+                partial.write_segment(index, schema, _counted(compute(segments[index]), options))
+        return None
+
+    if options.shard is not None:
+        number, count = options.shard
+        with store.begin(recipe, waits, shard=options.shard) as partial:
+            own = range(number - 1, len(segments), count)
+            if done := _sealed(partial) or fill(partial, own, tell=True):
+                return done
+            waiting = sum(not partial.is_written(index) for index in range(len(segments)))
+            if done := _sealed(partial):
+                return done
+        if waiting:
+            raise UnfinishedError(
+                f"shard {number}/{count} is done; left to the others: {waiting} of {len(segments)} segments, the last "
+                "of them seals"
+            )
+    with store.begin(recipe, waits) as partial:
         with provenance_of(options, machine) as provenance:
-            for index in missing:
-                records = _counted(compute(segments[index]), options)
-                partial.write_segment(index, schema, records)
-        return partial.seal(schema, len(segments), meta(), provenance)
+            if done := _sealed(partial) or fill(partial, range(len(segments)), tell=options.shard is None):
+                return done
+        return partial.seal(schema, len(segments), meta(), {**provenance, **(observed or {})}, observe)
+
+
+def _sealed(partial: Partial) -> Artifact | None:
+    """What another process has sealed; segments that were written all the same are not wanted any more."""
+    if done := partial.sealed():
+        partial.discard()
+    return done
 
 
 @contextmanager
@@ -57,7 +102,7 @@ def provenance_of(options: RunOptions, machine: Mapping[str, Any] | None = None)
     """When, how long and by what something is made; complete when the block ends, never part of its identity."""
     started = time.monotonic()
     provenance: dict[str, Any] = {
-        "created": datetime.now(UTC).isoformat(timespec="seconds"),
+        "created": datetime.now(UTC).isoformat(timespec="milliseconds"),
         "workers": options.workers,
         "preset": options.preset,
         "versions": {"mcis": __version__, "python": platform.python_version()},

@@ -12,6 +12,7 @@ from torch.nn import functional
 from mcis_cli.data.augment import normalise
 from mcis_cli.maps.windows import average_windows
 from mcis_cli.models.deeplab import DeepLabLargeFOV
+from mcis_cli.stages.kinds import check_kind
 from mcis_cli.stages.networks import backbone_of, build_segmenter, load_tensors, place
 from mcis_cli.store import Artifact
 from mcis_cli.training.precision import Precision, autocast
@@ -91,7 +92,12 @@ def load_segmenter(
     device: torch.device,
     precision: Precision,
 ) -> Segmenter:
-    """The network of a `train-seg` artifact, ready to look at photographs."""
+    """The network of a `train-seg` artifact, ready to look at photographs.
+
+    Raises:
+        DamagedError: it is not what that stage writes.
+    """
+    check_kind(artifact)
     model = build_segmenter(artifact.meta["model"])
     load_tensors(model, artifact)
     place(model, device)

@@ -4,7 +4,6 @@ import math
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from itertools import islice
-from pathlib import Path
 from typing import Any
 
 import torch
@@ -15,17 +14,17 @@ from mcis_cli.config import RunOptions, TrainClsConfig
 from mcis_cli.data.augment import classification_view
 from mcis_cli.data.catalogue import Catalogue
 from mcis_cli.data.loading import ordered_map
-from mcis_cli.data.pairs import sample_pairs
+from mcis_cli.data.pairs import sample_pairs, sample_rings
 from mcis_cli.data.seeds import generator
-from mcis_cli.errors import DataError
+from mcis_cli.errors import DataError, counted
 from mcis_cli.models.classifier import CoAttentionClassifier, Term
 from mcis_cli.models.losses import pair_loss
 from mcis_cli.stages import recipes
 from mcis_cli.stages.inputs import Inputs, list_images
 from mcis_cli.stages.networks import backbone_of, build_classifier, describe_classifier, initialise, place
+from mcis_cli.stages.starting import load_starting, starting_identity
 from mcis_cli.stages.trained import Training, train
 from mcis_cli.store import Artifact, Store
-from mcis_cli.training.initial_weights import initial_weights_identity, load_initial_weights
 from mcis_cli.training.parameter_groups import ParameterGroup, parameter_groups, sgd
 from mcis_cli.training.precision import Precision, autocast, choose_device, choose_precision
 from mcis_cli.training.schedules import milestones
@@ -39,10 +38,11 @@ TERMS: Mapping[str, frozenset[Term]] = {
 
 @dataclass(frozen=True)
 class PairBatch:
-    """Views and labels of the pairs of one step."""
+    """The pairs of one step: views, each once, and for both sides which view it is, and its labels."""
 
-    images_m: Tensor
-    images_n: Tensor
+    images: Tensor
+    index_m: Tensor
+    index_n: Tensor
     labels_m: Tensor
     labels_n: Tensor
     epoch: int
@@ -65,20 +65,27 @@ def run(config: TrainClsConfig, inputs: Inputs, store: Store, options: RunOption
     data = inputs.data
     assert data is not None, "the command names the images"
     device = choose_device(options.device)
-    weights_file = Path(config.weights) if config.weights else None
     config = config.model_copy(update={"precision": choose_precision(config.precision, device)})
     catalogue = list_images(data, store)
     images = catalogue.split(data.train)
-    recipe = recipes.train_cls(config, images, initial_weights_identity(config.backbone, weights_file))
+    recipe = recipes.train_cls(config, images, starting_identity(config.backbone, config.weights))
     if done := store.find(recipe):
         return done
+    late = [epoch for epoch in config.lr_milestones if epoch >= config.epochs]
+    if late:
+        options.reporter.warn(
+            f"the learning rate would fall after epoch {', '.join(map(str, late))}, and the training ends with epoch "
+            f"{config.epochs}: set lr_milestones to fit, as in --set train-cls.lr_milestones="
+            f"{fitting_milestones(config)}"
+        )
     tagged = [entry.id for entry in images.entries if entry.labels]
     if not tagged:
         raise DataError(f"no image of split {data.train!r} in {images.root} has a tag: expected one at least")
     if len(tagged) < len(images.ids):
-        options.reporter.note(f"{len(images.ids) - len(tagged)} images without a tag take no part in the training")
+        untagged = counted(len(images.ids) - len(tagged), "image")
+        options.reporter.note(f"left out of the training: {untagged} without a tag")
 
-    initial = load_initial_weights(config.backbone, weights_file)
+    initial = load_starting(config.backbone, config.weights)
     description = describe_classifier(config, catalogue.num_foreground)
 
     def meta() -> dict[str, Any]:
@@ -99,6 +106,17 @@ def run(config: TrainClsConfig, inputs: Inputs, store: Store, options: RunOption
         return _training(model, config, images, tagged, device, options)
 
     return train(recipe, prepare, meta, store, options)
+
+
+def without_effect(config: TrainClsConfig, given: Mapping[str, object]) -> list[str]:
+    """The settings among those given that the chosen loss has no term for."""
+    unused = recipes.UNUSED_BY_LOSS[config.loss]
+    return sorted(name for name, value in given.items() if value is not None and name in unused)
+
+
+def fitting_milestones(config: TrainClsConfig) -> list[int]:
+    """Milestones at the same parts of the training as those of the preset `paper`: 6 and 12 of 15 epochs."""
+    return sorted({epoch for part in (6, 12) if 0 < (epoch := config.epochs * part // 15) < config.epochs})
 
 
 def _training(
@@ -156,31 +174,50 @@ def _batches(
 ) -> Iterator[PairBatch]:
     """The pairs of one epoch in steps, from step `first` on; what is drawn depends on seed, epoch and id only."""
     labels = [images[image_id].labels for image_id in tagged]
-    pairs = sample_pairs(labels, tagged, seed=config.seed, epoch=epoch)[first * config.batch_pairs :]
+    draw = sample_rings if config.pairing == "rings" else sample_pairs
+    pairs = draw(labels, tagged, seed=config.seed, epoch=epoch)[first * config.batch_pairs :]
+    chunks = [pairs[start : start + config.batch_pairs] for start in range(0, len(pairs), config.batch_pairs)]
     backbone = backbone_of(model)
-    sides = ((tagged[member], side, epoch) for pair in pairs for member, side in zip(pair, "mn", strict=True))
 
-    def view(item: tuple[str, str, int]) -> Tensor:
-        image_id, side, at_epoch = item
+    def view(member: Member) -> Tensor:
+        position, side = member
         return classification_view(
-            images.read_image(image_id),
+            images.read_image(tagged[position]),
             image_size=config.image_size,
             color_jitter=config.color_jitter,
             mirror=config.mirror,
-            generator=generator(config.seed, "view", at_epoch, image_id, side),
+            generator=generator(config.seed, "view", epoch, tagged[position], side),
             mean=backbone.mean,
             std=backbone.std,
         )
 
-    views = ordered_map(view, sides, workers=options.workers, ahead=4 * config.batch_pairs)
-    remaining = iter(pairs)
-    while chunk := list(islice(remaining, config.batch_pairs)):
-        stacked = torch.stack(list(islice(views, 2 * len(chunk)))).to(device, memory_format=torch.channels_last)
+    needed = (member for chunk in chunks for member in _members(chunk, config))
+    views = ordered_map(view, needed, workers=options.workers, ahead=4 * config.batch_pairs)
+    for chunk in chunks:
+        members = {member: place for place, member in enumerate(_members(chunk, config))}
+        stacked = torch.stack(list(islice(views, len(members)))).to(device, memory_format=torch.channels_last)
+        index_m, index_n = (
+            torch.tensor([members[_member(pair[side], side, config)] for pair in chunk], device=device)
+            for side in (0, 1)
+        )
         labels_m, labels_n = (
             torch.stack([_multi_hot(labels[pair[side]], images.num_foreground) for pair in chunk]).to(device)
             for side in (0, 1)
         )
-        yield PairBatch(stacked[0::2], stacked[1::2], labels_m, labels_n, epoch)
+        yield PairBatch(stacked, index_m, index_n, labels_m, labels_n, epoch)
+
+
+Member = tuple[int, str]
+
+
+def _member(position: int, side: int, config: TrainClsConfig) -> Member:
+    """An image and which of its views: in a ring it has one, and serves on both sides."""
+    return position, "" if config.pairing == "rings" else "mn"[side]
+
+
+def _members(chunk: Sequence[tuple[int, int]], config: TrainClsConfig) -> list[Member]:
+    """The views that pairs need, each once."""
+    return list(dict.fromkeys(_member(pair[side], side, config) for pair in chunk for side in (0, 1)))
 
 
 def _multi_hot(labels: Sequence[int], num_foreground: int) -> Tensor:
@@ -194,9 +231,9 @@ def _step_loss(model: CoAttentionClassifier, config: TrainClsConfig, batch: Pair
     terms = TERMS[config.loss]
     if batch.epoch + 1 < config.contrastive_from_epoch:
         terms = terms - {"contrastive"}
-    with autocast(batch.images_m.device, _settled(config)):
-        features = model.features(torch.cat([batch.images_m, batch.images_n]))
-        features_m, features_n = features.chunk(2)
+    with autocast(batch.images.device, _settled(config)):
+        features = model.features(batch.images)
+        features_m, features_n = features[batch.index_m], features[batch.index_n]
         result = model.pair_from_features(features_m, features_n, terms=terms)
         loss = pair_loss(
             result,
@@ -221,7 +258,7 @@ def _self_pair_loss(
 ) -> Tensor:
     """Co-attention of each first image with its own mirror, 0.75× and 2× view: all labels are common (difference 3)."""
     total = features_m.new_zeros(())
-    for view in self_views(batch.images_m):
+    for view in self_views(batch.images[batch.index_m]):
         result = model.pair_from_features(features_m, model.features(view), terms=TERMS["co-attention"])
         total = total + pair_loss(result, batch.labels_m, batch.labels_m, weighting=config.loss_weighting).co_attention
     return total

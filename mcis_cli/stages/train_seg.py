@@ -4,7 +4,6 @@ import math
 from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
 from itertools import islice
-from pathlib import Path
 from typing import Any
 
 import numpy as np
@@ -23,10 +22,11 @@ from mcis_cli.errors import DataError, UsageError
 from mcis_cli.models.deeplab import DeepLabLargeFOV
 from mcis_cli.stages import recipes
 from mcis_cli.stages.inputs import Inputs, images_of, list_images
+from mcis_cli.stages.kinds import read_record
 from mcis_cli.stages.networks import backbone_of, build_segmenter, describe_segmenter, initialise, place
+from mcis_cli.stages.starting import load_starting, starting_identity
 from mcis_cli.stages.trained import Training, train
 from mcis_cli.store import Artifact, Store
-from mcis_cli.training.initial_weights import initial_weights_identity, load_initial_weights
 from mcis_cli.training.parameter_groups import parameter_groups, sgd
 from mcis_cli.training.precision import Precision, autocast, choose_device, choose_precision
 from mcis_cli.training.schedules import poly
@@ -77,14 +77,13 @@ def run(config: TrainSegConfig, inputs: Inputs, store: Store, options: RunOption
         UsageError: the training diverged.
     """
     device = choose_device(options.device)
-    weights_file = Path(config.weights) if config.weights else None
     config = config.model_copy(update={"precision": choose_precision(config.precision, device)})
     supervision = _supervision(config, inputs, store)
-    weights = initial_weights_identity(config.backbone, weights_file)
+    weights = starting_identity(config.backbone, config.weights)
     recipe = recipes.train_seg(config, supervision.identity, supervision.images, weights)
     if done := store.find(recipe):
         return done
-    initial = load_initial_weights(config.backbone, weights_file)
+    initial = load_starting(config.backbone, config.weights)
     description = describe_segmenter(config, supervision.images.num_classes)
 
     def meta() -> dict[str, Any]:
@@ -111,7 +110,7 @@ def _supervision(config: TrainSegConfig, inputs: Inputs, store: Store) -> Superv
         masks = inputs.expect("pseudo")
         catalogue = images_of(masks, inputs.data, store)
         images = catalogue.only(masks.ids)
-        return Supervision(images, masks.meta["split"], masks.id, lambda i: masks.read(i)["mask"], catalogue.id)
+        return Supervision(images, masks.meta["split"], masks.id, lambda i: read_record(masks, i)["mask"], catalogue.id)
     if inputs.data is None and inputs.upstream is None:
         raise UsageError("full supervision needs images with ground truth: give --data FOLDER")
     catalogue, split = _labelled_images(inputs.data, inputs.upstream, store)
@@ -119,7 +118,7 @@ def _supervision(config: TrainSegConfig, inputs: Inputs, store: Store) -> Superv
     without = [entry.id for entry in images.entries if entry.mask is None]
     if without:
         raise DataError(
-            f"{len(without)} of {len(images)} images of split {split!r} have no ground truth ({without[0]}, …): "
+            f"ground truth missing for {len(without)} of {len(images)} images of split {split!r} ({without[0]}, …): "
             "expected a mask each; add them, or choose another split with --set data.train=NAME"
         )
     return Supervision(images, split, images.digest("masks"), images.read_mask, catalogue.id)

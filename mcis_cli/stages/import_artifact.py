@@ -1,0 +1,36 @@
+"""`import FILE.h5`: an artifact from elsewhere gets a name in this store, once everything in it has been checked."""
+
+from collections.abc import Sequence
+from pathlib import Path
+
+from mcis_cli.data.listing import id_fault
+from mcis_cli.errors import DataError
+from mcis_cli.stages.kinds import SCHEMAS, check_kind, read_records
+from mcis_cli.store import Artifact, Store
+from mcis_cli.store.adoption import adopt
+from mcis_cli.store.user_block import damaged
+
+
+def run(paths: Sequence[Path], store: Store) -> list[Artifact]:
+    """Import artifacts, one after another. What is in the store already stays.
+
+    Raises:
+        DataError: a file is no artifact, or one of a stage that is not known here.
+        DamagedError: it is not what its stage writes, or damaged.
+        MissingError: there is no such file.
+    """
+    return [adopt(store, path, _check) for path in paths]
+
+
+def _check(artifact: Artifact) -> None:
+    if artifact.stage not in SCHEMAS:
+        raise DataError(
+            f"{artifact.path} was made by {artifact.stage}: expected one of {', '.join(SCHEMAS)}; it is of a newer "
+            "mcis: pip install --upgrade mcis"
+        )
+    check_kind(artifact)
+    for image_id in artifact.ids:
+        if fault := id_fault(image_id):
+            raise damaged(artifact.path, f"it has {fault:.120}", "ids of images")
+    for _ in read_records(artifact):
+        pass

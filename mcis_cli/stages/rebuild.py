@@ -1,0 +1,430 @@
+"""Artifacts made again from their recipes, to the same content id: what `mcis verify --repair` does.
+
+The one module beside the command line that knows all stages. Before a stage runs, its recipe is compared with the one
+that was done: what cannot lead to the same artifact is not computed.
+"""
+
+import re
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
+from contextlib import contextmanager
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any, TypeVar
+
+from pydantic import ValidationError
+
+from mcis_cli.config import (
+    CamsConfig,
+    Config,
+    DataConfig,
+    EvalConfig,
+    PseudoConfig,
+    Reporter,
+    RunOptions,
+    Silent,
+    TrainClsConfig,
+    TrainSegConfig,
+)
+from mcis_cli.data.catalogue import Catalogue
+from mcis_cli.data.reading import read_catalogue
+from mcis_cli.errors import DamagedError, DataError, McisError, MissingError
+from mcis_cli.stages import recipes
+from mcis_cli.stages.inputs import Inputs, list_images
+from mcis_cli.store import Artifact, Recipe, StatCache, Store, mending
+from mcis_cli.store.artifact import file_name
+from mcis_cli.store.locks import held
+from mcis_cli.store.notes import Done
+from mcis_cli.store.verification import Finding
+from mcis_cli.training.initial_weights import initial_weights_identity
+
+UPSTREAM: Mapping[str, str] = {"cams": "classifier", "pseudo": "maps", "train-seg": "masks", "eval": "artifact"}
+Settled = TypeVar("Settled", bound=Config)
+
+
+@dataclass(frozen=True, kw_only=True)
+class Means:
+    """What making things again may take beside the store.
+
+    Attributes:
+        data: where the images are; goes before the place that the store remembers.
+        fallback: where they may be, where that place is not known.
+        weights: files of initial weights.
+        device: what to compute on; else what the artifact was computed on.
+        reporter: who hears of progress.
+    """
+
+    data: DataConfig | None = None
+    fallback: DataConfig | None = None
+    weights: Sequence[Path] = ()
+    device: str | None = None
+    reporter: Reporter = field(default_factory=Silent)
+
+
+@dataclass(frozen=True)
+class Outcome:
+    """What became of a finding.
+
+    Attributes:
+        finding: what was damaged, or missing.
+        is_mended: whether it is as it was.
+        how: what was done, or what is in the way and helps.
+    """
+
+    finding: Finding
+    is_mended: bool
+    how: str
+
+
+def repair(store: Store, findings: Iterable[Finding], means: Means) -> Iterator[Outcome]:
+    """Set damaged files aside and make them again: notes and tags first, then artifacts, each after its inputs.
+
+    Args:
+        store: the store.
+        findings: from `verification.verify`.
+        means: what it may take.
+
+    Raises:
+        BusyError: another process repairs the same store.
+        StorageError: a file cannot be moved or written.
+    """
+    findings = list(findings)
+    with held(store.root / "locks" / "repair", None, "fail"):
+        known = mending.all_done(store)
+        for finding in findings:
+            if finding.kind != "artifact":
+                yield _mended(store, finding, known)
+        artifacts = [finding for finding in findings if finding.kind == "artifact"]
+        yield from _Repair(store, known, means).artifacts(artifacts)
+
+
+def _mended(store: Store, finding: Finding, known: Iterable[Done]) -> Outcome:
+    """Mend what nothing has to be computed for."""
+    if finding.kind == "key":
+        return Outcome(finding, True, mending.mend_done(store, finding, known))
+    if finding.kind == "tag":
+        how = mending.mend_tag(store, finding, known)
+        lost = f"set aside: give it again with `mcis tag {finding.path.name} ARTIFACT`"
+        return Outcome(finding, how is not None, how or lost)
+    mending.move_aside(store, finding.path)
+    again = "its stage does that part again"
+    if finding.kind == "location":
+        again = "the next command that lists the images notes their place again"
+    return Outcome(finding, True, f"set aside: {again}")
+
+
+class _Repair:
+    """The artifacts of one repair, each made at most once."""
+
+    def __init__(self, store: Store, known: Iterable[Done], means: Means) -> None:
+        self._store, self._means = store, means
+        self._known: dict[str, Done] = {done.id: done for done in known}
+        self._failures: dict[str, McisError] = {}
+
+    def artifacts(self, findings: Sequence[Finding]) -> Iterator[Outcome]:
+        """Set all of them aside, so that none is taken for an input, then make them again; data sets first, since
+        every stage lists its images anew."""
+        for finding in findings:
+            if not finding.is_missing:
+                mending.move_aside(self._store, finding.path)
+        for finding in sorted(findings, key=lambda one: not one.path.name.startswith("dataset-")):
+            yield self._made(finding)
+
+    def _made(self, finding: Finding) -> Outcome:
+        done = next((one for one in self._known.values() if _name(one) == finding.path.name), None)
+        if done is None:
+            nothing = "set aside: nothing tells how it was made; run its stage again, or copy it from elsewhere"
+            return Outcome(finding, False, nothing)
+        try:
+            return Outcome(finding, True, self._make(done))
+        except McisError as error:
+            return Outcome(finding, False, str(error))
+
+    def _make(self, done: Done) -> str:
+        """Make an artifact again, after those that it is made from; returns how."""
+        if done.id in self._failures:
+            raise self._failures[done.id]
+        try:
+            if self._is_there(done):
+                return "made again"
+            if mending.recovered(self._store, done):
+                return "it was under the name of another, and has its own again"
+            for content_id in done.recipe.inputs.values():
+                if content_id in self._known:
+                    self._make_input(done, self._known[content_id])
+            made = rebuild(done, self._store, self._means)
+            if made.id != done.id:
+                raise MissingError(_differs(done, made))
+        except McisError as error:
+            self._failures[done.id] = error
+            raise
+        return "made again"
+
+    def _make_input(self, done: Done, upstream: Done) -> None:
+        try:
+            self._make(upstream)
+        except McisError as error:
+            raise MissingError(f"its input {_name(upstream)} is not there: {error}") from error
+
+    def _is_there(self, done: Done) -> bool:
+        """Whether an artifact needs no making; one that is damaged, though nobody has found that yet, is set aside."""
+        path = self._store.root / "artifacts" / _name(done)
+        try:
+            with self._store.get(path) as artifact:
+                if artifact.is_intact():
+                    return True
+        except MissingError:
+            return False
+        except DamagedError:
+            pass
+        mending.move_aside(self._store, path)
+        return False
+
+
+def _name(done: Done) -> str:
+    return file_name(done.recipe.stage, done.id)
+
+
+def _differs(done: Done, made: Artifact) -> str:
+    before, now = (dict(part.get("machine", {})) for part in (done.provenance, made.provenance))
+    changed = [f"{name} {before[name]}, now {now.get(name)}" for name in before if before[name] != now.get(name)]
+    reason = f" ({'; '.join(changed)})" if changed else ""
+    return (
+        f"made again as {made.path.name}, which differs{reason}; what was made from the old one is still found, "
+        "the next `mcis run` goes on from the new one"
+    )
+
+
+def rebuild(done: Done, store: Store, means: Means) -> Artifact:
+    """Do a recipe again that was done: with the same settings, threads and device, on the same images.
+
+    Returns:
+        The artifact; its id is another one where other hardware or software computes other bits.
+
+    Raises:
+        MissingError: images, initial weights or an input are not there, or not what they were; tells what to give.
+        McisError: what the stage raises.
+    """
+    recipe = done.recipe
+    if recipe.config.get("imported"):
+        what = {"cams": "cams", "saliency": "saliency", "weights": "weights"}.get(recipe.stage, "…")
+        raise MissingError(f"it was imported, expected the files that it was made of; run `mcis import --{what}` again")
+    if recipe.stage not in recipes.VERSIONS:
+        raise MissingError(f"{recipe.stage} makes nothing again by itself; run the command that made it")
+    if recipe.version != recipes.VERSIONS[recipe.stage]:
+        raise MissingError(
+            f"it is of version {recipe.version} of {recipe.stage}, expected {recipes.VERSIONS[recipe.stage]}, which "
+            "this mcis makes; install the release that made it"
+        )
+    if recipe.stage == "dataset":
+        return _list_again(done, store, means)
+    upstream = _upstream(recipe, store)
+    fitting = _weights(recipe, store, means)
+    reasons = []
+    for data in _places(str(done.meta.get("dataset")), store, means):
+        try:
+            catalogue = _listed(data, store)
+            for work in _works(done, data, catalogue, upstream, fitting, store):
+                if work.recipe.key == recipe.key:
+                    with _threads(done.provenance):
+                        return work.run(store, _options(done, means))
+                reasons.append(f"{_unlike(work.recipe, recipe)} in {data.root}")
+        except DataError as error:
+            reasons.append(str(error).partition("; ")[0])
+    raise MissingError(
+        f"{reasons[0]}; give the folder with the images as they were with --data"
+        if reasons
+        else "its images are not known in this store, expected their folder; give it with --data"
+    )
+
+
+def _places(dataset: str, store: Store, means: Means) -> Iterator[DataConfig]:
+    if means.data is not None:
+        yield means.data
+        return
+    place = store.location(dataset)
+    if place is not None:
+        yield DataConfig.model_validate(place)
+    if means.fallback is not None and (place is None or means.fallback.root != place["root"]):
+        yield means.fallback
+
+
+def _listed(data: DataConfig, store: Store) -> Catalogue:
+    with StatCache(store.index_path) as cache:
+        return read_catalogue(data, cache)
+
+
+def _list_again(done: Done, store: Store, means: Means) -> Artifact:
+    wanted = done.recipe.inputs.get("files", "")
+    for data in _places(wanted, store, means):
+        try:
+            if _listed(data, store).id == wanted:
+                list_images(data, store)
+                found = store.find(done.recipe)
+                assert found is not None, "it was listed just now"
+                return found
+        except DataError:
+            continue
+    raise MissingError(
+        "the images, tags or masks that it lists are not there as they were, and nothing else needs the list; give "
+        "their folder with --data, or leave it"
+    )
+
+
+def _upstream(recipe: Recipe, store: Store) -> Artifact | None:
+    if recipe.stage == "train-cls" or recipe.config.get("supervision") == "full":
+        return None
+    content_id = recipe.inputs[UPSTREAM[recipe.stage]]
+    try:
+        return store.get(content_id)
+    except MissingError:
+        raise MissingError(
+            f"its input {content_id[:12]} is not there, and nothing tells how that was made; run the stages before "
+            "it again, or copy it from elsewhere"
+        ) from None
+
+
+def _weights(recipe: Recipe, store: Store, means: Means) -> str | None:
+    """The file of initial weights of a training, None where a published one will be found."""
+    if "weights" not in recipe.inputs:
+        return None
+    wanted, backbone = recipe.inputs["weights"], str(recipe.config.get("backbone"))
+    for path in means.weights:
+        if initial_weights_identity(backbone, path) == wanted:
+            return str(path)
+    if initial_weights_identity(backbone, None) != wanted:
+        if re.fullmatch(r"[0-9a-f]{64}", wanted):  # an artifact that was imported
+            return str(store.get(wanted).path)
+        raise MissingError(
+            f"it was trained from weights with the digest {wanted.removeprefix('sha256:')[:12]}, expected that file; "
+            "give it with --weights FILE"
+        )
+    return None
+
+
+@dataclass(frozen=True)
+class _Work:
+    """A recipe, and the stage that does it."""
+
+    recipe: Recipe
+    run: Callable[[Store, RunOptions], Artifact]
+
+
+def _works(
+    done: Done, data: DataConfig, images: Catalogue, upstream: Artifact | None, weights: str | None, store: Store
+) -> Iterator[_Work]:
+    """What might lead to the artifact, given the images that there are."""
+    recipe, split = done.recipe, str(done.meta.get("split"))
+    with_weights = {**{name: value for name, value in recipe.config.items() if name != "split"}, "weights": weights}
+    if recipe.stage == "train-cls":
+        yield _train_cls(_settings(TrainClsConfig, with_weights), data, images, split, recipe)
+    elif recipe.stage == "train-seg":
+        yield _train_seg(_settings(TrainSegConfig, with_weights), data, images, split, upstream, recipe)
+    elif recipe.stage == "cams" and upstream is not None:
+        yield _cams(_settings(CamsConfig, {**recipe.config, "split": split}), data, images, upstream)
+    elif recipe.stage == "pseudo" and upstream is not None:
+        yield _pseudo(_settings(PseudoConfig, recipe.config), data, images, upstream, _saliency(recipe, store))
+    elif upstream is not None:
+        if upstream.stage != "train-seg":  # all images that it has, or a split
+            of_all = images.only(upstream.ids, upstream.meta["split"])
+            yield _evaluate(_settings(EvalConfig, {**recipe.config, "split": None}), data, of_all, upstream)
+        yield _evaluate(_settings(EvalConfig, {**recipe.config, "split": split}), data, images.split(split), upstream)
+
+
+def _settings(kind: type[Settled], config: Mapping[str, Any]) -> Settled:
+    try:
+        return kind.model_validate(config)
+    except ValidationError as error:
+        first = error.errors()[0]
+        raise MissingError(
+            f"its setting {'.'.join(map(str, first['loc']))} is not one of this mcis; install the release that made it"
+        ) from error
+
+
+def _train_cls(config: TrainClsConfig, data: DataConfig, images: Catalogue, split: str, done: Recipe) -> _Work:
+    from mcis_cli.stages import train_cls
+
+    inputs = Inputs(data=data.model_copy(update={"train": split}))
+    recipe = recipes.train_cls(config, images.split(split), done.inputs["weights"])
+    return _Work(recipe, lambda store, options: train_cls.run(config, inputs, store, options))
+
+
+def _cams(config: CamsConfig, data: DataConfig, images: Catalogue, classifier: Artifact) -> _Work:
+    from mcis_cli.stages import cams
+
+    inputs = Inputs(upstream=classifier, data=data)
+    carriers = images.split(classifier.meta["split"])
+    assert config.split is not None, "given by the meta of the maps"
+    recipe = recipes.cams(config, classifier.id, images.split(config.split), carriers)
+    return _Work(recipe, lambda store, options: cams.run(config, inputs, store, options))
+
+
+def _saliency(recipe: Recipe, store: Store) -> Artifact | None:
+    """The imported saliency maps of pseudo masks; None where those of the image set were used."""
+    try:
+        found = store.get(recipe.inputs.get("saliency", ""))
+    except MissingError:
+        return None
+    return found if found.stage == "saliency" else None
+
+
+def _pseudo(
+    config: PseudoConfig, data: DataConfig, images: Catalogue, maps: Artifact, saliency: Artifact | None
+) -> _Work:
+    from mcis_cli.stages import pseudo
+
+    inputs = Inputs(upstream=maps, data=data, saliency=saliency)
+    recipe = recipes.pseudo(config, maps.id, images.only(maps.ids), saliency.id if saliency else None)
+    return _Work(recipe, lambda store, options: pseudo.run(config, inputs, store, options))
+
+
+def _train_seg(
+    config: TrainSegConfig, data: DataConfig, images: Catalogue, split: str, masks: Artifact | None, done: Recipe
+) -> _Work:
+    from mcis_cli.stages import train_seg
+
+    inputs = Inputs(upstream=masks, data=data.model_copy(update={"train": split}))
+    learnt = images.split(split) if masks is None else images.only(masks.ids)
+    identity = learnt.digest("masks") if masks is None else masks.id
+    recipe = recipes.train_seg(config, identity, learnt, done.inputs["weights"])
+    return _Work(recipe, lambda store, options: train_seg.run(config, inputs, store, options))
+
+
+def _evaluate(config: EvalConfig, data: DataConfig, images: Catalogue, subject: Artifact) -> _Work:
+    from mcis_cli.stages import evaluate
+
+    inputs = Inputs(upstream=subject, data=data)
+    recipe = recipes.evaluate(config, subject.id, images, of_stage=subject.stage)
+    return _Work(recipe, lambda store, options: evaluate.run(config, inputs, store, options))
+
+
+def _unlike(found: Recipe, wanted: Recipe) -> str:
+    inputs = sorted(name for name, digest in wanted.inputs.items() if found.inputs.get(name) != digest)
+    return f"{', '.join(inputs)} are not what they were" if inputs else "its settings are not those of this mcis"
+
+
+def _options(done: Done, means: Means) -> RunOptions:
+    provenance = done.provenance
+    made_on = provenance.get("machine", {}).get("device", "cpu")
+    return RunOptions(
+        device=means.device or made_on,
+        workers=int(provenance.get("workers", 0)),
+        preset=provenance.get("preset"),
+        reporter=means.reporter,
+    )
+
+
+@contextmanager
+def _threads(provenance: Mapping[str, Any]) -> Iterator[None]:
+    """Compute with as many threads as then: on a CPU their number changes bits."""
+    count = provenance.get("machine", {}).get("threads")
+    if not isinstance(count, int):
+        yield
+        return
+    import torch
+
+    before = torch.get_num_threads()
+    torch.set_num_threads(count)
+    try:
+        yield
+    finally:
+        torch.set_num_threads(before)
