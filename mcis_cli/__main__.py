@@ -1,6 +1,6 @@
 """`python -m mcis_cli`, the same as `mcis`."""
 
-from mcis_cli.cli.app import main
+from mcis_cli.cli.start import main
 
 if __name__ == "__main__":
     main()

@@ -1,20 +1,22 @@
 """The command `mcis`: its groups of commands, and how errors become one line and an exit code."""
 
+import io
 import os
-import signal
 import sys
 import traceback
-from types import FrameType
-from typing import Annotated
+from collections.abc import Callable
+from contextlib import suppress
+from typing import Annotated, TextIO, cast
 
 import typer
 
 from mcis_cli import __version__
-from mcis_cli.cli import chain, datasets, demo, inspect, pipeline, predict
-from mcis_cli.cli.output import complain, say
+from mcis_cli.cli import chain, datasets, demo, imports, inspect, keeping, memory, pipeline, predict, verify
+from mcis_cli.cli.output import Watched, complain, say
+from mcis_cli.cli.start import main as main  # what is installed calls it there, where less is imported before
 from mcis_cli.errors import McisError, StorageError
 
-INTERRUPTED, TERMINATED, BUG = 130, 143, 1
+INTERRUPTED, BUG = 130, 1
 
 app = typer.Typer(
     name="mcis",
@@ -22,12 +24,8 @@ app = typer.Typer(
     rich_markup_mode=None,
     context_settings={"help_option_names": ["-h", "--help"]},
 )
-for group in (pipeline, chain, demo, datasets, predict, inspect):
+for group in (pipeline, chain, demo, datasets, predict, inspect, imports, verify, keeping):
     group.register(app)
-
-
-class Terminated(BaseException):
-    """SIGTERM arrived."""
 
 
 def version(value: bool) -> None:
@@ -50,53 +48,64 @@ def root(
     """
 
 
-def main(arguments: list[str] | None = None) -> None:
-    """Run one command and leave with its exit code."""
-    given = sys.argv[1:] if arguments is None else arguments
-    debug = "--debug" in given or bool(os.environ.get("MCIS_DEBUG"))
-    signal.signal(signal.SIGTERM, _terminate)
-    _fill_closed_streams()
-    code = _run(given or ["--help"], debug)
+def run(arguments: list[str], stopping: Callable[[], bool]) -> int:
+    """Run one command; returns its exit code, once all that it says has been written.
+
+    Args:
+        arguments: of the command.
+        stopping: whether a signal has asked to stop: errors then are but its echo.
+
+    Raises:
+        KeyboardInterrupt: Ctrl-C.
+    """
+    debug = "--debug" in arguments or bool(os.environ.get("MCIS_DEBUG"))
+    return _watched_run(arguments or ["--help"], debug, stopping)
+
+
+def _watched_run(arguments: list[str], debug: bool, stopping: Callable[[], bool]) -> int:
+    for stream in (sys.stdout, sys.stderr):
+        if isinstance(stream, io.TextIOWrapper):  # a name that the locale has no letters for is no reason to fail
+            is_utf8 = stream.encoding.lower().replace("-", "") == "utf8"
+            stream.reconfigure(errors="surrogateescape" if is_utf8 and stream is sys.stdout else "backslashreplace")
+    stdout = Watched(sys.stdout)
+    streams = sys.stdout, sys.stderr
+    sys.stdout = cast(TextIO, stdout)
     try:
-        sys.stdout.flush()
-    except BrokenPipeError:
-        # Whoever read our stdout has left; what is done is kept.
+        code = _run(arguments, debug, stdout, stopping)
+        with suppress(OSError):
+            stdout.flush()
+    finally:
+        sys.stdout, sys.stderr = streams  # Typer puts others in their place where a pipe broke
+    if stdout.failure is None:
+        return code
+    with suppress(OSError, ValueError):  # else Python tries once more as it leaves
         os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
-    sys.exit(code)
+    return _unwritten(stdout.failure) if code in (0, StorageError.exit_code) else code
 
 
-def _fill_closed_streams() -> None:
-    """Where stdin, stdout or stderr came closed, put the null device: else the next file opened gets its number."""
-    for number, (name, mode) in enumerate((("stdin", "r"), ("stdout", "w"), ("stderr", "w"))):
-        if getattr(sys, name) is None:
-            null = os.open(os.devnull, os.O_RDWR)
-            if null != number:
-                os.dup2(null, number)
-                os.close(null)
-            setattr(sys, name, os.fdopen(number, mode, encoding="utf-8"))
+def _unwritten(failure: OSError) -> int:
+    """The exit code where stdout failed. Whoever read it may leave; what is done is kept."""
+    if isinstance(failure, BrokenPipeError):
+        return 0
+    complain("error", f"stdout cannot be written: {failure.strerror}; what is done is kept, send the output elsewhere")
+    return StorageError.exit_code
 
 
-def _run(arguments: list[str], debug: bool) -> int:
+def _run(arguments: list[str], debug: bool, stdout: Watched, stopping: Callable[[], bool]) -> int:
     try:
-        code = int(app(args=arguments, prog_name="mcis", standalone_mode=False) or 0)
-        return _stopped(INTERRUPTED) if code == INTERRUPTED else code  # Typer makes this of Ctrl-C
+        return _call(arguments, stopping)
     except McisError as error:
         if debug:
             traceback.print_exc()
         complain("error", str(error))
         return error.exit_code
-    except (KeyboardInterrupt, typer.Abort):
-        return _stopped(INTERRUPTED)
-    except Terminated:
-        return _stopped(TERMINATED)
-    except BrokenPipeError:
-        return 0
     except SystemExit as left:
-        # Typer makes this of a stdout that nobody reads any more.
-        return 0 if isinstance(left.__context__, BrokenPipeError) else int(left.code or 0)
+        broken = left.__context__  # Typer leaves where a pipe broke, whichever that was
+        if not isinstance(broken, BrokenPipeError):
+            return int(left.code or 0)
+        return _file_fault(broken) if stdout.failure is None else StorageError.exit_code
     except OSError as error:
-        complain("error", f"{error.filename or 'a file'} cannot be used: {error.strerror or error}")
-        return StorageError.exit_code
+        return _file_fault(error) if stdout.failure is None else StorageError.exit_code
     except Exception as error:
         # Errors of the command line's own parser bring a message and a code of theirs.
         if hasattr(error, "format_message") and hasattr(error, "exit_code"):
@@ -104,15 +113,27 @@ def _run(arguments: list[str], debug: bool) -> int:
             return 2
         if debug:
             traceback.print_exc()
+        if memory.ran_out(error):
+            lack = memory.explained(error, arguments)
+            complain("error", str(lack))
+            return lack.exit_code
         reason = " ".join(str(error).split()) or "no message"
         complain("bug", f"{type(error).__name__}: {reason} (run again with `mcis --debug` to see where)")
         return BUG
 
 
-def _stopped(code: int) -> int:
-    complain("stopped", "what is done is kept; run the same command again to go on from there")
+def _call(arguments: list[str], stopping: Callable[[], bool]) -> int:
+    try:
+        code = int(app(args=arguments, prog_name="mcis", standalone_mode=False) or 0)
+    except Exception as error:
+        if isinstance(error, typer.Abort) or stopping():
+            raise KeyboardInterrupt from error
+        raise
+    if code == INTERRUPTED:  # Typer makes this of Ctrl-C
+        raise KeyboardInterrupt
     return code
 
 
-def _terminate(number: int, frame: FrameType | None) -> None:
-    raise Terminated
+def _file_fault(error: OSError) -> int:
+    complain("error", f"{error.filename or 'a file or pipe'} cannot be used: {error.strerror or error}")
+    return StorageError.exit_code

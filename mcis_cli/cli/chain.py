@@ -62,7 +62,11 @@ def run(
 
 
 def chain(settings: Settings, data: DataConfig, store: Store, options: RunOptions) -> list[Artifact]:
-    """The five stages, one after the other; without ground truth the last is left out, which is said first."""
+    """The five stages, one after the other.
+
+    Without ground truth the last is left out, which is said first; so are those before the network where it learns from
+    ground truth itself.
+    """
     from mcis_cli.stages import cams, evaluate, pseudo, train_cls, train_seg
     from mcis_cli.stages.inputs import Inputs, list_images
 
@@ -70,18 +74,23 @@ def chain(settings: Settings, data: DataConfig, store: Store, options: RunOption
     without = sum(entry.mask is None for entry in scored.entries)
     if without:
         options.reporter.warn(
-            f"{without} of {len(scored)} images of split {settings.eval.split or data.val!r} have no ground truth: "
+            f"ground truth missing for {without} of {len(scored)} images of split {settings.eval.split or data.val!r}: "
             "the chain ends with the network, without eval"
         )
+
+    def train(inputs: Inputs) -> Artifact:
+        return train_seg.run(settings.train_seg, inputs, store, options)
+
     stages: tuple[Callable[[Inputs], Artifact], ...] = (
         lambda inputs: train_cls.run(settings.train_cls, inputs, store, options),
         lambda inputs: cams.run(settings.cams, inputs, store, options),
         lambda inputs: pseudo.run(settings.pseudo, inputs, store, options),
-        lambda inputs: train_seg.run(settings.train_seg, inputs, store, options),
+        train,
         lambda inputs: evaluate.run(settings.eval, inputs, store, options),
     )
+    first = stages.index(train) if settings.train_seg.supervision == "full" else 0
     made: list[Artifact] = []
-    for stage in stages[:-1] if without else stages:
+    for stage in stages[first : -1 if without else None]:
         made.append(stage(Inputs(upstream=made[-1] if made else None, data=data)))
         options.reporter.note(f"{made[-1].stage}: {made[-1].path.stem}")
     return made

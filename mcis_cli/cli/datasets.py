@@ -1,6 +1,7 @@
 """`mcis check` and `mcis init`: what is in a folder, what is wrong with it, and a configuration for it."""
 
 import json
+import os
 from pathlib import Path
 from typing import Annotated
 
@@ -8,10 +9,11 @@ import typer
 from rich.text import Text
 
 from mcis_cli.cli import options as opt
-from mcis_cli.cli.output import TerminalReporter, console, say
+from mcis_cli.cli.folder_output import OutputFolder
+from mcis_cli.cli.output import TerminalReporter, console, plain, say
 from mcis_cli.cli.workspace import CONFIG_FILE, open_workspace
 from mcis_cli.config import PRESETS, DataConfig
-from mcis_cli.errors import CheckError, StorageError, UsageError
+from mcis_cli.errors import CheckError, UsageError, counted
 
 STYLES = {"error": "red", "warning": "yellow", "note": "dim"}
 NUM_NAMED = 5
@@ -64,17 +66,19 @@ def check(
     errors = [finding for finding in findings if finding.severity == "error"]
     if as_json:
         listed = [{"severity": f.severity, "code": f.code, "message": f.message, "ids": list(f.ids)} for f in findings]
-        say(json.dumps({"images": len(catalogue) if catalogue else 0, "findings": listed}, ensure_ascii=False))
+        say(json.dumps({"images": len(catalogue) if catalogue else 0, "findings": listed}))
     else:
         out = console()
         for finding in findings:
+            if finding.severity == "error" and len(errors) == 1:
+                continue  # the last line tells it
             if not quiet or finding.severity != "note":
-                out.print(Text(f"{finding.severity}: {finding.message}", style=STYLES[finding.severity]))
+                out.print(Text(f"{finding.severity}: {plain(finding.message)}", style=STYLES[finding.severity]))
+    if len(errors) == 1:
+        raise CheckError(f"{images.root}: one thing has to be mended: {errors[0].message}")
     if errors:
-        several = (
-            f"{len(errors)} things have to be mended; the first" if len(errors) > 1 else "one thing has to be mended"
-        )
-        raise CheckError(f"{images.root}: {several}: {errors[0].message}")
+        told = f"; the first: {errors[0].message}" if as_json else ""
+        raise CheckError(f"{images.root}: {len(errors)} things have to be mended{told}")
 
 
 def init(
@@ -91,7 +95,7 @@ def init(
     if not data.exists():
         raise UsageError(f"{data} does not exist: expected a folder of images, or a table of tags")
     target = Path(CONFIG_FILE)
-    if target.exists() and not force:
+    if os.path.lexists(target) and not force:
         raise UsageError(f"{target.resolve()} is there already: give --force to write over it")
     from mcis_cli.data.reading import read_catalogue
 
@@ -100,14 +104,13 @@ def init(
     has_saliency = all(entry.saliency is not None for entry in entries)
     background = "saliency" if has_saliency else "constant"
     has_val = "val" in catalogue.split_names
-    try:
-        target.write_text(_template(data, preset, catalogue.layout, background, has_val), encoding="utf-8")
-    except OSError as error:
-        raise StorageError(f"{target} cannot be written: {error.strerror}") from error
+    content = _template(data, preset, catalogue.layout, background, has_val)
+    OutputFolder(Path(), "cd FOLDER").write(target, content.encode())
     out = console()
     splits = ", ".join(f"{name} {len(catalogue.split(name))}" for name in catalogue.split_names)
     out.print(
-        f"{data}: layout {catalogue.layout}, {len(catalogue)} images, {catalogue.num_foreground} classes; {splits}"
+        f"{data}: layout {catalogue.layout}, {counted(len(catalogue), 'image')}, "
+        f"{counted(catalogue.num_foreground, 'class', 'classes')}; {splits}"
     )
     out.print(f"saliency maps: {'all there' if has_saliency else 'none, so a constant background score is used'}")
     out.print("next: `mcis run` for everything, or `mcis train-cls` for the first stage")

@@ -11,6 +11,7 @@ from rich.table import Table
 from rich.text import Text
 
 from mcis_cli.cli import options as opt
+from mcis_cli.cli.folder_output import OutputFolder
 from mcis_cli.cli.output import TerminalReporter, announce, console
 from mcis_cli.cli.tables import percent
 from mcis_cli.cli.workspace import CONFIG_FILE
@@ -55,13 +56,14 @@ def demo(
 
     reporter = TerminalReporter(quiet=quiet)
     options = opt.run_options(device=device, workers=workers, preset="quick", reporter=reporter)
+    output = OutputFolder(folder, "FOLDER")
+    output.require()
     images = folder / "shapes"
     if not images.exists():
         reporter.note(f"drawing {NUM_DEMO_TRAIN + NUM_DEMO_VAL} images into {images}")
-        folder.mkdir(parents=True, exist_ok=True)
         write_synthetic(images, num_train=NUM_DEMO_TRAIN, num_val=NUM_DEMO_VAL, seed=0, workers=options.workers)
     if not (folder / CONFIG_FILE).exists():
-        (folder / CONFIG_FILE).write_text(DEMO_TOML, encoding="utf-8")
+        output.write(Path(CONFIG_FILE), DEMO_TOML.encode())
     store = open_store(folder / ".mcis")
     data = DataConfig(root=str(images.resolve()))
     started = time.monotonic()
@@ -70,8 +72,7 @@ def demo(
             "basic classifier": demo_run({"loss": "basic"}, 0, data, store, options),
             "full method": demo_run({"loss": "full"}, 3, data, store, options),
         }
-        picture = folder / "demo.png"
-        picture.write_bytes(demo_picture(runs, data, store, options))
+        picture = output.write(Path("demo.png"), demo_picture(runs, data, store, options))
     finally:
         reporter.stop()
     scores = {

@@ -15,9 +15,14 @@ def expected_artifact(workspace: Workspace, reference: str | None, stage: str) -
 
     Raises:
         MissingError: there is none; the message tells which command to run.
+        DamagedError: it is not what its stage writes.
     """
     if reference is not None:
-        return workspace.store.get(reference)
+        from mcis_cli.stages.kinds import check_kind
+
+        found = workspace.store.get(reference)
+        check_kind(found)
+        return found
     data = workspace.data()
     if data is None:
         raise MissingError(
@@ -27,8 +32,8 @@ def expected_artifact(workspace: Workspace, reference: str | None, stage: str) -
     from mcis_cli.stages.plan import plan
 
     planned = {one.stage: one.artifact for one in plan(workspace.settings(), data, workspace.store)}
-    found = planned.get(stage)
-    if found is None:
+    wanted = planned.get(stage)
+    if wanted is None:
         missing = stage if stage in planned else next(name for name, artifact in planned.items() if artifact is None)
         raise MissingError(f"{workspace.config_file} asks for a stage that is not done: run `mcis {missing}` first")
-    return found
+    return wanted

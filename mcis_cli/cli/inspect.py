@@ -1,18 +1,21 @@
 """`mcis ls`, `show` and `status`: what is in the store, and what is left to do. No torch."""
 
 import json
-from pathlib import Path
-from typing import Annotated, Any
+from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 from rich.table import Table
 from rich.text import Text
 
 from mcis_cli.cli import options as opt
-from mcis_cli.cli.output import console, say
-from mcis_cli.cli.workspace import open_workspace
-from mcis_cli.errors import DamagedError, UsageError
+from mcis_cli.cli.output import console, plain, results, say
+from mcis_cli.cli.workspace import Workspace, open_workspace
+from mcis_cli.config import DataConfig
+from mcis_cli.errors import CheckError, DamagedError, UsageError
 from mcis_cli.store import Artifact
+
+if TYPE_CHECKING:
+    from mcis_cli.stages.plan import Planned
 
 
 def ls(
@@ -43,18 +46,43 @@ def ls(
 
 
 def show(
-    artifact: Annotated[str, typer.Argument(help="Path, id (8 digits or more), or tag.")],
+    artifact: Annotated[
+        str,
+        typer.Argument(help="Path, id (8 digits or more), or tag; with --why also a key, or a stage for its newest."),
+    ],
+    why: Annotated[
+        bool,
+        typer.Option("--why", help="Say what differs from what mcis.toml asks for: why the stage would run again."),
+    ] = False,
+    preset: opt.Preset = None,
+    assignments: opt.Assignments = None,
+    config: opt.ConfigFile = None,
     store: opt.StoreFolder = None,
-    as_json: Annotated[bool, typer.Option("--json", help="Print the whole manifest.")] = False,
+    as_json: Annotated[bool, typer.Option("--json", help="Print the whole manifest; with --why one object.")] = False,
 ) -> None:
-    """Show what an artifact is and how it was made.
+    """Show what an artifact is and how it was made, or why its stage would run again.
 
     Example: mcis show 3fa8c1d2
     """
+    if why:
+        workspace = open_workspace(
+            store=store,
+            config=config,
+            preset=preset,
+            assignments=assignments or (),
+            upstream=artifact,
+            may_create=False,
+        )
+        _show_why(workspace, artifact, as_json)
+        return
+    if preset or assignments or config:
+        raise UsageError("--preset, --set and --config are for what is compared: give --why, too")
     workspace = open_workspace(store=store, upstream=artifact, may_create=False)
     found = workspace.store.get(artifact)
+    if found.path.parent != workspace.store.root / "artifacts":
+        found.check()  # from elsewhere: not one line of it is told before all of it is understood
     if as_json:
-        say(json.dumps(found.manifest, ensure_ascii=False))
+        say(json.dumps(found.manifest))
         return
     say(f"{found.path.stem}")
     say(f"id      {found.id}")
@@ -77,13 +105,34 @@ def show(
 
 def _facts(found: Artifact) -> dict[str, Any]:
     facts = {key: value for key, value in found.meta.items() if key != "class_names"}
-    names = found.meta.get("class_names", [])
-    return {**facts, "classes": f"{len(names)}: {', '.join(names[:8])}{', …' if len(names) > 8 else ''}"}
+    named = found.meta.get("class_names")
+    names = [str(name) for name in named] if isinstance(named, list) else []
+    told = f"{len(names)}: {', '.join(names[:8])}{', …' if len(names) > 8 else ''}"
+    return {**facts, "classes": told} if names else facts
 
 
 def _plain(value: object) -> str:
-    text = value if isinstance(value, str) else json.dumps(value, ensure_ascii=False)
-    return "".join(letter if letter.isprintable() else " " for letter in text)
+    return plain(value if isinstance(value, str) else json.dumps(value, ensure_ascii=False))
+
+
+def _show_why(workspace: Workspace, ref: str, as_json: bool) -> None:
+    from mcis_cli.stages.why import explain
+
+    found = explain(ref, workspace.settings(), _data(workspace), workspace.store)
+    if as_json:
+        differences = [{"field": one.field, "then": one.then, "now": one.now} for one in found.differences]
+        facts = {"stage": found.then.stage, "key": found.then.key, "artifact": found.made}
+        say(json.dumps({**facts, "differences": differences}))
+        return
+    for one in found.differences:
+        say(_plain(f"{one.field}: {one.told}"))
+    what = found.made or f"{found.then.stage} of key {found.then.key[:12]}, which was begun"
+    if found.differences:
+        console().print(Text(f"mcis: {what}, compared with what {workspace.config_file} asks for"))
+    elif found.is_there:
+        say("nothing differs: it would be found done")
+    else:
+        say(f"nothing differs, and it is not there: {'made again' if found.made else 'gone on with'} when it is needed")
 
 
 def status(
@@ -91,36 +140,65 @@ def status(
     assignments: opt.Assignments = None,
     config: opt.ConfigFile = None,
     store: opt.StoreFolder = None,
+    exit_code: Annotated[bool, typer.Option("--exit-code", help="Exit with 7 if anything is to do.")] = False,
 ) -> None:
-    """Show which stages of the chain in mcis.toml are done.
+    """Show which stages of the chain in mcis.toml are done. Writes nothing.
 
     Example: mcis status
     """
-    workspace = open_workspace(store=store, config=config, preset=preset, assignments=assignments or ())
+    workspace = open_workspace(
+        store=store, config=config, preset=preset, assignments=assignments or (), may_create=False
+    )
+    data = _data(workspace)
+    from mcis_cli.stages.plan import CHAIN, plan
+
+    settings = workspace.settings()
+    planned: dict[str, Planned] = {}
+    if workspace.has_store:
+        planned = {one.stage: one for one in plan(settings, data, workspace.store)}
+    unneeded = CHAIN[: CHAIN.index("train-seg")] if settings.train_seg.supervision == "full" else ()
+    table = Table("stage", "state", "artifact", box=None)
+    is_done = True
+    for stage in CHAIN:
+        if stage in unneeded:
+            state, told = "left out", "the network learns from ground truth"  # as `mcis run` does
+        elif not planned and stage == CHAIN[len(unneeded)]:
+            state, told = "to do", f"run `mcis {stage}`"
+        else:
+            state, told = _state(planned.get(stage), stage)
+        is_done &= state in ("done", "left out")
+        table.add_row(stage, Text(state, style="green" if state == "done" else ""), told)
+    console().print(Text(f"{workspace.config_file}"))
+    results().print(table)
+    if exit_code and not is_done:
+        raise typer.Exit(CheckError.exit_code)
+
+
+def _state(planned: "Planned | None", stage: str) -> tuple[str, str]:
+    """A stage's state, and its artifact or what to do."""
+    if planned is None:
+        return "waits", ""
+    if planned.artifact is not None:
+        return "done", planned.artifact.path.stem
+    if stage == "eval" and any(entry.mask is None for entry in planned.wanted.images.entries):
+        return "left out", "images without ground truth"  # as `mcis run` does
+    return "to do", f"run `mcis {stage}`{_progress(planned)}"
+
+
+def _progress(planned: "Planned") -> str:
+    begun = planned.begun
+    if begun is None:
+        return ""
+    total = planned.wanted.num_segments
+    done = f"{begun.num_segments} of {total} segments" if total is not None else f"step {begun.step}"
+    return f", which goes on from {done}"
+
+
+def _data(workspace: Workspace) -> DataConfig:
     data = workspace.data()
     if data is None:
         raise UsageError("no images are named: expected [data] root in mcis.toml; `mcis init DATA` writes it")
-    from mcis_cli.stages.plan import CHAIN, plan
-
-    done = {planned.stage: planned.artifact for planned in plan(workspace.settings(), data, workspace.store)}
-    table = Table("stage", "state", "artifact", box=None)
-    for stage in CHAIN:
-        artifact = done.get(stage)
-        if artifact is not None:
-            table.add_row(stage, Text("done", style="green"), artifact.path.stem)
-        else:
-            first = stage in done
-            part = _partial(workspace.store.root, stage) if first else ""
-            table.add_row(stage, Text("to do" if first else "waits"), f"run `mcis {stage}`{part}" if first else "")
-    console().print(Text(f"{workspace.config_file}"))
-    out = console()
-    out.stderr = False
-    out.print(table)
-
-
-def _partial(root: Path, stage: str) -> str:
-    started = [folder for folder in (root / "partial").glob(f"{stage}-*") if any(folder.iterdir())]
-    return ", which goes on from what is there" if started else ""
+    return data
 
 
 def register(app: typer.Typer) -> None:

@@ -1,11 +1,42 @@
 """Options that several commands share, each declared once."""
 
+import re
 from pathlib import Path
 from typing import Annotated, Any
 
 import typer
 
 from mcis_cli.config import RunOptions
+from mcis_cli.errors import UsageError
+
+
+def _device(name: str) -> str:
+    """The name of a device, before torch is asked whether it is there."""
+    if not re.fullmatch(r"auto|cpu|mps|cuda(:[0-9]{1,3})?", name):
+        raise UsageError(f"no device is called {name!r}, expected auto, cpu, cuda, cuda:N or mps; give --device auto")
+    return name
+
+
+def parse_shard(text: str | None) -> tuple[int, int] | None:
+    """Number and count of a shard.
+
+    Raises:
+        UsageError: something else, or no number from 1 to the count.
+    """
+    if text is None:
+        return None
+    match = re.fullmatch(r"([1-9][0-9]{0,4})/([1-9][0-9]{0,4})", text)
+    if match is None or int(match[1]) > int(match[2]):
+        raise UsageError(
+            f"shard {text!r:.80} is not understood, expected a number and a count, as in --shard 1/4 to 4/4"
+        )
+    return int(match[1]), int(match[2])
+
+
+def _shard(text: str | None) -> str | None:
+    parse_shard(text)
+    return text
+
 
 Upstream = Annotated[
     str | None,
@@ -25,7 +56,7 @@ Assignments = Annotated[
 ConfigFile = Annotated[Path | None, typer.Option("--config", help="Settings; else mcis.toml here or above.")]
 StoreFolder = Annotated[Path | None, typer.Option("--store", help="Where artifacts are; else .mcis here or above.")]
 Seed = Annotated[int | None, typer.Option("--seed", help="Of everything random in this stage.")]
-Device = Annotated[str, typer.Option("--device", help="auto, cpu, cuda, cuda:1, mps.")]
+Device = Annotated[str, typer.Option("--device", callback=_device, help="auto, cpu, cuda, cuda:1, mps.")]
 Workers = Annotated[
     int | None,
     typer.Option("--workers", min=0, help="Threads or processes that read and finish; never changes a result."),
@@ -34,7 +65,7 @@ AsJson = Annotated[bool, typer.Option("--json", help="Print one JSON object.")]
 Quiet = Annotated[bool, typer.Option("--quiet", "-q", help="Print the id alone, and no progress.")]
 Weights = Annotated[
     Path | None,
-    typer.Option("--weights", help="File of ImageNet weights (.pth, .safetensors), where none can be downloaded."),
+    typer.Option("--weights", help="ImageNet weights: a file (.pth, .safetensors), or an artifact of mcis import."),
 ]
 Backbone = Annotated[str | None, typer.Option("--backbone", help="vgg16, resnet50, resnet101 or lite0.")]
 Epochs = Annotated[int | None, typer.Option("--epochs", help="Passes over the images.")]
@@ -42,6 +73,15 @@ Precision = Annotated[str | None, typer.Option("--precision", help="auto, fp32 o
 Split = Annotated[str | None, typer.Option("--split", help="Which list of the data set.")]
 Scales = Annotated[str | None, typer.Option("--scales", help="Factors on the size, as in 0.5,1,1.5.")]
 Flip = Annotated[bool | None, typer.Option("--flip/--no-flip", help="Average over the mirrored image too.")]
+Shard = Annotated[
+    str | None,
+    typer.Option(
+        "--shard",
+        metavar="I/N",
+        callback=_shard,
+        help="Do part I of N, beside commands with the others; the last seals.",
+    ),
+]
 Crf = Annotated[bool | None, typer.Option("--crf/--no-crf", help="Refine with a dense CRF.")]
 
 
@@ -56,7 +96,9 @@ def numbers(text: str | None) -> tuple[float, ...] | None:
     try:
         return tuple(float(part) for part in text.split(","))
     except ValueError as error:
-        raise typer.BadParameter(f"{text!r} is not understood: expected numbers and commas, as in 0.5,1,1.5") from error
+        raise typer.BadParameter(
+            f"{text!r:.80} is not understood: expected numbers and commas, as in 0.5,1,1.5"
+        ) from error
 
 
 def run_options(*, device: str = "auto", workers: int | None = None, **others: Any) -> RunOptions:

@@ -3,10 +3,12 @@
 import json
 import sys
 import time
-from collections.abc import Mapping
-from typing import Any
+from collections.abc import Iterable, Mapping
+from contextlib import suppress
+from pathlib import Path
+from typing import Any, TextIO, cast
 
-from rich.console import Console
+from rich.console import Console, ConsoleOptions, RenderableType
 from rich.progress import (
     BarColumn,
     MofNCompleteColumn,
@@ -16,27 +18,107 @@ from rich.progress import (
     TimeElapsedColumn,
     TimeRemainingColumn,
 )
+from rich.segment import Segment
 from rich.text import Text
 
 from mcis_cli.store import Artifact
 
 SECONDS_BETWEEN_LINES = 60.0
+MAX_COLUMNS = 1_000
+
+
+class _People:
+    """stderr as it is now. That nobody reads it, or that it is full, stops no work."""
+
+    def __getattr__(self, name: str) -> Any:
+        return getattr(sys.stderr, name)
+
+    def write(self, text: str) -> int:
+        with suppress(OSError):
+            sys.stderr.write(text)
+        return len(text)
+
+    def flush(self) -> None:
+        with suppress(OSError):
+            sys.stderr.flush()
+
+
+class _PlainConsole(Console):
+    """A console that prints names as they are read: no markup, no emoji, and no orders to the terminal in them."""
+
+    def __init__(self, file: TextIO | None = None, width: int | None = None) -> None:
+        super().__init__(file=file, width=width, markup=False, emoji=False, highlight=False, soft_wrap=True)
+
+    def render(
+        self, renderable: RenderableType, options: ConsoleOptions | None = None
+    ) -> Iterable[Segment]:  # what Rich makes of anything that is printed
+        for segment in super().render(renderable, options):
+            is_own = segment.control is not None or segment.text == "\n"
+            yield segment if is_own else segment._replace(text=plain(segment.text))
 
 
 def console() -> Console:
     """The terminal that people look at: stderr, text never taken for markup."""
-    return Console(stderr=True, markup=False, highlight=False, soft_wrap=True)
+    return _PlainConsole(cast(TextIO, _People()))
+
+
+def results() -> Console:
+    """As `console`, for tables that are the result: stdout, as wide as they are, so that no id is cut."""
+    return _PlainConsole(width=MAX_COLUMNS)
 
 
 def complain(kind: str, text: str) -> None:
     """One line on stderr: `mcis: error: ...`; line breaks and control characters in it become blanks."""
-    plain = "".join(letter if letter.isprintable() else " " for letter in text)
-    print(f"mcis: {kind}: {plain}", file=sys.stderr, flush=True)
+    people = cast(TextIO, _People())
+    print(f"mcis: {kind}: {plain(text)}", file=people, flush=True)
+
+
+def plain(text: str) -> str:
+    """Text with a blank for each character that is no letter, mark or sign to look at: one line, and no orders to a
+    terminal. Python counts line breaks, escapes and marks of direction among them."""
+    return "".join(letter if letter.isprintable() else " " for letter in text)
 
 
 def say(text: str) -> None:
-    """One line on stdout."""
-    print(text, flush=True)
+    """One line on stdout, without anything that a terminal would obey."""
+    print(plain(text), flush=True)
+
+
+def say_path(path: Path) -> None:
+    """A path on stdout: as it is, for the next command; on a terminal, as text."""
+    print(plain(str(path)) if sys.stdout.isatty() else path, flush=True)
+
+
+class Watched:
+    """stdout, remembering its first failure: the error alone does not say which file it came from.
+
+    Attributes:
+        stream: what is written to.
+        failure: why that failed, if it did.
+    """
+
+    def __init__(self, stream: TextIO) -> None:
+        self.stream = stream
+        self.failure: OSError | None = None
+
+    def __getattr__(self, name: str) -> Any:
+        return getattr(self.stream, name)
+
+    def write(self, text: str) -> int:
+        """Write, noting a failure."""
+        try:
+            return self.stream.write(text)
+        except OSError as error:
+            self.failure = self.failure or error
+            raise
+
+    def flush(self) -> None:
+        """Flush, noting a failure."""
+        try:
+            self.stream.flush()
+        except OSError as error:
+            self.failure = self.failure or error
+            raise
 
 
 def announce(
@@ -60,7 +142,7 @@ def announce(
         }
         say(json.dumps({**facts, **(extra or {})}))
     else:
-        say(artifact.id if quiet else str(artifact.path))
+        say(artifact.id) if quiet else say_path(artifact.path)
 
 
 class TerminalReporter:
@@ -95,6 +177,7 @@ class TerminalReporter:
             TextColumn("{task.fields[facts]}", markup=False),
             console=self._console,
             transient=True,
+            redirect_stdout=sys.stdout.isatty(),  # else results would go where the bar is
         )
         self._progress.start()
         self._task = self._progress.add_task(title, total=total, completed=done, facts="")
@@ -116,11 +199,11 @@ class TerminalReporter:
     def note(self, text: str) -> None:
         """A line for people; not when quiet."""
         if not self._quiet:
-            self._console.print(Text(f"mcis: {text}"))
+            self._console.print(Text(f"mcis: {plain(text)}"))
 
     def warn(self, text: str) -> None:
         """A line for people, also when quiet."""
-        self._console.print(Text(f"mcis: warning: {text}", style="yellow"))
+        self._console.print(Text(f"mcis: warning: {plain(text)}", style="yellow"))
 
     def stop(self) -> None:
         """Take the bar away."""

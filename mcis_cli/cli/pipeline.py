@@ -12,9 +12,9 @@ from mcis_cli.cli import options as opt
 from mcis_cli.cli.found import expected_artifact
 from mcis_cli.cli.output import TerminalReporter, announce
 from mcis_cli.cli.tables import print_scores
-from mcis_cli.cli.workspace import Workspace, open_workspace, upstream_reference
+from mcis_cli.cli.workspace import Workspace, names_file, open_workspace, upstream_reference
 from mcis_cli.config import RunOptions, Settings
-from mcis_cli.errors import CheckError, UsageError
+from mcis_cli.errors import CheckError, MissingError, UnfinishedError, UsageError
 from mcis_cli.store import Artifact
 
 Flags = Mapping[str, Mapping[str, Any]]
@@ -34,6 +34,7 @@ class Call:
     workers: int | None
     as_json: bool
     quiet: bool
+    shard: str | None = None
 
     def open(self, reference: str | None = None) -> Workspace:
         """The workspace, with the command's flags merged in."""
@@ -45,6 +46,13 @@ class Call:
             flags=self.flags,
             upstream=reference,
         )
+
+    def follow(self, given: str | None, previous: str) -> tuple[str | None, Workspace]:
+        """The reference of the upstream artifact, and the workspace. A mistake of the settings is told before a pipe
+        is waited for: the command at its other end may take days."""
+        self.open()
+        reference = upstream_reference(given, previous)
+        return reference, self.open(reference)
 
     def run(
         self,
@@ -58,12 +66,19 @@ class Call:
         reporter = TerminalReporter(quiet=self.quiet)
         settings = workspace.settings(upstream)
         options = opt.run_options(
-            device=self.device, workers=self.workers, preset=workspace.preset(upstream), reporter=reporter
+            device=self.device,
+            workers=self.workers,
+            preset=workspace.preset(upstream),
+            reporter=reporter,
+            shard=opt.parse_shard(self.shard),
         )
         if upstream is not None and workspace.named_preset is None and options.preset != "paper":
             reporter.note(f"preset {options.preset}, as {upstream.path.stem} was made with")
         try:
             artifact = work(settings, options)
+        except UnfinishedError as others:
+            reporter.note(f"{self.stage}: {others}")
+            raise typer.Exit from None
         finally:
             reporter.stop()
         seconds = time.monotonic() - started
@@ -79,6 +94,24 @@ class Call:
             extra=extra(artifact),
         )
         return artifact
+
+
+def _weights(given: Path | None) -> str | None:
+    """A file of weights by its whole path, or a reference to an artifact as it is."""
+    return str(given.absolute() if names_file(str(given), Path()) else given) if given else None
+
+
+def _imported_saliency(given: Path | None, workspace: Workspace) -> Artifact | None:
+    """The artifact of saliency maps that was named; None for a folder."""
+    if given is None or given.is_dir():
+        return None
+    try:
+        return workspace.store.get(str(given))
+    except MissingError as error:
+        raise UsageError(
+            f"no saliency maps called {given}: found no folder, and {error}; expected a folder, or an artifact of "
+            "mcis import --saliency"
+        ) from None
 
 
 def train_cls(
@@ -111,7 +144,7 @@ def train_cls(
     flags: Flags = {
         "train-cls": {
             "backbone": backbone,
-            "weights": str(weights.resolve()) if weights else None,
+            "weights": _weights(weights),
             "loss": loss,
             "epochs": epochs,
             "seed": seed,
@@ -131,6 +164,8 @@ def train_cls(
         from mcis_cli.stages import train_cls as stage
         from mcis_cli.stages.inputs import Inputs
 
+        for name in stage.without_effect(settings.train_cls, workspace.tables.get("train-cls", {})):
+            options.reporter.warn(f"train-cls.{name} has no effect with --loss {settings.train_cls.loss}")
         return stage.run(settings.train_cls, Inputs(data=images), workspace.store, options)
 
     call.run(workspace, None, work)
@@ -155,6 +190,7 @@ def cams(
     seed: opt.Seed = None,
     precision: opt.Precision = None,
     data: opt.DataOption = None,
+    shard: opt.Shard = None,
     device: opt.Device = "auto",
     workers: opt.Workers = None,
     assignments: opt.Assignments = None,
@@ -179,9 +215,8 @@ def cams(
             "precision": precision,
         }
     }
-    call = Call("cams", flags, config, preset, assignments, store, device, workers, as_json, quiet)
-    reference = upstream_reference(classifier, "train-cls")
-    workspace = call.open(reference)
+    call = Call("cams", flags, config, preset, assignments, store, device, workers, as_json, quiet, shard)
+    reference, workspace = call.follow(classifier, "train-cls")
     upstream = expected_artifact(workspace, reference, "train-cls")
 
     def work(settings: Settings, options: RunOptions) -> Artifact:
@@ -225,10 +260,13 @@ def pseudo(
     allow_missing_saliency: Annotated[
         bool | None, typer.Option("--allow-missing-saliency", help="Ignore images without a saliency map.")
     ] = None,
-    saliency: Annotated[Path | None, typer.Option("--saliency", help="Folder of saliency maps.")] = None,
+    saliency: Annotated[
+        Path | None, typer.Option("--saliency", help="Saliency maps: a folder, or an artifact of mcis import.")
+    ] = None,
     crf: opt.Crf = None,
     preset: opt.Preset = None,
     data: opt.DataOption = None,
+    shard: opt.Shard = None,
     workers: opt.Workers = None,
     assignments: opt.Assignments = None,
     config: opt.ConfigFile = None,
@@ -253,12 +291,12 @@ def pseudo(
             "allow_missing_saliency": allow_missing_saliency,
             "crf": crf,
         },
-        "data": {"saliency": str(saliency.resolve()) if saliency else None},
+        "data": {"saliency": str(saliency.resolve()) if saliency and saliency.is_dir() else None},
     }
-    call = Call("pseudo", flags, config, preset, assignments, store, "cpu", workers, as_json, quiet)
-    reference = upstream_reference(maps, "cams")
-    workspace = call.open(reference)
+    call = Call("pseudo", flags, config, preset, assignments, store, "cpu", workers, as_json, quiet, shard)
+    reference, workspace = call.follow(maps, "cams")
     upstream = expected_artifact(workspace, reference, "cams")
+    imported = _imported_saliency(saliency, workspace)
 
     def work(settings: Settings, options: RunOptions) -> Artifact:
         from mcis_cli.stages import pseudo as stage
@@ -268,7 +306,8 @@ def pseudo(
             options.reporter.warn(
                 f"--{name.replace('_', '-')} has no effect with --background {settings.pseudo.background}"
             )
-        inputs = Inputs(upstream=upstream, data=workspace.data_for(upstream, data, reference))
+        images = workspace.data_for(upstream, data, reference)
+        inputs = Inputs(upstream=upstream, data=images, saliency=imported)
         return stage.run(settings.pseudo, inputs, workspace.store, options)
 
     call.run(workspace, upstream, work)
@@ -304,17 +343,17 @@ def train_seg(
             "supervision": supervision,
             "network": network,
             "backbone": backbone,
-            "weights": str(weights.resolve()) if weights else None,
+            "weights": _weights(weights),
             "epochs": epochs,
             "seed": seed,
             "precision": precision,
         }
     }
     call = Call("train-seg", flags, config, preset, assignments, store, device, workers, as_json, quiet)
-    full = supervision == "full"
-    reference = None if full and masks is None else upstream_reference(masks, "pseudo")
-    workspace = call.open(reference)
+    reference, workspace = None, call.open()
     full = workspace.settings().train_seg.supervision == "full"
+    if not full or masks is not None:
+        reference, workspace = call.follow(masks, "pseudo")
     upstream = None if full and reference is None else expected_artifact(workspace, reference, "pseudo")
 
     def work(settings: Settings, options: RunOptions) -> Artifact:
@@ -340,6 +379,7 @@ def evaluate(
     preset: opt.Preset = None,
     precision: opt.Precision = None,
     data: opt.DataOption = None,
+    shard: opt.Shard = None,
     device: opt.Device = "auto",
     workers: opt.Workers = None,
     assignments: opt.Assignments = None,
@@ -355,9 +395,8 @@ def evaluate(
     flags: Flags = {
         "eval": {"crf": crf, "scales": opt.numbers(scales), "flip": flip, "split": split, "precision": precision}
     }
-    call = Call("eval", flags, config, preset, assignments, store, device, workers, as_json, quiet)
-    reference = upstream_reference(artifact, "train-seg")
-    workspace = call.open(reference)
+    call = Call("eval", flags, config, preset, assignments, store, device, workers, as_json, quiet, shard)
+    reference, workspace = call.follow(artifact, "train-seg")
     upstream = expected_artifact(workspace, reference, "train-seg")
     found: dict[str, Any] = {}
 

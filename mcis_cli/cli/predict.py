@@ -7,11 +7,10 @@ from typing import Annotated
 import typer
 
 from mcis_cli.cli import options as opt
-from mcis_cli.cli.output import TerminalReporter, say
+from mcis_cli.cli.folder_output import OutputFolder
+from mcis_cli.cli.output import TerminalReporter, say_path
 from mcis_cli.cli.workspace import open_workspace
-from mcis_cli.errors import DataError, StorageError, UsageError
-
-SUFFIXES = frozenset({".jpg", ".jpeg", ".png", ".bmp", ".tif", ".tiff", ".webp"})
+from mcis_cli.errors import DataError, UsageError, counted
 
 
 def predict(
@@ -48,6 +47,8 @@ def predict(
             f"`mcis ls --stage train-seg` shows what there is"
         )
     named = dict(targets(images, output))
+    folder = OutputFolder(output, "--output")
+    folder.require()
     from mcis_cli.data.palette import voc_palette, write_mask_png
     from mcis_cli.report.figures import overlay as overlaid
     from mcis_cli.report.figures import png_bytes
@@ -61,64 +62,66 @@ def predict(
             reporter.advance()
             if prediction.image is None or prediction.mask is None:
                 faults.append(prediction.fault or "unknown")
-                reporter.warn(faults[-1])
+                if len(named) > 1:  # else the last line tells it
+                    reporter.warn(faults[-1])
                 continue
-            target = named[prediction.path]
-            _write(target, write_mask_png(prediction.mask))
+            inside = named[prediction.path]
+            target = folder.write(inside, write_mask_png(prediction.mask))
             if overlay:
                 picture = overlaid(prediction.image, prediction.mask, voc_palette())
-                _write(target.with_name(f"{target.stem}-overlay.png"), png_bytes(picture))
-            say(str(target))
+                folder.write(inside.with_name(f"{inside.stem}-overlay.png"), png_bytes(picture))
+            say_path(target)
     finally:
         reporter.stop()
     if faults:
-        raise DataError(f"{len(faults)} of {len(named)} photographs have no mask; the others are written. {faults[0]}")
+        written = f"the other {len(named) - len(faults)} written" if len(faults) < len(named) else "none written"
+        raise DataError(f"no mask for {len(faults)} of {counted(len(named), 'photograph')}, {written}: {faults[0]}")
 
 
 def targets(images: list[Path], output: Path) -> Iterator[tuple[Path, Path]]:
-    """Each photograph with the file of its mask; folders are searched, and keep their structure.
+    """Each photograph with the file of its mask below `output`; folders are searched, and keep their structure.
 
     What is in `output` already, if that is a folder within, is no photograph.
 
     Raises:
         UsageError: a path does not exist, there is no photograph, two of them would have the same mask file, or a
             mask would be written over a photograph.
+        DataError: the name of a photograph is no text, so that its mask could not be named in a line.
     """
+    from mcis_cli.data.images import PHOTO_SUFFIXES
+    from mcis_cli.data.listing import id_fault, suffix_list
+
     taken: dict[Path, Path] = {}
     for given in images:
         if not given.exists():
             raise UsageError(f"{given} does not exist: expected a photograph or a folder of them")
         found = list(_photographs(given, output)) if given.is_dir() else [given]
         if not found:
-            raise UsageError(f"no photograph in {given}: expected files named {', '.join(sorted(SUFFIXES))}")
+            raise UsageError(f"no photograph in {given}: expected files named {suffix_list(PHOTO_SUFFIXES)}")
         for path in found:
-            inside = path.relative_to(given) if given.is_dir() else Path(path.name)
-            target = output / inside.with_suffix(".png")
-            if target in taken and taken[target] != path:
-                raise UsageError(f"{taken[target]} and {path} would both be written to {target}; predict them apart")
-            taken[target] = path
-            yield path, target
+            inside = (path.relative_to(given) if given.is_dir() else Path(path.name)).with_suffix(".png")
+            if fault := id_fault(inside.as_posix()):
+                raise DataError(f"{path}: {fault}; rename the photograph")
+            if inside in taken and taken[inside] != path:
+                both = f"{taken[inside]} and {path}"
+                raise UsageError(f"{both} would both be written to {output / inside}; predict them apart")
+            taken[inside] = path
+            yield path, inside
     sources = {path.resolve() for path in taken.values()}
-    if over := next((target for target in taken if target.resolve() in sources), None):
-        raise UsageError(f"{over} is a photograph, and would be written over; choose another folder with --output")
+    if over := next((inside for inside in taken if (output / inside).resolve() in sources), None):
+        raise UsageError(
+            f"{output / over} is a photograph, and would be written over; choose another folder with --output"
+        )
 
 
 def _photographs(folder: Path, output: Path) -> Iterator[Path]:
+    from mcis_cli.data.images import PHOTO_SUFFIXES
+
     masks = output.resolve()
     is_inside = folder.resolve() in masks.parents
     for path in sorted(folder.rglob("*")):
-        if path.suffix.lower() in SUFFIXES and not (is_inside and masks in path.resolve().parents):
+        if path.suffix.lower() in PHOTO_SUFFIXES and not (is_inside and masks in path.resolve().parents):
             yield path
-
-
-def _write(target: Path, content: bytes) -> None:
-    try:
-        target.parent.mkdir(parents=True, exist_ok=True)
-        target.write_bytes(content)
-    except OSError as error:
-        raise StorageError(
-            f"{target} cannot be written: {error.strerror}; choose another folder with --output"
-        ) from error
 
 
 def register(app: typer.Typer) -> None:

@@ -6,7 +6,8 @@ from typing import Any
 from rich.table import Table
 from rich.text import Text
 
-from mcis_cli.cli.output import console
+from mcis_cli.cli.output import console, plain
+from mcis_cli.errors import counted
 
 SUBJECTS = {"train-seg": "segmentation network", "cams": "localization maps", "pseudo": "pseudo masks"}
 
@@ -18,21 +19,21 @@ def percent(fraction: float | None) -> str:
 
 def print_scores(metrics: Mapping[str, Any]) -> None:
     """IoU of every class and their mean, and under it what exactly was measured."""
-    table = Table(title=Text(f"{SUBJECTS[metrics['subject']]}, split {metrics['split']}"), title_justify="left")
+    table = Table(title=Text(plain(f"{SUBJECTS[metrics['subject']]}, split {metrics['split']}")), title_justify="left")
     table.add_column("class")
     table.add_column("IoU %", justify="right")
     for name, iou in metrics["iou"].items():
-        table.add_row(Text(name), percent(iou))
+        table.add_row(Text(plain(name)), percent(iou))
     table.add_section()
     table.add_row(Text("mean", style="bold"), Text(percent(metrics["mean_iou"]), style="bold"))
     out = console()
     out.print(table)
-    out.print(Text(describe(metrics)))
+    out.print(Text(plain(describe(metrics))))
 
 
 def describe(metrics: Mapping[str, Any]) -> str:
     """On how many images, by which initialisation, how: without this a score says nothing."""
-    parts = [f"{metrics['num_images']} images", f"initialised from {metrics['initialisation']}"]
+    parts = [counted(metrics["num_images"], "image"), f"initialised from {metrics['initialisation']}"]
     if metrics["subject"] == "train-seg":
         parts.append(f"trained on {'ground truth' if metrics['supervision'] == 'full' else 'pseudo masks'}")
         parts.append("with CRF" if metrics["crf"] else "without CRF")

@@ -1,9 +1,10 @@
 """Where a command works: configuration file, store, settings, and the artifact that it starts from."""
 
 import os
+import re
 import stat
 import sys
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from functools import cached_property
 from pathlib import Path
@@ -44,18 +45,24 @@ class Workspace:
         """
         return open_store(self.store_folder, create=self.may_create)
 
+    @property
+    def has_store(self) -> bool:
+        """Whether there is a store."""
+        return (self.store_folder / "format").exists()
+
     def preset(self, upstream: Artifact | None = None) -> Preset:
         """The preset that was named; else that of the upstream artifact; else `paper`."""
-        inherited = upstream.manifest["provenance"].get("preset") if upstream is not None else None
-        return self.named_preset or (cast(Preset, inherited) if inherited in PRESETS else "paper")
+        inherited = upstream.provenance.get("preset") if upstream is not None else None
+        return self.named_preset or (cast(Preset, inherited) if inherited in list(PRESETS) else "paper")
 
     def settings(self, upstream: Artifact | None = None) -> Settings:
         """All settings: preset, file and flags.
 
         Raises:
             UsageError: an unknown name or a value out of range.
+            MissingError: weights are named by an id or tag that is not there.
         """
-        return resolve(self.tables, self.preset(upstream))
+        return resolve(_with_weights_by_path(self.tables, lambda: self.store), self.preset(upstream))
 
     def data(self, folder: Path | None = None) -> DataConfig | None:
         """Where the images are: a folder (or file) that was named, else what the configuration says.
@@ -66,8 +73,7 @@ class Workspace:
         section = dict(self.tables.get("data", {}))
         if folder is None and "root" not in section:
             return None
-        base = Path() if folder is not None or self.config_file is None else self.config_file.parent
-        root = (base / (folder or section["root"])).resolve()
+        root = Path(folder or section["root"]).resolve()
         if not root.exists():
             raise UsageError(
                 f"{folder or section['root']} does not exist: expected a folder of images, or a table of tags"
@@ -88,7 +94,8 @@ class Workspace:
         """
         if folder is not None or reference is None:
             return self.data(folder)
-        place = self.store.location(upstream.meta["dataset"])
+        dataset = str(upstream.meta.get("dataset"))  # which not all artifacts have
+        place = self.store.location(dataset) if re.fullmatch(r"[0-9a-f]{64}", dataset) else None
         if place is None or not Path(place["root"]).exists():
             return self.data()
         section = {key: value for key, value in self.tables.get("data", {}).items() if key != "root"}
@@ -122,7 +129,7 @@ def open_workspace(
     config_file = config or _upwards(CONFIG_FILE)
     tables = _with_absolute_paths(read_toml(config_file), config_file.parent) if config_file else {}
     for assignment in assignments:
-        tables = merge(tables, parse_assignment(assignment))
+        tables = merge(tables, _with_absolute_root(parse_assignment(assignment), Path()))
     given = {section: {k: v for k, v in values.items() if v is not None} for section, values in (flags or {}).items()}
     tables = merge(tables, given)
     named = preset or tables.get("preset")
@@ -141,10 +148,35 @@ def _with_absolute_paths(tables: dict[str, Any], folder: Path) -> dict[str, Any]
     named = {
         section: values
         for section, values in tables.items()
-        if isinstance(values, dict) and isinstance(values.get("weights"), str)
+        if isinstance(values, dict) and isinstance(values.get("weights"), str) and names_file(values["weights"], folder)
     }
     absolute = {section: {"weights": str((folder / values["weights"]).resolve())} for section, values in named.items()}
-    return merge(tables, absolute)
+    return merge(_with_absolute_root(tables, folder), absolute)
+
+
+def _with_absolute_root(tables: dict[str, Any], folder: Path) -> dict[str, Any]:
+    """The folder of the images is relative to where it is named: to the configuration, or to where a flag is given."""
+    data = tables.get("data")
+    if not isinstance(data, dict) or not isinstance(data.get("root"), str):
+        return tables
+    return merge(tables, {"data": {"root": str((folder / data["root"]).resolve())}})
+
+
+def _with_weights_by_path(tables: Mapping[str, Any], store: Callable[[], Store]) -> dict[str, Any]:
+    """Weights that are named by id or tag, by the file of their artifact instead."""
+    named = {section: values["weights"] for section, values in tables.items() if _names_artifact(values)}
+    return merge(tables, {section: {"weights": str(store().get(name).path)} for section, name in named.items()})
+
+
+def _names_artifact(section: object) -> bool:
+    weights = section.get("weights") if isinstance(section, Mapping) else None
+    return isinstance(weights, str) and not names_file(weights, Path())
+
+
+def names_file(weights: str, folder: Path) -> bool:
+    """Whether a name of weights is that of a file: there is one, or it looks like one; else it names an artifact."""
+    path = Path(weights)
+    return (folder / path).exists() or bool(path.suffix) or len(path.parts) > 1
 
 
 def _store_folder(store: Path | None, config_file: Path | None, upstream: str | None) -> Path:
@@ -183,7 +215,10 @@ def upstream_reference(given: str | None, previous: str) -> str | None:
         return None
     line = sys.stdin.readline().strip()
     if not line:
-        raise MissingError(f"nothing came through the pipe: `mcis {previous}` before it failed; see its message above")
+        raise MissingError(
+            f"nothing came through the pipe: the command before, `mcis {previous}` or another, printed no artifact; "
+            "its message tells why"
+        )
     return _reference_of(line)
 
 

@@ -1,0 +1,141 @@
+"""Where every command begins and ends: from here on Ctrl-C and SIGTERM are answered, while modules are imported too.
+
+What a command has done is safe whenever it stops, so stopping need not be gentle, only quick, and said in one line. The
+first signal raises an exception, which takes away bars and temporary files; later ones never raise another. A thread
+watches: where the exception does not get through (a long step in C++, a callback that swallows it), or the signal is
+sent again, the process leaves at once.
+"""
+
+import os
+import select
+import shlex
+import signal
+import stat
+import sys
+import threading
+import time
+from contextlib import suppress
+from types import FrameType
+
+# Nothing that takes time is imported before Ctrl-C is answered.
+
+SIGNALS = (signal.SIGINT, signal.SIGTERM)
+PATIENCE = 3.0  # seconds that the exception has to get through
+REPEATED = 0.3  # seconds after which a signal counts as sent again: some tools send it to process and group
+
+
+class Terminated(BaseException):
+    """SIGTERM arrived."""
+
+
+def main(arguments: list[str] | None = None) -> None:
+    """Run one command and leave with its exit code."""
+    given = sys.argv[1:] if arguments is None else arguments
+    _fill_closed_streams()
+    stop = Stop(given)
+    try:
+        stop.listen()
+        from mcis_cli.cli.app import run
+
+        code = run(given, lambda: bool(stop.number))
+        stop.ignore()  # all is done and said: what remains is to leave
+    except (KeyboardInterrupt, Terminated):
+        code = stop.tell(stop.number or signal.SIGINT)
+        if not stop.number:
+            stop.ignore()
+        exec(
+            ""
+        )  # a KeyboardInterrupt that went through an exec of text, as dataclasses have, would kill Python at exit
+    sys.exit(code)
+
+
+class Stop:
+    """Answers the signals that ask a command to stop.
+
+    Attributes:
+        number: the signal that came first; 0 before.
+    """
+
+    def __init__(self, arguments: list[str]) -> None:
+        self.number = 0
+        self._hint = _hint(arguments)
+        self._tell_unraisable = sys.unraisablehook
+        self._untold = threading.Lock()
+
+    def listen(self) -> None:
+        """Raise KeyboardInterrupt at Ctrl-C, Terminated at SIGTERM; what the parent has had ignored stays so."""
+        for number in SIGNALS:
+            if signal.getsignal(number) is not signal.SIG_IGN:
+                signal.signal(number, self._raise)
+        sys.unraisablehook = self._unraisable
+        reading, writing = os.pipe()
+        os.set_blocking(writing, False)
+        signal.set_wakeup_fd(writing, warn_on_full_buffer=False)
+        threading.Thread(target=self._watch, args=(reading,), daemon=True, name="mcis-stop").start()
+
+    def ignore(self) -> None:
+        """From now on no signal disturbs."""
+        for number in SIGNALS:
+            signal.signal(number, signal.SIG_IGN)
+        sys.unraisablehook = self._tell_unraisable
+        writing = signal.set_wakeup_fd(-1)
+        if writing >= 0:
+            os.close(writing)
+
+    def tell(self, number: int) -> int:
+        """Say how to go on, once; returns the exit code."""
+        if self._untold.acquire(blocking=False):
+            line = f"mcis: stopped: {self._hint}\n".encode(sys.stderr.encoding or "utf-8", "backslashreplace")
+            with suppress(OSError):
+                os.write(2, line)
+        return 128 + number
+
+    def _raise(self, number: int, frame: FrameType | None) -> None:
+        if not self.number:
+            self.number = number
+            raise KeyboardInterrupt if number == signal.SIGINT else Terminated
+
+    def _unraisable(self, left: "sys.UnraisableHookArgs") -> None:
+        """Print no trace of an exception of ours that came where Python drops it; the thread that watches ends it."""
+        if not (self.number and issubclass(left.exc_type, KeyboardInterrupt | Terminated)):
+            self._tell_unraisable(left)
+
+    def _watch(self, reading: int) -> None:
+        """Read the numbers of signals as they come, and leave where that takes too long."""
+        first, began = 0, 0.0
+        while True:
+            rest = max(0.0, began + PATIENCE - time.monotonic()) if first else None
+            if not select.select([reading], [], [], rest)[0]:
+                self._leave(first)
+            number = os.read(reading, 1)
+            if not number:
+                break
+            if number[0] in SIGNALS and not first:
+                first, began = number[0], time.monotonic()
+            elif number[0] in SIGNALS and time.monotonic() - began > REPEATED:
+                self._leave(first)
+        os.close(reading)
+
+    def _leave(self, number: int) -> None:
+        if os.isatty(2):
+            os.write(2, b"\n\x1b[?25h")  # a bar hides the cursor
+        os._exit(self.tell(number))
+
+
+def _hint(arguments: list[str]) -> str:
+    """How to go on: with the same command, which is spelled out."""
+    command = shlex.join(["mcis", *arguments])
+    plain = "".join(letter if letter.isprintable() else " " for letter in command)
+    piped = "… | " if stat.S_ISFIFO(os.fstat(0).st_mode) else ""
+    return f"what is done is kept; to go on from there, run again: {piped}{plain}"
+
+
+def _fill_closed_streams() -> None:
+    """Where stdin, stdout or stderr came closed, put the null device: else the next file opened gets its number."""
+    for number, (name, mode) in enumerate((("stdin", "r"), ("stdout", "w"), ("stderr", "w"))):
+        if getattr(sys, name) is None:
+            null = os.open(os.devnull, os.O_RDWR)
+            if null != number:
+                os.dup2(null, number)
+                os.close(null)
+            setattr(sys, name, os.fdopen(number, mode, encoding="utf-8"))
