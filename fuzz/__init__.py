@@ -1,0 +1,1 @@
+"""Fuzzing of the parsers that are our own: `python -m fuzz TARGET`, see docs/how-to/fuzz.md."""
