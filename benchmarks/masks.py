@@ -1,0 +1,94 @@
+"""Rows about masks: fusion with saliency, and the dense CRF."""
+
+from functools import partial
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
+
+from benchmarks import plain
+from benchmarks.material import run_cams, shapes
+from benchmarks.measuring import Row, Sizes, alternate, at_least
+from mcis_cli.config import CrfConfig, PseudoConfig, resolve
+from mcis_cli.data.loading import ordered_map
+from mcis_cli.maps.crf import crf_on_present, dense_crf
+from mcis_cli.stages import pseudo
+from mcis_cli.stages.inputs import Inputs
+
+
+def pseudo_vs_loop(sizes: Sizes) -> list[Row]:
+    """`pseudo` with saliency against a loop over the images with the same arithmetic, in one process."""
+    with shapes(sizes.images * 8, size=(300, 500)) as bench:
+        _, artifact = bench.classifier("lite0", "quick")
+        maps = run_cams(bench, artifact, resolve({"cams": {"refs": 0}}, "quick").cams, "maps")
+        images = bench.images()
+
+        def loop() -> None:
+            for image_id in maps.ids:
+                fields = maps.read(image_id)
+                saliency = np.round(images.read_saliency(image_id) * 255).astype(np.uint8)
+                classes = fields["classes"].tolist()
+                plain.pseudo_mask(fields["maps"].astype(np.float32), classes, saliency, images.num_foreground)
+
+        counter = iter(range(1000))
+
+        def ours() -> None:
+            inputs = Inputs(upstream=maps, data=bench.data)
+            pseudo.run(PseudoConfig(), inputs, bench.store(f"pseudo-{next(counter)}"), bench.options())
+
+        taken = alternate(sizes.repeats, plain=loop, ours=ours)
+        return [
+            at_least(
+                "pseudo-vs-loop",
+                "the whole stage with saliency against a loop of the same arithmetic in one process",
+                taken["plain"] / taken["ours"],
+                3,
+                images=len(maps),
+                milliseconds_per_image=round(1000 * taken["ours"] / len(maps), 2),
+                plain_milliseconds_per_image=round(1000 * taken["plain"] / len(maps), 2),
+            )
+        ]
+
+
+def crf_vs_single(sizes: Sizes) -> list[Row]:
+    """The evaluation's CRF in two processes against one process with all labels."""
+    count, terms = max(4, sizes.images // 4), CrfConfig().model_dump()
+    items = [_crf_item(number) for number in range(count)]
+    all_labels, present = partial(_crf, False, terms), partial(_crf, True, terms)
+    single = dict(map(all_labels, items))
+    double = dict(ordered_map(all_labels, items, workers=2, processes=True))
+    same = all(np.array_equal(single[image_id], double[image_id]) for image_id in single)
+    taken = alternate(
+        sizes.repeats,
+        plain=lambda: [all_labels(item) for item in items],
+        two=lambda: list(ordered_map(all_labels, items, workers=2, processes=True)),
+        present=lambda: list(ordered_map(present, items, workers=2, processes=True)),
+    )
+    facts = {"images": count, "labels": 21, "present": 3, "seconds_single": round(taken["plain"] / count, 3)}
+    return [
+        at_least("crf-vs-single", "two processes, all labels", taken["plain"] / taken["two"], 1.8, same=same, **facts),
+        at_least(
+            "crf-vs-single (present)",
+            "two processes, labels that are present",
+            taken["plain"] / taken["present"],
+            4,
+            **facts,
+        ),
+    ]
+
+
+def _crf_item(number: int) -> tuple[str, NDArray[np.uint8], NDArray[np.float32]]:
+    draw = np.random.default_rng(number)
+    image = draw.integers(0, 256, (240, 320, 3), dtype=np.uint8)
+    scores = draw.random((21, 240, 320), dtype=np.float32) * 1e-3
+    for label, weight in ((0, 3.0), (4, 2.5), (9, 2.0)):
+        scores[label] += weight * draw.random((240, 320), dtype=np.float32)
+    return str(number), image, scores / scores.sum(axis=0)
+
+
+def _crf(
+    present: bool, terms: dict[str, Any], item: tuple[str, NDArray[np.uint8], NDArray[np.float32]]
+) -> tuple[str, NDArray[np.uint8]]:
+    image_id, image, probabilities = item
+    refined = (crf_on_present if present else dense_crf)(image, probabilities, **terms)
+    return image_id, refined.argmax(axis=0).astype(np.uint8)

@@ -1,0 +1,93 @@
+"""Timing two ways of doing the same, turn by turn, so that a machine that is busy or throttled slows both."""
+
+import os
+import platform
+import statistics
+import time
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass, field
+from typing import Any
+
+
+@dataclass(frozen=True)
+class Row:
+    """One line of the table.
+
+    Attributes:
+        name: of the row.
+        what: what is compared with what.
+        ratio: the figure; None where it could not be measured, and `facts` say why.
+        target: what it is meant to reach, as text.
+        reached: whether it does.
+        facts: seconds, sizes, differences.
+    """
+
+    name: str
+    what: str
+    ratio: float | None
+    target: str
+    reached: bool | None
+    facts: Mapping[str, Any] = field(default_factory=dict)
+
+
+@dataclass(frozen=True)
+class Sizes:
+    """How much is measured.
+
+    Attributes:
+        images: that our stages map, of which the plain loops do `plain_images`.
+        repeats: turns of each way.
+        many: of tiny images, where memory and listing are measured.
+    """
+
+    images: int = 48
+    plain_images: int = 2
+    repeats: int = 3
+    many: int = 10_000
+
+
+QUICK = Sizes(images=16, plain_images=1, repeats=1, many=1_000)
+
+
+def seconds(work: Callable[[], object]) -> float:
+    """Wall-clock seconds of one call."""
+    began = time.perf_counter()
+    work()
+    return time.perf_counter() - began
+
+
+def alternate(repeats: int, **ways: Callable[[], object]) -> dict[str, float]:
+    """Median seconds of each way, run in turns, after one turn that does not count."""
+    taken: dict[str, list[float]] = {name: [] for name in ways}
+    for turn in range(repeats + 1):
+        for name, way in ways.items():
+            spent = seconds(way)
+            if turn:
+                taken[name].append(spent)
+    return {name: statistics.median(values) for name, values in taken.items()}
+
+
+def at_least(name: str, what: str, ratio: float, least: float, **facts: Any) -> Row:
+    """A row whose ratio should be high."""
+    return Row(name, what, ratio, f"≥ {least:g}", ratio >= least, facts)
+
+
+def at_most(name: str, what: str, ratio: float, most: float, **facts: Any) -> Row:
+    """A row whose figure should be low."""
+    return Row(name, what, ratio, f"≤ {most:g}", ratio <= most, facts)
+
+
+def machine() -> dict[str, Any]:
+    """What the figures were measured on."""
+    import torch
+
+    from mcis_cli.training.precision import choose_precision, describe_machine
+
+    device = torch.device("cuda" if torch.cuda.is_available() else "cpu")
+    best = choose_precision("auto", device)
+    return {
+        **describe_machine(device, best),
+        "best_precision": best,
+        "python": platform.python_version(),
+        "load": round(os.getloadavg()[0], 2),
+    }

@@ -1,0 +1,218 @@
+"""Rows about networks: localization maps and training, against plain loops."""
+
+from collections.abc import Callable
+from typing import Any
+
+import numpy as np
+import torch
+from numpy.typing import NDArray
+
+from benchmarks import plain
+from benchmarks.material import CPU, Bench, best_precision, run_cams, shapes
+from benchmarks.measuring import Row, Sizes, alternate, at_least, at_most
+from mcis_cli.config import CamsConfig, Preset, TrainClsConfig, resolve
+from mcis_cli.data.augment import normalise, warp
+from mcis_cli.data.references import draw_references
+from mcis_cli.maps.localization import enlarge
+from mcis_cli.maps.localization import normalise as normalise_maps
+from mcis_cli.maps.metrics import ConfusionMatrix
+from mcis_cli.models.classifier import CoAttentionClassifier
+from mcis_cli.stages import train_cls
+from mcis_cli.stages.networks import backbone_of, build_classifier, describe_classifier, place
+from mcis_cli.store import Artifact
+from mcis_cli.training.precision import autocast
+
+
+def cams_vs_released(sizes: Sizes) -> list[Row]:
+    """`cams` against a loop that forwards every pair in full: both protocols, equal and best precision."""
+    with shapes(sizes.images) as bench:
+        rows = []
+        for protocol, targets in (("references", (8, 30)), ("released", (2.5, 10))):
+            preset: Preset = "paper" if protocol == "references" else "released"
+            model, artifact = bench.classifier("vgg16", preset, affinity_init="identity")
+            config = resolve({"cams": {"refs": 3, "localization": protocol}}, preset).cams
+            config = config.model_copy(update={"reference_replacement": False, "reference_self": False})
+            ways = {precision: _map_all(bench, artifact, config, precision) for precision in ("fp32", best_precision())}
+            taken = alternate(sizes.repeats, plain=_plain_maps(bench, model, config, sizes.plain_images), **ways)
+            each_plain = taken["plain"] / sizes.plain_images
+            agreement = _agreement(bench, model, artifact, config, sizes.plain_images)
+            for kind, precision, target in (("equal", "fp32", targets[0]), ("best", best_precision(), targets[1])):
+                each = taken[precision] / sizes.images
+                rows.append(
+                    at_least(
+                        f"cams-vs-released ({protocol}, {kind} precision)",
+                        f"{protocol} protocol, 3 references, VGG-16 at 256²: {precision} against a plain loop in fp32",
+                        each_plain / each,
+                        target,
+                        seconds_per_image=round(each, 4),
+                        plain_seconds_per_image=round(each_plain, 3),
+                        images=sizes.images,
+                        plain_images=sizes.plain_images,
+                        **agreement[precision],
+                    )
+                )
+        return rows
+
+
+def cams_vs_limit(sizes: Sizes) -> list[Row]:
+    """`cams` against the forward passes of the backbone alone, in the best precision."""
+    with shapes(sizes.images) as bench:
+        model, artifact = bench.classifier("vgg16")
+        images = bench.images()
+        tensors = [_tensor(model, images.read_image(image_id)) for image_id in images.ids]
+        place(model, CPU)
+
+        @torch.inference_mode()
+        def bare() -> None:
+            with autocast(CPU, best_precision()):
+                for tensor in tensors:
+                    model.features(tensor.contiguous(memory_format=torch.channels_last))
+
+        config = resolve({"cams": {"refs": 3}}, "paper").cams
+        taken = alternate(sizes.repeats, bare=bare, ours=_map_all(bench, artifact, config, best_precision()))
+        return [
+            at_most(
+                "cams-vs-limit",
+                f"the whole stage, 3 references, over the bare backbone in {best_precision()}, VGG-16 at 256²",
+                taken["ours"] / taken["bare"],
+                1.5,
+                seconds_per_image=round(taken["ours"] / sizes.images, 4),
+                bare_seconds_per_image=round(taken["bare"] / sizes.images, 4),
+            )
+        ]
+
+
+def train_vs_plain(sizes: Sizes) -> list[Row]:
+    """Steps of `train-cls` against two forwards and backwards in float32 of the same pairs, with the same loss."""
+    num_pairs = 6
+    with shapes(max(sizes.images, 24)) as bench:
+        rows = []
+        images = bench.images()
+        for kind, precision, pairing, target in (
+            ("equal precision", "fp32", "rings", 1.3),
+            ("equal precision, independent pairs", "fp32", "independent", 1.0),
+            ("best precision", best_precision(), "rings", 3),
+            ("best precision, independent pairs", best_precision(), "independent", 3),
+        ):
+            settings = {"batch_pairs": num_pairs, "precision": precision, "pairing": pairing}
+            config = resolve({"train-cls": settings}, "paper").train_cls
+            ours, theirs = _twins(config, images.num_foreground)
+            place(ours, CPU)
+            first, second = (_optimizer(model, config) for model in (ours, theirs))
+            batch = next(
+                train_cls._batches(ours, config, images, list(images.ids), 0, 0, CPU, bench.options(workers=0))
+            )
+            pairs = batch.images[batch.index_m].contiguous(), batch.images[batch.index_n].contiguous()
+            with torch.no_grad():
+                full = config.model_copy(update={"precision": "fp32"})
+                difference = float(
+                    train_cls._step_loss(ours, full, batch)["total"]
+                    - plain.pair_loss(theirs, *pairs, batch.labels_m, batch.labels_n)
+                )
+
+            def our_step(
+                model: CoAttentionClassifier = ours,
+                config: TrainClsConfig = config,
+                batch: train_cls.PairBatch = batch,
+                optimizer: torch.optim.Optimizer = first,
+            ) -> None:
+                optimizer.zero_grad()
+                train_cls._step_loss(model, config, batch)["total"].backward()  # type: ignore[no-untyped-call]
+                optimizer.step()
+
+            def plain_step(
+                model: CoAttentionClassifier = theirs,
+                pairs: tuple[torch.Tensor, torch.Tensor] = pairs,
+                batch: train_cls.PairBatch = batch,
+                optimizer: torch.optim.Optimizer = second,
+            ) -> None:
+                optimizer.zero_grad()
+                plain.pair_loss(model, *pairs, batch.labels_m, batch.labels_n).backward()  # type: ignore[no-untyped-call]
+                optimizer.step()
+
+            taken = alternate(sizes.repeats, plain=plain_step, ours=our_step)
+            rows.append(
+                at_least(
+                    f"train-vs-plain ({kind})",
+                    f"pairs a second of a step, VGG-16 at 256², {num_pairs} pairs, {pairing}: {precision} against fp32",
+                    taken["plain"] / taken["ours"],
+                    target,
+                    pairs_per_second=round(num_pairs / taken["ours"], 3),
+                    plain_pairs_per_second=round(num_pairs / taken["plain"], 3),
+                    views=len(batch.images),
+                    loss_difference=difference,
+                )
+            )
+        return rows
+
+
+def _tensor(model: CoAttentionClassifier, image: NDArray[np.uint8], size: int = 256) -> torch.Tensor:
+    backbone = backbone_of(model)
+    return normalise(warp(image, size), backbone.mean, backbone.std)[None]
+
+
+def _map_all(bench: Bench, artifact: Artifact, config: CamsConfig, precision: Any) -> Callable[[], Artifact]:
+    settled = config.model_copy(update={"precision": precision})
+    return lambda: run_cams(bench, artifact, settled, None)
+
+
+def _references(bench: Bench, image_id: str, config: CamsConfig) -> dict[int, tuple[str, ...]]:
+    images = bench.images()
+    names = images.class_names
+    return {
+        k: draw_references(images.carriers(k), image_id, names[k], config.refs, config.seed)
+        for k in images[image_id].labels
+    }
+
+
+def _plain_maps(
+    bench: Bench, model: CoAttentionClassifier, config: CamsConfig, count: int
+) -> Callable[[], dict[str, NDArray[np.float32]]]:
+    images = bench.images()
+    make = plain.released_maps if config.localization == "released" else plain.paper_maps
+
+    def work() -> dict[str, NDArray[np.float32]]:
+        made = {}
+        for image_id in images.ids[:count]:
+            wanted = _references(bench, image_id, config)
+            others = {k: [_tensor(model, images.read_image(other)) for other in ids] for k, ids in wanted.items()}
+            made[image_id] = make(model, _tensor(model, images.read_image(image_id)), others)
+        return made
+
+    return work
+
+
+def _agreement(
+    bench: Bench, model: CoAttentionClassifier, artifact: Artifact, config: CamsConfig, count: int
+) -> dict[str, dict[str, float]]:
+    """Largest difference of the normalised maps, and the mIoU of the masks that both give at threshold 0.5."""
+    expected = _plain_maps(bench, model, config, count)()
+    found: dict[str, dict[str, float]] = {}
+    for precision in ("fp32", best_precision()):
+        ours = _map_all(bench, artifact, config, precision)()
+        confusion = ConfusionMatrix(len(bench.images().class_names) + 1)
+        largest = 0.0
+        for image_id, maps in expected.items():
+            fields = ours.read(image_id)
+            ours_01, plain_01 = (normalise_maps(one.astype(np.float32), "minmax") for one in (fields["maps"], maps))
+            largest = max(largest, float(np.abs(ours_01 - plain_01).max()))
+            masks = [_mask(enlarge(one, 128, 128), fields["classes"]) for one in (ours_01, plain_01)]
+            confusion.update(*masks)
+        found[precision] = {"largest_difference": round(largest, 4), "miou_between": round(confusion.mean_iou(), 4)}
+    return found
+
+
+def _mask(maps: NDArray[np.float32], classes: NDArray[np.int32]) -> NDArray[np.uint8]:
+    winner = (classes[maps.argmax(axis=0)] + 1).astype(np.uint8)
+    return np.where(maps.max(axis=0) > 0.5, winner, np.uint8(0))
+
+
+def _twins(config: TrainClsConfig, num_foreground: int) -> tuple[CoAttentionClassifier, CoAttentionClassifier]:
+    description = describe_classifier(config, num_foreground)
+    ours, theirs = build_classifier(description), build_classifier(description)
+    theirs.load_state_dict(ours.state_dict())
+    return ours.train(), theirs.train()
+
+
+def _optimizer(model: CoAttentionClassifier, config: TrainClsConfig) -> torch.optim.Optimizer:
+    return torch.optim.SGD(model.parameters(), lr=1e-6, momentum=config.momentum, weight_decay=config.weight_decay)
