@@ -6,12 +6,13 @@ BIN := $(VENV)/bin
 # Small tensors are no quicker with many threads, and test processes share the cores.
 PYTEST := OMP_NUM_THREADS=1 $(BIN)/pytest -n auto --maxprocesses 4 --dist loadfile
 
-.PHONY: help demo test test-slow check format lint types layers docs-check docs reformat clean
+.PHONY: help demo test test-slow test-long check format lint types layers docs-check docs reformat clean
 
 help:
 	@echo "make demo       see the method work, on a synthetic set, in minutes"
 	@echo "make test       the tests that are not slow"
 	@echo "make test-slow  those that are"
+	@echo "make test-long  what the store promises, at sizes that take hours"
 	@echo "make check      format, lint, types, layers, docs"
 	@echo "make docs       write the generated pages anew"
 	@echo "make reformat   format the code and mend what can be mended by itself"
@@ -38,10 +39,13 @@ demo: $(VENV)/.package
 	$(BIN)/mcis demo
 
 test: $(VENV)/.dev
-	$(PYTEST) -m "not slow"
+	$(PYTEST) -m "not slow and not long"
 
 test-slow: $(VENV)/.dev
-	$(PYTEST) -m "slow"
+	$(PYTEST) -m "slow and not long"
+
+test-long: $(VENV)/.dev
+	MCIS_LONG=$${MCIS_LONG:-1} $(PYTEST) -m "promise or long"
 
 check: format lint types layers docs-check
 

@@ -1,10 +1,11 @@
 """A tiny chain for tests: a synthetic set, settings that run it in seconds, and commands as a shell would run them."""
 
 import os
+import shutil
 import subprocess
 import sys
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import Any
 
@@ -135,6 +136,17 @@ def run_chain(folder: Path) -> Chain:
         upstream = list(made.values())[-1]
         made[stage] = run(config, Inputs(upstream=upstream), store, options(preset="quick"))
     return chain
+
+
+def copy_chain(chain: Chain, folder: Path) -> Chain:
+    """Copy the folder of a chain, and list the copy's own images."""
+    shutil.copytree(chain.folder, folder)
+    store = open_store(folder / ".mcis")
+    copy = replace(chain, folder=folder, made={stage: store.get(a.id) for stage, a in chain.made.items()})
+    shutil.rmtree(store.root / "locations")
+    (store.root / "locations").mkdir()
+    copy.images()
+    return copy
 
 
 @dataclass(frozen=True)

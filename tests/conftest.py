@@ -1,5 +1,6 @@
 """Checks the annotated shapes of the models' tensor functions at run time, in tests only; and a chain that is done."""
 
+import signal
 from collections.abc import Callable
 from pathlib import Path
 
@@ -26,25 +27,27 @@ def one_thread():
 
 
 @pytest.fixture(scope="session")
-def chain(tmp_path_factory, one_thread):
-    """A folder with the tiny chain done, see `chains.Chain`. Tests may add to its store, and change nothing in it."""
+def untouched(tmp_path_factory, one_thread):
+    """A folder with the tiny chain done, see `chains.Chain`, as it was when it was done: only to be copied."""
     from chains import run_chain
 
-    return run_chain(tmp_path_factory.mktemp("chain") / "work")
+    return run_chain(tmp_path_factory.mktemp("untouched") / "work")
+
+
+@pytest.fixture(scope="session")
+def chain(untouched, tmp_path_factory):
+    """A copy of that folder which tests share: they may add to its store, and change nothing in it."""
+    from chains import copy_chain
+
+    return copy_chain(untouched, tmp_path_factory.mktemp("chain") / "work")
 
 
 @pytest.fixture
-def chain_copy(chain, tmp_path):
-    """A copy of that folder, to break."""
-    import shutil
-    from dataclasses import replace
+def chain_copy(untouched, tmp_path):
+    """A copy of that folder of a test's own, to break; what others have added is not in it."""
+    from chains import copy_chain
 
-    from mcis_cli.store import open_store
-
-    folder = tmp_path / "copy"
-    shutil.copytree(chain.folder, folder)
-    store = open_store(folder / ".mcis")
-    return replace(chain, folder=folder, made={stage: store.get(a.id) for stage, a in chain.made.items()})
+    return copy_chain(untouched, tmp_path / "copy")
 
 
 @pytest.fixture
@@ -52,7 +55,7 @@ def call(monkeypatch, capfd) -> Callable:
     """Runs a command in this process: `call("cams", "--refs", "1", cwd=folder)` gives exit code, stdout and stderr."""
     from chains import Answer
 
-    from mcis_cli.cli.app import main
+    from mcis_cli.cli.start import SIGNALS, main
 
     for name in ("MCIS_STORE", "MCIS_DEBUG"):
         monkeypatch.delenv(name, raising=False)
@@ -61,9 +64,35 @@ def call(monkeypatch, capfd) -> Callable:
     def run(*arguments: str | Path, cwd: Path) -> Answer:
         monkeypatch.chdir(cwd)
         capfd.readouterr()
-        with pytest.raises(SystemExit) as left:
-            main([str(argument) for argument in arguments])
+        before = {number: signal.getsignal(number) for number in SIGNALS}
+        try:
+            with pytest.raises(SystemExit) as left:
+                main([str(argument) for argument in arguments])
+        finally:  # a command leaves them ignored
+            for number, handler in before.items():
+                signal.signal(number, handler)
         captured = capfd.readouterr()
         return Answer(int(left.value.code or 0), captured.out, captured.err)
 
     return run
+
+
+@pytest.fixture
+def tally(request):
+    """What a test of a promise counts; `tests/long_run.py` makes a table of it."""
+    from sites import Tally
+
+    counted = Tally(request.node.name)
+    request.node.user_properties.append(("tally", counted.facts))
+    return counted
+
+
+@pytest.fixture(scope="session")
+def site(tmp_path_factory):
+    """A place to stop commands in, see `sites.Site`."""
+    from chains import environment
+    from forked import Server
+    from sites import build
+
+    with Server(environment()) as server:
+        yield build(tmp_path_factory.mktemp("site"), server)

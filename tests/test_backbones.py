@@ -180,7 +180,11 @@ def refuse(backbone: Backbone, state: dict[str, Tensor], match: str) -> None:
 def test_weights_of_another_network_are_refused_by_name(lite0_state: dict[str, Tensor]) -> None:
     backbone = build_backbone("lite0")
     short = {key: value for key, value in lite0_state.items() if key != "_bn0.weight"}
-    refuse(backbone, short, r"do not fit lite0: 1 layers differ \(bn1.weight is missing\); give .* with --weights FILE")
+    refuse(
+        backbone,
+        short,
+        r"do not fit lite0: 1 layer of another kind \(bn1.weight is missing\); give .* with --weights FILE",
+    )
     refuse(backbone, lite0_state | {"_blocks.3._se_reduce.weight": torch.zeros(1)}, r"_se_reduce.weight is unknown")
     refuse(backbone, lite0_state | {"_blocks.16._bn1.weight": torch.zeros(1)}, r"blocks.7.16.bn2.weight is unknown")
     refuse(backbone, lite0_state | {"_bn0.weight": torch.zeros(3)}, r"bn1.weight is \(3,\), not \(32,\)")

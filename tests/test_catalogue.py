@@ -45,7 +45,8 @@ def test_a_split_holds_its_images_only(catalogue: Catalogue) -> None:
     val = catalogue.split("val")
     assert val.ids == ("b1", "b2")
     assert val.class_names == catalogue.class_names
-    assert catalogue.split("all") is catalogue
+    assert catalogue.split("all").entries is catalogue.entries
+    assert (val.split_name, catalogue.split("all").split_name, catalogue.split_name) == ("val", "all", None)
 
 
 def test_an_unknown_split_names_those_there_are(catalogue: Catalogue) -> None:

@@ -108,6 +108,16 @@ def test_the_whole_chain_is_one_command(call, tmp_path):
     assert sealed(tmp_path / ".mcis") == before
 
 
+def test_full_supervision_runs_the_network_and_its_scores_alone(call, tmp_path):
+    write_shapes(tmp_path / "shapes")
+    (tmp_path / "mcis.toml").write_text(TOML.replace("[train-seg]\n", '[train-seg]\nsupervision = "full"\n'))
+    answer = call("run", "--json", "--workers", "0", cwd=tmp_path)
+    assert answer.code == 0, answer.err
+    assert json.loads(answer.out)["metrics"]["supervision"] == "full"
+    made = {path.name.rpartition("-")[0] for path in (tmp_path / ".mcis/artifacts").glob("*.h5")}
+    assert made == {"dataset", "train-seg", "eval"}
+
+
 def test_a_chain_without_images_is_refused(call, tmp_path):
     answer = call("run", cwd=tmp_path)
     assert answer.code == 2
@@ -136,18 +146,18 @@ def test_a_stopped_training_keeps_what_is_done_and_goes_on(tmp_path, number, cod
         text=True,
     )
     deadline = time.monotonic() + 120
-    while not list((tmp_path / ".mcis").glob("partial/*/*")) and time.monotonic() < deadline:
+    while not list((tmp_path / ".mcis").glob("partial/*/[cm]*")) and time.monotonic() < deadline:
         time.sleep(0.05)
     os.kill(process.pid, number)
     out, err = process.communicate(timeout=120)
     assert process.returncode == code, err
     assert out == ""
     assert err.splitlines()[-1] == (
-        "mcis: stopped: what is done is kept; run the same command again to go on from there"
+        f"mcis: stopped: what is done is kept; to go on from there, run again: mcis {' '.join(arguments)}"
     )
     assert "Traceback" not in err
     assert not sealed(tmp_path / ".mcis")
-    assert list((tmp_path / ".mcis").glob("partial/*/*"))
+    assert list((tmp_path / ".mcis").glob("partial/*/[cm]*"))
 
 
 def test_a_table_of_tags_with_absent_saliency_runs_with_a_constant_background(call, tmp_path):
@@ -171,5 +181,5 @@ def test_a_table_of_tags_with_absent_saliency_runs_with_a_constant_background(ca
     assert network.code == 0, network.err
     scores = call("eval", network.lines[0], cwd=tmp_path)
     assert scores.code == 2
-    assert "6 of 6 images of split 'train' have no ground truth" in scores.err
+    assert "ground truth missing for 6 of 6 images of split 'train'" in scores.err
     assert call("predict", network.lines[0], "own photos/été 1.jpg", cwd=tmp_path).lines == ["masks/été 1.png"]

@@ -1,10 +1,11 @@
 """`mcis ls`, `show` and `status`: what is in a store, and what is left to do."""
 
 import json
+import shutil
 
 import pytest
 
-from mcis_cli.store import open_store
+from mcis_cli.store import notes, open_store
 
 STAGES = ("train-cls", "cams", "pseudo", "train-seg", "eval")
 
@@ -111,12 +112,38 @@ def test_status_says_what_is_to_do_and_what_waits(call, chain):
     assert "run `mcis pseudo`" in answer.lines[3]
 
 
-def test_status_sees_work_that_was_begun(call, chain_copy):
-    begun = chain_copy.folder / ".mcis/partial/pseudo-0123456789abcdef"
-    begun.mkdir()
-    (begun / "segment-0").write_bytes(b"something")
-    answer = call("status", "--set", "pseudo.min_foreground=0.123", cwd=chain_copy.folder)
-    assert "run `mcis pseudo`, which goes on from what is there" in answer.out
+def begin(chain, stage, **changes):
+    """Begin what the configuration, with some settings changed, asks of a stage that follows what is done."""
+    parts = chain.store.done(stage, chain.made[stage].key).recipe.as_dict()
+    return chain.store.begin(notes.parse_recipe({**parts, "config": {**parts["config"], **changes}}))
+
+
+def test_status_sees_how_far_work_is_that_was_begun(call, chain_copy):
+    with begin(chain_copy, "pseudo", min_foreground=0.123) as partial:
+        (partial.folder / "segment-000000.h5").write_bytes(b"something")
+        answer = call("status", "--set", "pseudo.min_foreground=0.123", cwd=chain_copy.folder)
+    assert "run `mcis pseudo`, which goes on from 1 of 1 segments" in answer.out
+    with begin(chain_copy, "train-cls", seed=9) as partial:
+        partial.save_checkpoint(12, b"state")
+        answer = call("status", "--set", "train-cls.seed=9", cwd=chain_copy.folder)
+    assert "run `mcis train-cls`, which goes on from step 12" in answer.out
+    answer = call("status", "--set", "train-cls.seed=10", cwd=chain_copy.folder)
+    assert "goes on" not in answer.out
+
+
+def test_status_can_tell_by_its_exit_code(call, chain):
+    assert call("status", "--exit-code", cwd=chain.folder).code == 0
+    answer = call("status", "--exit-code", "--set", "pseudo.min_foreground=0.123", cwd=chain.folder)
+    assert answer.code == 7
+    assert answer.err == f"{chain.folder / 'mcis.toml'}\n"
+    assert call("status", "--set", "pseudo.min_foreground=0.123", cwd=chain.folder).code == 0
+
+
+def test_a_chain_that_ends_before_its_scores_is_done_without_ground_truth(call, chain_copy):
+    (chain_copy.folder / "shapes/SegmentationClass").rename(chain_copy.folder / "elsewhere")
+    answer = call("status", "--exit-code", cwd=chain_copy.folder)
+    assert answer.code == 0
+    assert answer.lines[-1].split()[:3] == ["eval", "left", "out"]
 
 
 def test_commands_that_only_look_make_no_store(call, tmp_path):
@@ -126,3 +153,37 @@ def test_commands_that_only_look_make_no_store(call, tmp_path):
         assert answer.out == ""
     assert not list(tmp_path.iterdir())
     assert "`mcis init DATA` writes it" in call("status", cwd=tmp_path).err
+
+
+def everything(folder):
+    return {path: (path.stat().st_mtime_ns, path.read_bytes()) for path in folder.rglob("*") if path.is_file()}
+
+
+def test_status_and_why_write_nothing(call, chain_copy):
+    index = chain_copy.folder / ".mcis/index.sqlite"
+    for is_there in (True, False):  # what is remembered of files may be deleted at any time
+        if not is_there:
+            index.unlink(missing_ok=True)
+        (chain_copy.folder / "shapes/new.txt").write_text("changed")
+        (chain_copy.folder / "shapes/image_tags.txt").touch()
+        before = everything(chain_copy.folder)
+        assert call("status", cwd=chain_copy.folder).code == 0
+        assert call("show", "--why", "cams", cwd=chain_copy.folder).code == 0
+        assert everything(chain_copy.folder) == before
+
+
+def test_status_of_a_folder_without_a_store_makes_none(call, chain_copy):
+    shutil.rmtree(chain_copy.folder / ".mcis")
+    answer = call("status", cwd=chain_copy.folder)
+    assert answer.code == 0
+    assert [line.split()[:3] for line in answer.lines[1:3]] == [["train-cls", "to", "do"], ["cams", "waits"]]
+    assert not (chain_copy.folder / ".mcis").exists()
+
+
+@pytest.mark.parametrize("has_store", [True, False])
+def test_status_leaves_out_what_full_supervision_does_not_need(call, chain_copy, has_store):
+    if not has_store:
+        shutil.rmtree(chain_copy.folder / ".mcis")
+    answer = call("status", "--set", "train-seg.supervision=full", cwd=chain_copy.folder)
+    states = [" ".join(line.split()[1:3]) for line in answer.lines[1:6]]
+    assert states == ["left out", "left out", "left out", "to do", "waits"]

@@ -2,7 +2,7 @@
 
 import pytest
 
-from mcis_cli.cli.output import TerminalReporter, complain
+from mcis_cli.cli.output import TerminalReporter, complain, say
 from mcis_cli.cli.tables import describe, percent
 
 
@@ -76,3 +76,17 @@ def test_a_score_says_how_it_was_made():
     assert describe(metrics) == (
         "3 images; initialised from x.pth; trained on ground truth; with CRF; scales 0.5, 1; with mirror"
     )
+
+
+def test_results_do_not_go_where_the_bar_is(capsys, monkeypatch):
+    """A bar on the terminal, and stdout in a file: Rich would print both above the bar."""
+    monkeypatch.setenv("FORCE_COLOR", "1")
+    reporter = TerminalReporter()
+    reporter.start("predict", 2)
+    reporter.advance()
+    say("masks/a.png")
+    reporter.stop()
+    captured = capsys.readouterr()
+    assert captured.out == "masks/a.png\n"
+    assert "predict" in captured.err
+    assert "masks" not in captured.err

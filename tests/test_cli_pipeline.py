@@ -114,7 +114,7 @@ def test_the_store_of_a_piped_path_is_used_from_anywhere(chain, tmp_path):
 )
 def test_an_empty_pipe_is_3(tmp_path, command, previous):
     answer = mcis(command, cwd=tmp_path, piped="")
-    refused(answer, 3, "nothing came through the pipe", f"`mcis {previous}` before it failed")
+    refused(answer, 3, "nothing came through the pipe", f"`mcis {previous}` or another")
     assert not list(tmp_path.iterdir())
 
 
@@ -216,7 +216,8 @@ def test_an_image_that_only_decoding_finds_broken_is_2_and_leaves_nothing(call, 
     image = chain_copy.folder / "shapes/JPEGImages/train-0003.jpg"
     image.write_bytes(image.read_bytes()[:-400])
     before = sealed(chain_copy.folder / ".mcis")
-    refused(call("train-cls", cwd=chain_copy.folder), 2, "train-0003.jpg")
+    answer = call("train-cls", "--set", "train-cls.lr_milestones=[]", cwd=chain_copy.folder)
+    refused(answer, 2, "train-0003.jpg")
     assert sealed(chain_copy.folder / ".mcis") == before
 
 
@@ -273,7 +274,7 @@ def test_missing_saliency_names_images_and_the_ways_out(call, chain_copy):
     refused(
         call("pseudo", cwd=chain_copy.folder),
         2,
-        "1 of 16 images have no saliency map (train-0003)",
+        "saliency missing for 1 of 16 images (train-0003)",
         "--saliency FOLDER",
         "--background constant",
         "--allow-missing-saliency",
@@ -281,7 +282,7 @@ def test_missing_saliency_names_images_and_the_ways_out(call, chain_copy):
     assert sealed(chain_copy.folder / ".mcis") == before
     answer = call("pseudo", "--allow-missing-saliency", cwd=chain_copy.folder)
     assert answer.code == 0
-    assert "masks are wholly ignored: " in answer.err
+    assert "wholly ignored: 1 of 16 masks: train-0003" in answer.err
 
 
 def test_saliency_of_another_folder_is_used_without_training_again(call, chain_copy, tmp_path):

@@ -4,6 +4,7 @@ from pathlib import Path
 
 import pytest
 from chains import TOML
+from image_sets import write_voc
 
 from mcis_cli.cli.workspace import open_workspace, upstream_reference
 from mcis_cli.errors import UsageError
@@ -121,3 +122,19 @@ def test_images_that_are_not_where_they_were_are_those_of_the_configuration(chai
 def test_a_reference_that_was_given_goes_before_the_pipe():
     assert upstream_reference("abcdef01", "cams") == "abcdef01"
     assert upstream_reference(None, "cams") is None  # stdin is no pipe in tests
+
+
+def test_the_folder_of_images_is_relative_to_where_it_is_named(call, tmp_path):
+    """In mcis.toml to that file, on the command line to where the command is given, as the argument DATA is."""
+    write_voc(tmp_path / "project/set")
+    write_voc(tmp_path / "elsewhere/other")
+    (tmp_path / "project/mcis.toml").write_text('[data]\nroot = "set"\n')
+    (tmp_path / "project/below").mkdir()
+    config = ("--config", tmp_path / "project/mcis.toml")
+    assert "project/set/image_tags.txt" in call("check", cwd=tmp_path / "project/below").err
+    assert "project/set/image_tags.txt" in call("check", *config, cwd=tmp_path / "elsewhere").err
+    for arguments in (("--set", "data.root=other"), ("other",)):
+        assert "elsewhere/other/image_tags.txt" in call("check", *config, *arguments, cwd=tmp_path / "elsewhere").err
+    answer = call("check", *config, "--set", "data.root=set", cwd=tmp_path / "elsewhere")
+    assert answer.code == 2
+    assert "elsewhere/set does not exist" in answer.err

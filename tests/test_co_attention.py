@@ -78,13 +78,15 @@ def test_attention_by_hand() -> None:
     torch.testing.assert_close(attention_over_n, torch.tensor([[[0.25], [0.75]]]))
 
 
-def test_affinity_is_float32_inside_autocast() -> None:
+def test_affinity_is_summed_in_float32_inside_autocast() -> None:
+    """Only W_P F_n is bfloat16 there."""
     features_m, features_n, affinity_weight = make_pair(dtype=torch.float32)
-    expected = affinity(features_m.flatten(2), features_n.flatten(2), affinity_weight)
     with torch.autocast("cpu", dtype=torch.bfloat16):
         result = affinity(features_m.flatten(2), features_n.flatten(2), affinity_weight)
+    half = [tensor.bfloat16() for tensor in (affinity_weight, features_n.flatten(2))]
+    expected = features_m.flatten(2).mT @ (half[0] @ half[1]).float()
     assert result.dtype == torch.float32
-    torch.testing.assert_close(result, expected, rtol=0, atol=0)
+    torch.testing.assert_close(result, expected, rtol=0, atol=1e-5)
 
 
 @given(seed=st.integers(0, 2**32), scale=st.floats(0.01, 100))

@@ -103,6 +103,66 @@ def test_a_value_out_of_range_is_refused_by_name(tables, message):
         resolve(tables)
 
 
+WRONG_TYPES = [
+    "train-cls.epochs=true",
+    'train-cls.epochs="3"',
+    "train-cls.epochs=3.0",
+    "train-cls.lr=true",
+    'train-cls.lr="0.1"',
+    "train-cls.lr=inf",
+    "train-cls.lr=nan",
+    "train-cls.mirror=1",
+    'train-cls.mirror="true"',
+    "train-cls.output_stride=true",
+    "train-cls.lr_milestones=[true]",
+    "train-cls.lr_milestones=[0]",
+    "train-cls.lr_milestones=3",
+    "train-cls.color_jitter=[0.1, 0.1, 0.1]",
+    "train-cls.color_jitter=[0.1, 0.1, 0.1, true]",
+    "train-cls.color_jitter=[-1, 0, 0, 0]",
+    "train-cls.seed=9223372036854775808",
+    "cams.scales=[true]",
+    'cams.scales=["1"]',
+    "cams.refs=false",
+    "train-seg.scales=[0, 1]",
+    "train-seg.scales=[1.3, 0.7]",
+    "data.train=3",
+    "data.classes=[3]",
+    "data.classes=cat",
+    "eval.crf=0",
+    "eval.crf_settings.iterations=1.5",
+    "eval.crf_settings=3",
+    "eval.window=1979-05-27",
+]
+
+
+@pytest.mark.parametrize("assignment", WRONG_TYPES)
+def test_no_type_is_taken_for_another_in_a_flag_or_in_a_file(assignment, tmp_path):
+    section, _, rest = assignment.partition(".")
+    name = section + "." + rest.partition("=")[0]
+    with pytest.raises(UsageError, match=rf"^{name}.* is not accepted: expected "):
+        resolve(parse_assignment(assignment))
+    quoted = rest.replace("cat", '"cat"')
+    (tmp_path / "mcis.toml").write_text(f"[{section}]\n{quoted}\n")
+    with pytest.raises(UsageError, match=rf"^{name}.* is not accepted: expected "):
+        resolve(read_toml(tmp_path / "mcis.toml"))
+
+
+@pytest.mark.parametrize(
+    ("assignment", "value"),
+    [("train-cls.lr=1", 1.0), ("train-cls.momentum=0", 0.0), ("train-cls.new_layer_lr=10", 10.0)],
+)
+def test_an_integer_is_a_number_too(assignment, value):
+    found = getattr(resolve(parse_assignment(assignment)).train_cls, assignment.partition("=")[0].split(".")[1])
+    assert (found, type(found)) == (value, float)
+
+
+def test_a_long_value_is_cut_in_a_message():
+    with pytest.raises(UsageError, match=r"is not accepted") as refused:
+        resolve({"train-cls": {"epochs": "3" * 100_000}})
+    assert len(str(refused.value)) < 200
+
+
 @pytest.mark.parametrize("preset", ["fast", ["quick"], 3])
 def test_an_unknown_preset_is_refused(preset):
     with pytest.raises(UsageError, match=r"preset .* is not known: expected one of paper, released, quick"):

@@ -6,7 +6,7 @@ import numpy as np
 import pytest
 from PIL import Image
 
-from mcis_cli.report.figures import INK, PAPER, Style, colourise, heat, legend_of, overlay, panel, png_bytes
+from mcis_cli.report.figures import INK, PAPER, Style, heat, legend_of, overlay, panel, png_bytes
 
 MISFIT = (AssertionError, TypeError)  # the latter where shapes are checked at run time
 PLAIN = Style(tile_width=40, tile_height=40, min_column=1, gap=5, margin=3, corner=0)
@@ -26,12 +26,6 @@ def with_class_three() -> np.ndarray:
     mask = np.zeros((30, 40), np.uint8)
     mask[10:20, 10:30] = 3
     return mask
-
-
-def test_a_mask_takes_the_colours_of_its_palette():
-    picture = colourise(with_class_three(), palette())
-    assert tuple(picture[15, 20]) == (200, 30, 30)
-    assert not picture[0, 0].any()
 
 
 def test_an_overlay_tints_classes_by_its_opacity_and_leaves_grey_background():

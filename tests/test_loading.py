@@ -1,7 +1,9 @@
 """Work done ahead: results in order, bounded, exceptions in place, workers that end."""
 
 import itertools
+import multiprocessing
 import os
+import signal
 import threading
 import time
 from collections.abc import Iterator
@@ -93,6 +95,38 @@ def test_processes_keep_the_order_and_run_the_initializer() -> None:
     results = ordered_map(setting_of_worker, range(3), workers=2, processes=True, initializer=set_up_worker)
     assert list(results) == ["ready0", "ready1", "ready2"]
     assert "MCIS_TEST_WORKER" not in os.environ
+
+
+def sleep(seconds: int) -> None:
+    time.sleep(seconds)
+
+
+def state_of_signals(value: int) -> tuple[int, set[signal.Signals]]:
+    os.kill(os.getpid(), signal.SIGINT)
+    return value, signal.pthread_sigmask(signal.SIG_BLOCK, [])
+
+
+@pytest.mark.slow
+def test_closing_ends_processes_in_the_middle_of_their_work() -> None:
+    results = ordered_map(sleep, [0, 3600, 3600, 3600], workers=2, ahead=3, processes=True)
+    next(results)
+    results.close()
+    assert multiprocessing.active_children() == []
+
+
+@pytest.mark.slow
+def test_processes_leave_ctrl_c_to_their_parent() -> None:
+    for value, blocked in ordered_map(state_of_signals, range(3), workers=2, processes=True):
+        assert value in range(3)
+        assert blocked == {signal.SIGINT}
+    assert signal.pthread_sigmask(signal.SIG_BLOCK, []) == set()
+
+
+@pytest.mark.slow
+def test_an_exception_in_a_process_says_where() -> None:
+    with pytest.raises(ZeroDivisionError) as caught:
+        list(ordered_map(invert, [0], workers=1, processes=True))
+    assert "return 1 / value" in caught.value.__notes__[0]
 
 
 @pytest.mark.slow

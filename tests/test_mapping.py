@@ -12,7 +12,7 @@ from mcis_cli.data.augment import normalise, warp
 from mcis_cli.models.backbones import build_backbone
 from mcis_cli.models.classifier import CoAttentionClassifier
 from mcis_cli.models.co_attention import co_attend
-from mcis_cli.stages.features import FeatureCache
+from mcis_cli.stages.features import FeatureCache, View
 from mcis_cli.stages.mapping import Mapper
 from mcis_cli.stages.networks import backbone_of
 from mcis_cli.training.initial_weights import load_initial_weights
@@ -96,6 +96,24 @@ def test_maps_are_the_mean_over_references_of_the_plain_forward_of_each_pair(mod
 
     found, wanted = found_and_expected(model, images, entry, expected=expected, refs=num_references)
     np.testing.assert_allclose(found, wanted, **CLOSE)
+
+
+def test_the_fused_kernel_for_bfloat16_features_gives_the_maps_of_the_plain_forward_of_each_pair(model, images):
+    """From the same bfloat16 features, the pairs in float32: what the kernel rounds is a fiftieth of a map's range."""
+    entry = image_of(images, 2)
+    cache = FeatureCache(model, images.read_image, image_size=128, device=CPU, precision="bf16", budget=2**30)
+    mapper = Mapper(model, cache, CamsConfig(image_size=128, refs=3), images)
+    references = mapper.references(entry)
+
+    def wide(image_id):
+        features = cache(image_id, View()).features
+        assert features.dtype == torch.bfloat16
+        return features[None].float()
+
+    for k, found in zip(entry.labels, mapper.maps(entry, references), strict=True):
+        pairs = [pair_map(model, wide(entry.id), wide(reference), k) for reference in references[k]]
+        expected = torch.stack(pairs).mean(0).numpy()
+        assert np.abs(found - expected).max() < np.ptp(expected) / 50
 
 
 def test_maps_of_one_reference_are_those_of_the_fixed_function(images):

@@ -1,14 +1,12 @@
 """How much of a configured chain is done: found by recipes alone."""
 
-from pathlib import Path
-
 import pytest
 from chains import options
 
 from mcis_cli.errors import WeightsError
 from mcis_cli.stages import train_seg
 from mcis_cli.stages.inputs import Inputs
-from mcis_cli.stages.plan import CHAIN, path_of, plan
+from mcis_cli.stages.plan import CHAIN, plan
 from mcis_cli.store import open_store
 
 
@@ -61,5 +59,3 @@ def test_initial_weights_are_known_by_content(chain, tmp_path):
         planned(chain, train_cls={"weights": str(weights)})
     weights.write_bytes(b"anything")
     assert planned(chain, train_cls={"weights": str(weights)}) == {"train-cls": None}
-    assert path_of("a.pth") == Path("a.pth")
-    assert path_of(None) is None

@@ -52,7 +52,7 @@ def test_masks_come_in_order_and_a_broken_photograph_does_not_stop_the_rest(netw
     assert [one.path for one in found] == paths
     assert [one.mask is None for one in found] == [True, False, True, False]
     assert "broken.png" in found[0].fault
-    assert found[2].fault == f"{photos / 'nothing.jpg'} cannot be read: No such file or directory"
+    assert found[2].fault == f"cannot read {photos / 'nothing.jpg'}: No such file or directory; replace or remove it"
     refine = crf_on_present if crf_labels == "present" else dense_crf
     for one in (found[1], found[3]):
         assert one.mask.dtype == np.uint8
@@ -68,7 +68,7 @@ def test_the_command_writes_a_palette_png_for_each_photograph_and_leaves_with_2_
     warning, error = answer.err.splitlines()[-2:]
     assert warning.startswith("mcis: warning: ")
     assert "broken.png" in warning
-    assert error.startswith("mcis: error: 1 of 3 photographs have no mask; the others are written. ")
+    assert error.startswith("mcis: error: no mask for 1 of 3 photographs, the other 2 written: photos/broken.png: ")
     with Image.open(photos.parent / "masks/a.png") as mask:
         assert mask.mode == "P"
         assert mask.getpalette()[:12] == voc_palette()[:4].ravel().tolist()
@@ -146,3 +146,23 @@ def test_a_folder_that_cannot_be_written_is_6(call, network, photos):
     answer = call("predict", network.path, "photos/a.jpg", "-o", "taken", cwd=photos.parent)
     assert answer.code == 6
     assert "taken" in answer.err
+    assert answer.err == ("mcis: error: taken cannot be written: File exists; choose another folder with --output\n")
+
+
+def test_a_folder_that_cannot_be_written_is_told_before_the_network_is_loaded(call, network, photos, monkeypatch):
+    monkeypatch.setattr("mcis_cli.stages.predict.run", lambda *_: pytest.fail("the network was loaded"))
+    answer = call("predict", network.path, "photos/a.jpg", "-o", "/proc/masks", cwd=photos.parent)
+    assert (answer.code, answer.out) == (6, "")
+    assert "/proc/masks cannot be written: " in answer.err
+
+
+def test_a_gif_is_a_photograph_too(call, network, tmp_path):
+    (tmp_path / "photos").mkdir()
+    (tmp_path / "photos/a.gif").write_bytes(encode(np.zeros((40, 50), np.uint8), "GIF"))
+    assert call("predict", network.path, "photos", cwd=tmp_path).lines == ["masks/a.png"]
+
+
+def test_where_no_photograph_can_be_read_nothing_is_said_to_be_written(call, network, photos):
+    answer = call("predict", network.path, "photos/broken.png", cwd=photos.parent)
+    assert (answer.code, answer.out) == (2, "")
+    assert "error: no mask for 1 of 1 photograph, none written: photos/broken.png: " in answer.err

@@ -102,7 +102,7 @@ def test_missing_saliency_is_an_error_that_names_the_images_and_the_ways_out(cha
     before = done(chain_copy.store, "pseudo")
     with pytest.raises(
         DataError,
-        match=r"2 of 16 images have no saliency map \(train-0002, train-0005\): .*--saliency FOLDER, "
+        match=r"saliency missing for 2 of 16 images \(train-0002, train-0005\): .*--saliency FOLDER, "
         r"--background constant, or --allow-missing-saliency",
     ):
         make(chain_copy)
@@ -123,8 +123,8 @@ def test_images_without_saliency_are_wholly_ignored_and_named_where_that_is_allo
     assert (artifact.read("train-0002")["mask"] == 255).all()
     for image_id in set(artifact.ids) - {"train-0002"}:
         np.testing.assert_array_equal(artifact.read(image_id)["mask"], chain_copy.made["pseudo"].read(image_id)["mask"])
-    assert any("masks are wholly ignored: " in warning and "train-0002" in warning for warning in heard.warnings)
-    assert heard.warnings[-1] == "1 of these have no saliency map: train-0002"
+    assert any("wholly ignored: " in warning and "train-0002" in warning for warning in heard.warnings)
+    assert heard.warnings[-1] == "ignored for want of a saliency map: 1: train-0002"
 
 
 def test_masks_that_are_wholly_ignored_are_counted_and_named(chain):
@@ -132,8 +132,38 @@ def test_masks_that_are_wholly_ignored_are_counted_and_named(chain):
     artifact = make(chain, min_foreground=0.999, run=options(reporter=heard))
     assert all((fields["mask"] == 255).all() for _, fields in artifact.records())
     assert heard.warnings == [
-        "16 of 16 masks are wholly ignored: train-0000, train-0001, train-0002, train-0003, train-0004, …"
+        "wholly ignored: 16 of 16 masks: train-0000, train-0001, train-0002, train-0003, train-0004, …"
     ]
+    assert artifact.provenance["ignored"]["count"] == 16
+
+
+def test_what_is_ignored_is_told_again_where_the_masks_are_found_done(chain_copy):
+    without_saliency(chain_copy, "train-0002")
+    first, second = Heard(), Heard()
+    for heard in (first, second):
+        make(chain_copy, allow_missing_saliency=True, run=options(reporter=heard))
+    assert first.started
+    assert not second.started
+    assert second.warnings == first.warnings
+    assert len(first.warnings) == 2
+
+
+def test_ignored_masks_of_an_interrupted_command_are_counted_too(chain, monkeypatch):
+    """What is counted are the masks that are sealed, whoever made them."""
+    monkeypatch.setattr("mcis_cli.store.segments.SEGMENT_SIZE", 4)
+
+    class Stops(Heard):
+        def advance(self, count=1, **facts):
+            super().advance(count)
+            if self.advanced == 10:
+                raise KeyboardInterrupt
+
+    with pytest.raises(KeyboardInterrupt):
+        make(chain, min_foreground=0.998, run=options(reporter=Stops()))
+    heard = Heard()
+    artifact = make(chain, min_foreground=0.998, run=options(reporter=heard))
+    assert heard.started[0][2] == 8
+    assert artifact.provenance["ignored"]["count"] == 16
 
 
 def test_saliency_of_other_content_makes_other_masks(chain_copy):

@@ -155,7 +155,7 @@ def test_manifests_that_do_not_fit_are_refused(tmp_path, manifest, message):
         (None, "a tensor is listed as 'None'"),
         ([["a", "object", []]], "a tensor is listed as"),
         ([["a", "float32", [-1]]], "a tensor is listed as"),
-        ([["a", "float32", [3]]], r"tensor a is \(2,\), expected \(3,\)"),
+        ([["a", "float32", [3]]], r"tensor 'a' is \(2,\), expected \(3,\)"),
         ([["a", "float64", [2]]], "is float32, expected float64"),
         ([["a", "float32", [2]], ["b", "float32", [2]]], "has 1 members"),
     ],
@@ -253,4 +253,54 @@ def test_a_disk_that_fails_is_not_called_damage(tmp_path, monkeypatch):
 
     monkeypatch.setattr(reader_module.h5py, "File", fail)
     with pytest.raises(StorageError, match=r"cannot read .*: Input/output error; check the disk"):
+        Reader(path, "artifact")
+
+
+def test_tensors_that_unpack_to_more_than_the_file_are_refused(tmp_path):
+    with h5py.File(tmp_path / "x.h5", "w", userblock_size=512) as file:
+        file.create_dataset("tensors/0", data=np.zeros(10**6, np.uint8), compression="gzip")
+        told = {"tensors": [["a", "uint8", [10**6]]]}
+        file["manifest"] = np.frombuffer(json.dumps(told).encode(), np.uint8)
+    with pytest.raises(DamagedError, match=r"its tensors have more than .* expected no more than the file"):
+        Reader(seal(tmp_path / "x.h5"), "artifact")
+
+
+@pytest.mark.parametrize("names", [["b", "a"], ["a", "a"]])
+def test_names_of_tensors_ascend(tmp_path, names):
+    with h5py.File(tmp_path / "x.h5", "w", userblock_size=512) as file:
+        for index in range(2):
+            file[f"tensors/{index}"] = np.zeros(1, np.uint8)
+        told = {"tensors": [[name, "uint8", [1]] for name in names]}
+        file["manifest"] = np.frombuffer(json.dumps(told).encode(), np.uint8)
+    with pytest.raises(DamagedError, match="names of tensors are out of order"):
+        Reader(seal(tmp_path / "x.h5"), "artifact")
+
+
+def test_more_records_than_the_file_has_bytes_are_refused(tmp_path, monkeypatch):
+    monkeypatch.setattr(reader_module, "_FREE_RECORDS", 0)
+
+    def build(file):
+        put(file, ENDS, data=np.arange(10**5, dtype=np.int64), compression="gzip", shuffle=True)
+
+    with pytest.raises(DamagedError, match=r"100,000 records, expected .* or less in a file of its size"):
+        Reader(forge(tmp_path / "x.h5", build, {"num_records": 10**5}), "artifact")
+
+
+def test_a_huge_manifest_is_refused(tmp_path):
+    def build(file):
+        put(file, "manifest", data=np.zeros(2**22 + 1, np.uint8), compression="gzip")
+
+    with pytest.raises(DamagedError, match=r"/manifest has 4,194,305 bytes"):
+        Reader(forge(tmp_path / "x.h5", build), "artifact")
+
+
+def test_sides_of_nothing_are_bounded_too(tmp_path):
+    def build(file):
+        del file["records/fields/x"]
+        field = file["records/fields"].create_group("x")
+        field["values"] = np.zeros(0, np.int16)
+        field["shapes"] = np.array([[0, 2**40], [0, 1]], np.int64)
+
+    path = forge(tmp_path / "x.h5", build, {"schema": {"x": ["int16", 2]}})
+    with pytest.raises(DamagedError, match="a shape of x is out of bounds"):
         Reader(path, "artifact")

@@ -1,3 +1,4 @@
+import os
 from pathlib import Path
 
 import pytest
@@ -91,8 +92,11 @@ def test_what_is_no_image_set_tells_what_was_looked_for(tmp_path: Path) -> None:
     looked_for = "looked for JPEGImages/ of the VOC layout, one table of tags in .csv or .tsv, or a folder of images"
     with pytest.raises(DataError, match=rf"no image set in {tmp_path}; {looked_for}"):
         read(tmp_path)
-    with pytest.raises(DataError, match=r"no image set in .*a\.png"):
+    with pytest.raises(DataError, match=r"a\.png is a file; expected a folder, or a table in \.csv or \.tsv"):
         read(write(tmp_path / "a.png", encode(photo(0))))
+    os.mkfifo(tmp_path / "pipe.csv")
+    with pytest.raises(DataError, match=r"pipe\.csv is a pipe or a device; expected a folder, or a table"):
+        read(tmp_path / "pipe.csv")
 
 
 def test_the_folder_one_level_below_is_proposed(tmp_path: Path) -> None:

@@ -96,6 +96,41 @@ def test_initial_weights_count_by_their_content_not_by_their_name(make):
     assert key({"seed": 1}, "sha256:1") != key({}, "sha256:1")
 
 
+@pytest.mark.parametrize("stage", ["train-cls", "cams", "train-seg, full", "eval"])
+def test_the_name_of_the_split_counts_since_results_say_it(stage):
+    def key(images):
+        return {
+            **keys(images),
+            "train-seg, full": recipes.train_seg(TrainSegConfig(supervision="full"), "e" * 64, images, "weights").key,
+        }[stage]
+
+    everything = IMAGES.split("all")
+    assert everything.entries == IMAGES.split("train").entries
+    assert key(everything) != key(IMAGES.split("train"))
+    assert key(IMAGES.split("train")) == key(IMAGES.only(IMAGES.ids, "train"))
+
+
+@pytest.mark.parametrize(
+    ("loss", "setting", "counts"),
+    [
+        ("basic", {"self_pairs": True}, False),
+        ("basic", {"affinity_lr": 0.5, "contrastive_from_epoch": 3, "contrastive_rule": "unshared"}, False),
+        ("basic", {"heads": "separate"}, True),
+        ("basic", {"affinity_init": "identity"}, True),
+        ("co-attention", {"contrastive_from_epoch": 3, "contrastive_rule": "unshared"}, False),
+        ("co-attention", {"self_pairs": True}, True),
+        ("co-attention", {"affinity_lr": 0.5}, True),
+        ("full", {"contrastive_from_epoch": 3}, True),
+        ("full", {"contrastive_rule": "unshared"}, True),
+    ],
+)
+def test_settings_of_a_loss_count_where_it_has_that_term(loss, setting, counts):
+    def key(**config):
+        return recipes.train_cls(TrainClsConfig(loss=loss, **config), IMAGES, "weights").key
+
+    assert (key(**setting) != key()) == counts
+
+
 def evaluation(of_stage, **config):
     return recipes.evaluate(EvalConfig(**config), "f" * 64, IMAGES, of_stage=of_stage).key
 
@@ -116,7 +151,6 @@ def evaluation(of_stage, **config):
         ("cams", {"normalization": "max"}, True),
         ("cams", {"scales": (0.5, 1), "flip": True, "crf": True, "precision": "bf16"}, False),
         ("pseudo", {"thresholds": (0.5,), "normalization": "max", "flip": True, "crf": True}, False),
-        ("pseudo", {"split": "val"}, False),
     ],
 )
 def test_settings_of_an_evaluation_count_where_they_have_an_effect(of_stage, setting, counts):

@@ -61,7 +61,7 @@ def test_a_segment_that_could_not_be_computed_leaves_nothing(store, partial):
 
     with pytest.raises(KeyboardInterrupt):
         partial.write_segment(0, SCHEMA, items())
-    assert list(partial.folder.iterdir()) == []
+    assert [path.name for path in partial.folder.iterdir()] == ["recipe.json"]
     assert list((store.root / "tmp").iterdir()) == []
     assert not partial.segment(0)
 
@@ -211,6 +211,18 @@ def test_checkpoints_come_back_newest_first(store):
 def test_an_empty_checkpoint_comes_back(partial):
     partial.save_checkpoint(0, b"")
     assert partial.load_checkpoint() == (0, b"")
+
+
+def test_a_checkpoint_of_another_training_or_step_is_not_gone_on_from(store):
+    with store.begin(recipe("train-cls", seed=1)) as other, store.begin(recipe("train-cls")) as partial:
+        other.save_checkpoint(2, b"of another seed")
+        other.save_checkpoint(3, b"of another seed")
+        partial.save_checkpoint(1, b"ours")
+        (other.folder / "checkpoint-000000000003.ckpt").rename(partial.folder / "checkpoint-000000000003.ckpt")
+        partial.save_checkpoint(2, b"ours, of step 2")
+        (partial.folder / "checkpoint-000000000002.ckpt").rename(partial.folder / "checkpoint-000000000004.ckpt")
+        partial.save_checkpoint(1, b"ours")
+        assert partial.load_checkpoint() == (1, b"ours")
 
 
 def test_the_log_loses_what_came_after_the_checkpoint_and_what_is_torn(partial):

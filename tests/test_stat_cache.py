@@ -57,7 +57,7 @@ def test_ten_thousand_unchanged_files_are_not_read_again(index, tmp_path):
         file.touch()
     remember(index, *files)
     with StatCache(index) as cache:
-        facts = [cache.facts_of(file, lambda _: pytest.fail("read again")) for file in files]
+        facts = [cache.get(file) or pytest.fail("read again") for file in files]
     assert facts == [{"digest": ""}] * len(files)
 
 
@@ -123,7 +123,7 @@ def test_a_file_that_changes_while_it_is_read_is_not_remembered(index, photo):
         return {"digest": "of neither"}
 
     with StatCache(index) as cache:
-        assert cache.facts_of(photo, read) == {"digest": "of neither"}
+        assert (cache.get(photo) or cache.look(photo, read)) == {"digest": "of neither"}
         assert cache.get(photo) is None
 
 
@@ -202,3 +202,28 @@ def test_large_inodes_fit(monkeypatch):
 def test_a_file_that_is_not_there_is_an_error_of_the_caller(index, tmp_path):
     with StatCache(index) as cache, pytest.raises(FileNotFoundError, match="absent"):
         cache.get(tmp_path / "absent")
+
+
+@pytest.mark.parametrize("content", [None, b"no database", b""])
+def test_a_cache_that_is_only_read_is_left_as_it_is(tmp_path, content):
+    path, file = tmp_path / "index.sqlite", tmp_path / "image"
+    file.write_bytes(b"pixels")
+    os.utime(file, ns=(1, 1))
+    if content is not None:
+        path.write_bytes(content)
+    with StatCache(path, read_only=True) as cache:
+        assert cache.get(file) is None
+        cache.put(file, os.stat(file), {"sha256": "x"})
+        cache.flush()
+    assert (path.read_bytes() if content is not None else None) == content
+    assert path.exists() == (content is not None)
+
+
+def test_a_cache_that_is_only_read_is_read(tmp_path, monkeypatch):
+    monkeypatch.setattr("mcis_cli.store.stat_cache.RACY_NS", 0)
+    path, file = tmp_path / "in?dex %41#.sqlite", tmp_path / "image"
+    file.write_bytes(b"pixels")
+    with StatCache(path) as cache:
+        cache.put(file, os.stat(file), {"sha256": "x"})
+    with StatCache(path, read_only=True) as cache:
+        assert cache.get(file) == {"sha256": "x"}

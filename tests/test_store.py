@@ -123,7 +123,7 @@ def test_digits_that_fit_several_are_refused_with_their_names(store, monkeypatch
     other.path.rename(twin)
     manifest = {**other.manifest, "id": one.id}
     monkeypatch.setattr(
-        store_module, "Artifact", lambda path: _with_manifest(Artifact(path), manifest if path == twin else None)
+        store_module, "Artifact", lambda path, **_: _with_manifest(Artifact(path), manifest if path == twin else None)
     )
     with pytest.raises(UsageError, match=rf"fits 2 artifacts: cams-{one.id[:12]}, train-cls-.*give more digits"):
         store.get(one.id[:8])
@@ -321,3 +321,8 @@ def test_listing_a_store_imports_neither_h5py_nor_numpy(store):
         [sys.executable, "-c", "\n".join(lines)], capture_output=True, text=True, cwd=Path(__file__).parents[1]
     )
     assert (done.stdout, done.stderr) == ("1\n", "")
+
+
+def test_an_empty_name_says_that_the_command_before_printed_none(tmp_path):
+    with pytest.raises(MissingError, match=r"^the name of an artifact is empty: the command .* failed; mcis ls"):
+        make_store(tmp_path).get("")

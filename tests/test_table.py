@@ -69,7 +69,7 @@ def test_paths_in_folders_keep_them_in_the_id(tmp_path: Path) -> None:
         ("../a.jpg,cat", "bad-id", "line 3: the image id '../a' leaves its folder"),
         ("/a.jpg,cat", "bad-id", "leaves its folder"),
         (",cat", "bad-id", "line 3: an empty image id"),
-        ("b.jpg", "bad-row", "line 3: 1 cells; expected 2, as in the header"),
+        ("b.jpg", "bad-row", "line 3: 1 cell; expected 2, as in the header"),
         ("b.jpg,cat,dog", "bad-row", "line 3: 3 cells; expected 2"),
         ("a.png,cat", "same-id", "line 3: two files for 'a'"),
     ],

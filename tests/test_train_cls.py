@@ -14,6 +14,7 @@ from mcis_cli.data.augment import normalise, warp
 from mcis_cli.data.pairs import sample_pairs
 from mcis_cli.errors import DataError, WeightsError
 from mcis_cli.models.classifier import CoAttentionClassifier
+from mcis_cli.models.losses import pair_loss
 from mcis_cli.stages import train_cls
 from mcis_cli.stages.inputs import Inputs
 from mcis_cli.stages.networks import backbone_of, build_classifier, load_tensors
@@ -197,6 +198,35 @@ def test_every_new_layer_learns_at_the_rate_of_its_preset_the_affinity_included(
     assert len(found) == len(list(model.parameters()))
 
 
+@pytest.mark.parametrize("pairing", ["independent", "rings"])
+def test_a_step_passes_each_view_once_and_its_loss_is_that_of_its_pairs_one_by_one(chain, pairing):
+    images = chain.images().split("train")
+    tagged = [entry.id for entry in images.entries]
+    config = chain.settings(train_cls={"pairing": pairing, "batch_pairs": 8, "precision": "fp32"}).train_cls
+    torch.manual_seed(0)
+    model = build_classifier(train_cls.describe_classifier(config, images.num_foreground)).eval()
+    batches = list(train_cls._batches(model, config, images, tagged, 0, 0, torch.device("cpu"), options()))
+    assert sum(len(batch.index_m) for batch in batches) == len(tagged)
+    shared = 0
+    for batch in batches:
+        assert len(batch.images.unique(dim=0)) == len(batch.images)
+        assert len({*batch.index_m.tolist(), *batch.index_n.tolist()}) == len(batch.images)
+        shared += 2 * len(batch.index_m) - len(batch.images)
+        found = train_cls._step_loss(model, config, batch)
+        expected = torch.stack(
+            [
+                pair_loss(
+                    model.forward_pair(batch.images[m : m + 1], batch.images[n : n + 1]),
+                    batch.labels_m[place : place + 1],
+                    batch.labels_n[place : place + 1],
+                ).total
+                for place, (m, n) in enumerate(zip(batch.index_m, batch.index_n, strict=True))
+            ]
+        ).mean()
+        torch.testing.assert_close(found["total"], expected, rtol=1e-4, atol=1e-5)
+    assert (shared > len(tagged) / 2) == (pairing == "rings")
+
+
 def test_self_views_are_the_mirror_and_both_scales():
     images = torch.rand(2, 3, 8, 12)
     mirror, small, large = train_cls.self_views(images)
@@ -212,7 +242,8 @@ def test_a_self_pair_has_all_labels_of_the_image_as_common_labels(weighting, sha
     config = TrainClsConfig(self_pairs=True, loss="co-attention", precision="fp32", loss_weighting=weighting)
     images, other = torch.rand(2, 2, 3, 16, 24)
     labels, none = torch.tensor([[1.0, 0, 1], [0, 1, 0]]), torch.zeros(2, 3)
-    found = train_cls._step_loss(model, config, train_cls.PairBatch(images, other, labels, none, epoch=0))
+    both, index_m, index_n = torch.cat([images, other]), torch.tensor([0, 1]), torch.tensor([2, 3])
+    found = train_cls._step_loss(model, config, train_cls.PairBatch(both, index_m, index_n, labels, none, epoch=0))
     losses = {name: loss.detach() for name, loss in found.items()}
     expected = torch.zeros(())
     for view in train_cls.self_views(images):
@@ -247,7 +278,7 @@ def test_images_without_tags_take_no_part_and_are_told(chain_copy, tmp_path):
     tags.write_text("\n".join([lines[0].split()[0], *lines[1:]]) + "\n")
     heard = Heard()
     artifact = train(chain_copy, tmp_path / "store", data=chain_copy.data, run=options(reporter=heard))
-    assert heard.notes == ["1 images without a tag take no part in the training"]
+    assert heard.notes == ["left out of the training: 1 image without a tag"]
     assert len(artifact.tensors()) > 0
 
 
@@ -298,3 +329,37 @@ def test_a_table_of_tags_is_enough(chain, tmp_path):
     model = build_classifier(artifact.meta["model"])
     load_tensors(model, artifact)
     assert model.class_head.weight.shape[0] == 2
+
+
+@pytest.mark.parametrize(
+    ("loss", "given"),
+    [
+        (
+            "basic",
+            {"affinity_lr": 0.5, "self_pairs": True, "contrastive_from_epoch": 2, "contrastive_rule": "unshared"},
+        ),
+        ("co-attention", {"contrastive_from_epoch": 2, "contrastive_rule": "unshared"}),
+    ],
+)
+def test_settings_without_a_term_in_the_loss_change_no_weight(chain, tmp_path, loss, given):
+    ids = set()
+    for number, others in enumerate(({}, given)):
+        settings = chain.settings(train_cls={"loss": loss, "image_size": 32, **others}).train_cls
+        store = open_store(tmp_path / str(number))
+        ids.add(train_cls.run(settings, Inputs(data=chain.data), store, options()).id)
+    assert len(ids) == 1
+
+
+def test_a_milestone_after_the_last_epoch_is_told(chain, tmp_path):
+    heard = Heard()
+    settings = chain.settings(train_cls={"loss": "basic", "image_size": 32, "lr_milestones": [1, 3]}).train_cls
+    train_cls.run(settings, Inputs(data=chain.data), open_store(tmp_path / ".mcis"), options(reporter=heard))
+    assert heard.warnings == [
+        "the learning rate would fall after epoch 1, 3, and the training ends with epoch 1: set lr_milestones to fit, "
+        "as in --set train-cls.lr_milestones=[]"
+    ]
+
+
+@pytest.mark.parametrize(("epochs", "fitting"), [(1, []), (2, [1]), (4, [1, 3]), (5, [2, 4]), (15, [6, 12])])
+def test_milestones_that_fit_are_at_the_same_parts_of_the_training(epochs, fitting):
+    assert train_cls.fitting_milestones(TrainClsConfig(epochs=epochs)) == fitting

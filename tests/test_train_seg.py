@@ -140,7 +140,7 @@ def test_full_supervision_learns_from_ground_truth(chain):
 
 def test_full_supervision_without_ground_truth_is_refused(chain_copy):
     (chain_copy.folder / "shapes/SegmentationClass/train-0004.png").unlink()
-    with pytest.raises(DataError, match=r"1 of 16 images of split 'train' have no ground truth \(train-0004, …\)"):
+    with pytest.raises(DataError, match=r"ground truth missing for 1 of 16 images of split 'train' \(train-0004, …\)"):
         train(chain_copy, upstream=None, supervision="full")
 
 

@@ -1,0 +1,44 @@
+"""`kill -9` of a command at a random moment, for each stage: nothing sealed is touched, and little is done twice."""
+
+import signal
+
+import pytest
+from sites import INTERVAL, STAGES, TRAININGS, Clock, found_done
+from sizes import size
+
+pytestmark = [pytest.mark.promise, pytest.mark.slow]
+KILLS = size(10, 200)
+REAL = 10  # each so many, a real command, imports and all
+
+
+@pytest.mark.parametrize("stage", STAGES)
+def test_after_kill_9_the_next_run_makes_the_same_and_redoes_a_segment_at_most(site, stage, tmp_path, tally):
+    """Kills that come before or after the work are counted, but not enough: half of `KILLS` have to hit the work."""
+    clocks = {real: Clock(site.seconds[stage, real], f"{stage} {real}") for real in (False, True)}
+    number = 0
+    while number < KILLS or tally.facts.get("during", 0) < KILLS // 2:
+        assert number < 4 * KILLS, f"too few kills hit the work: {tally.facts}"
+        place, real = site.place(stage, tmp_path / str(number)), number % REAL == 0
+        number += 1
+        command = place.start(real=real)
+        clocks[real].wait()
+        command.send(signal.SIGKILL)
+        assert command.wait() in (-signal.SIGKILL, 0), command.err
+        assert not command.left_behind()
+
+        place.check_sealed()
+        moment, finished, reported = place.moment(), place.finished(), place.reported()
+        clocks[real].learn(moment)
+        if stage in TRAININGS:
+            # Every ten steps there is a report and then a checkpoint: all that is lost is the steps after the last
+            # checkpoint, fewer than ten, or just ten where the report had come and the checkpoint had not.
+            assert reported - finished in (0, INTERVAL)
+        else:
+            assert place.begun() <= 1  # the segment that was being written, or the artifact
+
+        again = place.finish()
+        assert "found done" in again.err or not finished
+        if moment != "after":
+            assert (found_done(again) or 0) == finished
+        tally.count(kills=1, real=real, **{moment: 1}, resumed=finished > 0)
+        place.remove()

@@ -1,0 +1,223 @@
+"""What every command promises whoever pipes it: results on stdout and nothing else, whatever streams and locale it has.
+
+A new command without a case fails the first test.
+"""
+
+import json
+import os
+import pty
+import re
+import select
+import shutil
+import subprocess
+import sys
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass
+from pathlib import Path
+
+import pytest
+from chains import Answer, Chain, environment, mcis, shell
+from image_sets import encode, photo, write
+
+from mcis_cli.cli.app import app
+from mcis_cli.store import open_store
+
+pytestmark = pytest.mark.promise
+
+COLUMNS = 40
+PLAIN_C = {"LC_ALL": "C", "PYTHONUTF8": "0", "PYTHONCOERCECLOCALE": "0", "COLUMNS": str(COLUMNS)}
+COLOUR = re.compile(r"\x1b\[[0-9;]*m")
+
+
+@dataclass(frozen=True)
+class Case:
+    """A call that works, again and again.
+
+    Attributes:
+        arguments: after the command.
+        lines: how many it prints on stdout; None where that is not fixed.
+        code: that it leaves with.
+        as_json: how many JSON objects `--json` prints.
+    """
+
+    arguments: tuple[str, ...] = ()
+    lines: int | None = 1
+    code: int = 0
+    as_json: int | None = 1
+
+
+NETWORK = "NETWORK"  # stands for the id of the network
+CASES: Mapping[str, Case] = {
+    "train-cls": Case(),
+    "cams": Case(),
+    "pseudo": Case(),
+    "train-seg": Case(),
+    "eval": Case(),
+    "run": Case(),
+    "demo": Case(("mcis.toml",), lines=0, code=6, as_json=0),  # a file; the whole of it is in test_cli_demo.py
+    "check": Case(lines=0),
+    "init": Case(("shapes", "--force")),
+    "predict": Case((NETWORK, "photos"), lines=2),
+    "ls": Case(lines=None, as_json=None),
+    "show": Case((NETWORK,), lines=None),
+    "status": Case(lines=6),
+    "import": Case((NETWORK + ".h5", "--store", "other/.mcis")),
+    "verify": Case(lines=0),
+    "tag": Case(("best", NETWORK)),
+    "gc": Case(("--all",), lines=None),
+    "merge": Case(("other",), lines=0),
+}
+NAMES = tuple(CASES)
+
+
+def parameters(command: str) -> set[str]:
+    info = next(info for info in app.registered_commands if info.name == command)
+    assert info.callback is not None
+    return set(info.callback.__annotations__)
+
+
+@pytest.fixture(scope="module")
+def work(chain: Chain, tmp_path_factory: pytest.TempPathFactory) -> Chain:
+    """A folder in which each case has been done once."""
+    folder = tmp_path_factory.mktemp("contract") / "work"
+    shutil.copytree(chain.folder, folder)
+    for seed in range(2):
+        write(folder / f"photos/{seed}.png", encode(photo(seed, 24, 32)))
+    store = open_store(folder / ".mcis")
+    open_store(folder / "other/.mcis")
+    return Chain(folder, {stage: store.get(artifact.id) for stage, artifact in chain.made.items()})
+
+
+def spelled(work: Chain, command: str) -> list[str]:
+    """The words of a case."""
+    network = work.made["train-seg"]
+    words = {NETWORK: network.id[:12], f"{NETWORK}.h5": os.path.relpath(network.path, work.folder)}
+    return [command, *(words.get(word, word) for word in CASES[command].arguments)]
+
+
+def folder_of(work: Chain, command: str) -> Path:
+    """`init` has a folder of its own, since it writes what the others read."""
+    if command != "init":
+        return work.folder
+    folder = work.folder / "fresh"
+    if not folder.exists():
+        folder.mkdir()
+        (folder / "shapes").symlink_to("../shapes")
+    return folder
+
+
+Call = Callable[..., Answer]
+
+
+def test_every_command_has_a_case() -> None:
+    assert {str(info.name) for info in app.registered_commands} == set(CASES)
+
+
+@pytest.mark.parametrize("command", NAMES)
+def test_stdout_has_the_result_alone(call: Call, work: Chain, command: str) -> None:
+    case = CASES[command]
+    for _ in range(2):
+        answer = call(*spelled(work, command), cwd=folder_of(work, command))
+        assert answer.code == case.code, answer.err
+    assert case.lines in (None, len(answer.lines))
+    assert "\x1b" not in answer.out + answer.err
+    assert "Traceback" not in answer.err
+
+
+@pytest.mark.parametrize("command", [name for name in NAMES if "as_json" in parameters(name)])
+def test_json_is_one_object_and_nothing_else(call: Call, work: Chain, command: str) -> None:
+    case = CASES[command]
+    answer = call(*spelled(work, command), "--json", cwd=folder_of(work, command))
+    assert answer.code == case.code, answer.err
+    assert answer.out.isascii()
+    found = [json.loads(line) for line in answer.lines]
+    assert all(isinstance(one, dict) for one in found)
+    assert case.as_json in (None, len(found))  # `ls` prints one a line
+    assert command != "ls" or len(found) >= 5
+
+
+@pytest.mark.parametrize("command", [name for name in NAMES if "quiet" in parameters(name)])
+def test_quiet_leaves_the_id_alone_or_nothing(call: Call, work: Chain, command: str) -> None:
+    case = CASES[command]
+    answer = call(*spelled(work, command), "-q", cwd=folder_of(work, command))
+    assert answer.code == case.code, answer.err
+    notes = [line for line in answer.err.splitlines() if not line.startswith(("mcis: warning: ", "mcis: error: "))]
+    assert not notes
+    if case.lines == 1:
+        assert re.fullmatch(r"[0-9a-f]{64}\n", answer.out)
+    assert case.lines in (None, len(answer.lines))
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("command", NAMES)
+def test_a_reader_may_leave_where_stdin_is_closed_in_the_c_locale(call: Call, work: Chain, command: str) -> None:
+    """`| head -1` with nothing on stdin, 40 columns, no colours, no letters but ASCII."""
+    case, folder = CASES[command], folder_of(work, command)
+    expected = call(*spelled(work, command), cwd=folder)
+    line = " ".join(spelled(work, command))
+    whole = shell(f"mcis {line} <&-", cwd=folder, **PLAIN_C)
+    assert whole.code == case.code, whole.err
+    assert whole.lines == [text.encode("ascii", "backslashreplace").decode() for text in expected.lines]
+    assert whole.err.isascii()
+    assert "\x1b" not in whole.err
+    head = shell(f"mcis {line} <&- | head -1", cwd=folder, **PLAIN_C)
+    assert head.code == case.code, head.err
+    assert head.lines == whole.lines[:1]
+    for word in ("Traceback", "Broken", "Exception ignored"):
+        assert word not in head.err + whole.err
+
+
+def on_a_terminal(arguments: list[str], folder: Path, **variables: str) -> tuple[int, str]:
+    """Exit code and what is seen, with stdin, stdout and stderr on one terminal of 40 columns."""
+    leader, follower = pty.openpty()
+    inherited = {name: value for name, value in environment(**variables).items() if value}
+    process = subprocess.Popen(
+        [sys.executable, "-m", "mcis_cli", *arguments],
+        cwd=folder,
+        env={**inherited, "TERM": "xterm-256color", "COLUMNS": str(COLUMNS), "LINES": "20"},
+        stdin=follower,
+        stdout=follower,
+        stderr=follower,
+        start_new_session=True,
+    )
+    os.close(follower)
+    seen = b""
+    try:
+        while select.select([leader], [], [], 300)[0]:
+            try:
+                part = os.read(leader, 2**16)
+            except OSError:  # all that had it open have left
+                break
+            if not part:
+                break
+            seen += part
+    finally:
+        os.close(leader)
+        process.kill() if process.poll() is None and not seen else None
+    return process.wait(60), seen.decode().replace("\r\n", "\n")
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("command", NAMES)
+@pytest.mark.parametrize("no_color", ["", "1"], ids=["colours", "NO_COLOR"])
+def test_a_narrow_terminal_shows_the_same_lines_whole(call: Call, work: Chain, command: str, no_color: str) -> None:
+    """Nothing is wrapped, so that paths can be copied; there are colours only where they are wanted."""
+    folder = folder_of(work, command)
+    expected = call(*spelled(work, command), cwd=folder)
+    code, seen = on_a_terminal(spelled(work, command), folder, NO_COLOR=no_color)
+    assert code == CASES[command].code, seen
+    assert "Traceback" not in seen
+    if no_color:
+        assert not [style for style in COLOUR.findall(seen) if re.search(r"\[(.*;)?[349][0-9]", style)]
+    without = COLOUR.sub("", seen)
+    for line in expected.lines:
+        assert line.rstrip() in without
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("command", NAMES)
+def test_help_needs_no_folder_and_no_terminal(tmp_path: Path, command: str) -> None:
+    answer = mcis(command, "--help", cwd=tmp_path, **PLAIN_C)
+    assert (answer.code, answer.err) == (0, "")
+    assert answer.out.startswith("Usage: mcis ")
+    assert not list(tmp_path.iterdir())
