@@ -80,7 +80,8 @@ def _arguments(call: Any) -> Iterator[Row]:
     for name, info, parameter in _parameters(call):
         if isinstance(info, ArgumentInfo):
             word = info.metavar or name.upper()
-            many = "..." if typing.get_origin(typing.get_args(parameter.annotation)[0]) is list else ""
+            kind = typing.get_args(parameter.annotation)[0]
+            many = "..." if any(typing.get_origin(one) is list for one in (kind, *typing.get_args(kind))) else ""
             is_required = parameter.default is inspect.Parameter.empty
             yield (f"{word}{many}" if is_required else f"[{word}]{many}"), str(info.help)
 
@@ -115,7 +116,7 @@ def _exit_codes() -> Iterator[Row]:
     yield "0", "Done, or already there."
     yield "1", "A bug of ours: one line; `mcis --debug` shows the trace."
     kinds = errors.McisError.__subclasses__()
-    for code in sorted({kind.exit_code for kind in kinds}):
+    for code in sorted({kind.exit_code for kind in kinds} - {0}):
         yield str(code), " ".join(str(kind.__doc__) for kind in kinds if kind.exit_code == code)
     yield "130, 143", "Interrupted; what is done is kept, and the same command goes on from there."
 
@@ -196,7 +197,8 @@ def _bounds(metadata: Iterable[Any]) -> Iterator[str]:
     for bound in metadata:
         for kind, sign in ((bounds.Ge, "≥"), (bounds.Gt, ">"), (bounds.Le, "≤"), (bounds.Lt, "<")):
             if isinstance(bound, kind):
-                yield f"{sign} {getattr(bound, kind.__name__.lower()):g}"
+                value = getattr(bound, kind.__name__.lower())
+                yield f"{sign} {value:{',' if isinstance(value, int) else 'g'}}"
         yield from _bounds(getattr(bound, "metadata", ()))
 
 
