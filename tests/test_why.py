@@ -52,10 +52,9 @@ def test_an_input_that_is_another_is_named(call, chain_copy, one_thread):
 
 def test_an_input_that_is_gone_leaves_nothing_to_compare_but_that(call, chain_copy):
     chain_copy.made["cams"].path.unlink()
+    gone = chain_copy.made["cams"].id[:12]
     answer = call("show", "--why", "pseudo", cwd=chain_copy.folder)
-    assert answer.lines == [
-        f"inputs.maps: {chain_copy.made['cams'].id[:12]}, now what `mcis cams` has yet to make; why: mcis show --why cams"
-    ]
+    assert answer.lines == [f"inputs.maps: {gone}, now what `mcis cams` has yet to make; why: mcis show --why cams"]
     answer = call("show", "--why", "cams", cwd=chain_copy.folder)
     assert answer.lines == ["nothing differs, and it is not there: made again when it is needed"]
 
