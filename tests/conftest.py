@@ -14,6 +14,10 @@ install_import_hook("mcis_cli.models", "beartype.beartype")
 settings.register_profile("mcis", deadline=None, suppress_health_check=[HealthCheck.too_slow])
 settings.load_profile("mcis")
 
+# A shell that starts the tests in the background has Ctrl-C ignored; the commands that tests stop would inherit that.
+if signal.getsignal(signal.SIGINT) is signal.SIG_IGN:
+    signal.signal(signal.SIGINT, signal.default_int_handler)
+
 
 @pytest.fixture(scope="session")
 def one_thread():
