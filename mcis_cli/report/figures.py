@@ -63,9 +63,9 @@ def overlay(
     step = max(1, min(mask.shape) // 160)
     picture = 0.7 * photo + 0.3 * grey
     picture[ignored] = 0.5 * photo[ignored] + 0.5 * VEIL
-    picture[ignored & _hatching(mask.shape, 6 * step)] = VEIL
+    picture[ignored & hatching(mask.shape, 6 * step)] = VEIL
     picture[foreground] = ((1 - opacity) * grey + opacity * colours)[foreground]
-    edge = foreground & _edges(mask, step)
+    edge = foreground & edges(mask, step)
     picture[edge] = 0.75 * colours[edge] + 0.25 * 255
     return picture.round().clip(0, 255).astype(np.uint8)
 
@@ -87,10 +87,14 @@ def heat(
         RGB picture of the photograph's size.
     """
     assert localization_map.shape == image.shape[:2], f"a map of {localization_map.shape} over an image {image.shape}"
-    stops = np.linspace(0, 1, len(HEAT))
-    colours = np.stack([np.interp(localization_map, stops, HEAT[:, channel]) for channel in range(3)], axis=2)
-    picture = (1 - opacity) * _grey(image) + opacity * colours
+    picture = (1 - opacity) * _grey(image) + opacity * heat_colours(localization_map)
     return picture.round().clip(0, 255).astype(np.uint8)
+
+
+def heat_colours(values: Float[np.ndarray, "height width"]) -> Float[np.ndarray, "height width 3"]:
+    """The colours of values in [0, 1], RGB in [0, 255]; values beyond count as the nearest."""
+    stops = np.linspace(0, 1, len(HEAT))
+    return np.stack([np.interp(values, stops, HEAT[:, channel]) for channel in range(3)], axis=2)
 
 
 def legend_of(
@@ -157,7 +161,7 @@ def _grey(image: UInt8[np.ndarray, "height width 3"]) -> Float32[np.ndarray, "he
     return np.asarray(Image.fromarray(image).convert("L"), dtype=np.float32)[:, :, None]
 
 
-def _edges(mask: UInt8[np.ndarray, "height width"], thickness: int) -> Bool[np.ndarray, "height width"]:
+def edges(mask: UInt8[np.ndarray, "height width"], thickness: int) -> Bool[np.ndarray, "height width"]:
     """Pixels that have another value within `thickness` above, below, left or right of them."""
     edges = np.zeros(mask.shape, dtype=bool)
     for shift in range(1, thickness + 1):
@@ -169,7 +173,8 @@ def _edges(mask: UInt8[np.ndarray, "height width"], thickness: int) -> Bool[np.n
     return edges
 
 
-def _hatching(shape: tuple[int, ...], period: int) -> Bool[np.ndarray, "height width"]:
+def hatching(shape: tuple[int, ...], period: int) -> Bool[np.ndarray, "height width"]:
+    """Diagonal stripes, a third of the period wide, over a picture of that height and width."""
     rows, columns = np.ogrid[: shape[0], : shape[1]]
     return np.asarray((rows + columns) % period < period // 3)
 

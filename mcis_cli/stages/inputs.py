@@ -88,16 +88,25 @@ def images_of(artifact: Artifact, data: DataConfig | None, store: Store) -> Cata
         MissingError: nobody remembers where the data set lies.
         DataError: its classes are other ones now, so that the artifact's would be taken for them.
     """
-    if data is None:
-        place = store.location(artifact.meta["dataset"])
-        if place is None:
-            raise MissingError(
-                f"the images behind {artifact.path.name} are not known in this store; name their folder with --data"
-            )
-        data = DataConfig.model_validate(place)
-    catalogue = list_images(data, store)
+    catalogue = list_images(data or _place_of(artifact, store), store)
     _refuse_other_classes(artifact, catalogue)
     return catalogue
+
+
+def look_behind(artifact: Artifact, data: DataConfig | None, store: Store) -> Catalogue:
+    """As `images_of`, for who only looks: nothing is written."""
+    catalogue = look_at_images(data or _place_of(artifact, store), store)
+    _refuse_other_classes(artifact, catalogue)
+    return catalogue
+
+
+def _place_of(artifact: Artifact, store: Store) -> DataConfig:
+    place = store.location(artifact.meta["dataset"])
+    if place is None:
+        raise MissingError(
+            f"the images behind {artifact.path.name} are not known in this store; name their folder with --data"
+        )
+    return DataConfig.model_validate(place)
 
 
 def _refuse_other_classes(artifact: Artifact, catalogue: Catalogue) -> None:

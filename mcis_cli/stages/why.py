@@ -19,7 +19,7 @@ from mcis_cli.store.notes import Done
 from mcis_cli.store.verification import locate
 
 _BEFORE: Mapping[str, str] = {"cams": "train-cls", "pseudo": "cams", "train-seg": "pseudo", "eval": "train-seg"}
-_ROLES: Mapping[str, str] = {"cams": "classifier", "pseudo": "maps", "train-seg": "masks", "eval": "artifact"}
+ROLES: Mapping[str, str] = {"cams": "classifier", "pseudo": "maps", "train-seg": "masks", "eval": "artifact"}
 _ALL_PARTS = {"images", "labels", "masks", "saliency", "splits"}
 _READ: Mapping[str, set[str]] = {"train-cls": {"images", "labels"}, "cams": {"images", "labels"}}
 _NOUNS = {"images": "images", "labels": "tags", "masks": "masks", "saliency": "saliency maps", "splits": "splits"}
@@ -131,7 +131,7 @@ def _upstream(
     that; neither where the stage starts from images."""
     if then.stage == "train-cls" or (then.stage == "train-seg" and settings.train_seg.supervision == "full"):
         return None, None
-    role = _ROLES[then.stage]
+    role = ROLES[then.stage]
     before = _artifact(then.inputs.get(role, ""), store)
     stage = before.stage if before is not None else _BEFORE[then.stage]
     planned = {one.stage: one.artifact for one in plan(settings, data, store, catalogue)}
@@ -162,7 +162,7 @@ def _compared(
     """Field by field: version, settings, inputs."""
     if then.version != now.version:
         yield Difference("version", then.version, now.version, f"{then.version}, now {now.version}")
-    before, after = dict(_flat(then.as_dict()["config"])), dict(_flat(now.as_dict()["config"]))
+    before, after = dict(flat(then.as_dict()["config"])), dict(flat(now.as_dict()["config"]))
     changed = [name for name in sorted(before.keys() & after.keys()) if before[name] != after[name]]
     # Settings have no effect, or have one, because of another that changed; they are worth a line only without it.
     for name in changed or sorted(before.keys() ^ after.keys()):
@@ -176,10 +176,11 @@ def _compared(
             yield Difference(f"inputs.{role}", then.inputs.get(role), now.inputs.get(role), text)
 
 
-def _flat(config: Mapping[str, Any], prefix: str = "") -> Iterator[tuple[str, Any]]:
+def flat(config: Mapping[str, Any], prefix: str = "") -> Iterator[tuple[str, Any]]:
+    """Settings by name, those of a section with its name and a dot before."""
     for name, value in config.items():
         if isinstance(value, dict):
-            yield from _flat(value, f"{prefix}{name}.")
+            yield from flat(value, f"{prefix}{name}.")
         else:
             yield f"{prefix}{name}", value
 
@@ -205,7 +206,7 @@ def _told(then: Recipe, done: Done | None, wanted: Wanted, store: Store) -> dict
         if then.inputs[role] == now.inputs[role]:
             continue
         artifacts = [_artifact(digest, store) for digest in (then.inputs[role], now.inputs[role])]
-        if role == _ROLES.get(then.stage) and artifacts[1] is not None:
+        if role == ROLES.get(then.stage) and artifacts[1] is not None:
             before = _short(then.inputs[role]) if artifacts[0] is None else artifacts[0].path.stem
             told[role] = f"{before}, now {artifacts[1].path.stem}"
         elif role in ("images", "references", "masks", "saliency"):

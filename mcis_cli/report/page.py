@@ -1,0 +1,99 @@
+"""The page: one HTML file that asks for nothing, from the templates beside this module.
+
+Names of classes, images and files are text and nothing else: Jinja escapes them all, characters that would not be seen
+become blanks, and the page forbids any script but its own.
+"""
+
+import base64
+import hashlib
+from collections.abc import Sequence
+from functools import cache
+from importlib.resources import files
+from typing import Any
+
+from jinja2 import Environment, PackageLoader, StrictUndefined
+from markupsafe import Markup
+
+from mcis_cli import __version__
+from mcis_cli.data.palette import voc_palette
+from mcis_cli.report.content import Report
+from mcis_cli.report.lineage import SUBJECTS
+from mcis_cli.report.scores import TITLES
+
+
+def render(report: Report) -> str:
+    """The page of one run."""
+    return _rendered(
+        "report.html.j2",
+        report=report,
+        class_names=report.class_names,
+        pictures=report.photos.pictures if report.photos else (),
+        subjects=[subject for subject in SUBJECTS if subject in report.scores],
+        rows=_score_rows(report),
+    )
+
+
+def _rendered(template: str, **values: Any) -> str:
+    script = _asset("page.js")
+    digest = base64.b64encode(hashlib.sha256(script.encode()).digest()).decode("ascii")
+    return (
+        _environment()
+        .get_template(template)
+        .render(
+            style=Markup(_asset("page.css")),
+            script=Markup(script),
+            script_digest=digest,
+            version=__version__,
+            titles=TITLES,
+            **values,
+        )
+    )
+
+
+def _score_rows(report: Report) -> Sequence[tuple[int, str, list[float | None]]]:
+    """Mask value, name, and the IoU of each subject."""
+    return [
+        (
+            value,
+            name,
+            [report.scores[subject].metrics["iou"].get(name) for subject in SUBJECTS if subject in report.scores],
+        )
+        for value, name in enumerate(report.class_names)
+    ]
+
+
+@cache
+def _asset(name: str) -> str:
+    """A file of ours that goes into the page as it is."""
+    return (files("mcis_cli.report") / "templates" / name).read_text(encoding="utf-8")
+
+
+@cache
+def _environment() -> Environment:
+    environment = Environment(
+        loader=PackageLoader("mcis_cli.report"),
+        autoescape=True,
+        undefined=StrictUndefined,
+        trim_blocks=True,
+        lstrip_blocks=True,
+        finalize=_seen,
+    )
+    environment.filters |= {"percent": _percent, "colour": _colour}
+    return environment
+
+
+def _seen(value: Any) -> Any:
+    """Text with a blank for each character that is nothing to look at, marks of direction among them."""
+    if isinstance(value, Markup) or not isinstance(value, str) or value.isprintable():
+        return value
+    return "".join(letter if letter.isprintable() else " " for letter in value)
+
+
+def _percent(fraction: float | None, digits: int = 1) -> str:
+    return "–" if fraction is None else f"{100 * fraction:.{digits}f}"
+
+
+def _colour(value: int) -> str:
+    """The colour of a mask value, as CSS has it."""
+    red, green, blue = voc_palette()[value].tolist()
+    return f"rgb({red} {green} {blue})"

@@ -1,0 +1,259 @@
+"""`mcis report`: one page about the tiny chain, without a word of markup that is not its own."""
+
+import random
+import re
+import shutil
+from html.parser import HTMLParser
+from pathlib import Path
+
+import numpy as np
+import pytest
+from sizes import size
+from test_hostile_names import BIDI, some_name
+
+from mcis_cli.config import DataConfig
+from mcis_cli.data.palette import voc_palette
+from mcis_cli.data.reading import read_catalogue
+from mcis_cli.data.synthetic import write_synthetic
+from mcis_cli.maps.localization import enlarge
+from mcis_cli.report import layers
+from mcis_cli.report.charts import chart
+from mcis_cli.report.metrics_log import read_log
+from mcis_cli.report.scores import image_score, read_scores
+
+QUICK = ("--no-attention", "--no-predictions", "-q")
+VOID = {"meta", "img", "input", "link", "br", "hr", "path", "circle", "rect", "polyline"}
+
+
+class Page(HTMLParser):
+    """The elements of a page with their attributes, and its text; what is opened has to be closed."""
+
+    def __init__(self, text: str) -> None:
+        super().__init__()
+        self.elements: list[tuple[str, dict[str, str | None]]] = []
+        self.texts: list[str] = []
+        self.open: list[str] = []
+        self.feed(text)
+        self.close()
+
+    def handle_starttag(self, tag: str, attrs: list[tuple[str, str | None]]) -> None:
+        self.elements.append((tag, dict(attrs)))
+        if tag not in VOID:
+            self.open.append(tag)
+
+    def handle_startendtag(self, tag: str, attrs: list[tuple[str, str | None]]) -> None:
+        self.elements.append((tag, dict(attrs)))
+
+    def handle_endtag(self, tag: str) -> None:
+        assert self.open.pop() == tag
+
+    def handle_data(self, data: str) -> None:
+        if self.open and self.open[-1] not in ("style", "script"):
+            self.texts.append(data)
+
+    @property
+    def skeleton(self) -> list[tuple[str, ...]]:
+        """Elements and names of their attributes, without what they say."""
+        return [(tag, *attributes) for tag, attributes in self.elements]
+
+    def of_class(self, name: str) -> list[dict[str, str | None]]:
+        """The attributes of the elements of a class."""
+        return [attributes for _, attributes in self.elements if name in (attributes.get("class") or "").split()]
+
+
+def asks_for_nothing(text: str) -> None:
+    """No address in it is one of elsewhere."""
+    page = Page(text)
+    policy = next(attributes for tag, attributes in page.elements if tag == "meta" and "http-equiv" in attributes)
+    assert str(policy["content"]).startswith("default-src 'none'; img-src data:;")
+    for tag, attributes in page.elements:
+        assert tag not in ("link", "iframe", "object", "embed", "base", "form") or attributes.get("id") == "filters"
+        for name in ("src", "href", "srcset", "action", "poster", "xlink:href"):
+            assert (attributes.get(name) or "#").startswith(("#", "data:image/webp;base64,")), attributes
+    assert set(re.findall(r"url\((.{0,23})", text)) <= {"data:image/webp;base64,", "#arrow)"} | set(
+        re.findall(r"url\((#arrow\).{0,16})", text)
+    )
+    assert "@import" not in text
+    assert "http:" not in text
+    assert "https:" not in text
+
+
+def test_the_page_of_a_chain_shows_each_part(call, chain, tmp_path: Path) -> None:
+    target = tmp_path / "page.html"
+    answer = call("report", "--device", "cpu", "--images", "6", "--references", "2", "--out", target, cwd=chain.folder)
+    assert answer.code == 0, answer.err
+    assert answer.out == f"{target}\n"
+    text = target.read_text(encoding="utf-8")
+    asks_for_nothing(text)
+    page = Page(text)
+    assert not page.open
+    for artifact in chain.made.values():
+        assert artifact.id[:12] in page.texts
+    assert len(page.of_class("card")) == 6
+    assert len(page.of_class("attended")) == 2
+    assert len(page.of_class("sprite")) == 4  # two references each
+    assert len(page.of_class("plot")) == 2  # both trainings; maps were not scored
+    assert {"pseudo mask", "prediction", "ground truth", "map"} <= set(page.texts)
+
+
+def test_maps_that_were_scored_show_that_ground_truth_chose_the_threshold(call, chain_copy) -> None:
+    answer = call("eval", chain_copy.made["cams"].path, "-q", "--workers", "0", cwd=chain_copy.folder)
+    assert answer.code == 0
+    assert call("report", *QUICK, cwd=chain_copy.folder).code == 0
+    text = (chain_copy.folder / "report.html").read_text(encoding="utf-8")
+    assert "Chosen with ground truth." in text
+    assert len(Page(text).of_class("plot")) == 3
+
+
+def test_a_report_writes_one_file_and_is_the_same_twice(call, chain_copy) -> None:
+    store = chain_copy.folder / ".mcis"
+    before = {path: path.read_bytes() for path in store.rglob("*") if path.is_file() and "locks" not in path.parts}
+    assert call("report", *QUICK, cwd=chain_copy.folder).code == 0
+    first = (chain_copy.folder / "report.html").read_bytes()
+    assert call("report", *QUICK, cwd=chain_copy.folder).code == 0  # a page of ours may be written anew
+    assert (chain_copy.folder / "report.html").read_bytes() == first
+    assert {path: path.read_bytes() for path in before} == before
+    assert set(before) == {path for path in store.rglob("*") if path.is_file() and "locks" not in path.parts}
+
+
+def test_other_files_are_not_written_over(call, chain, tmp_path: Path) -> None:
+    target = tmp_path / "mine.html"
+    target.write_text("<!doctype html><p>mine")
+    answer = call("report", *QUICK, "--out", target, cwd=chain.folder)
+    assert answer.code == 2
+    assert "give --force" in answer.err
+    assert call("report", *QUICK, "--out", tmp_path, cwd=chain.folder).code == 2
+    assert target.read_text() == "<!doctype html><p>mine"
+    assert call("report", *QUICK, "--force", "--out", target, cwd=chain.folder).code == 0
+    assert b"mcis" in target.read_bytes()
+
+
+def test_a_link_is_replaced_not_followed(call, chain, tmp_path: Path) -> None:
+    (tmp_path / "elsewhere").write_text("kept")
+    (tmp_path / "report.html").symlink_to(tmp_path / "elsewhere")
+    assert call("report", *QUICK, "--force", "--out", tmp_path / "report.html", cwd=chain.folder).code == 0
+    assert (tmp_path / "elsewhere").read_text() == "kept"
+    assert not (tmp_path / "report.html").is_symlink()
+
+
+def test_what_is_missing_is_left_out_with_a_sentence(call, chain_copy) -> None:
+    shutil.rmtree(chain_copy.folder / "shapes")
+    chain_copy.made["train-cls"].path.unlink()
+    answer = call("report", chain_copy.made["pseudo"].path, "-q", cwd=chain_copy.folder)
+    assert answer.code == 0, answer.err
+    text = (chain_copy.folder / "report.html").read_text(encoding="utf-8")
+    page = Page(text)
+    told = " ".join(page.texts)
+    assert "The photographs are not where they were" in told
+    assert "Nothing of this run was scored" in told
+    assert "not in this store" in told  # the classifier, as a dashed box
+    assert not page.of_class("card")
+    assert len(page.of_class("absent")) == 1
+
+
+def test_artifacts_of_two_runs_are_refused(call, chain) -> None:
+    answer = call("cams", "--refs", "0", "-q", "--workers", "0", cwd=chain.folder)
+    assert answer.code == 0, answer.err
+    answer = call("report", chain.made["cams"].path, answer.lines[0], *QUICK, cwd=chain.folder)
+    assert answer.code == 2
+    assert "are of two runs" in answer.err
+
+
+def test_a_folder_without_results_is_told_what_to_run(call, tmp_path: Path) -> None:
+    answer = call("report", cwd=tmp_path)
+    assert answer.code == 3
+    assert not list(tmp_path.iterdir())
+
+
+@pytest.mark.promise
+@pytest.mark.parametrize("seed", range(size(3, 20)))
+def test_hostile_names_are_text_on_the_page(call, chain, tmp_path: Path, seed: int) -> None:
+    """Item for item, the page has the elements that it has for harmless names."""
+    rng = random.Random(seed)
+    work = tmp_path / some_name(rng, in_file=True, text_only=True)
+    shutil.copytree(chain.folder / "shapes", work / "shapes")
+    shutil.copy(chain.folder / "mcis.toml", work)
+    ids = [path.stem for path in sorted((work / "shapes/JPEGImages").iterdir())]
+    renamed = {old: f"{some_name(rng, in_file=True, text_only=True)}{old}".replace(" ", "_") for old in ids}
+    renamed = {old: re.sub(r"\s", "_", new).lstrip(".-_") for old, new in renamed.items()}
+    classes = {old: "_".join(some_name(rng, text_only=True).split()) + old for old in ("disc", "star", "square")}
+    for path in [path for path in work.rglob("*") if path.is_file() and path.stem in renamed]:
+        path.rename(path.with_name(renamed[path.stem] + path.suffix))
+    for path in work.rglob("*.txt"):
+        lines = [line.split(" ") for line in path.read_text(encoding="utf-8").splitlines()]
+        lines = [[renamed.get(words[0], words[0]), *(classes.get(word, word) for word in words[1:])] for words in lines]
+        path.write_text("".join(" ".join(words) + "\n" for words in lines), encoding="utf-8")
+    (work / "shapes/classes.txt").write_text("".join(f"{name}\n" for name in classes.values()), encoding="utf-8")
+    masks = ["train-cls"]
+    for words in (masks, ["cams"], ["pseudo"], ["eval"]):
+        upstream = [] if words is masks else made.lines[:1]
+        made = call(*words, *upstream, "--workers", "0", "-q", cwd=work)
+        if made.code == 2 and words is masks:
+            pytest.skip(f"no such names are accepted: {made.err}")
+        assert made.code == 0, made.err
+    assert call("report", made.lines[0], *QUICK, "--images", "99", cwd=work).code == 0
+    hostile = (work / "report.html").read_text(encoding="utf-8")
+    assert not BIDI & set(hostile)
+    page = Page(hostile)
+    asks_for_nothing(re.sub(r"https?(_|&#|:)", "", hostile))
+    told = " ".join("".join(page.texts).split())
+    for name in (*classes.values(), *(new for old, new in renamed.items() if old.startswith("train"))):
+        shown = "".join(letter if letter.isprintable() else " " for letter in name)
+        assert " ".join(shown.split()) in told
+    assert {tag for tag, *_ in page.skeleton} <= {
+        *("html", "head", "meta", "title", "style", "body", "a", "div", "p", "svg", "circle", "path", "span", "nav"),
+        *("button", "main", "header", "h1", "h2", "h3", "dl", "dt", "dd", "ol", "ul", "li", "b", "small", "section"),
+        *("defs", "marker", "text", "g", "rect", "table", "thead", "tbody", "tr", "th", "td", "details", "summary"),
+        *("code", "mark", "figure", "figcaption", "polyline", "article", "bdi", "i", "form", "fieldset", "legend"),
+        *("label", "input", "select", "option", "output", "footer", "kbd", "script"),
+    }
+    assert not [name for _, *names in page.skeleton for name in names if name.startswith("on")]
+    assert len([tag for tag, *_ in page.skeleton if tag == "script"]) == 1
+
+
+def test_scores_of_an_image_are_those_of_a_count_by_hand() -> None:
+    # Ground truth: 6 pixels of background, 4 of class 1. The mask has 5 and 3 of them right, 1 of class 1 ignored.
+    counts = np.array([[0, 0, 0, 5], [0, 0, 1, 1], [0, 1, 1, 3], [0, 1, 255, 1]])
+    assert image_score(counts) == pytest.approx((5 / 6 + 3 / 5) / 2)
+    # As maps with two thresholds: what is over none is background.
+    counts = np.array([[0, 0, 1, 5], [1, 0, 1, 1], [2, 1, 1, 3], [0, 1, 1, 1]])
+    assert image_score(counts, 0) == pytest.approx((5 / 7 + 3 / 5) / 2)
+    assert image_score(counts, 1) == pytest.approx((6 / 7 + 3 / 4) / 2)
+
+
+def test_confusion_sums_to_the_pixels_that_were_scored(chain) -> None:
+    scores = read_scores(chain.made["eval"])
+    pixels = sum(int((chain.images().read_mask(one) != 255).sum()) for one in scores.artifact.ids)
+    assert scores.confusion.sum() == pixels
+    assert set(scores.images) == set(scores.artifact.ids)
+
+
+def test_a_torn_log_is_read_as_far_as_it_goes(tmp_path: Path) -> None:
+    log = tmp_path / "metrics.jsonl"
+    log.write_bytes(b'{"step":10,"epoch":1,"total":2.0,"lr":0.1}\n[1]\nnull\n{"step":20,"total":1.5}\n{"step":30,"tot')
+    found = read_log(log)
+    assert found is not None
+    assert found.steps == (10, 20)
+    assert found.losses == {"total": (2.0, 1.5)}
+    assert read_log(tmp_path / "none.jsonl") is None
+
+
+def test_a_chart_has_room_for_every_value() -> None:
+    drawn = chart("loss", "step", list(range(1000)), {"total": [1 / (1 + step) for step in range(1000)]})
+    points = [tuple(map(float, point.split(","))) for point in drawn.lines[0].points.split()]
+    assert len(points) <= 400
+    assert all(drawn.left <= x <= drawn.right and drawn.top - 1 <= y <= drawn.bottom + 1 for x, y in points)
+    assert chart("one", "step", [5], {"total": [0.0]}).lines[0].points
+
+
+def test_two_hundred_photographs_are_under_fifteen_megabytes(tmp_path: Path) -> None:
+    """Of the size of those of PASCAL VOC, each with three maps of noise and three masks; more than most have."""
+    write_synthetic(tmp_path, num_train=6, num_val=1, size=(375, 500), seed=3)
+    images = read_catalogue(DataConfig(root=str(tmp_path)), None)
+    rng = np.random.default_rng(0)
+    total = 0
+    for image_id in images.ids:
+        total += len(layers.photo(images.read_image(image_id)))
+        total += 3 * len(layers.mask_layer(images.read_mask(image_id), voc_palette()))
+        total += 3 * len(layers.heat_layer(enlarge(rng.random((1, 24, 24)), 375, 500)[0]))
+    assert 200 * total / len(images) < 15e6
