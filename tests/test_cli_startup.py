@@ -7,7 +7,10 @@ import sys
 import pytest
 from chains import environment
 
-COMMANDS = ("train-cls", "cams", "pseudo", "train-seg", "eval", "run", "demo", "check", "init", "predict", "ls", "show")
+COMMANDS = (
+    *("train-cls", "cams", "pseudo", "train-seg", "eval", "run"),
+    *("demo", "check", "init", "predict", "report", "ls", "show"),
+)
 PROMISED = {
     "train-cls": "--preset --epochs --backbone --weights --loss --seed --device --workers --store --json -q --set",
     "cams": "--refs --with-contrastive --scales --flip --seed --device --workers --store --json -q --set",
@@ -55,6 +58,7 @@ def test_help_imports_no_number_crunching(tmp_path):
         (["show", "EVAL"], 0),
         (["check"], 0),
         (["pseudo"], 0),
+        (["report", "--no-attention", "--no-predictions"], 0),
         (["eval", "MAPS", "--set", "eval.thresholds=[0.4]"], 0),
         (["cams", "nothing-there"], 3),
         (["cams", "--set", "cams.ref=1"], 2),
@@ -67,7 +71,7 @@ def test_what_needs_no_network_imports_no_torch(chain, arguments, code):
     found, _, modules = loaded(chain.folder, *given)
     assert found == code
     assert "torch" not in modules
-    assert "h5py" not in modules or arguments[0] in ("show", "status", "pseudo", "eval")  # these read records
+    assert "h5py" not in modules or arguments[0] in ("show", "status", "pseudo", "eval", "report")  # these read records
 
 
 def test_importing_the_package_imports_no_torch(tmp_path):

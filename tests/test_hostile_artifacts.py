@@ -44,6 +44,7 @@ COMMANDS: Mapping[str, tuple[str, Arguments, int]] = {
     "eval of maps": ("cams", lambda place, path: ("eval", path, *DATA), 4),
     "eval of masks": ("pseudo", lambda place, path: ("eval", path, *DATA), 4),
     "predict": ("train-seg", lambda place, path: ("predict", path, place.photo, "-o", "masks"), 4),
+    "report": ("cams", lambda place, path: ("report", path, *DATA), 4),
     "show": ("cams", lambda place, path: ("show", path), 4),
     "show of scores": ("eval", lambda place, path: ("show", path), 4),
     "import": ("cams", lambda place, path: ("import", path), 4),

@@ -74,7 +74,11 @@ def report(
 def _given(workspace: Workspace, references: list[str]) -> list[Artifact]:
     """The artifacts that were named; else what the configuration asks for, as far as it is done; else the newest."""
     if references:
-        return [workspace.store.get(reference) for reference in references]
+        found = [workspace.store.get(reference) for reference in references]
+        for artifact in found:
+            if artifact.path.parent != workspace.store.root / "artifacts":
+                artifact.check()  # from elsewhere: not one line of it is told before all of it is understood
+        return found
     from mcis_cli.report.lineage import newest
 
     last = _asked(workspace) or newest(workspace.store)
