@@ -38,7 +38,7 @@ def broken_links(page: Path) -> Iterator[str]:
     text = re.sub(r"^```.*?^```$", "", page.read_text(encoding="utf-8"), flags=re.MULTILINE | re.DOTALL)
     for link in re.findall(r"\]\(([^()\s]+)\)", re.sub(r"`[^`\n]+`", "", text)):
         file, _, anchor = link.partition("#")
-        if link.startswith(("https://", "mailto:")):
+        if link.startswith(("https://", "http://", "mailto:")):
             continue
         target = (page.parent / file) if file else page
         if not target.exists() or (anchor and anchor not in anchors(target)):

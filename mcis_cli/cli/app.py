@@ -11,7 +11,20 @@ from typing import Annotated, TextIO, cast
 import typer
 
 from mcis_cli import __version__
-from mcis_cli.cli import chain, datasets, demo, imports, inspect, keeping, memory, pipeline, predict, report, verify
+from mcis_cli.cli import (
+    chain,
+    datasets,
+    demo,
+    export,
+    imports,
+    inspect,
+    keeping,
+    memory,
+    pipeline,
+    predict,
+    report,
+    verify,
+)
 from mcis_cli.cli.output import Watched, complain, say
 from mcis_cli.cli.start import main as main  # what is installed calls it there, where less is imported before
 from mcis_cli.errors import McisError, StorageError
@@ -24,7 +37,7 @@ app = typer.Typer(
     rich_markup_mode=None,
     context_settings={"help_option_names": ["-h", "--help"]},
 )
-for group in (pipeline, chain, demo, datasets, predict, report, inspect, imports, verify, keeping):
+for group in (pipeline, chain, demo, datasets, predict, report, inspect, imports, export, verify, keeping):
     group.register(app)
 
 

@@ -6,7 +6,7 @@ import secrets
 from contextlib import suppress
 from pathlib import Path
 
-from mcis_cli.errors import StorageError
+from mcis_cli.errors import StorageError, UsageError
 
 _FOLDER = os.O_RDONLY | os.O_DIRECTORY | os.O_CLOEXEC
 _NEW = os.O_WRONLY | os.O_CREAT | os.O_EXCL | os.O_CLOEXEC
@@ -24,10 +24,14 @@ class OutputFolder:
         self.root = root
         self.flag = flag
 
-    def require(self) -> None:
+    def require(self, *, empty: bool = False) -> None:
         """Make the folder, and see whether files can be made in it, before any work is done.
 
+        Args:
+            empty: refuse a folder that has something in it.
+
         Raises:
+            UsageError: it has.
             StorageError: it cannot be made, or not be written.
         """
         try:
@@ -39,8 +43,14 @@ class OutputFolder:
                 os.unlink(trial, dir_fd=descriptor)
             finally:
                 os.close(descriptor)
+            found = min(os.listdir(self.root), default=None) if empty else None
         except OSError as error:
             raise self._refused(self.root, error) from error
+        if found is not None:
+            raise UsageError(
+                f"{self.root} has something in it already, {found!r:.80} for one: choose another folder with "
+                f"{self.flag}, or give --force to write into it"
+            )
 
     def write(self, inside: Path, content: bytes) -> Path:
         """Write one file, whole or not at all. Returns its path.

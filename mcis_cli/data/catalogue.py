@@ -161,6 +161,15 @@ class Catalogue:
             state.update(_line([entry.id, *(_part(entry, part) for part in PARTS if part in parts)]))
         return state.hexdigest()
 
+    def read_file(self, image_id: str) -> bytes:
+        """Read the file of a photograph as it is.
+
+        Raises:
+            DataError: The file is gone, or has changed since it was listed.
+        """
+        entry = self[image_id]
+        return self._bytes(entry.image, entry.digest)
+
     def read_image(self, image_id: str) -> UInt8[ndarray, "height width 3"]:
         """Read a photograph as RGB, upright.
 
