@@ -98,8 +98,8 @@ def test_maps_are_the_mean_over_references_of_the_plain_forward_of_each_pair(mod
     np.testing.assert_allclose(found, wanted, **CLOSE)
 
 
-def test_the_fused_kernel_for_bfloat16_features_gives_the_maps_of_the_plain_forward_of_each_pair(model, images):
-    """From the same bfloat16 features, the pairs in float32: what the kernel rounds is a fiftieth of a map's range."""
+def test_bfloat16_features_give_the_maps_of_the_plain_forward_of_each_pair(model, images):
+    """From the same bfloat16 features, the pairs in float32: the rounding of G alone is between them."""
     entry = image_of(images, 2)
     cache = FeatureCache(model, images.read_image, image_size=128, device=CPU, precision="bf16", budget=2**30)
     mapper = Mapper(model, cache, CamsConfig(image_size=128, refs=3), images)
@@ -113,7 +113,8 @@ def test_the_fused_kernel_for_bfloat16_features_gives_the_maps_of_the_plain_forw
     for k, found in zip(entry.labels, mapper.maps(entry, references), strict=True):
         pairs = [pair_map(model, wide(entry.id), wide(reference), k) for reference in references[k]]
         expected = torch.stack(pairs).mean(0).numpy()
-        assert np.abs(found - expected).max() < np.ptp(expected) / 50
+
+        assert np.abs(found - expected).max() < np.ptp(expected) / 200
 
 
 def test_maps_of_one_reference_are_those_of_the_fixed_function(images):

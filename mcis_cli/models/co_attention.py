@@ -11,7 +11,7 @@ from jaxtyping import Float
 from torch import Tensor, nn
 from torch.nn import functional
 
-from mcis_cli.models.layers import at_least_float32, new_conv
+from mcis_cli.models.layers import new_conv, product
 
 AffinityInit = Literal["uniform", "identity"]
 
@@ -36,8 +36,7 @@ def affinity(
     """
     # As a linear layer over all positions of the batch: one product, forward and backward, where W @ F is one each.
     transformed_n = functional.linear(features_n.mT, affinity_weight.to(features_n.dtype))
-    with torch.autocast(features_m.device.type, enabled=False):
-        return at_least_float32(features_m).mT @ at_least_float32(transformed_n).mT
+    return product(features_m.mT, transformed_n.mT)
 
 
 def attention(
@@ -162,43 +161,18 @@ def attended_activations(
 
     Any maps that a 1×1 convolution made of the reference's features can be given: some classes of φ(F_r), or the
     mask's logit W_B F_r; concatenated, they share one softmax. The affinity and its softmax are float32 also where the
-    features are bfloat16: there one fused kernel computes both, and the affinity is never written to memory.
+    features are bfloat16.
 
     Args:
         query_m: G of `query`, of the image whose maps are wanted.
         features_r: Features of one reference, or of several of one size.
-        activations_r: 1×1 convolutions of `features_r`, bias included; at most as many as there are channels.
+        activations_r: 1×1 convolutions of `features_r`, bias included.
 
     Returns:
         For each reference, the activations on m's grid, in float32 at least.
     """
-    size = query_m.shape[-2:]
-    with torch.autocast(query_m.device.type, enabled=False):
-        if features_r.dtype == torch.bfloat16:
-            mixed = _fused_attention(query_m, features_r, activations_r)
-            return mixed.reshape(*mixed.shape[:-1], *size)
-        transposed_affinity = at_least_float32(features_r).flatten(-2).mT @ at_least_float32(query_m).flatten(-2)
-        return mix(activations_r, transposed_affinity.softmax(dim=-2), size)
-
-
-def _fused_attention(
-    query_m: Float[Tensor, "channel h_m w_m"],
-    features_r: Float[Tensor, "*reference channel h_r w_r"],
-    activations_r: Float[Tensor, "*reference class h_r w_r"],
-) -> Float[Tensor, "*reference class hw_m"]:
-    """As dot-product attention: G asks, F_r answers, and φ(F_r), filled up to as many channels, is what is mixed.
-
-    Weights that sum to one leave a constant as it is, so the mean of each map need not pass through bfloat16.
-    """
-    *lead, num_maps, _, _ = activations_r.shape
-    keys = features_r.flatten(-2).mT
-    wide = at_least_float32(activations_r).flatten(-2).mT
-    offset = wide.mean(dim=-2, keepdim=True)
-    values = functional.pad((wide - offset).to(keys.dtype), (0, keys.shape[-1] - num_maps))
-    queries = query_m.flatten(-2).mT.to(keys.dtype).expand(*lead, -1, -1)
-    query, key, value = (tensor.reshape(-1, 1, *tensor.shape[-2:]) for tensor in (queries, keys, values))  # one head
-    mixed = functional.scaled_dot_product_attention(query, key, value, scale=1.0)[..., :num_maps]
-    return (mixed.reshape(*lead, -1, num_maps).float() + offset).mT
+    affinity = product(query_m.flatten(-2).mT, features_r.flatten(-2))
+    return mix(activations_r, affinity.softmax(dim=-1).mT, query_m.shape[-2:])
 
 
 class CoAttention(nn.Module):

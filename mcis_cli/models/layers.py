@@ -1,6 +1,8 @@
 """New layers, which no published weights fill (their shape, padding and initial values), and pooling to scores."""
 
 import math
+from collections.abc import Iterator
+from contextlib import contextmanager
 
 import torch
 from jaxtyping import Float
@@ -56,3 +58,31 @@ def average(maps: Float[Tensor, "batch class h w"]) -> Float[Tensor, "batch clas
 def at_least_float32(tensor: Tensor) -> Tensor:
     """Widen half precision; leave float32 and float64 as they are."""
     return tensor.to(torch.promote_types(tensor.dtype, torch.float32))
+
+
+def product(
+    a: Float[Tensor, "*#batch row inner"], b: Float[Tensor, "*#batch inner column"]
+) -> Float[Tensor, "*out row column"]:
+    """a @ b, summed and returned in float32 at least, also inside autocast.
+
+    The product of two bfloat16 numbers is exact in float32. So where both operands are bfloat16, hardware that
+    multiplies those into float32 sums (AMX, tensor cores) is let do so, and nothing but the order of the sum changes.
+
+    Args:
+        a: Matrices.
+        b: Matrices, of the same type.
+    """
+    narrow = a.dtype == b.dtype == torch.bfloat16
+    with torch.autocast(a.device.type, enabled=False), _products_of_bfloat16(narrow):
+        return at_least_float32(a) @ at_least_float32(b)
+
+
+@contextmanager
+def _products_of_bfloat16(allowed: bool) -> Iterator[None]:
+    before = torch.get_float32_matmul_precision()
+    if allowed:
+        torch.set_float32_matmul_precision("medium")
+    try:
+        yield
+    finally:
+        torch.set_float32_matmul_precision(before)
