@@ -9,7 +9,7 @@ from mcis_cli.stages import recipes
 from mcis_cli.stages.features import FeatureCache
 from mcis_cli.stages.inputs import Inputs, images_of, warn_if_changed
 from mcis_cli.stages.mapping import SCHEMA, Mapper
-from mcis_cli.stages.networks import build_classifier, load_tensors, place
+from mcis_cli.stages.networks import place, stored_classifier
 from mcis_cli.stages.segmented import run_segments
 from mcis_cli.store import Artifact, Store
 from mcis_cli.training.precision import choose_device, choose_precision, describe_machine
@@ -45,8 +45,7 @@ def run(config: CamsConfig, inputs: Inputs, store: Store, options: RunOptions) -
     if done := store.find(recipe):
         return done
 
-    model = build_classifier(classifier.meta["model"])
-    load_tensors(model, classifier)
+    model = stored_classifier(classifier)
     place(model, device)
     model.eval()
     assert config.image_size is not None, "settled above"

@@ -87,8 +87,24 @@ def tensors_of(model: nn.Module) -> dict[str, NDArray[Any]]:
     return {name: tensor.detach().cpu().contiguous().numpy() for name, tensor in model.state_dict().items()}
 
 
+def stored_classifier(artifact: Artifact) -> CoAttentionClassifier:
+    """The classifier of an artifact; raises as `load_tensors` does."""
+    with torch.device("meta"):  # draws no weights, which would only be replaced
+        model = build_classifier(artifact.meta["model"])
+    load_tensors(model, artifact)
+    return model
+
+
+def stored_segmenter(artifact: Artifact) -> DeepLabLargeFOV:
+    """The segmentation network of an artifact; raises as `load_tensors` does."""
+    with torch.device("meta"):
+        model = build_segmenter(artifact.meta["model"])
+    load_tensors(model, artifact)
+    return model
+
+
 def load_tensors(model: nn.Module, artifact: Artifact) -> None:
-    """Fill a network with the weights of an artifact.
+    """Give a network the weights of an artifact.
 
     Raises:
         DamagedError: names or shapes are not the network's, or a value is not finite.
@@ -97,7 +113,7 @@ def load_tensors(model: nn.Module, artifact: Artifact) -> None:
     if strange := [name for name, tensor in state.items() if not bool(torch.isfinite(tensor).all())]:
         raise DamagedError(f"{artifact.path} has values that are not finite at {strange[0]!r:.80}, expected none")
     try:
-        model.load_state_dict(state, strict=True)
+        model.load_state_dict(state, strict=True, assign=True)
     except RuntimeError as error:
         reason = " ".join(str(error).split())
         raise DamagedError(f"{artifact.path} does not fit its own description: {reason[:200]}") from error

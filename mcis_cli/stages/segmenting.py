@@ -13,7 +13,7 @@ from mcis_cli.data.augment import normalise
 from mcis_cli.maps.windows import average_windows
 from mcis_cli.models.deeplab import DeepLabLargeFOV
 from mcis_cli.stages.kinds import check_kind
-from mcis_cli.stages.networks import backbone_of, build_segmenter, load_tensors, place
+from mcis_cli.stages.networks import backbone_of, place, stored_segmenter
 from mcis_cli.store import Artifact
 from mcis_cli.training.precision import Precision, autocast
 
@@ -98,8 +98,7 @@ def load_segmenter(
         DamagedError: it is not what that stage writes.
     """
     check_kind(artifact)
-    model = build_segmenter(artifact.meta["model"])
-    load_tensors(model, artifact)
+    model = stored_segmenter(artifact)
     place(model, device)
     model.eval()
     return Segmenter(model=model, scales=scales, flip=flip, window=window, device=device, precision=precision)
