@@ -386,6 +386,7 @@ class RunOptions:
     device: str = "auto"
     workers: int = os.cpu_count() or 1
     cache_mb: int = 2048
+    scratch_mb: int = 20_480
     checkpoint_seconds: float = 300.0
     shard: tuple[int, int] | None = None  # number, from 1, and count
     preset: Preset | None = None

@@ -7,6 +7,7 @@ import torch
 from mcis_cli.data.augment import normalise, warp
 from mcis_cli.stages.features import FeatureCache, View
 from mcis_cli.stages.networks import backbone_of, build_classifier, load_tensors
+from mcis_cli.stages.scratch import Scratch
 
 SIZE = 64
 
@@ -23,9 +24,15 @@ def images(chain):
     return chain.images().split("train")
 
 
-def cache_of(model, images, budget=2**30):
+def cache_of(model, images, budget=2**30, scratch=None):
     return FeatureCache(
-        model, images.read_image, image_size=SIZE, device=torch.device("cpu"), precision="fp32", budget=budget
+        model,
+        images.read_image,
+        image_size=SIZE,
+        device=torch.device("cpu"),
+        precision="fp32",
+        budget=budget,
+        scratch=scratch,
     )
 
 
@@ -97,3 +104,44 @@ def test_the_image_is_left_as_it_was(model, images):
     )
     cache("any", View(mirrored=True))
     np.testing.assert_array_equal(pixels, before)
+
+
+def test_what_memory_drops_comes_back_from_disk_with_the_same_bits_and_layout(model, images, tmp_path):
+    with Scratch(tmp_path, 2**30) as scratch:
+        cache = cache_of(model, images, budget=0, scratch=scratch)
+        keys = [(image_id, View(scale)) for image_id in images.ids[:4] for scale in (1.0, 1.5)]
+        first = [cache(*key) for key in keys]
+        again = [cache(*key) for key in keys]
+        assert cache.num_forwards == len(keys)
+        for before, after in zip(first, again, strict=True):
+            for name in ("features", "activations", "co_activations"):
+                assert torch.equal(getattr(before, name), getattr(after, name))
+                assert getattr(before, name).stride() == getattr(after, name).stride()
+            assert after.co_activations is after.activations
+        assert list(tmp_path.iterdir()) == []
+
+
+def test_a_scratch_file_that_is_full_or_cannot_be_written_leaves_features_to_be_computed(model, images, tmp_path):
+    one = cache_of(model, images)(images.ids[0], View()).num_bytes()
+    with Scratch(tmp_path, int(1.5 * one)) as small, Scratch(tmp_path / "absent", 2**30) as absent:
+        for scratch, num_forwards in ((small, 3 + 2), (absent, 3 + 3)):
+            cache = cache_of(model, images, budget=0, scratch=scratch)
+            for image_id in (*images.ids[:3], *images.ids[:3]):
+                cache(image_id, View())
+            assert cache.num_forwards == num_forwards
+
+
+def test_images_read_ahead_are_used_also_where_others_are_asked_for_between(model, images):
+    """Features that were dropped are read when they are asked for, and what comes next is still the next."""
+    seen = []
+
+    def read(image_id):
+        seen.append(image_id)
+        return images.read_image(image_id)
+
+    cache = FeatureCache(model, read, image_size=SIZE, device=torch.device("cpu"), precision="fp32", budget=0)
+    wanted = [(image_id, View()) for image_id in (*images.ids[:2], images.ids[0], images.ids[2], images.ids[3])]
+    with cache.reading_ahead(wanted, 1):
+        for key in wanted:
+            cache(*key)
+    assert sorted(seen) == sorted(image_id for image_id, _ in wanted)

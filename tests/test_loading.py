@@ -10,7 +10,7 @@ from collections.abc import Iterator
 
 import pytest
 
-from mcis_cli.data.loading import ordered_map
+from mcis_cli.data.loading import Workers, ordered_map
 from mcis_cli.errors import McisError
 
 
@@ -27,12 +27,9 @@ def die(value: int) -> None:
     os._exit(1)
 
 
-def setting_of_worker(value: int) -> str:
-    return os.environ.get("MCIS_TEST_WORKER", "") + str(value)
-
-
-def set_up_worker() -> None:
-    os.environ["MCIS_TEST_WORKER"] = "ready"
+def own_process(value: int) -> tuple[int, int]:
+    time.sleep(0.01)
+    return value, os.getpid()
 
 
 @pytest.mark.parametrize("workers", [0, 1, 3])
@@ -81,20 +78,29 @@ def test_closing_stops_the_workers() -> None:
     assert not [thread for thread in threading.enumerate() if thread.name.startswith("mcis")]
 
 
-@pytest.mark.parametrize("workers", [0, 2])
-def test_initializer_runs_in_each_thread_and_inline(workers: int) -> None:
-    seen: list[str] = []
-    list(
-        ordered_map(square, range(4), workers=workers, initializer=lambda: seen.append(threading.current_thread().name))
-    )
-    assert len(seen) == len(set(seen)) == 1 or workers
-
-
 @pytest.mark.slow
-def test_processes_keep_the_order_and_run_the_initializer() -> None:
-    results = ordered_map(setting_of_worker, range(3), workers=2, processes=True, initializer=set_up_worker)
-    assert list(results) == ["ready0", "ready1", "ready2"]
-    assert "MCIS_TEST_WORKER" not in os.environ
+def test_processes_keep_the_order_and_stay_for_the_next_items() -> None:
+    with Workers(own_process, 2, processes=True) as workers:
+        first, second = list(workers.map(range(4))), list(workers.map(range(4, 8)))
+    assert [value for value, _ in first + second] == list(range(8))
+    assert len({process for _, process in first + second}) <= 2
+    assert os.getpid() not in {process for _, process in first}
+
+
+@pytest.mark.parametrize("workers", [0, 2])
+def test_what_is_left_of_items_that_nobody_wants_is_not_begun(workers: int) -> None:
+    begun: list[int] = []
+
+    def note(value: int) -> int:
+        begun.append(value)
+        return square(value)
+
+    with Workers(note, workers) as crew:
+        results = crew.map(range(100), ahead=50)
+        assert next(results) == 0
+        results.close()
+        assert list(crew.map([3])) == [9]
+    assert len(begun) < 60
 
 
 def sleep(seconds: int) -> None:

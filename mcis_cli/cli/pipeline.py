@@ -186,6 +186,15 @@ def cams(
     scales: opt.Scales = None,
     flip: opt.Flip = None,
     cache_mb: Annotated[int, typer.Option("--cache-mb", min=1, help="Features to keep in memory, in MiB.")] = 2048,
+    scratch_mb: Annotated[
+        int,
+        typer.Option(
+            "--scratch-mb",
+            min=0,
+            help="Features to keep on disk where memory is full, in MiB; at most half of "
+            "what is free, and gone at the end.",
+        ),
+    ] = 20_480,
     preset: opt.Preset = None,
     seed: opt.Seed = None,
     precision: opt.Precision = None,
@@ -228,7 +237,9 @@ def cams(
         for name in stage.without_effect(settings.cams, flags["cams"]):
             options.reporter.warn(f"--{name.replace('_', '-')} has no effect on maps with these settings")
         inputs = Inputs(upstream=upstream, data=workspace.data_for(upstream, data, reference))
-        return stage.run(settings.cams, inputs, workspace.store, replace(options, cache_mb=cache_mb))
+        return stage.run(
+            settings.cams, inputs, workspace.store, replace(options, cache_mb=cache_mb, scratch_mb=scratch_mb)
+        )
 
     call.run(workspace, upstream, work)
 

@@ -14,7 +14,7 @@ from contextlib import suppress
 from multiprocessing import resource_tracker
 from multiprocessing.connection import Connection
 from multiprocessing.context import SpawnProcess
-from typing import Any, TypeVar
+from typing import Any, Generic, Self, TypeVar
 
 from mcis_cli.errors import McisError
 
@@ -29,47 +29,64 @@ def ordered_map(
     workers: int,
     ahead: int | None = None,
     processes: bool = False,
-    initializer: Callable[[], None] | None = None,
 ) -> Generator[Result, None, None]:
-    """Map a function over items in the background; results come in the order of the items.
+    """Map a function over items in the background, with workers that live as long as the iterator; see `Workers`."""
+    with Workers(function, workers, processes=processes) as crew:
+        yield from crew.map(items, ahead=ahead)
 
-    An exception of an item surfaces where its result would have come. Closing the iterator, an exception or Ctrl-C drop
-    what has not begun; threads end after what they are at, processes at once. Nothing starts before the first result is
-    asked for.
 
-    Args:
-        function: the work; with `processes`, importable by name (as must be items and results by pickle).
-        items: the inputs; read no further than `ahead` beyond the result asked for, so it may be endless.
-        workers: threads or processes; 0 does the work inline.
-        ahead: how many items may be at work or wait for the caller, at least 1; twice the workers by default.
-        processes: use processes, for work in Python that holds the interpreter's lock. They are spawned, not forked.
-        initializer: called once in each worker; with `processes`, importable by name.
+class Workers(Generic[Item, Result]):
+    """Threads or processes that do one kind of work, for several lots of items one after the other.
 
-    Returns:
-        The iterator of results.
-
-    Raises:
-        McisError: a worker process was killed, as happens where memory runs out.
+    A context manager: its end, also by an exception or Ctrl-C, drops what has not begun; threads end after what they
+    are at, processes at once. Nothing starts before the first result is asked for.
     """
-    if workers <= 0:
-        if initializer is not None:
-            initializer()
-        yield from map(function, items)
-        return
-    waiting: deque[Future[Result]] = deque()
-    crew = Crew(function, initializer, workers) if processes else None
-    pool = ThreadPoolExecutor(workers, "mcis", initializer=None if crew else initializer)
-    try:
-        for submission in submit_each(pool, crew.work if crew else function, items):
-            waiting.append(submission)
-            if len(waiting) >= (ahead or 2 * workers):
+
+    def __init__(self, function: Callable[[Item], Result], number: int, *, processes: bool = False) -> None:
+        """Say what the work is.
+
+        Args:
+            function: the work; with `processes`, importable by name (as must be items and results by pickle).
+            number: threads or processes; 0 does the work inline.
+            processes: for work in Python that holds the interpreter's lock. They are spawned, not forked.
+        """
+        self._function, self._number = function, number
+        self._crew = Crew(function, number) if processes and number > 0 else None
+        self._pool = ThreadPoolExecutor(max(1, number), "mcis")
+
+    def __enter__(self) -> Self:
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        if self._crew:
+            self._crew.dismiss()
+        self._pool.shutdown(wait=True, cancel_futures=True)
+
+    def map(self, items: Iterable[Item], *, ahead: int | None = None) -> Generator[Result, None, None]:
+        """Results in the order of the items. An exception of an item surfaces where its result would have come.
+
+        Args:
+            items: read no further than `ahead` beyond the result asked for, so they may be endless.
+            ahead: how many items may be at work or wait for the caller, at least 1; twice the workers by default.
+
+        Raises:
+            McisError: a worker process was killed, as happens where memory runs out.
+        """
+        if self._number <= 0:
+            yield from map(self._function, items)
+            return
+        waiting: deque[Future[Result]] = deque()
+        work = self._crew.work if self._crew else self._function
+        try:
+            for submission in submit_each(self._pool, work, items):
+                waiting.append(submission)
+                if len(waiting) >= (ahead or 2 * self._number):
+                    yield waiting.popleft().result()
+            while waiting:
                 yield waiting.popleft().result()
-        while waiting:
-            yield waiting.popleft().result()
-    finally:
-        if crew:
-            crew.dismiss()
-        pool.shutdown(wait=True, cancel_futures=True)
+        finally:
+            for submission in waiting:
+                submission.cancel()
 
 
 def submit_each(
@@ -92,9 +109,8 @@ class Crew:
     parent was killed finds its pipe closed once it is done with its item, and leaves.
     """
 
-    def __init__(self, function: Callable[[Any], Any], initializer: Callable[[], None] | None, size: int) -> None:
+    def __init__(self, function: Callable[[Any], Any], size: int) -> None:
         self._function = function
-        self._initializer = initializer
         self._size = size
         self._own = threading.local()
         self._processes: list[SpawnProcess] = []
@@ -129,7 +145,7 @@ class Crew:
         # A forked child would inherit the locks of torch's and HDF5's threads in whatever state they are.
         context = multiprocessing.get_context("spawn")
         pipe, far_end = context.Pipe()
-        process = context.Process(target=serve, args=(far_end, self._function, self._initializer), daemon=True)
+        process = context.Process(target=serve, args=(far_end, self._function), daemon=True)
         with far_end, self._lock:
             if self._dismissed:
                 raise CancelledError
@@ -147,10 +163,8 @@ class Crew:
                 process.join()
 
 
-def serve(pipe: Connection, function: Callable[[Any], Any], initializer: Callable[[], None] | None) -> None:
+def serve(pipe: Connection, function: Callable[[Any], Any]) -> None:
     """The life of a worker process: answer each item with whether it failed, and its result or exception."""
-    if initializer is not None:
-        initializer()
     with suppress(EOFError, ConnectionError):  # the parent is gone
         while True:
             item = pipe.recv()

@@ -3,7 +3,8 @@
 Which images have a class, and what is computed with them, is left to the stage.
 """
 
-from collections.abc import Iterable, Sequence
+from bisect import bisect_left
+from collections.abc import Sequence
 
 import numpy as np
 
@@ -11,7 +12,7 @@ from mcis_cli.data.seeds import generator
 
 
 def draw_references(
-    carriers: Iterable[str],
+    carriers: Sequence[str],
     image_id: str,
     class_name: str,
     num_references: int,
@@ -23,10 +24,11 @@ def draw_references(
     """Draw the references R of one image and one of its classes.
 
     The draw depends on the seed, the image, the class and the set of carriers, on nothing else. The first r of R
-    references are the references for r: maps of 1, 3 and 5 references can share one draw.
+    references are the references for r: maps of 1, 3 and 5 references can share one draw. Time does not depend on how
+    many images have the class.
 
     Args:
-        carriers: ids of all images that have the class, in any order; with or without the image itself.
+        carriers: ids of all images that have the class, sorted, each once; with or without the image itself.
         image_id: the image that gets the map.
         class_name: the class of the map.
         num_references: |R|, 0 or more.
@@ -37,17 +39,23 @@ def draw_references(
     Returns:
         `num_references` ids; fewer where the class has too few images (with `replacement`, only where it has none).
     """
-    pool = sorted(set(carriers) if allow_self else set(carriers) - {image_id})
+    place = bisect_left(carriers, image_id)
+    is_left_out = not allow_self and place < len(carriers) and carriers[place] == image_id
+    num_others = len(carriers) - is_left_out
     random = generator(seed, "references", image_id, class_name)
     if replacement:
-        return tuple(pool[random.integers(len(pool))] for _ in range(num_references if pool else 0))
-    return tuple(first_of_shuffled(pool, min(num_references, len(pool)), random))
+        drawn = [int(random.integers(num_others)) for _ in range(num_references if num_others else 0)]
+    else:
+        drawn = first_of_shuffled(num_others, min(num_references, num_others), random)
+    return tuple(carriers[index + (is_left_out and index >= place)] for index in drawn)
 
 
-def first_of_shuffled(pool: Sequence[str], count: int, random: np.random.Generator) -> list[str]:
-    """Return the first `count` of a Fisher-Yates shuffle: a longer draw begins with the shorter one."""
-    shuffled = list(pool)
+def first_of_shuffled(size: int, count: int, random: np.random.Generator) -> list[int]:
+    """The first `count` of the shuffled numbers below `size` (Fisher-Yates): a longer draw begins with the shorter."""
+    moved: dict[int, int] = {}  # what the shuffle has put elsewhere than at its own place
+    chosen = []
     for position in range(count):
-        swap = random.integers(position, len(shuffled))
-        shuffled[position], shuffled[swap] = shuffled[swap], shuffled[position]
-    return shuffled[:count]
+        swap = int(random.integers(position, size))
+        chosen.append(moved.get(swap, swap))
+        moved[swap] = moved.get(position, position)
+    return chosen

@@ -10,6 +10,7 @@ from mcis_cli.stages.features import FeatureCache
 from mcis_cli.stages.inputs import Inputs, images_of, warn_if_changed
 from mcis_cli.stages.mapping import SCHEMA, Mapper
 from mcis_cli.stages.networks import place, stored_classifier
+from mcis_cli.stages.scratch import Scratch
 from mcis_cli.stages.segmented import run_segments
 from mcis_cli.store import Artifact, Store
 from mcis_cli.training.precision import choose_device, choose_precision, describe_machine
@@ -26,7 +27,7 @@ def run(config: CamsConfig, inputs: Inputs, store: Store, options: RunOptions) -
         config: settings.
         inputs: a classifier.
         store: where the artifact goes.
-        options: how to run on this machine; `cache_mb` bounds the features kept in memory.
+        options: how to run on this machine; `cache_mb` bounds the features kept in memory, `scratch_mb` those on disk.
 
     Raises:
         MissingError: no classifier, or its images are not found.
@@ -49,34 +50,36 @@ def run(config: CamsConfig, inputs: Inputs, store: Store, options: RunOptions) -
     place(model, device)
     model.eval()
     assert config.image_size is not None, "settled above"
-    cache = FeatureCache(
-        model,
-        catalogue.read_image,
-        image_size=config.image_size,
-        device=device,
-        precision=precision,
-        budget=options.cache_mb * 2**20,
-    )
-    mapper = Mapper(model, cache, config, carriers)
     _tell_short_classes(images, carriers, config, options)
-    return run_segments(
-        recipe,
-        store,
-        options,
-        schema=SCHEMA,
-        ids=images.ids,
-        compute=lambda ids: mapper.records([images[image_id] for image_id in ids], options.workers),
-        meta=lambda: {
-            "dataset": catalogue.id,
-            "split": split,
-            "class_names": list(catalogue.class_names),
-            "num_references": config.refs,
-            "localization": config.localization,
-            "initialisation": classifier.meta["initialisation"],
-            "image_size": config.image_size,
-        },
-        machine=describe_machine(device, precision),
-    )
+    with Scratch(store.scratch_folder, options.scratch_mb * 2**20) as scratch:
+        cache = FeatureCache(
+            model,
+            catalogue.read_image,
+            image_size=config.image_size,
+            device=device,
+            precision=precision,
+            budget=options.cache_mb * 2**20,
+            scratch=scratch,
+        )
+        mapper = Mapper(model, cache, config, carriers)
+        return run_segments(
+            recipe,
+            store,
+            options,
+            schema=SCHEMA,
+            ids=images.ids,
+            compute=lambda ids: mapper.records([images[image_id] for image_id in ids], options.workers),
+            meta=lambda: {
+                "dataset": catalogue.id,
+                "split": split,
+                "class_names": list(catalogue.class_names),
+                "num_references": config.refs,
+                "localization": config.localization,
+                "initialisation": classifier.meta["initialisation"],
+                "image_size": config.image_size,
+            },
+            machine=describe_machine(device, precision),
+        )
 
 
 def without_effect(config: CamsConfig, given: Mapping[str, object]) -> list[str]:

@@ -1,6 +1,7 @@
 """`eval`: mean IoU of a segmentation network, of localization maps, or of pseudo masks."""
 
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
+from dataclasses import dataclass
 from functools import partial
 from typing import Any
 
@@ -9,7 +10,7 @@ from numpy.typing import NDArray
 
 from mcis_cli.config import CrfConfig, EvalConfig, RunOptions
 from mcis_cli.data.catalogue import Catalogue
-from mcis_cli.data.loading import ordered_map
+from mcis_cli.data.loading import Workers
 from mcis_cli.errors import DataError
 from mcis_cli.maps.crf import crf_on_present, dense_crf
 from mcis_cli.maps.localization import enlarge, normalise
@@ -51,26 +52,27 @@ def run(config: EvalConfig, inputs: Inputs, store: Store, options: RunOptions) -
     recipe = recipes.evaluate(config, subject.id, images, of_stage=subject.stage)
     if done := store.find(recipe):
         return done
-    count = _counter(config, subject, images, options)
-    return run_segments(
-        recipe,
-        store,
-        options,
-        schema=SCHEMA,
-        ids=images.ids,
-        compute=count,
-        meta=lambda: {
-            "dataset": catalogue.id,
-            "split": split,
-            "class_names": list(catalogue.class_names),
-            "subject": subject.stage,
-            "subject_id": subject.id,
-            "initialisation": subject.meta["initialisation"],
-            "supervision": subject.meta.get("supervision", "pseudo"),
-            "settings": recipe.as_dict()["config"],
-        },
-        machine=machine,
-    )
+    counting = _counting(config, subject, images, options)
+    with counting.workers as workers:
+        return run_segments(
+            recipe,
+            store,
+            options,
+            schema=SCHEMA,
+            ids=images.ids,
+            compute=lambda ids: workers.map(counting.items(ids)),
+            meta=lambda: {
+                "dataset": catalogue.id,
+                "split": split,
+                "class_names": list(catalogue.class_names),
+                "subject": subject.stage,
+                "subject_id": subject.id,
+                "initialisation": subject.meta["initialisation"],
+                "supervision": subject.meta.get("supervision", "pseudo"),
+                "settings": recipe.as_dict()["config"],
+            },
+            machine=machine,
+        )
 
 
 def metrics(artifact: Artifact) -> dict[str, Any]:
@@ -134,20 +136,31 @@ def _images(config: EvalConfig, subject: Artifact, catalogue: Catalogue, inputs:
     return images, split
 
 
-Counter = Callable[[Sequence[str]], Iterator[Record]]
+@dataclass(frozen=True)
+class Counting:
+    """How the pixels of images are counted.
+
+    Attributes:
+        workers: make a record out of each item.
+        items: of some images, what the workers need.
+    """
+
+    workers: Workers[Any, Record]
+    items: Callable[[Sequence[str]], Iterable[Any]]
 
 
-def _counter(config: EvalConfig, subject: Artifact, images: Catalogue, options: RunOptions) -> Counter:
-    def read_mask_and_count(image_id: str) -> Record:
+def _counting(config: EvalConfig, subject: Artifact, images: Catalogue, options: RunOptions) -> Counting:
+    if subject.stage == "train-seg":
+        return _counting_of_network(config, subject, images, options)
+
+    def count(image_id: str) -> Record:
         target = images.read_mask(image_id)
         fields = read_record(subject, image_id)
         if subject.stage == "pseudo":
             return image_id, {"counts": count_pixels(fields["mask"], target)}
         return image_id, {"counts": count_maps(config, fields, target)}
 
-    if subject.stage == "train-seg":
-        return _network_counter(config, subject, images, options)
-    return lambda ids: ordered_map(read_mask_and_count, ids, workers=options.workers)
+    return Counting(Workers(count, options.workers), lambda ids: ids)
 
 
 def count_maps(config: EvalConfig, fields: dict[str, NDArray[Any]], target: NDArray[np.uint8]) -> NDArray[np.int64]:
@@ -160,7 +173,7 @@ def count_maps(config: EvalConfig, fields: dict[str, NDArray[Any]], target: NDAr
     return count_pixels(winner, target, level=level.astype(np.uint8))
 
 
-def _network_counter(config: EvalConfig, subject: Artifact, images: Catalogue, options: RunOptions) -> Counter:
+def _counting_of_network(config: EvalConfig, subject: Artifact, images: Catalogue, options: RunOptions) -> Counting:
     from mcis_cli.stages.segmenting import load_segmenter
     from mcis_cli.training.precision import choose_device, choose_precision
 
@@ -173,26 +186,21 @@ def _network_counter(config: EvalConfig, subject: Artifact, images: Catalogue, o
         device=device,
         precision=choose_precision(config.precision, device),
     )
-    terms = config.crf_settings if config.crf else None
-    finish = partial(count_prediction, terms, config.crf_labels == "present")
 
-    def count(ids: Sequence[str]) -> Iterator[Record]:
-        def predicted() -> Iterable[tuple[str, NDArray[np.uint8], NDArray[np.float32], NDArray[np.uint8]]]:
-            for image_id in ids:
-                image = images.read_image(image_id)
-                yield image_id, image, segmenter.probabilities(image), images.read_mask(image_id)
+    def predicted(ids: Sequence[str]) -> Iterator[Prediction]:
+        for image_id in ids:
+            image = images.read_image(image_id)
+            yield image_id, image, segmenter.probabilities(image), images.read_mask(image_id)
 
-        # The CRF holds the interpreter's lock: it runs in processes, fed as predictions come.
-        return ordered_map(finish, predicted(), workers=options.workers if config.crf else 0, processes=True)
-
-    return count
+    # The CRF holds the interpreter's lock: it runs in processes, fed as predictions come.
+    finish = partial(count_prediction, config.crf_settings if config.crf else None, config.crf_labels == "present")
+    return Counting(Workers(finish, options.workers if config.crf else 0, processes=True), predicted)
 
 
-def count_prediction(
-    crf: CrfConfig | None,
-    present_only: bool,
-    item: tuple[str, NDArray[np.uint8], NDArray[np.float32], NDArray[np.uint8]],
-) -> Record:
+Prediction = tuple[str, NDArray[np.uint8], NDArray[np.float32], NDArray[np.uint8]]
+
+
+def count_prediction(crf: CrfConfig | None, present_only: bool, item: Prediction) -> Record:
     """Counts of the prediction for one image, after a dense CRF where one is given."""
     image_id, image, probabilities, target = item
     if crf is not None:

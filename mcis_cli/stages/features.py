@@ -19,6 +19,7 @@ from mcis_cli.data.augment import normalise, warp
 from mcis_cli.data.loading import ordered_map
 from mcis_cli.models.classifier import CoAttentionClassifier
 from mcis_cli.stages.networks import backbone_of
+from mcis_cli.stages.scratch import Scratch
 from mcis_cli.training.precision import Precision, autocast
 
 
@@ -48,14 +49,18 @@ class Features:
     activations: Float[Tensor, "class h w"]
     co_activations: Float[Tensor, "class h w"]
 
+    def distinct(self) -> list[Tensor]:
+        """The tensors, each once."""
+        separate = self.co_activations is not self.activations
+        return [self.features, self.activations, *([self.co_activations] if separate else [])]
+
     def num_bytes(self) -> int:
         """Memory that is held."""
-        tensors = {id(t): t for t in (self.features, self.activations, self.co_activations)}
-        return sum(tensor.nbytes for tensor in tensors.values())
+        return sum(tensor.nbytes for tensor in self.distinct())
 
 
 class FeatureCache:
-    """Features by image id and view; the least recently used are dropped when `budget` bytes are exceeded."""
+    """Features by image id and view; the least recently used go to a scratch file when `budget` bytes are exceeded."""
 
     def __init__(
         self,
@@ -66,12 +71,14 @@ class FeatureCache:
         device: torch.device,
         precision: Precision,
         budget: int,
+        scratch: Scratch | None = None,
     ) -> None:
         self._model, self._read_image = model, read_image
         self._image_size, self._device, self._precision = image_size, device, precision
-        self._budget, self._held = budget, 0
+        self._budget, self._held, self._scratch = budget, 0, scratch
         self._kept: OrderedDict[Key, Features] = OrderedDict()
         self._coming: Iterator[tuple[Key, Pixels]] = iter(())
+        self._next: tuple[Key, Pixels] | None = None
         self.num_forwards = 0
 
     @contextmanager
@@ -80,13 +87,13 @@ class FeatureCache:
 
         A wrong guess costs time and changes nothing: what is asked for otherwise is read when it is asked for.
         """
-        missing = [key for key in dict.fromkeys(wanted) if key not in self._kept]
+        missing = [key for key in dict.fromkeys(wanted) if key not in self._kept and not self._is_on_disk(key)]
         coming = ordered_map(lambda key: (key, self._pixels(*key)), missing, workers=workers)
         self._coming = coming
         try:
             yield
         finally:
-            self._coming = iter(())
+            self._coming, self._next = iter(()), None
             coming.close()
 
     def __call__(self, image_id: str, view: View) -> Features:
@@ -95,14 +102,33 @@ class FeatureCache:
         if key in self._kept:
             self._kept.move_to_end(key)
             return self._kept[key]
-        found, pixels = next(self._coming, (None, None))
-        features = self._compute(pixels if pixels is not None and found == key else self._pixels(image_id, view))
+        features = self._from_disk(key) if self._is_on_disk(key) else self._compute(self._read(key))
         self._kept[key] = features
         self._held += features.num_bytes()
         while self._held > self._budget and len(self._kept) > 1:
-            _, dropped = self._kept.popitem(last=False)
-            self._held -= dropped.num_bytes()
+            self._drop(*self._kept.popitem(last=False))
         return features
+
+    def _drop(self, key: Key, features: Features) -> None:
+        self._held -= features.num_bytes()
+        if self._scratch is not None:
+            self._scratch.put(key, features.distinct())
+
+    def _is_on_disk(self, key: Key) -> bool:
+        return self._scratch is not None and key in self._scratch
+
+    def _from_disk(self, key: Key) -> Features:
+        assert self._scratch is not None
+        features, activations, *co = (tensor.to(self._device) for tensor in self._scratch.get(key))
+        return Features(features, activations, co[0] if co else activations)
+
+    def _read(self, key: Key) -> Pixels:
+        """The pixels of a view: those that were read ahead, if they are the next."""
+        self._next = self._next or next(self._coming, None)
+        if self._next is None or self._next[0] != key:
+            return self._pixels(*key)
+        pixels, self._next = self._next[1], None
+        return pixels
 
     def _pixels(self, image_id: str, view: View) -> Pixels:
         pixels = warp(self._read_image(image_id), round(self._image_size * view.scale))

@@ -11,7 +11,7 @@ from numpy.typing import NDArray
 
 from mcis_cli.config import PseudoConfig, RunOptions
 from mcis_cli.data.catalogue import Catalogue
-from mcis_cli.data.loading import ordered_map
+from mcis_cli.data.loading import Workers
 from mcis_cli.errors import DataError, UsageError, counted
 from mcis_cli.maps.crf import refine_mask
 from mcis_cli.maps.localization import enlarge, normalise
@@ -54,23 +54,25 @@ def run(config: PseudoConfig, inputs: Inputs, store: Store, options: RunOptions)
         )
     ignored = Ignored()
     if (done := store.find(recipe)) is None:
-        done = run_segments(
-            recipe,
-            store,
-            options,
-            schema=SCHEMA,
-            ids=maps.ids,
-            compute=lambda ids: _records(config, maps, images, saliency, ids, options),
-            meta=lambda: {
-                "dataset": catalogue.id,
-                "split": maps.meta["split"],
-                "class_names": list(catalogue.class_names),
-                "background": config.background,
-                "initialisation": maps.meta["initialisation"],
-            },
-            observe=ignored.add,
-            observed={"ignored": ignored.facts},
-        )
+        # Only the CRF is worth processes; the rest is NumPy and Pillow, which let threads run side by side.
+        with Workers(partial(make_mask, config), options.workers, processes=config.crf) as workers:
+            done = run_segments(
+                recipe,
+                store,
+                options,
+                schema=SCHEMA,
+                ids=maps.ids,
+                compute=lambda ids: workers.map(_materials(config, maps, images, saliency, ids)),
+                meta=lambda: {
+                    "dataset": catalogue.id,
+                    "split": maps.meta["split"],
+                    "class_names": list(catalogue.class_names),
+                    "background": config.background,
+                    "initialisation": maps.meta["initialisation"],
+                },
+                observe=ignored.add,
+                observed={"ignored": ignored.facts},
+            )
     _tell_ignored(done, without_saliency, options)
     return done
 
@@ -141,17 +143,10 @@ def make_mask(config: PseudoConfig, material: Material) -> Record:
     return material.image_id, {"mask": mask, "classes": np.array(material.classes, dtype=np.int32)}
 
 
-def _records(
-    config: PseudoConfig,
-    maps: Artifact,
-    images: Catalogue,
-    saliency: Artifact | None,
-    ids: Sequence[str],
-    options: RunOptions,
-) -> Iterator[Record]:
-    materials = (_material(config, image_id, read_record(maps, image_id), images, saliency) for image_id in ids)
-    # Only the CRF is worth processes; the rest is NumPy and Pillow, which let threads run side by side.
-    return ordered_map(partial(make_mask, config), materials, workers=options.workers, processes=config.crf)
+def _materials(
+    config: PseudoConfig, maps: Artifact, images: Catalogue, saliency: Artifact | None, ids: Sequence[str]
+) -> Iterator[Material]:
+    return (_material(config, image_id, read_record(maps, image_id), images, saliency) for image_id in ids)
 
 
 def _material(

@@ -90,6 +90,11 @@ class Store:
         """Where the stat cache is kept; may be deleted at any time."""
         return self.root / "index.sqlite"
 
+    @property
+    def scratch_folder(self) -> Path:
+        """Where files without a name may be made, for as long as a process lives."""
+        return self.root / "tmp"
+
     # Finding
 
     def find(self, recipe: Recipe) -> Artifact | None:

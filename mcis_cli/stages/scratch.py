@@ -1,0 +1,95 @@
+"""A file without a name for features that memory has no room for: it is gone when the process is.
+
+Reading a megabyte back takes a hundredth of the time of computing it again, and gives the same bits.
+"""
+
+import os
+import shutil
+import tempfile
+from collections.abc import Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from types import TracebackType
+from typing import Self
+
+import torch
+from torch import Tensor
+
+
+@dataclass(frozen=True)
+class _Place:
+    """Where a tensor lies in the file, and how it lies in memory."""
+
+    offset: int
+    shape: tuple[int, ...]
+    stride: tuple[int, ...]
+    dtype: torch.dtype
+
+
+class Scratch:
+    """Tensors by key, in the order in which they came. Never more than `limit` bytes, nor half of what is free.
+
+    A context manager: the file is made when it is first needed, and closed at the end of the block. Once it is full, or
+    the disk refuses, it takes no more; what is in it stays readable.
+    """
+
+    def __init__(self, folder: Path, limit: int) -> None:
+        """Make nothing yet.
+
+        Args:
+            folder: where the file goes; on the disk whose space counts.
+            limit: bytes; 0 for no file.
+        """
+        self._folder, self._limit = folder, limit
+        self._descriptor: int | None = None
+        self._used = 0
+        self._places: dict[object, list[_Place]] = {}
+
+    def __enter__(self) -> Self:
+        return self
+
+    def __exit__(self, kind: type[BaseException] | None, error: BaseException | None, at: TracebackType | None) -> None:
+        if self._descriptor is not None:
+            os.close(self._descriptor)
+            self._descriptor = None
+
+    def __contains__(self, key: object) -> bool:
+        return key in self._places
+
+    def put(self, key: object, tensors: Sequence[Tensor]) -> None:
+        """Keep tensors whose elements fill their memory without gaps, in any order of dimensions."""
+        if key in self._places or self._used + sum(tensor.nbytes for tensor in tensors) > self._limit:
+            return
+        try:
+            self._places[key] = [self._write(tensor.cpu()) for tensor in tensors]
+        except OSError:  # no space, or no such right: then it is computed again
+            self._limit = 0
+
+    def get(self, key: object) -> list[Tensor]:
+        """The tensors of a key that is in it, on the CPU, as they were in memory.
+
+        Raises:
+            OSError: the disk does not give back what it took.
+        """
+        return [self._read(place) for place in self._places[key]]
+
+    def _write(self, tensor: Tensor) -> _Place:
+        if self._descriptor is None:
+            self._limit = min(self._limit, shutil.disk_usage(self._folder).free // 2)
+            with tempfile.TemporaryFile(dir=self._folder) as file:
+                self._descriptor = os.dup(file.fileno())
+        place = _Place(self._used, tuple(tensor.shape), tensor.stride(), tensor.dtype)
+        left = memoryview(tensor.as_strided((tensor.numel(),), (1,)).view(torch.uint8).numpy())
+        while left:
+            written = os.pwrite(self._descriptor, left, self._used)
+            self._used += written
+            left = left[written:]
+        return place
+
+    def _read(self, place: _Place) -> Tensor:
+        assert self._descriptor is not None
+        num_bytes = place.dtype.itemsize * torch.Size(place.shape).numel()
+        buffer = bytearray(num_bytes)
+        if os.preadv(self._descriptor, [buffer], place.offset) != num_bytes:
+            raise OSError(f"the scratch file ends before byte {place.offset + num_bytes}")
+        return torch.frombuffer(buffer, dtype=place.dtype).as_strided(place.shape, place.stride)
