@@ -83,6 +83,10 @@ class Catalogue:
         return tuple(entry.id for entry in self.entries)
 
     @cached_property
+    def _digests(self) -> dict[frozenset[Part], str]:
+        return {}
+
+    @cached_property
     def split_names(self) -> tuple[str, ...]:
         """The splits that are named, sorted."""
         return tuple(sorted(self.missing.keys() | {name for entry in self.entries for name in entry.splits}))
@@ -155,7 +159,13 @@ class Catalogue:
         Class names count with labels and with masks; paths and the order of work never do.
         """
         assert parts, "name at least one part"
-        named = self.class_names if {"labels", "masks"} & set(parts) else None
+        asked = frozenset(parts)
+        if asked not in self._digests:
+            self._digests[asked] = self._digest(asked)
+        return self._digests[asked]
+
+    def _digest(self, parts: frozenset[Part]) -> str:
+        named = self.class_names if {"labels", "masks"} & parts else None
         state = hashlib.sha256(_line(["mcis data set", 1, sorted(parts), named]))
         for entry in self.entries:
             state.update(_line([entry.id, *(_part(entry, part) for part in PARTS if part in parts)]))
@@ -285,8 +295,11 @@ def _part(entry: ImageEntry, part: Part) -> object:
             return sorted(entry.splits)
 
 
+_AS_JSON = json.JSONEncoder(separators=(",", ":"), ensure_ascii=True)  # `json.dumps` would build one for each line
+
+
 def _line(value: object) -> bytes:
-    return json.dumps(value, separators=(",", ":"), ensure_ascii=True).encode() + b"\n"
+    return _AS_JSON.encode(value).encode() + b"\n"
 
 
 def _digest_bytes(digest: str | None) -> UInt8[ndarray, "length"]:

@@ -43,19 +43,17 @@ def file_facts(
     remaining = iter(files)
     with ThreadPoolExecutor(WORKERS) as pool:
         while batch := list(islice(remaining, BATCH)):
-            known = [_remembered(file, kind, cache) for file in batch]
+            known = _remembered(batch, kind, cache)
             unknown = [file for file, facts in zip(batch, known, strict=True) if facts is None]
             fresh = iter(list(pool.map(lambda file: _read(file, kind, measure, cache), unknown)))
             for facts in known:
                 yield next(fresh) if facts is None else facts
 
 
-def _remembered(file: Path, kind: str, cache: StatCache | None) -> Facts | None:
-    try:
-        facts = cache.get(file) if cache is not None else None
-    except OSError:  # reading it will tell
-        return None
-    return facts if facts is not None and facts.get("kind") == kind else None
+def _remembered(files: Sequence[Path], kind: str, cache: StatCache | None) -> list[Facts | None]:
+    if cache is None:
+        return [None] * len(files)
+    return [facts if facts and facts.get("kind") == kind else None for facts in cache.get_all(files)]
 
 
 def _read(file: Path, kind: str, measure: Measure, cache: StatCache | None) -> Facts | DataError:

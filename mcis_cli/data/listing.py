@@ -159,7 +159,7 @@ def id_fault(image_id: str) -> str | None:
         return "an empty image id"
     if len(image_id) > MAX_ID_LENGTH:
         return f"an image id of {len(image_id)} characters, expected at most {MAX_ID_LENGTH}"
-    if any(unicodedata.category(character) in ("Cc", "Cs") for character in image_id):
+    if not image_id.isprintable() and any(unicodedata.category(letter) in ("Cc", "Cs") for letter in image_id):
         return f"the image id {image_id!r} has characters that are no text"
     if image_id.startswith("/") or any(part in ("", ".", "..") for part in image_id.split("/")):
         return f"the image id {image_id!r} leaves its folder, expected a plain relative path"

@@ -6,14 +6,9 @@ from mcis_cli.config import CamsConfig, RunOptions
 from mcis_cli.data.catalogue import Catalogue
 from mcis_cli.errors import counted
 from mcis_cli.stages import recipes
-from mcis_cli.stages.features import FeatureCache
 from mcis_cli.stages.inputs import Inputs, images_of, warn_if_changed
-from mcis_cli.stages.mapping import SCHEMA, Mapper
-from mcis_cli.stages.networks import place, stored_classifier
-from mcis_cli.stages.scratch import Scratch
 from mcis_cli.stages.segmented import run_segments
-from mcis_cli.store import Artifact, Store
-from mcis_cli.training.precision import choose_device, choose_precision, describe_machine
+from mcis_cli.store import Artifact, Recipe, Store
 
 
 def run(config: CamsConfig, inputs: Inputs, store: Store, options: RunOptions) -> Artifact:
@@ -34,18 +29,28 @@ def run(config: CamsConfig, inputs: Inputs, store: Store, options: RunOptions) -
         DataError: an image cannot be read, or has changed.
     """
     classifier = inputs.expect("train-cls")
-    device = choose_device(options.device)
-    precision = choose_precision(config.precision, device)
-    config = recipes.settled_cams(config, classifier).model_copy(update={"precision": precision})
+    config = recipes.settled_cams(config, classifier)
     catalogue = images_of(classifier, inputs.data, store)
     carriers = catalogue.split(classifier.meta["split"])
     split = config.split or classifier.meta["split"]
-    images = catalogue.split(split)
+    images = carriers if split == carriers.split_name else catalogue.split(split)
     warn_if_changed(classifier, carriers, options.reporter)
-    recipe = recipes.cams(config, classifier.id, images, carriers)
-    if done := store.find(recipe):
-        return done
 
+    def recipe_of(settled: CamsConfig) -> Recipe:
+        return recipes.cams(settled, classifier.id, images, carriers)
+
+    if done := recipes.find(store, config, recipe_of):
+        return done
+    # From here on a network computes: what is done is found without waiting for torch.
+    from mcis_cli.stages.features import FeatureCache
+    from mcis_cli.stages.mapping import SCHEMA, Mapper
+    from mcis_cli.stages.networks import place, stored_classifier
+    from mcis_cli.stages.scratch import Scratch
+    from mcis_cli.training.precision import choose_device, choose_precision, describe_machine
+
+    device = choose_device(options.device)
+    precision = choose_precision(config.precision, device)
+    config = config.model_copy(update={"precision": precision})
     model = stored_classifier(classifier)
     place(model, device)
     model.eval()
@@ -63,7 +68,7 @@ def run(config: CamsConfig, inputs: Inputs, store: Store, options: RunOptions) -
         )
         mapper = Mapper(model, cache, config, carriers)
         return run_segments(
-            recipe,
+            recipe_of(config),
             store,
             options,
             schema=SCHEMA,

@@ -19,7 +19,7 @@ from mcis_cli.stages import recipes
 from mcis_cli.stages.inputs import Inputs, images_of
 from mcis_cli.stages.kinds import check_kind, read_record, read_records
 from mcis_cli.stages.segmented import run_segments
-from mcis_cli.store import Artifact, Record, Schema, Store
+from mcis_cli.store import Artifact, Recipe, Record, Schema, Store
 
 SCHEMA: Schema = {"counts": ("int64", 2)}
 
@@ -42,6 +42,12 @@ def run(config: EvalConfig, inputs: Inputs, store: Store, options: RunOptions) -
     subject = inputs.expect("train-seg", "cams", "pseudo")
     catalogue = images_of(subject, inputs.data, store)
     images, split = _images(config, subject, catalogue, inputs)
+
+    def recipe_of(settled: EvalConfig) -> Recipe:
+        return recipes.evaluate(settled, subject.id, images, of_stage=subject.stage)
+
+    if done := recipes.find(store, config, recipe_of):
+        return done
     machine: dict[str, Any] = {}
     if subject.stage == "train-seg":
         from mcis_cli.training.precision import choose_device, choose_precision, describe_machine
@@ -49,9 +55,7 @@ def run(config: EvalConfig, inputs: Inputs, store: Store, options: RunOptions) -
         device = choose_device(options.device)
         config = config.model_copy(update={"precision": choose_precision(config.precision, device)})
         machine = describe_machine(device, choose_precision(config.precision, device))
-    recipe = recipes.evaluate(config, subject.id, images, of_stage=subject.stage)
-    if done := store.find(recipe):
-        return done
+    recipe = recipe_of(config)
     counting = _counting(config, subject, images, options)
     with counting.workers as workers:
         return run_segments(

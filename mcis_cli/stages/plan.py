@@ -2,7 +2,7 @@
 
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass
-from typing import Any, TypeVar
+from typing import Any
 
 from mcis_cli.config import Config, DataConfig, Settings
 from mcis_cli.data.catalogue import Catalogue
@@ -13,7 +13,6 @@ from mcis_cli.store import Artifact, Begun, Recipe, Store, segments_of
 
 CHAIN = ("train-cls", "cams", "pseudo", "train-seg", "eval")
 _BY_IMAGE = frozenset({"cams", "pseudo", "eval"})
-Settled = TypeVar("Settled", bound=Config)
 
 
 @dataclass(frozen=True)
@@ -81,7 +80,7 @@ def wanted_of(
     else:
         assert upstream is not None, "such stages are left out"
         config, images, make = _downstream(stage, settings, data, catalogue, upstream)
-    return Wanted(stage, tuple(make(settled) for settled in _settled(config)), images)
+    return Wanted(stage, tuple(map(make, recipes.settled(config))), images)
 
 
 def _downstream(
@@ -108,11 +107,3 @@ def _downstream(
         scored,
         lambda settled: recipes.evaluate(settled, upstream.id, scored, of_stage=upstream.stage),
     )
-
-
-def _settled(config: Settled) -> Iterator[Settled]:
-    if getattr(config, "precision", None) != "auto":
-        yield config
-        return
-    for precision in ("bf16", "fp32"):
-        yield config.model_copy(update={"precision": precision})

@@ -5,12 +5,14 @@ stage by hand when its results change for the same settings. The name of the spl
 recipe, since results say which split they are of: two lists of equal images are two recipes.
 """
 
-from collections.abc import Mapping
-from typing import Any
+from collections.abc import Callable, Iterator, Mapping
+from typing import Any, TypeVar
 
 from mcis_cli.config import CamsConfig, Config, EvalConfig, PseudoConfig, TrainClsConfig, TrainSegConfig
 from mcis_cli.data.catalogue import Catalogue
-from mcis_cli.store import Artifact, Recipe
+from mcis_cli.store import Artifact, Recipe, Store
+
+Settled = TypeVar("Settled", bound=Config)
 
 VERSIONS: Mapping[str, int] = {"dataset": 1, "train-cls": 2, "cams": 2, "pseudo": 1, "train-seg": 1, "eval": 1}
 
@@ -107,6 +109,20 @@ def evaluate(config: EvalConfig, artifact: str, images: Catalogue, *, of_stage: 
     inputs = {"artifact": artifact, "images": images.digest("images"), "masks": images.digest("masks")}
     without_effect = (*UNUSED_BY_EVAL[of_stage], *_unused_crf(config.crf))
     return _recipe("eval", {**_settings(config, *without_effect), "split": images.split_name}, inputs)
+
+
+def settled(config: Settled) -> Iterator[Settled]:
+    """The settings with each precision that "auto" may turn out to be, on this machine or on another."""
+    if getattr(config, "precision", None) != "auto":
+        yield config
+        return
+    for precision in ("bf16", "fp32"):
+        yield config.model_copy(update={"precision": precision})
+
+
+def find(store: Store, config: Settled, recipe_of: Callable[[Settled], Recipe]) -> Artifact | None:
+    """The artifact of settings that are done. Where the precision is "auto", it may have any: what is there counts."""
+    return next(filter(None, (store.find(recipe_of(one)) for one in settled(config))), None)
 
 
 def _recipe(stage: str, config: Mapping[str, Any], inputs: Mapping[str, str]) -> Recipe:

@@ -79,7 +79,7 @@ class Scratch:
             with tempfile.TemporaryFile(dir=self._folder) as file:
                 self._descriptor = os.dup(file.fileno())
         place = _Place(self._used, tuple(tensor.shape), tensor.stride(), tensor.dtype)
-        left = memoryview(tensor.as_strided((tensor.numel(),), (1,)).view(torch.uint8).numpy())
+        left = tensor.as_strided((tensor.numel(),), (1,)).view(torch.uint8).numpy().data
         while left:
             written = os.pwrite(self._descriptor, left, self._used)
             self._used += written

@@ -153,6 +153,8 @@ def read_manifest(descriptor: int, path: Path, kind: Kind) -> dict[str, Any]:
         raise damaged(path, "its user block names no manifest" if place is None else "its manifest is huge", "one")
     with files.reported("read", path):
         data = os.pread(descriptor, place.length, place.offset)
+    if len(data) != place.length:
+        raise damaged(path, f"its manifest ends after {len(data)} bytes", f"{place.length}")
     if hashlib.sha256(data).hexdigest() != place.sha256:
         raise damaged(path, "its manifest has another digest", place.sha256[:12])
     return parse_manifest(data, path)
