@@ -100,7 +100,8 @@ class TrainClsConfig(Config):
     mirror: bool = False  # mirror half of the images
     color_jitter: ColorJitter = (0.3, 0.3, 0.3, 0.1)  # strengths of brightness, contrast, saturation, hue
     epochs: int = Field(15, ge=1)  # passes over the images, each once as first of a pair
-    batch_pairs: int = Field(5, ge=1)  # pairs of a step
+    batch_pairs: int = Field(5, ge=1)  # pairs of a step, for each process
+    processes: int = Field(1, ge=1)  # that train together; torchrun sets it
     lr: float = Field(1e-3, gt=0)  # learning rate
     lr_milestones: Epochs = (6, 12)  # epochs after which lr is multiplied by lr_gamma [6]
     lr_gamma: float = Field(0.1, gt=0, le=1)  # see lr_milestones
@@ -164,7 +165,8 @@ class TrainSegConfig(Config):
     mirror: bool = True  # mirror half of the images
     iterations: int = Field(16_000, ge=1)  # steps
     epochs: int | None = Field(None, ge=1)  # passes over the images; where set, replaces iterations
-    batch_size: int = Field(10, ge=1)  # crops of a step
+    batch_size: int = Field(10, ge=1)  # crops of a step, for each process
+    processes: int = Field(1, ge=1)  # that train together; torchrun sets it
     lr: float = Field(1e-3, gt=0)  # learning rate
     lr_power: float = Field(0.9, ge=0)  # lr falls with (1 − step / steps) to this power
     head_lr: float = Field(10.0, gt=0)  # factor on lr for the head
@@ -389,5 +391,7 @@ class RunOptions:
     scratch_mb: int = 20_480
     checkpoint_seconds: float = 300.0
     shard: tuple[int, int] | None = None  # number, from 1, and count
+    rank: tuple[int, int] | None = None  # among the processes of a training: number, from 0, and count
+    local: int | None = None  # number on this machine, from 0, where it is one of several: which GPU it takes
     preset: Preset | None = None
     reporter: Reporter = field(default_factory=Silent)

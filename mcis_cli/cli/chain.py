@@ -6,6 +6,7 @@ from typing import Annotated, Any
 
 import typer
 
+from mcis_cli.cli import launched
 from mcis_cli.cli import options as opt
 from mcis_cli.cli.output import TerminalReporter, announce
 from mcis_cli.cli.tables import print_scores
@@ -32,6 +33,11 @@ def run(
 
     Example: mcis init photos/ && mcis run
     """
+    if launched.rank() is not None:
+        raise UsageError(
+            "mcis run does its stages in one process, found several (WORLD_SIZE); give torchrun a single stage, as in "
+            "torchrun --nproc-per-node 2 -m mcis_cli train-cls"
+        )
     flags = {stage: {"seed": seed} for stage in ("train-cls", "cams", "train-seg")}
     workspace = open_workspace(store=store, config=config, preset=preset, assignments=assignments or (), flags=flags)
     data = workspace.data()

@@ -6,6 +6,7 @@ from typing import Annotated, Any
 
 import typer
 
+from mcis_cli.cli import launched
 from mcis_cli.config import RunOptions
 from mcis_cli.errors import UsageError
 
@@ -102,6 +103,8 @@ def numbers(text: str | None) -> tuple[float, ...] | None:
 
 
 def run_options(*, device: str = "auto", workers: int | None = None, **others: Any) -> RunOptions:
-    """Run options from flags; what was not given keeps its default."""
+    """Run options from flags; what was not given keeps its default, processes on one machine sharing its cores."""
     given: dict[str, Any] = {} if workers is None else {"workers": workers}
-    return RunOptions(device=device, **given, **others)
+    if workers is None and (sharing := launched.num_local()) > 1:
+        given = {"workers": max(1, RunOptions().workers // sharing)}
+    return RunOptions(device=device, local=launched.local(), **given, **others)

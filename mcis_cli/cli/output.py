@@ -1,10 +1,12 @@
 """Streams: stdout carries the result and nothing else; everything for people goes to stderr."""
 
 import json
+import os
 import sys
 import time
 from collections.abc import Iterable, Mapping
 from contextlib import suppress
+from io import StringIO
 from pathlib import Path
 from typing import Any, TextIO, cast
 
@@ -70,7 +72,9 @@ def results() -> Console:
 def complain(kind: str, text: str) -> None:
     """One line on stderr: `mcis: error: ...`; line breaks and control characters in it become blanks."""
     people = cast(TextIO, _People())
-    print(f"mcis: {kind}: {plain(text)}", file=people, flush=True)
+    number = os.environ.get("RANK", "0")  # a mistake of all is told by all, one of one by that one
+    where = f" (rank {plain(number)})" if number != "0" else ""
+    print(f"mcis: {kind}{where}: {plain(text)}", file=people, flush=True)
 
 
 def plain(text: str) -> str:
@@ -148,9 +152,9 @@ def announce(
 class TerminalReporter:
     """Progress for people: a bar with ETA on a terminal, a line a minute elsewhere, nothing of it when quiet."""
 
-    def __init__(self, *, quiet: bool = False) -> None:
+    def __init__(self, *, quiet: bool = False, silent: bool = False) -> None:
         self.worked = False  # a stage whose artifact is found done never starts anything
-        self._console = console()
+        self._console = _PlainConsole(StringIO()) if silent else console()  # another process tells
         self._quiet = quiet
         self._progress: Progress | None = None
         self._task: TaskID | None = None

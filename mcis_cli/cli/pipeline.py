@@ -8,16 +8,18 @@ from typing import Annotated, Any
 
 import typer
 
+from mcis_cli.cli import launched
 from mcis_cli.cli import options as opt
 from mcis_cli.cli.found import expected_artifact
 from mcis_cli.cli.output import TerminalReporter, announce
 from mcis_cli.cli.tables import print_scores
-from mcis_cli.cli.workspace import Workspace, names_file, open_workspace, upstream_reference
-from mcis_cli.config import RunOptions, Settings
+from mcis_cli.cli.workspace import Workspace, names_file, open_workspace, reads_pipe, upstream_reference
+from mcis_cli.config import RunOptions, Settings, merge
 from mcis_cli.errors import CheckError, MissingError, UnfinishedError, UsageError
 from mcis_cli.store import Artifact
 
 Flags = Mapping[str, Mapping[str, Any]]
+SHARDED = ("cams", "pseudo", "eval")
 
 
 @dataclass(frozen=True)
@@ -36,6 +38,11 @@ class Call:
     quiet: bool
     shard: str | None = None
 
+    @property
+    def rank(self) -> launched.Place | None:
+        """Which process this is of those that train together; the other commands are cut in shards."""
+        return launched.rank() if self.stage in ("train-cls", "train-seg") else None
+
     def open(self, reference: str | None = None) -> Workspace:
         """The workspace, with the command's flags merged in."""
         return open_workspace(
@@ -43,7 +50,7 @@ class Call:
             config=self.config,
             preset=self.preset,
             assignments=self.assignments or (),
-            flags=self.flags,
+            flags=merge(self.flags, {self.stage: {"processes": self.rank.count}}) if self.rank else self.flags,
             upstream=reference,
         )
 
@@ -51,6 +58,11 @@ class Call:
         """The reference of the upstream artifact, and the workspace. A mistake of the settings is told before a pipe
         is waited for: the command at its other end may take days."""
         self.open()
+        if launched.rank() is not None and reads_pipe(given):
+            raise UsageError(
+                f"{self.stage} cannot read a pipe in several processes: found one on stdin, expected the name of an "
+                "artifact; give it as the argument, and < /dev/null"
+            )
         reference = upstream_reference(given, previous)
         return reference, self.open(reference)
 
@@ -63,15 +75,18 @@ class Call:
     ) -> Artifact:
         """Run a stage, tell what came of it, and print its line."""
         started = time.monotonic()
-        reporter = TerminalReporter(quiet=self.quiet)
+        reporter = TerminalReporter(quiet=self.quiet, silent=self.rank is not None and self.rank.number > 0)
         settings = workspace.settings(upstream)
         options = opt.run_options(
             device=self.device,
             workers=self.workers,
             preset=workspace.preset(upstream),
             reporter=reporter,
-            shard=opt.parse_shard(self.shard),
+            shard=self._shard(reporter),
+            rank=(self.rank.number, self.rank.count) if self.rank else None,
         )
+        if self.rank:
+            reporter.note(f"{self.stage}: {self.rank.count} processes, by {self.rank.told_by}")
         if upstream is not None and workspace.named_preset is None and options.preset != "paper":
             reporter.note(f"preset {options.preset}, as {upstream.path.stem} was made with")
         try:
@@ -94,6 +109,16 @@ class Call:
             extra=extra(artifact),
         )
         return artifact
+
+    def _shard(self, reporter: TerminalReporter) -> tuple[int, int] | None:
+        """The part of the work that was asked for; else what is this process's, which is told."""
+        if self.shard is not None or self.stage not in SHARDED:
+            return opt.parse_shard(self.shard)
+        place = launched.shard()
+        if place is None:
+            return None
+        reporter.note(f"{self.stage}: --shard {place.number + 1}/{place.count}, by {place.told_by}; 1/1 does all")
+        return place.number + 1, place.count
 
 
 def _weights(given: Path | None) -> str | None:

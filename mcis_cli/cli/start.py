@@ -83,8 +83,8 @@ class Stop:
             os.close(writing)
 
     def tell(self, number: int) -> int:
-        """Say how to go on, once; returns the exit code."""
-        if self._untold.acquire(blocking=False):
+        """Say how to go on, once, and of several processes the first; returns the exit code."""
+        if self._untold.acquire(blocking=False) and os.environ.get("RANK", "0") == "0":
             line = f"mcis: stopped: {self._hint}\n".encode(sys.stderr.encoding or "utf-8", "backslashreplace")
             with suppress(OSError):
                 os.write(2, line)
@@ -127,7 +127,8 @@ def _hint(arguments: list[str]) -> str:
     command = shlex.join(["mcis", *arguments])
     plain = "".join(letter if letter.isprintable() else " " for letter in command)
     piped = "… | " if stat.S_ISFIFO(os.fstat(0).st_mode) else ""
-    return f"what is done is kept; to go on from there, run again: {piped}{plain}"
+    several = " by torchrun as before" if os.environ.get("WORLD_SIZE", "1") != "1" else ""
+    return f"what is done is kept; to go on from there, run again{several}: {piped}{plain}"
 
 
 def _fill_closed_streams() -> None:

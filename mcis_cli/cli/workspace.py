@@ -209,10 +209,8 @@ def upstream_reference(given: str | None, previous: str) -> str | None:
     Raises:
         MissingError: the pipe is empty: the stage before failed.
     """
-    if given is not None and given != "-":
+    if not reads_pipe(given):
         return given
-    if given is None and not _stdin_is_pipe():
-        return None
     line = sys.stdin.readline().strip()
     if not line:
         raise MissingError(
@@ -220,6 +218,11 @@ def upstream_reference(given: str | None, previous: str) -> str | None:
             "its message tells why"
         )
     return _reference_of(line)
+
+
+def reads_pipe(given: str | None) -> bool:
+    """Whether the reference of the upstream artifact is to come from stdin."""
+    return given == "-" or (given is None and _stdin_is_pipe())
 
 
 def _reference_of(line: str) -> str:

@@ -115,6 +115,7 @@ def contrastive_loss(
     labels_n: Shaped[Tensor, "batch class"],
     *,
     rule: ContrastiveRule = "always",
+    labels_of_step: tuple[Tensor, Tensor] | None = None,
 ) -> Float[Tensor, ""]:
     """Classification of the contrastive features by what only their image has (Eq. 9); a sum in every weighting.
 
@@ -124,6 +125,8 @@ def contrastive_loss(
         labels_m: Multi-hot labels of the first images.
         labels_n: Multi-hot labels of the second images.
         rule: "always" (paper), or for a side only where some of its images has an "unshared" label (released code).
+        labels_of_step: Multi-hot labels of both sides of a larger batch that these pairs are a part of: the rule is
+            about all of it. These pairs alone where None.
 
     Returns:
         The loss, not negative.
@@ -132,6 +135,9 @@ def contrastive_loss(
     side_m, side_n = _cross_entropy(unshared_scores_m, unshared_m), _cross_entropy(unshared_scores_n, unshared_n)
     if rule == "always":
         return side_m + side_n
+    if labels_of_step is not None:
+        all_m, all_n = labels_of_step
+        unshared_m, unshared_n = unshared_labels(all_m, all_n), unshared_labels(all_n, all_m)
     return side_m * unshared_m.any() + side_n * unshared_n.any()
 
 
@@ -143,6 +149,7 @@ def pair_loss(
     weighting: Weighting = "sum",
     contrastive_rule: ContrastiveRule = "always",
     contrastive: bool = True,
+    labels_of_step: tuple[Tensor, Tensor] | None = None,
 ) -> PairLoss:
     """Total loss of a pair and its terms (Eq. 10).
 
@@ -153,6 +160,7 @@ def pair_loss(
         weighting: "sum" over the two images (paper), or their "mean" in the first two terms (released code).
         contrastive_rule: See `contrastive_loss`.
         contrastive: Whether the contrastive term counts (the released code waits for the third epoch).
+        labels_of_step: See `contrastive_loss`.
 
     Returns:
         The terms, and their sum as `.total`.
@@ -164,7 +172,12 @@ def pair_loss(
         )
     if contrastive and result.unshared_scores_m is not None and result.unshared_scores_n is not None:
         contrastive_term = contrastive_loss(
-            result.unshared_scores_m, result.unshared_scores_n, labels_m, labels_n, rule=contrastive_rule
+            result.unshared_scores_m,
+            result.unshared_scores_n,
+            labels_m,
+            labels_n,
+            rule=contrastive_rule,
+            labels_of_step=labels_of_step,
         )
     return PairLoss(
         basic=basic_loss(result.scores_m, result.scores_n, labels_m, labels_n, weighting=weighting),

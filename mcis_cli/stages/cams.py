@@ -48,7 +48,7 @@ def run(config: CamsConfig, inputs: Inputs, store: Store, options: RunOptions) -
     from mcis_cli.stages.scratch import Scratch
     from mcis_cli.training.precision import choose_device, choose_precision, describe_machine
 
-    device = choose_device(options.device)
+    device = choose_device(options.device, options.local)
     precision = choose_precision(config.precision, device)
     config = config.model_copy(update={"precision": precision})
     model = stored_classifier(classifier)

@@ -52,7 +52,7 @@ def run(config: EvalConfig, inputs: Inputs, store: Store, options: RunOptions) -
     if subject.stage == "train-seg":
         from mcis_cli.training.precision import choose_device, choose_precision, describe_machine
 
-        device = choose_device(options.device)
+        device = choose_device(options.device, options.local)
         config = config.model_copy(update={"precision": choose_precision(config.precision, device)})
         machine = describe_machine(device, choose_precision(config.precision, device))
     recipe = recipe_of(config)
@@ -181,7 +181,7 @@ def _counting_of_network(config: EvalConfig, subject: Artifact, images: Catalogu
     from mcis_cli.stages.segmenting import load_segmenter
     from mcis_cli.training.precision import choose_device, choose_precision
 
-    device = choose_device(options.device)
+    device = choose_device(options.device, options.local)
     segmenter = load_segmenter(
         subject,
         scales=config.scales,

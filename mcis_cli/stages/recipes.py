@@ -62,7 +62,8 @@ def dataset(catalogue: Catalogue) -> Recipe:
 
 def train_cls(config: TrainClsConfig, images: Catalogue, weights: str) -> Recipe:
     """The classifier: images and tags of the training split, and the initial weights."""
-    settings = {**_settings(config, "weights", *UNUSED_BY_LOSS[config.loss]), "split": images.split_name}
+    without_effect = ("weights", *UNUSED_BY_LOSS[config.loss], *_alone(config.processes))
+    settings = {**_settings(config, *without_effect), "split": images.split_name}
     return _recipe("train-cls", settings, {"images": images.digest("images", "labels"), "weights": weights})
 
 
@@ -98,7 +99,7 @@ def train_seg(config: TrainSegConfig, masks: str, images: Catalogue, weights: st
     """The segmentation network: images, their masks (an artifact's id, or the digest of the ground truth), weights."""
     inputs = {"masks": masks, "images": images.digest("images"), "weights": weights}
     without_effect = ("weights", "iterations") if config.epochs else ("weights",)
-    settings = _settings(config, *without_effect)
+    settings = _settings(config, *without_effect, *_alone(config.processes))
     if config.supervision == "full":  # pseudo masks say themselves which split they are of
         settings["split"] = images.split_name
     return _recipe("train-seg", settings, inputs)
@@ -131,6 +132,11 @@ def _recipe(stage: str, config: Mapping[str, Any], inputs: Mapping[str, str]) ->
 
 def _settings(config: Config, *without_effect: str) -> dict[str, Any]:
     return config.model_dump(mode="json", exclude=set(without_effect))
+
+
+def _alone(processes: int) -> tuple[str, ...]:
+    """One process is what a recipe means that says nothing of them."""
+    return ("processes",) if processes == 1 else ()
 
 
 def _unused_crf(crf: bool) -> tuple[str, ...]:

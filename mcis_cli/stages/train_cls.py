@@ -23,10 +23,11 @@ from mcis_cli.stages import recipes
 from mcis_cli.stages.inputs import Inputs, list_images
 from mcis_cli.stages.networks import backbone_of, build_classifier, describe_classifier, initialise, place
 from mcis_cli.stages.starting import load_starting, starting_identity
-from mcis_cli.stages.trained import Training, train
-from mcis_cli.store import Artifact, Store
+from mcis_cli.stages.trained import Training, batch_of, train, unless_done
+from mcis_cli.store import Artifact, Recipe, Store
 from mcis_cli.training.parameter_groups import ParameterGroup, parameter_groups, sgd
 from mcis_cli.training.precision import Precision, autocast, choose_device, choose_precision
+from mcis_cli.training.ranks import ALONE, Ranks
 from mcis_cli.training.schedules import milestones
 
 TERMS: Mapping[str, frozenset[Term]] = {
@@ -38,7 +39,13 @@ TERMS: Mapping[str, frozenset[Term]] = {
 
 @dataclass(frozen=True)
 class PairBatch:
-    """The pairs of one step: views, each once, and for both sides which view it is, and its labels."""
+    """The pairs of one step, as far as they are this process's: views, each once, and for both sides which view it is,
+    and its labels.
+
+    Attributes:
+        num_pairs: how many count; 0 where one stands in so that this process has something to do.
+        labels_of_step: labels of both sides of all processes' pairs; None where all are here.
+    """
 
     images: Tensor
     index_m: Tensor
@@ -46,6 +53,8 @@ class PairBatch:
     labels_m: Tensor
     labels_n: Tensor
     epoch: int
+    num_pairs: int = 0
+    labels_of_step: tuple[Tensor, Tensor] | None = None
 
 
 def run(config: TrainClsConfig, inputs: Inputs, store: Store, options: RunOptions) -> Artifact:
@@ -64,13 +73,31 @@ def run(config: TrainClsConfig, inputs: Inputs, store: Store, options: RunOption
     """
     data = inputs.data
     assert data is not None, "the command names the images"
-    device = choose_device(options.device)
+    device = choose_device(options.device, options.local)
     config = config.model_copy(update={"precision": choose_precision(config.precision, device)})
     catalogue = list_images(data, store)
     images = catalogue.split(data.train)
     recipe = recipes.train_cls(config, images, starting_identity(config.backbone, config.weights))
-    if done := store.find(recipe):
-        return done
+    return unless_done(
+        recipe,
+        store,
+        options,
+        processes=config.processes,
+        device=device,
+        work=lambda ranks: _train(recipe, config, catalogue, images, store, device, options, ranks),
+    )
+
+
+def _train(
+    recipe: Recipe,
+    config: TrainClsConfig,
+    catalogue: Catalogue,
+    images: Catalogue,
+    store: Store,
+    device: torch.device,
+    options: RunOptions,
+    ranks: Ranks,
+) -> Artifact:
     late = [epoch for epoch in config.lr_milestones if epoch >= config.epochs]
     if late:
         options.reporter.warn(
@@ -80,7 +107,7 @@ def run(config: TrainClsConfig, inputs: Inputs, store: Store, options: RunOption
         )
     tagged = [entry.id for entry in images.entries if entry.labels]
     if not tagged:
-        raise DataError(f"no image of split {data.train!r} in {images.root} has a tag: expected one at least")
+        raise DataError(f"no image of split {images.split_name!r} in {images.root} has a tag: expected one at least")
     if len(tagged) < len(images.ids):
         untagged = counted(len(images.ids) - len(tagged), "image")
         options.reporter.note(f"left out of the training: {untagged} without a tag")
@@ -91,21 +118,22 @@ def run(config: TrainClsConfig, inputs: Inputs, store: Store, options: RunOption
     def meta() -> dict[str, Any]:
         return {
             "dataset": catalogue.id,
-            "split": data.train,
+            "split": images.split_name,
             "class_names": list(catalogue.class_names),
             "model": description,
             "image_size": config.image_size,
             "loss": config.loss,
             "initialisation": initial.source,
+            **batch_of(config.processes, config.batch_pairs),
         }
 
     def prepare() -> Training[PairBatch]:
         torch.manual_seed(config.seed)
         model = build_classifier(description)
         initialise(model, initial)
-        return _training(model, config, images, tagged, device, options)
+        return _training(model, config, images, tagged, device, options, ranks)
 
-    return train(recipe, prepare, meta, store, options)
+    return train(recipe, prepare, meta, store, options, ranks)
 
 
 def without_effect(config: TrainClsConfig, given: Mapping[str, object]) -> list[str]:
@@ -126,10 +154,11 @@ def _training(
     tagged: Sequence[str],
     device: torch.device,
     options: RunOptions,
+    ranks: Ranks,
 ) -> Training[PairBatch]:
     backbone_of(model).freeze_stages(config.frozen_stages)
     place(model, device)
-    steps_per_epoch = math.ceil(len(tagged) / config.batch_pairs)
+    steps_per_epoch = math.ceil(len(tagged) / (ranks.count * config.batch_pairs))
     return Training(
         model=model,
         optimizer=sgd(
@@ -139,8 +168,10 @@ def _training(
             weight_decay=config.weight_decay,
         ),
         schedule=milestones([epoch * steps_per_epoch for epoch in config.lr_milestones], gamma=config.lr_gamma),
-        batches=lambda epoch, first: _batches(model, config, images, tagged, epoch, first, device, options),
-        step_loss=lambda batch: _step_loss(model, config, batch),
+        batches=lambda epoch, first: _batches(model, config, images, tagged, epoch, first, device, options, ranks),
+        step_loss=lambda batch: ranks.shared(
+            _step_loss(model, config, batch), torch.tensor(float(batch.num_pairs), device=device)
+        ),
         num_steps=config.epochs * steps_per_epoch,
         steps_per_epoch=steps_per_epoch,
         lr=config.lr,
@@ -171,12 +202,20 @@ def _batches(
     first: int,
     device: torch.device,
     options: RunOptions,
+    ranks: Ranks = ALONE,
 ) -> Iterator[PairBatch]:
-    """The pairs of one epoch in steps, from step `first` on; what is drawn depends on seed, epoch and id only."""
+    """The pairs of one epoch in steps, from step `first` on; what is drawn depends on seed, epoch and id only.
+
+    All ranks together have the pairs that one process would have with a batch as large as theirs together. For a rank
+    that is left without any, the first of them stands in.
+    """
     labels = [images[image_id].labels for image_id in tagged]
     draw = sample_rings if config.pairing == "rings" else sample_pairs
-    pairs = draw(labels, tagged, seed=config.seed, epoch=epoch)[first * config.batch_pairs :]
-    chunks = [pairs[start : start + config.batch_pairs] for start in range(0, len(pairs), config.batch_pairs)]
+    size = ranks.count * config.batch_pairs
+    pairs = draw(labels, tagged, seed=config.seed, epoch=epoch)[first * size :]
+    steps = [pairs[start : start + size] for start in range(0, len(pairs), size)]
+    parts = [ranks.part(step) for step in steps]
+    chunks = [part or step[:1] for part, step in zip(parts, steps, strict=True)]
     backbone = backbone_of(model)
 
     def view(member: Member) -> Tensor:
@@ -191,20 +230,23 @@ def _batches(
             std=backbone.std,
         )
 
+    def labels_of(some: Sequence[tuple[int, int]]) -> tuple[Tensor, Tensor]:
+        m, n = (
+            torch.stack([_multi_hot(labels[pair[side]], images.num_foreground) for pair in some]) for side in (0, 1)
+        )
+        return m.to(device), n.to(device)
+
     needed = (member for chunk in chunks for member in _members(chunk, config))
     views = ordered_map(view, needed, workers=options.workers, ahead=4 * config.batch_pairs)
-    for chunk in chunks:
+    for step, part, chunk in zip(steps, parts, chunks, strict=True):
         members = {member: place for place, member in enumerate(_members(chunk, config))}
         stacked = torch.stack(list(islice(views, len(members)))).to(device, memory_format=torch.channels_last)
         index_m, index_n = (
             torch.tensor([members[_member(pair[side], side, config)] for pair in chunk], device=device)
             for side in (0, 1)
         )
-        labels_m, labels_n = (
-            torch.stack([_multi_hot(labels[pair[side]], images.num_foreground) for pair in chunk]).to(device)
-            for side in (0, 1)
-        )
-        yield PairBatch(stacked, index_m, index_n, labels_m, labels_n, epoch)
+        of_step = None if ranks.count == 1 else labels_of(step)
+        yield PairBatch(stacked, index_m, index_n, *labels_of(chunk), epoch, len(part), of_step)
 
 
 Member = tuple[int, str]
@@ -241,6 +283,7 @@ def _step_loss(model: CoAttentionClassifier, config: TrainClsConfig, batch: Pair
             batch.labels_n,
             weighting=config.loss_weighting,
             contrastive_rule=config.contrastive_rule,
+            labels_of_step=batch.labels_of_step,
         )
         losses = {"total": loss.total, "basic": loss.basic}
         if "co_attention" in terms:

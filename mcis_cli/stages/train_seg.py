@@ -1,7 +1,7 @@
 """`train-seg`: pseudo masks, or ground truth as the upper bound, become a segmentation network."""
 
 import math
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from itertools import islice
 from typing import Any
@@ -25,10 +25,11 @@ from mcis_cli.stages.inputs import Inputs, images_of, list_images
 from mcis_cli.stages.kinds import read_record
 from mcis_cli.stages.networks import backbone_of, build_segmenter, describe_segmenter, initialise, place
 from mcis_cli.stages.starting import load_starting, starting_identity
-from mcis_cli.stages.trained import Training, train
-from mcis_cli.store import Artifact, Store
+from mcis_cli.stages.trained import Training, batch_of, train, unless_done
+from mcis_cli.store import Artifact, Recipe, Store
 from mcis_cli.training.parameter_groups import parameter_groups, sgd
 from mcis_cli.training.precision import Precision, autocast, choose_device, choose_precision
+from mcis_cli.training.ranks import ALONE, Ranks
 from mcis_cli.training.schedules import poly
 
 IGNORE_INDEX = 255
@@ -55,7 +56,7 @@ class Supervision:
 
 @dataclass(frozen=True)
 class CropBatch:
-    """Crops and their masks of one step."""
+    """Crops and their masks of one step, as far as they are this process's."""
 
     images: Float[Tensor, "batch 3 crop crop"]
     masks: UInt8[Tensor, "batch crop crop"]
@@ -76,13 +77,30 @@ def run(config: TrainSegConfig, inputs: Inputs, store: Store, options: RunOption
         WeightsError: initial weights are missing or do not fit.
         UsageError: the training diverged.
     """
-    device = choose_device(options.device)
+    device = choose_device(options.device, options.local)
     config = config.model_copy(update={"precision": choose_precision(config.precision, device)})
     supervision = _supervision(config, inputs, store)
     weights = starting_identity(config.backbone, config.weights)
     recipe = recipes.train_seg(config, supervision.identity, supervision.images, weights)
-    if done := store.find(recipe):
-        return done
+    return unless_done(
+        recipe,
+        store,
+        options,
+        processes=config.processes,
+        device=device,
+        work=lambda ranks: _train(recipe, config, supervision, store, device, options, ranks),
+    )
+
+
+def _train(
+    recipe: Recipe,
+    config: TrainSegConfig,
+    supervision: Supervision,
+    store: Store,
+    device: torch.device,
+    options: RunOptions,
+    ranks: Ranks,
+) -> Artifact:
     initial = load_starting(config.backbone, config.weights)
     description = describe_segmenter(config, supervision.images.num_classes)
 
@@ -94,15 +112,16 @@ def run(config: TrainSegConfig, inputs: Inputs, store: Store, options: RunOption
             "model": description,
             "supervision": config.supervision,
             "initialisation": initial.source,
+            **batch_of(config.processes, config.batch_size),
         }
 
     def prepare() -> Training[CropBatch]:
         torch.manual_seed(config.seed)
         model = build_segmenter(description)
         initialise(model, initial)
-        return _training(model, config, supervision, device, options)
+        return _training(model, config, supervision, device, options, ranks)
 
-    return train(recipe, prepare, meta, store, options)
+    return train(recipe, prepare, meta, store, options, ranks)
 
 
 def _supervision(config: TrainSegConfig, inputs: Inputs, store: Store) -> Supervision:
@@ -137,6 +156,7 @@ def _training(
     supervision: Supervision,
     device: torch.device,
     options: RunOptions,
+    ranks: Ranks,
 ) -> Training[CropBatch]:
     backbone_of(model).freeze_stages(config.frozen_stages)
     place(model, device)
@@ -146,7 +166,7 @@ def _training(
             f"all {len(supervision.images)} masks are wholly ignored: nothing to learn from; lower "
             "--foreground-threshold of `mcis pseudo`, or look at its maps"
         )
-    steps_per_epoch = math.ceil(len(useful) / config.batch_size)
+    steps_per_epoch = math.ceil(len(useful) / (ranks.count * config.batch_size))
     num_steps = config.epochs * steps_per_epoch if config.epochs else config.iterations
     groups = parameter_groups(
         model,
@@ -160,8 +180,8 @@ def _training(
         model=model,
         optimizer=sgd(groups, momentum=config.momentum, nesterov=False, weight_decay=config.weight_decay),
         schedule=poly(num_steps, power=config.lr_power),
-        batches=lambda epoch, first: _batches(model, config, supervision, useful, epoch, first, device, options),
-        step_loss=lambda batch: {"total": _loss(model, config, batch, precision)},
+        batches=lambda epoch, first: _batches(model, config, supervision, useful, epoch, first, device, options, ranks),
+        step_loss=lambda batch: _step_loss(model, config, batch, precision, ranks),
         num_steps=num_steps,
         steps_per_epoch=steps_per_epoch,
         lr=config.lr,
@@ -180,10 +200,19 @@ def _batches(
     first: int,
     device: torch.device,
     options: RunOptions,
+    ranks: Ranks = ALONE,
 ) -> Iterator[CropBatch]:
-    """The crops of one epoch in steps, from step `first` on; what is drawn depends on seed, epoch and id only."""
+    """The crops of one epoch in steps, from step `first` on; what is drawn depends on seed, epoch and id only.
+
+    All ranks together have the crops that one process would have with a batch as large as theirs together. A rank that
+    is left without any takes one and ignores all of it.
+    """
     backbone = backbone_of(model)
-    order = generator(config.seed, "order", epoch).permutation(len(useful))[first * config.batch_size :]
+    size = ranks.count * config.batch_size
+    order = generator(config.seed, "order", epoch).permutation(len(useful))[first * size :].tolist()
+    steps = [order[start : start + size] for start in range(0, len(order), size)]
+    parts = [ranks.part(step) for step in steps]
+    chunks = [part or step[:1] for part, step in zip(parts, steps, strict=True)]
 
     def view(position: int) -> tuple[Tensor, Tensor]:
         image_id = useful[position]
@@ -199,18 +228,24 @@ def _batches(
             ignore_index=IGNORE_INDEX,
         )
 
-    views = ordered_map(view, order.tolist(), workers=options.workers, ahead=2 * config.batch_size)
-    while chunk := list(islice(views, config.batch_size)):
-        images, masks = zip(*chunk, strict=True)
-        yield CropBatch(
-            torch.stack(images).to(device, memory_format=torch.channels_last), torch.stack(masks).to(device)
-        )
+    needed = (position for chunk in chunks for position in chunk)
+    views = ordered_map(view, needed, workers=options.workers, ahead=2 * config.batch_size)
+    for part, chunk in zip(parts, chunks, strict=True):
+        images, masks = map(torch.stack, zip(*islice(views, len(chunk)), strict=True))
+        if not part:
+            masks = torch.full_like(masks, IGNORE_INDEX)
+        yield CropBatch(images.to(device, memory_format=torch.channels_last), masks.to(device))
 
 
-def _loss(model: DeepLabLargeFOV, config: TrainSegConfig, batch: CropBatch, precision: Precision) -> Tensor:
+def _step_loss(
+    model: DeepLabLargeFOV, config: TrainSegConfig, batch: CropBatch, precision: Precision, ranks: Ranks = ALONE
+) -> Mapping[str, Tensor]:
+    """The loss of one step: this rank's share of the mean over the pixels of all ranks' crops."""
     with autocast(batch.images.device, precision):
         logits = model(batch.images)
-    return segmentation_loss(logits.float(), batch.masks.long(), config.loss_resolution)
+    loss = segmentation_loss(logits.float(), batch.masks.long(), config.loss_resolution)
+    compared = _compared(logits, batch.masks, config.loss_resolution)
+    return ranks.shared({"total": loss}, (compared != IGNORE_INDEX).sum().float())
 
 
 def segmentation_loss(
@@ -225,14 +260,18 @@ def segmentation_loss(
             nearest mask value at each position of the logits.
         ignore_index: the value that does not count.
     """
+    masks = _compared(logits, masks, loss_resolution)
     if loss_resolution == "full":
         logits = functional.interpolate(logits, size=masks.shape[-2:], mode="bilinear", align_corners=False)
-    else:
-        masks = functional.interpolate(masks[:, None].float(), size=logits.shape[-2:], mode="nearest-exact")[
-            :, 0
-        ].long()
     total = functional.cross_entropy(logits, masks, ignore_index=ignore_index, reduction="sum")
     return total / (masks != ignore_index).sum().clamp(min=1)
+
+
+def _compared(logits: Tensor, masks: Tensor, loss_resolution: str) -> Tensor:
+    """The mask values that logits are compared with."""
+    if loss_resolution == "full":
+        return masks
+    return functional.interpolate(masks[:, None].float(), size=logits.shape[-2:], mode="nearest-exact")[:, 0].long()
 
 
 def _settled(config: TrainSegConfig) -> Precision:

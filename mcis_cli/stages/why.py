@@ -162,7 +162,9 @@ def _compared(
     """Field by field: version, settings, inputs."""
     if then.version != now.version:
         yield Difference("version", then.version, now.version, f"{then.version}, now {now.version}")
-    before, after = dict(flat(then.as_dict()["config"])), dict(flat(now.as_dict()["config"]))
+    # A recipe that says nothing of processes means one.
+    alone = {"processes": 1} if {"processes"} & {*then.config, *now.config} else {}
+    before, after = (alone | dict(flat(recipe.as_dict()["config"])) for recipe in (then, now))
     changed = [name for name in sorted(before.keys() & after.keys()) if before[name] != after[name]]
     # Settings have no effect, or have one, because of another that changed; they are worth a line only without it.
     for name in changed or sorted(before.keys() ^ after.keys()):

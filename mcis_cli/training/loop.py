@@ -2,12 +2,12 @@
 
 A step depends on the weights, the optimiser's state, the step's number and the seed, and on nothing else: whatever
 draws from torch's generator (dropout) starts from a seed made of (seed, step). So a run that goes on from a checkpoint
-gives the bits of one that was never interrupted, at the same device and thread count.
+gives the bits of one that was never interrupted, at the same device and thread count, and number of processes.
 """
 
 import math
 import time
-from collections.abc import Callable, Generator, Iterable, Mapping
+from collections.abc import Callable, Generator, Iterable, Iterator, Mapping
 from contextlib import closing
 from dataclasses import dataclass, field
 from itertools import islice
@@ -19,6 +19,7 @@ from torch import Tensor, nn
 
 from mcis_cli.data.seeds import generator
 from mcis_cli.errors import UsageError
+from mcis_cli.training.ranks import ALONE, Ranks
 from mcis_cli.training.schedules import Schedule
 
 Batch = TypeVar("Batch")
@@ -42,6 +43,7 @@ def fit(
     checkpoint_seconds: float,
     on_checkpoint: Callable[[int], None],
     start_step: int = 0,
+    ranks: Ranks = ALONE,
     clock: Callable[[], float] = time.monotonic,
 ) -> None:
     """Train a model in place.
@@ -70,6 +72,8 @@ def fit(
         checkpoint_seconds: seconds between checkpoints, at least; whichever of both comes first.
         on_checkpoint: called with the number of finished steps; model and optimizer are at rest.
         start_step: finished steps of the checkpoint that model and optimizer were loaded from.
+        ranks: the processes that train together; each one's losses are its share (`Ranks.shared`). Reports are of all
+            of them, and the same on all.
         clock: seconds; replaced in tests.
 
     Raises:
@@ -84,12 +88,12 @@ def fit(
         for step, batch in enumerate(todo, start=start_step):
             rate = lr * schedule(step)
             _set_learning_rate(optimizer, rate)
-            torch.manual_seed(int(generator(seed, "step", step).integers(2**62)))
-            sums.add(_descend(optimizer, step_loss(batch)))
+            torch.manual_seed(_seed_of_step(seed, step, ranks))
+            sums.add(_descend(optimizer, step_loss(batch), ranks))
             done = step + 1
             if done % log_every != 0 and done != num_steps:
                 continue
-            metrics = sums.take() | {"lr": rate, "grad_norm": _gradient_norm(optimizer)}
+            metrics = sums.take(ranks) | {"lr": rate, "grad_norm": _gradient_norm(optimizer)}
             _refuse_non_finite(metrics, step=done, log_every=log_every, section=section, lr=lr)
             on_step(done, metrics)
             due = done - saved_step >= checkpoint_steps or clock() - saved_at >= checkpoint_seconds
@@ -112,9 +116,9 @@ class LossSums:
             self.sums[name] = self.sums[name] + value if name in self.sums else value
             self.counts[name] = self.counts.get(name, 0) + 1
 
-    def take(self) -> dict[str, float]:
-        """The mean of each loss over the steps that had it; begins anew."""
-        values = torch.stack(list(self.sums.values())).tolist()
+    def take(self, ranks: Ranks = ALONE) -> dict[str, float]:
+        """The mean of each loss over the steps that had it, summed over the ranks' shares; begins anew."""
+        values = ranks.sum(torch.stack(list(self.sums.values()))).tolist()
         means = {name: value / self.counts[name] for name, value in zip(self.sums, values, strict=True)}
         self.sums, self.counts = {}, {}
         return means
@@ -141,11 +145,22 @@ def _steps(
         assert wanted == 0, f"epoch {epoch} ended {wanted} batches early"
 
 
-def _descend(optimizer: torch.optim.Optimizer, losses: Mapping[str, Tensor]) -> Mapping[str, Tensor]:
+def _seed_of_step(seed: int, step: int, ranks: Ranks) -> int:
+    """What torch's generator starts a step from: ranks draw different numbers, the first those of one process."""
+    names = ("step", step) if ranks.is_first else ("step", step, "rank", ranks.number)
+    return int(generator(seed, *names).integers(2**62))
+
+
+def _descend(optimizer: torch.optim.Optimizer, losses: Mapping[str, Tensor], ranks: Ranks) -> Mapping[str, Tensor]:
     optimizer.zero_grad(set_to_none=True)
     losses["total"].backward()  # type: ignore[no-untyped-call]
+    ranks.sum_gradients(_parameters(optimizer))
     optimizer.step()
     return losses
+
+
+def _parameters(optimizer: torch.optim.Optimizer) -> Iterator[nn.Parameter]:
+    return (parameter for group in optimizer.param_groups for parameter in group["params"])
 
 
 def _set_learning_rate(optimizer: torch.optim.Optimizer, rate: float) -> None:
@@ -154,8 +169,7 @@ def _set_learning_rate(optimizer: torch.optim.Optimizer, rate: float) -> None:
 
 
 def _gradient_norm(optimizer: torch.optim.Optimizer) -> float:
-    parameters = (parameter for group in optimizer.param_groups for parameter in group["params"])
-    gradients = [parameter.grad for parameter in parameters if parameter.grad is not None]
+    gradients = [parameter.grad for parameter in _parameters(optimizer) if parameter.grad is not None]
     return float(nn.utils.get_total_norm(gradients))
 
 

@@ -17,15 +17,19 @@ from mcis_cli.errors import UsageError
 Precision = Literal["fp32", "bf16"]
 
 
-def choose_device(name: str = "auto") -> torch.device:
-    """The device of that name; `auto` is the first CUDA device, or else the CPU.
+def choose_device(name: str = "auto", local: int | None = None) -> torch.device:
+    """The device of that name; `auto` is a CUDA device, or else the CPU.
 
     Args:
         name: `auto`, `cpu`, `cuda`, `cuda:1`, `mps`, ...
+        local: number of this process among those of its machine, from 0: `auto` and `cuda` give them the CUDA devices
+            in turn; None where it has the machine to itself, and takes the first.
 
     Raises:
         UsageError: no such device on this machine.
     """
+    if name in ("auto", "cuda") and local is not None and torch.cuda.is_available():
+        return torch.device("cuda", local % torch.cuda.device_count())
     if name == "auto":
         return torch.device("cuda" if torch.cuda.is_available() else "cpu")
     try:

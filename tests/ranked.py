@@ -1,0 +1,154 @@
+"""Two processes that train together, started by torchrun as a user would, and what their steps' gradients are.
+
+Run as a script by torchrun, it writes the gradients that all ranks come to; imported, it computes those of one process.
+"""
+
+import os
+import signal
+import subprocess
+import sys
+import time
+from collections.abc import Sequence
+from contextlib import suppress
+from dataclasses import replace
+from pathlib import Path
+from typing import Any
+
+import torch
+from chains import Answer, Chain, environment, options
+
+from mcis_cli.config import TrainClsConfig, TrainSegConfig
+from mcis_cli.stages import train_cls, train_seg
+from mcis_cli.stages.networks import build_classifier, build_segmenter, describe_classifier, describe_segmenter
+from mcis_cli.training.ranks import ALONE, Ranks, joined
+
+CPU = torch.device("cpu")
+NUM_IMAGES = 13  # three steps of four, and one that leaves a rank of two without any
+TINY_CLS: dict[str, Any] = {"image_size": 32, "frozen_stages": 3}
+TINY_SEG: dict[str, Any] = {"crop": 33, "frozen_stages": 3}
+CASES: dict[str, dict[str, Any]] = {
+    "full": TINY_CLS,
+    "rings": {**TINY_CLS, "pairing": "rings"},
+    "released": {
+        **TINY_CLS,
+        "heads": "separate",
+        "self_pairs": True,
+        "contrastive_rule": "unshared",
+        "loss_weighting": "mean",
+    },
+    "basic": {**TINY_CLS, "loss": "basic"},
+    "masks": {**TINY_SEG, "loss_resolution": "full"},
+    "small masks": {**TINY_SEG, "loss_resolution": "network"},
+}
+Steps = list[list[torch.Tensor]]
+
+
+def gradients(chain: Chain, case: str, batch: int, ranks: Ranks = ALONE) -> Steps:
+    """The losses and gradients of each step of an epoch, in float64, always from the same weights."""
+    torch.manual_seed(0)
+    make = _of_masks if "masks" in case else _of_pairs
+    training = make(chain, CASES[case], batch, ranks)
+    training.model.double().train()
+    parameters = [p for group in training.optimizer.param_groups for p in group["params"]]
+    steps: Steps = []
+    for batch_of_step in training.batches(0, 0):
+        losses = training.step_loss(replace(batch_of_step, images=batch_of_step.images.double()))
+        training.optimizer.zero_grad(set_to_none=True)
+        losses["total"].backward()
+        ranks.sum_gradients(parameters)
+        summed = [ranks.sum(loss.detach().double()) for loss in losses.values()]
+        steps.append([*summed, *(p.grad.clone() for p in parameters if p.grad is not None)])
+    return steps
+
+
+def _of_pairs(chain: Chain, changes: dict[str, Any], batch: int, ranks: Ranks) -> Any:
+    config: TrainClsConfig = chain.settings(train_cls={**changes, "batch_pairs": batch}).train_cls
+    images = chain.images().split("train")
+    tagged = [entry.id for entry in images.entries if entry.labels][:NUM_IMAGES]
+    model = build_classifier(describe_classifier(config, images.num_foreground))
+    return train_cls._training(model, config, images, tagged, CPU, options(), ranks)
+
+
+def _of_masks(chain: Chain, changes: dict[str, Any], batch: int, ranks: Ranks) -> Any:
+    config: TrainSegConfig = chain.settings(train_seg={**changes, "batch_size": batch}).train_seg
+    images = chain.images().split("train")
+    images = images.only(images.ids[:NUM_IMAGES])
+    places = {image_id: place for place, image_id in enumerate(images.ids)}
+
+    def read(image_id: str) -> Any:
+        mask = images.read_mask(image_id).copy()
+        mask[:, : mask.shape[1] * places[image_id] // NUM_IMAGES] = 255  # of some little counts, of others nearly all
+        return mask
+
+    supervision = train_seg.Supervision(images, "train", "masks", read, "dataset")
+    model = build_segmenter(describe_segmenter(config, images.num_classes))
+    return train_seg._training(model, config, supervision, CPU, options(), ranks)
+
+
+class Torchrun:
+    """A command in several processes."""
+
+    def __init__(self, *words: str | Path, cwd: Path, count: int = 2, **variables: str) -> None:
+        launch = ["-m", "torch.distributed.run", "--standalone", "--nproc-per-node", str(count), *map(str, words)]
+        self._process = subprocess.Popen(
+            [sys.executable, *launch],
+            cwd=cwd,
+            env=environment(**variables),
+            stdin=subprocess.DEVNULL,
+            stdout=subprocess.PIPE,
+            stderr=subprocess.PIPE,
+            text=True,
+        )
+
+    def rank(self, number: int) -> int:
+        """The process id of a rank, once it is there."""
+        while self._process.poll() is None:
+            for child in _children(self._process.pid):
+                with suppress(OSError):
+                    if f"RANK={number}".encode() in Path(f"/proc/{child}/environ").read_bytes().split(b"\0"):
+                        return child
+            time.sleep(0.01)
+        raise AssertionError(f"ended: {self.finish().err}")
+
+    def send(self, number: signal.Signals) -> None:
+        """Send a signal to torchrun itself."""
+        self._process.send_signal(number)
+
+    def kill(self, rank: int) -> None:
+        """End a rank as a power cut would."""
+        os.kill(self.rank(rank), signal.SIGKILL)
+
+    def is_at_work(self) -> bool:
+        """Whether it has not ended."""
+        return self._process.poll() is None
+
+    def finish(self) -> Answer:
+        """Wait for the end of all."""
+        try:
+            out, err = self._process.communicate(timeout=300)
+        finally:
+            self._process.kill()
+        return Answer(self._process.returncode, out, err)
+
+
+def _children(pid: int) -> Sequence[int]:
+    with suppress(OSError):
+        return [int(child) for child in Path(f"/proc/{pid}/task/{pid}/children").read_text().split()]
+    return []
+
+
+def torchrun(*arguments: str | Path, cwd: Path, count: int = 2, **variables: str) -> Answer:
+    """Run a command of mcis in several processes."""
+    return Torchrun("-m", "mcis_cli", *arguments, cwd=cwd, count=count, **variables).finish()
+
+
+def main(folder: Path, result: Path) -> None:
+    """The gradients of two ranks with a batch of two each."""
+    number, count = int(os.environ["RANK"]), int(os.environ["WORLD_SIZE"])
+    with joined(number, count, 0, CPU) as ranks:
+        found = {case: gradients(Chain(folder, {}), case, 2, ranks) for case in CASES}
+    torch.save(found, result / f"{number}.pt")
+
+
+if __name__ == "__main__":
+    main(Path(sys.argv[1]), Path(sys.argv[2]))
