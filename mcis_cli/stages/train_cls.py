@@ -154,7 +154,7 @@ def _training(
     tagged: Sequence[str],
     device: torch.device,
     options: RunOptions,
-    ranks: Ranks,
+    ranks: Ranks = ALONE,
 ) -> Training[PairBatch]:
     backbone_of(model).freeze_stages(config.frozen_stages)
     place(model, device)

@@ -156,7 +156,7 @@ def _training(
     supervision: Supervision,
     device: torch.device,
     options: RunOptions,
-    ranks: Ranks,
+    ranks: Ranks = ALONE,
 ) -> Training[CropBatch]:
     backbone_of(model).freeze_stages(config.frozen_stages)
     place(model, device)
