@@ -24,6 +24,10 @@ def report(
             help="Paths, ids (8 digits or more) or tags of one run; else what mcis.toml names, or the newest.",
         ),
     ] = None,
+    pair: Annotated[
+        tuple[str, str] | None,
+        typer.Option("--compare", metavar="A B", help="Two runs side by side, each named by one artifact."),
+    ] = None,
     output: Annotated[Path, typer.Option("--out", "-o", help="The file to write.")] = Path("report.html"),
     force: Annotated[bool, typer.Option("--force", help="Write over a file that is there and is no report.")] = False,
     images: Annotated[int, typer.Option("--images", min=0, max=5000, help="Of the gallery, at most.")] = 60,
@@ -46,26 +50,34 @@ def report(
 
     Example: mcis report --out report.html
     """
+    if artifacts and pair:
+        raise UsageError(f"--compare takes the two runs itself: leave out {artifacts[0]}")
+    named = [*pair] if pair else artifacts or []
     workspace = open_workspace(
         store=store,
         config=config,
         preset=preset,
         assignments=assignments or (),
-        upstream=artifacts[0] if artifacts else None,
+        upstream=named[0] if named else None,
         may_create=False,
     )
     folder, name = _target(output, force)
+    from mcis_cli.report.comparison import compare
     from mcis_cli.report.content import Wanted, gather
     from mcis_cli.report.lineage import trace
-    from mcis_cli.report.page import render
+    from mcis_cli.report.page import render, render_comparison
 
-    given = _given(workspace, artifacts or [])
+    given = _given(workspace, named)
     reporter = TerminalReporter(quiet=quiet)
     options = opt.run_options(device=device, reporter=reporter)
     wanted = Wanted(images=images, references=references, attention=attention, predictions=predictions)
     place = workspace.data(data) if data is not None else None  # else where they were listed
     try:
-        page = render(gather(trace(given, workspace.store), workspace.store, place, wanted, options))
+        if pair:
+            first, second = (trace([one], workspace.store) for one in given)
+            page = render_comparison(compare(first, second, pair, workspace.store, place, wanted, options))
+        else:
+            page = render(gather(trace(given, workspace.store), workspace.store, place, wanted, options))
     finally:
         reporter.stop()
     say_path(folder.write(Path(name), page.encode()))

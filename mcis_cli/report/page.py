@@ -16,9 +16,10 @@ from markupsafe import Markup
 
 from mcis_cli import __version__
 from mcis_cli.data.palette import voc_palette
+from mcis_cli.report.comparison import Comparison
 from mcis_cli.report.content import Report
 from mcis_cli.report.lineage import SUBJECTS
-from mcis_cli.report.scores import TITLES
+from mcis_cli.report.scores import TITLES, points
 
 
 def render(report: Report) -> str:
@@ -30,6 +31,17 @@ def render(report: Report) -> str:
         pictures=report.photos.pictures if report.photos else (),
         subjects=[subject for subject in SUBJECTS if subject in report.scores],
         rows=_score_rows(report),
+        splits=sorted({card.split for card in report.cards}),
+    )
+
+
+def render_comparison(of: Comparison) -> str:
+    """The page of two runs."""
+    return _rendered(
+        "comparison.html.j2",
+        of=of,
+        pictures=of.photos.pictures if of.photos else (),
+        splits=sorted({card.split for changed in of.changed for card in changed.cards}),
     )
 
 
@@ -78,7 +90,7 @@ def _environment() -> Environment:
         lstrip_blocks=True,
         finalize=_seen,
     )
-    environment.filters |= {"percent": _percent, "colour": _colour}
+    environment.filters |= {"percent": _percent, "points": points, "colour": _colour}
     return environment
 
 

@@ -103,6 +103,11 @@ def mistakes(scores: Scores, *, count: int) -> Sequence[Mistake]:
     return [one for one in found if one.share >= 0.005]
 
 
+def points(difference: float) -> str:
+    """A difference of fractions in points of a percent, with its sign."""
+    return f"{100 * difference:+.1f}".replace("-", "−")
+
+
 def confusion_shares(scores: Scores) -> np.ndarray[Any, np.dtype[np.float64]]:
     """The confusion matrix with rows that sum to one; zeros where a class has no pixels."""
     rows = scores.confusion.sum(axis=1, keepdims=True)

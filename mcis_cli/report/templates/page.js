@@ -42,7 +42,9 @@ function showMap(card, value) {
 
 function applyFilters() {
   const value = filters.elements.class.value;
-  for (const element of all(".card, .attended")) element.hidden = !carries(element, value);
+  const split = filters.elements.split?.value;
+  for (const element of all(".attended")) element.hidden = !carries(element, value);
+  for (const card of cards) card.hidden = !carries(card, value) || Boolean(split && card.dataset.split !== split);
   for (const row of all(".scores [data-value]")) row.classList.toggle("chosen", value !== "" && row.dataset.value === value);
   for (const card of cards) showMap(card, value || all(".which button", card)[0]?.dataset.class);
   const seen = cards.filter((card) => !card.hidden).length;
@@ -55,7 +57,7 @@ function applyOrder() {
   const score = (card) => (card.dataset.score === "" ? Infinity : direction * Number(card.dataset.score));
   const byName = (a, b) => (a.dataset.name < b.dataset.name ? -1 : 1);
   cards.sort(order === "name" ? byName : (a, b) => Math.sign(score(a) - score(b)) || byName(a, b));
-  cards[0]?.parentElement.append(...cards);
+  for (const card of cards) card.parentElement.append(card);
 }
 
 function chooseClass(value) {
