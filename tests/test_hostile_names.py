@@ -1,7 +1,7 @@
 """Names from data, files and folders never become markup, nor orders to a terminal, wherever a command prints them.
 
 What the tests read is what a terminal would get: colours are forced on, and the codes of our own styles taken out.
-HTML is not written so far.
+The page of `mcis report` is in test_report.py.
 """
 
 import json

@@ -59,6 +59,7 @@ CASES: Mapping[str, Case] = {
     "init": Case(("shapes", "--force")),
     "predict": Case((NETWORK, "photos"), lines=2),
     "report": Case(("--no-attention", "--no-predictions")),
+    "log": Case(lines=None, as_json=None),
     "ls": Case(lines=None, as_json=None),
     "show": Case((NETWORK,), lines=None),
     "status": Case(lines=6),

@@ -19,6 +19,7 @@ from mcis_cli.cli import (
     imports,
     inspect,
     keeping,
+    log,
     memory,
     pipeline,
     predict,
@@ -37,7 +38,7 @@ app = typer.Typer(
     rich_markup_mode=None,
     context_settings={"help_option_names": ["-h", "--help"]},
 )
-for group in (pipeline, chain, demo, datasets, predict, report, inspect, imports, export, verify, keeping):
+for group in (pipeline, chain, demo, datasets, predict, report, log, inspect, imports, export, verify, keeping):
     group.register(app)
 
 
