@@ -14,8 +14,8 @@ from PIL import Image
 from selenium import webdriver
 
 TARGET = Path(__file__).parent / "images" / "report.png"
-WIDTH, HEIGHT = 1000, 900
-SHOWN = ".attended:nth-of-type(2)"
+WIDTH, HEIGHT = 1240, 1100
+SHOWN = ".attended"
 
 
 def main(folder: Path) -> None:

@@ -109,6 +109,20 @@ def folder(tmp_path: Path) -> Path:
 
 
 @pytest.mark.slow
+def test_the_commands_of_the_page_on_reports_run(chain_copy):
+    ids = {"3fa8c1d2": chain_copy.made["train-seg"].id, "9be01f77": chain_copy.made["cams"].id}
+    for block in blocks(ROOT / "docs/how-to/report.md"):
+        script = "\n".join(
+            line.removeprefix("$ ") for line in block.splitlines() if line.startswith(("mcis ", "$ mcis "))
+        )
+        for shown, content_id in ids.items():
+            script = script.replace(shown, content_id)
+        answer = shell(f"set -eu\n{script}", cwd=chain_copy.folder)
+        assert answer.code == 0, f"{script}\n{answer.err}"
+    assert {path.name for path in chain_copy.folder.glob("*.html")} == {"report.html", "maps.html", "two.html"}
+
+
+@pytest.mark.slow
 def test_the_commands_of_the_readme_run(folder: Path):
     ran = [block for block in blocks(ROOT / "README.md") if block.startswith("mcis ")]
     assert ran
