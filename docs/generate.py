@@ -158,7 +158,7 @@ def _setting(path: list[str], model: type[config.Config], name: str) -> Iterator
     values = [_spelled(_lookup(preset, [*path, name])) for preset in PRESETS]
     shown = values[:1] if path[0] == "data" else [values[0], *("" if v == values[0] else v for v in values[1:])]
     field = model.model_fields[name]
-    yield f"`{name}`", _accepts(field.annotation, field.metadata), *shown, _linked(descriptions(model)[name])
+    yield f"`{name}`", _accepts(field.annotation, field.metadata), *shown, _linked(config.descriptions(model)[name])
 
 
 def _lookup(preset: config.Preset, path: Iterable[str]) -> object:
@@ -166,12 +166,6 @@ def _lookup(preset: config.Preset, path: Iterable[str]) -> object:
     for name in path:
         found = getattr(found, name.replace("-", "_"))
     return found
-
-
-def descriptions(model: type[config.Config]) -> dict[str, str]:
-    """The comment behind each field of a class."""
-    lines = re.finditer(r"^    (\w+): .*?  # (.+)$", inspect.getsource(model), re.MULTILINE)
-    return {line[1]: line[2] for line in lines}
 
 
 def _linked(description: str) -> str:

@@ -16,7 +16,19 @@ import numpy as np
 
 from mcis_cli.cli import options
 from mcis_cli.config import parse_assignment, read_toml, resolve
-from mcis_cli.data import archives, array_files, array_pickles, foreign_maps, images, listing, table, tensor_files, voc
+from mcis_cli.data import (
+    archives,
+    array_files,
+    array_pickles,
+    coco,
+    coco_rle,
+    foreign_maps,
+    images,
+    listing,
+    table,
+    tensor_files,
+    voc,
+)
 from mcis_cli.data.catalogue import ImageEntry
 from mcis_cli.store import notes, user_block
 from mcis_cli.store.identity import canonical_json
@@ -202,6 +214,24 @@ def read_lists(data: bytes) -> None:
 LISTS = [b"a\nb\n", b"a.jpg cat dog\n", b"\xef\xbb\xbfcat\r\ndog\r\n", b"/JPEGImages/a.jpg /SegmentationClass/a.png\n"]
 
 
+def read_instances(data: bytes) -> None:
+    coco.parse_instances(data, "instances_train.json")
+
+
+_IMAGES = [{"id": 3, "file_name": "a.png", "height": 4, "width": 6}, {"id": 90, "file_name": "b/c.jpg"}]
+_OBJECT = {"id": 1, "image_id": 3, "category_id": 17, "segmentation": [[1.5, 0, 2, 3.5, 1, 1]], "iscrowd": 0}
+_TABLE = {"images": _IMAGES, "annotations": [_OBJECT], "categories": [{"id": 17, "name": "cat"}]}
+INSTANCES = [json.dumps(_TABLE).encode(), json.dumps(_TABLE, indent=1).encode("utf-16")]
+
+
+def read_runs(data: bytes) -> None:
+    mask = coco_rle.decode_rle(data.decode("latin-1"), 9, 13)
+    assert mask is None or mask.shape == (9, 13)
+
+
+RUNS = [coco_rle.encode_rle(np.eye(9, 13, k) > 0)["counts"].encode() for k in (0, 3)]
+
+
 def read_settings(data: bytes) -> None:
     resolve(read_toml(_written(data, "mcis.toml")))
 
@@ -271,6 +301,8 @@ TARGETS: Mapping[str, Fuzzed] = {
     "table": Fuzzed(read_table, TABLES),
     "voc_xml": Fuzzed(read_annotation, ANNOTATIONS),
     "voc_lists": Fuzzed(read_lists, LISTS),
+    "coco": Fuzzed(read_instances, INSTANCES),
+    "coco_rle": Fuzzed(read_runs, RUNS),
     "settings": Fuzzed(read_settings, SETTINGS),
     "assignment": Fuzzed(read_assignment, ASSIGNMENTS),
     "shard": Fuzzed(read_arguments, [b"1/4", b"12/12"]),

@@ -6,7 +6,9 @@ docs/reference/configuration.md; [n] names the n-th difference of docs/explanati
 """
 
 import difflib
+import inspect
 import os
+import re
 import tomllib
 from collections.abc import Mapping
 from dataclasses import dataclass, field
@@ -61,8 +63,9 @@ class DataConfig(Config):
     """Where the images, tags, masks and saliency maps are. Paths are relative to `root`."""
 
     root: str = "."  # folder of the image set, or its table; relative to mcis.toml, or with --set to where you are
-    layout: Literal["auto", "voc", "table", "folders"] = "auto"  # how the folder is read; auto looks for itself
-    tags: str | None = None  # file of tags: ID class class … (voc), or the table
+    layout: Literal["auto", "voc", "coco", "table", "folders"] = "auto"  # how the folder is read; auto looks for itself
+    tags: str | None = None  # file of tags: ID class class … (voc), the table, COCO's .json, or 0 and 1 in .npy
+    tags_from_masks: bool = False  # take the classes in the masks for tags: that is pixel supervision
     classes: Names | None = None  # foreground classes; else those of classes.txt, else of the tags
     masks: str | None = None  # folder of ground truth; else SegmentationClass (voc) or masks
     saliency: str | None = None  # folder of saliency maps, ID.png or ID.jpg
@@ -354,6 +357,12 @@ SECTIONS: Mapping[str, type[Config]] = {
     "train-seg": TrainSegConfig,
     "eval": EvalConfig,
 }
+
+
+def descriptions(section: type[Config]) -> dict[str, str]:
+    """The comment behind each setting of a section."""
+    lines = re.finditer(r"^    (\w+): .*?  # (.+)$", inspect.getsource(section), re.MULTILINE)
+    return {line[1]: line[2] for line in lines}
 
 
 class Reporter(Protocol):

@@ -247,6 +247,47 @@ TABLES = [
 ]
 
 
+def coco(content: str | bytes) -> Break:
+    """A set in the layout of COCO with this file of annotations."""
+
+    def breaks(root: Path) -> None:
+        import shutil
+
+        shutil.rmtree(root)
+        write(root / "images/a.png", WHOLE)
+        write(root / "annotations/instances_train.json", content)
+
+    return breaks
+
+
+def sparse(root: Path) -> None:
+    coco("{}")(root)
+    os.truncate(root / "annotations/instances_train.json", 2**40)
+
+
+COCO_IMAGES = '"images": [{"id": 1, "file_name": "a.png"}], "categories": [{"id": 3, "name": "cat"}]'
+NO_OBJECTS = f'{{{COCO_IMAGES}, "annotations": []}}'
+COCO = [
+    Case("an empty JSON", coco(""), "instances_train.json: not JSON"),
+    Case("an image called x.json", coco(WHOLE), "instances_train.json: not JSON"),
+    Case("JSON that ends early", coco('{"images": [{'), "instances_train.json: not JSON"),
+    Case("JSON of nothing but a list", coco("[]"), "instances_train.json: no list 'images'"),
+    Case("JSON nested a million deep", coco("[" * 10**6), "instances_train.json: nested too deeply"),
+    Case("JSON of very many lists", coco("[" + "[]," * (3 * 10**7) + "0]"), "30,000,001 lists and objects"),
+    Case("JSON of a terabyte", sparse, "instances_train.json: 1,099,511,627,776 bytes"),
+    Case("JSON of a long number", coco('{"images": [' + "9" * 10**6 + "]}"), "instances_train.json: not JSON"),
+    Case(
+        "an object of no category",
+        coco(f'{{{COCO_IMAGES}, "annotations": [{{"image_id": 1, "category_id": 4}}]}}'),
+        "category_id 4 of annotations[0] is no category",
+    ),
+    Case("an image upwards", coco(f'{{{COCO_IMAGES}, "annotations": []}}'.replace("a.png", "../a.png")), "leaves its"),
+    Case(
+        "an image elsewhere", coco(f'{{{COCO_IMAGES}, "annotations": []}}'.replace("a.png", "z.png")), "no image 'z.p"
+    ),
+]
+
+
 def tagged(content: str) -> Break:
     """A set with this tag file and no list of classes."""
     return lambda root: [(root / "classes.txt").unlink(), write(root / "image_tags.txt", content)]
@@ -387,7 +428,7 @@ ARTIFACTS = [
     Case("a NUL for an artifact", lambda root: None, "no artifact", ("eval", "a\0b"), 3),
 ]
 CASES = [
-    *IMAGES, *XML, *TABLES, *TAGS, *MASKS, *SALIENCIES, *SETTINGS, *NAMES, *WEIGHTS, *ARTIFACTS
+    *IMAGES, *XML, *TABLES, *COCO, *TAGS, *MASKS, *SALIENCIES, *SETTINGS, *NAMES, *WEIGHTS, *ARTIFACTS
 ]  # fmt: skip
 DANGEROUS = [
     case

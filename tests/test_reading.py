@@ -89,10 +89,12 @@ def test_a_cached_reading_is_the_same(tmp_path: Path, monkeypatch: pytest.Monkey
 def test_what_is_no_image_set_tells_what_was_looked_for(tmp_path: Path) -> None:
     with pytest.raises(DataError, match=r"no such folder: .*gone; expected an image set"):
         read(tmp_path / "gone")
-    looked_for = "looked for JPEGImages/ of the VOC layout, one table of tags in .csv or .tsv, or a folder of images"
+    looked_for = (
+        r"looked for JPEGImages/ of the VOC layout, annotations/instances_\*\.json of COCO, one table of tags in"
+    )
     with pytest.raises(DataError, match=rf"no image set in {tmp_path}; {looked_for}"):
         read(tmp_path)
-    with pytest.raises(DataError, match=r"a\.png is a file; expected a folder, or a table in \.csv or \.tsv"):
+    with pytest.raises(DataError, match=r"a\.png is a file; expected a folder, or a table in \.csv, \.tsv,"):
         read(write(tmp_path / "a.png", encode(photo(0))))
     os.mkfifo(tmp_path / "pipe.csv")
     with pytest.raises(DataError, match=r"pipe\.csv is a pipe or a device; expected a folder, or a table"):

@@ -86,3 +86,43 @@ def test_lists_of_paths_and_ids_with_spaces_are_understood(tmp_path: Path) -> No
     splits = read(tmp_path).splits
     assert splits["aug"] == {"a1"}
     assert splits["spaces"] == {"my cat"}
+
+
+def write_class_lists(root):
+    """A set whose tags are in the lists of ImageSets/Main alone."""
+    write_voc(root)
+    (root / "image_tags.txt").unlink()
+    for name in ("train", "val"):
+        (root / f"ImageSets/Segmentation/{name}.txt").unlink()
+    write(root / "ImageSets/Main/dining_table_train.txt", "a1  1\na2 -1\na3  0\n")
+    write(root / "ImageSets/Main/cat_train.txt", "a1 -1\na2  1\na3 -1\n")
+    write(root / "ImageSets/Main/cat_val.txt", "b1  1\nb2 -1\n")
+    write(root / "ImageSets/Main/dog_val.txt", "b1 -1\nb2 -1\n")
+
+
+def test_lists_of_classes_give_tags_splits_and_classes(tmp_path):
+    write_class_lists(tmp_path)
+    found = read_voc(DataConfig(root=str(tmp_path)), tmp_path)
+    assert found.class_order == ("cat", "dining_table", "dog")
+    assert found.tags == {
+        "a1": {"dining_table"},
+        "a2": {"cat"},
+        "a3": {"dining_table"},  # all of them difficult
+        "b1": {"cat"},
+        "b2": set(),
+    }
+    assert found.splits == {"train": {"a1", "a2", "a3"}, "val": {"b1", "b2"}}
+
+
+def test_plain_lists_go_before_those_of_classes(tmp_path):
+    write_class_lists(tmp_path)
+    write(tmp_path / "ImageSets/Main/train.txt", "a1\n")
+    assert read_voc(DataConfig(root=str(tmp_path)), tmp_path).splits == {"train": {"a1"}}
+
+
+def test_annotations_go_before_lists_of_classes(tmp_path):
+    write_class_lists(tmp_path)
+    write(tmp_path / "Annotations/a1.xml", "<annotation><object><name>fox</name></object></annotation>")
+    found = read_voc(DataConfig(root=str(tmp_path)), tmp_path)
+    assert found.tags == {"a1": {"fox"}}
+    assert found.class_order is None

@@ -3,7 +3,7 @@
 import json
 import os
 from pathlib import Path
-from typing import Annotated
+from typing import Annotated, Any, cast
 
 import typer
 from rich.text import Text
@@ -11,8 +11,9 @@ from rich.text import Text
 from mcis_cli.cli import options as opt
 from mcis_cli.cli.folder_output import OutputFolder
 from mcis_cli.cli.output import TerminalReporter, console, plain, say
+from mcis_cli.cli.settings_file import written
 from mcis_cli.cli.workspace import CONFIG_FILE, open_workspace
-from mcis_cli.config import PRESETS, DataConfig
+from mcis_cli.config import PRESETS, DataConfig, Preset
 from mcis_cli.errors import CheckError, UsageError, counted
 
 STYLES = {"error": "red", "warning": "yellow", "note": "dim"}
@@ -27,6 +28,7 @@ def check(
     data: Folder = None,
     refs: Annotated[int, typer.Option("--refs", min=0, help="References that each class should have images for.")] = 3,
     tags: Annotated[str | None, typer.Option("--tags", help="File of tags, relative to DATA.")] = None,
+    tags_from_masks: opt.TagsFromMasks = None,
     saliency: Annotated[Path | None, typer.Option("--saliency", help="Folder of saliency maps.")] = None,
     workers: opt.Workers = None,
     assignments: opt.Assignments = None,
@@ -39,7 +41,8 @@ def check(
 
     Example: mcis check photos/
     """
-    flags = {"data": {"tags": tags, "saliency": str(saliency.resolve()) if saliency else None}}
+    place = str(saliency.resolve()) if saliency else None
+    flags = {"data": {"tags": tags, "tags_from_masks": tags_from_masks, "saliency": place}}
     workspace = open_workspace(store=store, config=config, assignments=assignments or (), flags=flags)
     images = workspace.data(data)
     if images is None:
@@ -104,7 +107,15 @@ def init(
     has_saliency = all(entry.saliency is not None for entry in entries)
     background = "saliency" if has_saliency else "constant"
     has_val = "val" in catalogue.split_names
-    content = _template(data, preset, catalogue.layout, background, has_val)
+    chosen: dict[str, dict[str, Any]] = {
+        "data": {"root": str(data), "layout": catalogue.layout, "train": "train", "val": "val" if has_val else "train"},
+        "train-cls": {"seed": 0, "loss": "full"},
+        "cams": {"refs": 3},
+        "pseudo": {"background": background},
+        "train-seg": {"seed": 0},
+        "eval": {"crf": True},
+    }
+    content = written(cast(Preset, preset), chosen)
     OutputFolder(Path(), "cd FOLDER").write(target, content.encode())
     out = console()
     splits = ", ".join(f"{name} {len(catalogue.split(name))}" for name in catalogue.split_names)
@@ -115,44 +126,6 @@ def init(
     out.print(f"saliency maps: {'all there' if has_saliency else 'none, so a constant background score is used'}")
     out.print("next: `mcis run` for everything, or `mcis train-cls` for the first stage")
     say(str(target))
-
-
-def _toml(text: str) -> str:
-    """A string of TOML; unlike JSON it has no surrogate pairs, and lets no DEL stand."""
-    return json.dumps(text, ensure_ascii=False).replace("\x7f", "\\u007f")
-
-
-def _template(data: Path, preset: str, layout: str, background: str, has_val: bool) -> str:
-    val = "val" if has_val else "train"
-    return f"""# Settings of mcis. What is not here has the value of the preset: see docs/reference/configuration.md.
-preset = {_toml(preset)}           # paper, released (the authors' code), or quick (sizes for a CPU)
-
-[data]
-root = {_toml(str(data))}          # relative to this file
-layout = {_toml(layout)}         # voc, table or folders
-train = "train"         # split to learn from
-val = {_toml(val)}             # split to score on: needs ground truth
-# tags = "tags.csv"     # file of tags, relative to root
-# saliency = "saliency" # folder of saliency maps, relative to root
-# masks = "masks"       # folder of ground truth, for scoring alone
-
-[train-cls]
-seed = 0
-loss = "full"           # basic, co-attention or full
-# weights = "vgg16.pth" # ImageNet weights, where none can be downloaded
-
-[cams]
-refs = 3                # other images of the same class that each map is made with; 0 is single-round
-
-[pseudo]
-background = {_toml(background)} # saliency, constant or power
-
-[train-seg]
-seed = 0
-
-[eval]
-crf = true              # refine predictions with a dense CRF
-"""
 
 
 def register(app: typer.Typer) -> None:

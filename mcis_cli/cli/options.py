@@ -83,6 +83,10 @@ Shard = Annotated[
         help="Do part I of N, beside commands with the others; the last seals.",
     ),
 ]
+TagsFromMasks = Annotated[
+    bool | None,
+    typer.Option("--tags-from-masks", help="Take the classes in the masks for tags, which is pixel supervision."),
+]
 Crf = Annotated[bool | None, typer.Option("--crf/--no-crf", help="Refine with a dense CRF.")]
 
 

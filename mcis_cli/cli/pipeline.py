@@ -151,6 +151,7 @@ def train_cls(
     epochs: opt.Epochs = None,
     split: Annotated[str | None, typer.Option("--split", help="Which list of the data set to train on.")] = None,
     tags: Annotated[str | None, typer.Option("--tags", help="File of tags, relative to DATA.")] = None,
+    tags_from_masks: opt.TagsFromMasks = None,
     saliency: Annotated[Path | None, typer.Option("--saliency", help="Folder of saliency maps.")] = None,
     seed: opt.Seed = None,
     precision: opt.Precision = None,
@@ -175,7 +176,12 @@ def train_cls(
             "seed": seed,
             "precision": precision,
         },
-        "data": {"train": split, "tags": tags, "saliency": str(saliency.resolve()) if saliency else None},
+        "data": {
+            "train": split,
+            "tags": tags,
+            "tags_from_masks": tags_from_masks,
+            "saliency": str(saliency.resolve()) if saliency else None,
+        },
     }
     call = Call("train-cls", flags, config, preset, assignments, store, device, workers, as_json, quiet)
     workspace = call.open()

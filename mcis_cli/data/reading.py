@@ -8,16 +8,23 @@ from pathlib import Path
 
 from mcis_cli.config import DataConfig
 from mcis_cli.data.catalogue import Catalogue, ImageEntry
+from mcis_cli.data.coco import ANNOTATIONS, PREFIX, find_instances, read_coco
 from mcis_cli.data.facts import Facts, Measure, file_facts, no_facts
 from mcis_cli.data.folders import has_class_folders, read_folders
 from mcis_cli.data.images import inspect
 from mcis_cli.data.listing import Finding, Item, Listing, assemble
+from mcis_cli.data.mask_tags import with_tags_of_masks
+from mcis_cli.data.multi_hot import SUFFIX, find_multi_hot, read_multi_hot_set
 from mcis_cli.data.table import TABLE_SUFFIXES, find_table, read_table
 from mcis_cli.data.voc import IMAGES, read_voc
 from mcis_cli.errors import DataError, counted
 from mcis_cli.store import StatCache
 
-LAYOUTS = f"{IMAGES}/ of the VOC layout, one table of tags in .csv or .tsv, or a folder of images for each class"
+LAYOUTS = (
+    f"{IMAGES}/ of the VOC layout, {ANNOTATIONS}/{PREFIX}*.json of COCO, one table of tags in .csv or .tsv, an "
+    "array of tags in .npy, or a folder of images for each class"
+)
+FILE_SUFFIXES = TABLE_SUFFIXES | {".json", SUFFIX}
 
 
 def read_catalogue(config: DataConfig, cache: StatCache | None = None) -> Catalogue:
@@ -38,7 +45,7 @@ def read_catalogue(config: DataConfig, cache: StatCache | None = None) -> Catalo
 
 
 def require_root(config: DataConfig) -> Path:
-    """The folder of an image set, or its table.
+    """The folder of an image set, or its table of tags.
 
     Raises:
         DataError: There is neither: nothing, another file, a pipe or a device.
@@ -46,9 +53,9 @@ def require_root(config: DataConfig) -> Path:
     root = Path(config.root)
     if not root.exists():
         raise DataError(f"no such folder: {root}; expected an image set ({LAYOUTS}); correct the path or data.root")
-    if not root.is_dir() and not (root.is_file() and root.suffix.lower() in TABLE_SUFFIXES):
+    if not root.is_dir() and not (root.is_file() and root.suffix.lower() in FILE_SUFFIXES):
         kind = "a file" if root.is_file() else "a pipe or a device"
-        raise DataError(f"{root} is {kind}; expected a folder, or a table in .csv or .tsv; correct the path")
+        raise DataError(f"{root} is {kind}; expected a folder, or a table in .csv, .tsv, .json or .npy; correct it")
     return root
 
 
@@ -61,21 +68,51 @@ def read_listing(config: DataConfig, cache: StatCache | None = None) -> Listing:
     root = require_root(config)
     layout = config.layout if config.layout != "auto" else _layout(config, root)
     if layout == "table":
-        table = find_table(config, root)
-        if table is None:
-            raise DataError(f"no table in {root}; expected one .csv or .tsv file; name it with --set data.tags=NAME")
-        root = root.parent if root.is_file() else root
-        return assemble(config, root, layout, read_table(table, root))
+        return _finish(config, _tabled(config, root, layout), cache)
+    if layout == "coco":
+        files = find_instances(config, root)
+        if not files:
+            raise DataError(
+                f"no {ANNOTATIONS}/{PREFIX}*.json in {root}; expected annotations of COCO; name them with --set "
+                "data.tags=FILE.json"
+            )
+        root = _above(root)
+        return _finish(config, assemble(config, root, layout, read_coco(files, root)), cache)
     if not root.is_dir():
         raise DataError(f"{root} is a file; expected a folder for the layout {layout}; correct the path")
     found = read_voc(config, root, cache) if layout == "voc" else read_folders(config, root)
-    return assemble(config, root, layout, found)
+    return _finish(config, assemble(config, root, layout, found), cache)
+
+
+def _tabled(config: DataConfig, root: Path, layout: str) -> Listing:
+    """A folder of images with a table, or with an array."""
+    file = find_table(config, root) or find_multi_hot(config, root)
+    if file is None:
+        raise DataError(f"no table in {root}; expected one .csv or .tsv file; name it with --set data.tags=NAME")
+    root = root.parent if root.is_file() else root
+    is_array = file.suffix.lower() == SUFFIX
+    return assemble(
+        config, root, layout, read_multi_hot_set(file, config, root) if is_array else read_table(file, root)
+    )
+
+
+def _finish(config: DataConfig, listing: Listing, cache: StatCache | None) -> Listing:
+    return with_tags_of_masks(listing, cache) if config.tags_from_masks else listing
+
+
+def _above(root: Path) -> Path:
+    """The folder of an image set whose file of annotations was named."""
+    if root.is_dir():
+        return root
+    return root.parent.parent if root.parent.name == ANNOTATIONS else root.parent
 
 
 def _layout(config: DataConfig, root: Path) -> str:
     if (root / IMAGES).is_dir():
         return "voc"
-    if find_table(config, root) is not None:
+    if find_instances(config, root):
+        return "coco"
+    if find_table(config, root) is not None or find_multi_hot(config, root) is not None:
         return "table"
     if root.is_dir() and has_class_folders(config, root):
         return "folders"

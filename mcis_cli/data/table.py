@@ -122,7 +122,7 @@ class _Table:
         if fault:
             self._fault("bad-id", image_id, f"{where}: {fault}; correct the path")
             return
-        found_at = _locate(self.root, path, image_id)
+        found_at = locate_image(self.root, path, image_id)
         if found_at is None:
             self._fault("missing-image", image_id, f"{where}: no image {path!r} in {self.root}; add it or drop the row")
             return
@@ -179,7 +179,8 @@ def _parts(cell: str) -> list[str]:
     return [part.strip() for part in re.split(r"[;,|]", cell) if part.strip()]
 
 
-def _locate(root: Path, path: str, image_id: str) -> str | None:
+def locate_image(root: Path, path: str, image_id: str) -> str | None:
+    """The file of an image below the root, given with its extension or (where both are equal) by its id; or None."""
     if path != image_id:
         return path if (root / path).is_file() else None
     return next((path + suffix for suffix in sorted(PHOTO_SUFFIXES) if (root / (path + suffix)).is_file()), None)

@@ -76,6 +76,8 @@ def run(config: TrainClsConfig, inputs: Inputs, store: Store, options: RunOption
     device = choose_device(options.device, options.local)
     config = config.model_copy(update={"precision": choose_precision(config.precision, device)})
     catalogue = list_images(data, store)
+    if data.tags_from_masks:
+        options.reporter.warn("tags are taken from masks: whatever is made of them has seen pixel supervision")
     images = catalogue.split(data.train)
     recipe = recipes.train_cls(config, images, starting_identity(config.backbone, config.weights))
     return unless_done(
@@ -107,7 +109,14 @@ def _train(
         )
     tagged = [entry.id for entry in images.entries if entry.labels]
     if not tagged:
-        raise DataError(f"no image of split {images.split_name!r} in {images.root} has a tag: expected one at least")
+        masks = (
+            "; its masks may give them with --tags-from-masks, which is pixel supervision"
+            if any(entry.mask for entry in images.entries)
+            else ""
+        )
+        raise DataError(
+            f"no image of split {images.split_name!r} in {images.root} has a tag: expected one at least{masks}"
+        )
     if len(tagged) < len(images.ids):
         untagged = counted(len(images.ids) - len(tagged), "image")
         options.reporter.note(f"left out of the training: {untagged} without a tag")

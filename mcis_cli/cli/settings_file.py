@@ -1,0 +1,51 @@
+"""`mcis.toml` as `mcis init` writes it: what was found and what matters, then every other setting with its value."""
+
+import inspect
+import json
+from collections.abc import Iterator, Mapping
+from typing import Any
+
+from mcis_cli.config import SECTIONS, Config, Preset, descriptions, resolve
+
+HEAD = """\
+# Settings of mcis. A line that begins with "# " is a setting at the value of the preset: take the sign away to change
+# it. What each accepts is in docs/reference/configuration.md; numbers in brackets are those of
+# docs/explanation/differences-from-the-paper.md. `mcis check` tells whether the images fit.
+"""
+
+
+def written(preset: Preset, chosen: Mapping[str, Mapping[str, Any]]) -> str:
+    """The text of a configuration file.
+
+    Args:
+        preset: named in the file; the values of what is not chosen are its own.
+        chosen: settings by section that stand in the file without a comment sign.
+    """
+    parts = [HEAD, f"preset = {toml(preset)}  # paper, released (the authors' code), or quick (sizes for a CPU)\n"]
+    settings = resolve({}, preset)
+    for name, section in SECTIONS.items():
+        values = getattr(settings, name.replace("-", "_"))
+        parts.append(f"\n# {inspect.cleandoc(str(section.__doc__)).splitlines()[0]}\n[{name}]\n")
+        parts += _lines(section, values, chosen.get(name, {}))
+    return "".join(parts)
+
+
+def _lines(section: type[Config], values: Config, chosen: Mapping[str, Any]) -> Iterator[str]:
+    meanings = descriptions(section)
+    for name in sorted(section.model_fields, key=lambda name: name not in chosen):  # chosen ones first
+        value = chosen.get(name, getattr(values, name))
+        if isinstance(value, Config):  # a table of its own
+            continue
+        sign = "" if name in chosen else "# "
+        yield f"{f'{sign}{name} = {toml(value)}':<40}  # {meanings[name]}\n"
+
+
+def toml(value: object) -> str:
+    """A value of TOML; None, which it has not, as nothing to fill in."""
+    if value is None:
+        return ""
+    if isinstance(value, str):  # unlike JSON, TOML has no surrogate pairs, and lets no DEL stand
+        return json.dumps(value, ensure_ascii=False).replace("\x7f", "\\u007f")
+    if isinstance(value, tuple):
+        return f"[{', '.join(map(toml, value))}]"
+    return json.dumps(value)

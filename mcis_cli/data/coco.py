@@ -1,0 +1,223 @@
+"""The layout of COCO: `annotations/instances_SPLIT.json`, and images anywhere it or its users keep them.
+
+Only which categories an image has is read: they are its tags. What outlines the objects is thrown away while the file
+is read (`coco_masks` makes ground truth of it, where that is asked for).
+"""
+
+import json
+import re
+from collections.abc import Iterator, Mapping
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any
+
+from mcis_cli.config import DataConfig
+from mcis_cli.data.images import PHOTO_SUFFIXES
+from mcis_cli.data.listing import Finding, Found, id_fault
+from mcis_cli.data.regular_files import read_regular
+from mcis_cli.errors import DataError, counted
+
+ANNOTATIONS = "annotations"
+PREFIX = "instances_"
+MAX_JSON_BYTES = 2**29  # that of COCO's 118,000 training images has 450 MB
+MAX_NESTED = 20_000_000  # lists and objects, each of which takes some 60 bytes of memory and as little as 3 in the file
+_KEPT = frozenset({"images", "annotations", "categories", "id", "file_name", "image_id", "category_id", "name"})
+
+
+def find_instances(config: DataConfig, root: Path) -> tuple[Path, ...]:
+    """The files of annotations: that of `config.tags`, the root itself, or all `annotations/instances_*.json`."""
+    if root.suffix.lower() == ".json" and root.is_file():
+        return (root,)
+    if config.tags is not None:
+        return (root / config.tags,) if config.tags.lower().endswith(".json") else ()
+    return tuple(sorted((root / ANNOTATIONS).glob(f"{PREFIX}*.json")))
+
+
+def read_coco(files: tuple[Path, ...], root: Path) -> Found:
+    """Read image sets of COCO; each file is a split, called as its file without the year.
+
+    An id is the path of an image without its extension, relative to the root. Every category is a class, in the order
+    of their ids, which may have gaps; objects that are marked as a crowd count, too.
+
+    Args:
+        files: the files of annotations.
+        root: paths are relative to it.
+
+    Raises:
+        DataError: A file is not as COCO has it, or two have other categories.
+    """
+    found = _Found(root)
+    for file in files:
+        found.add(file)
+    return Found(
+        images=found.images,
+        tags={image_id: frozenset(tags) for image_id, tags in found.tags.items()},
+        tag_source=", ".join(map(str, files)),
+        splits={name: frozenset(ids) for name, ids in found.splits.items()},
+        class_order=found.classes,
+        findings=tuple(found.findings()),
+    )
+
+
+def read_json(content: bytes, name: str) -> Any:
+    """What a JSON file of COCO says, of objects only what is needed here.
+
+    Args:
+        content: All bytes of the file.
+        name: How messages call it.
+
+    Raises:
+        DataError: It is no JSON, or would take memory without bound.
+    """
+    nested = content.count(b"[") + content.count(b"{")
+    if nested > MAX_NESTED:
+        raise DataError(f"{name}: {nested:,} lists and objects; expected at most {MAX_NESTED:,}; split the file")
+    try:
+        return json.loads(content, object_hook=_slim, parse_float=_no_number, parse_constant=_no_number)
+    except RecursionError as error:
+        raise DataError(f"{name}: nested too deeply; expected JSON as COCO has it; replace it") from error
+    except (ValueError, UnicodeDecodeError) as error:  # a number of too many digits is a ValueError, too
+        reason = " ".join(str(error).split())
+        raise DataError(f"{name}: not JSON ({reason:.120}); correct or replace it") from error
+
+
+def _slim(found: dict[str, Any]) -> dict[str, Any]:
+    return {key: value for key, value in found.items() if key in _KEPT}
+
+
+def _no_number(text: str) -> None:
+    return None
+
+
+@dataclass(frozen=True)
+class Instances:
+    """What a file of annotations says: names of files by the id of the image, names by that of the category, pairs."""
+
+    images: Mapping[int, str]
+    categories: Mapping[int, str]
+    objects: tuple[tuple[int, int], ...]
+
+
+def parse_instances(content: bytes, name: str) -> Instances:
+    """Read a file of annotations.
+
+    Raises:
+        DataError: It is not as COCO has it; the message tells which entry.
+    """
+    table = read_json(content, name)
+    images = dict[int, str]()
+    for place, image_id, file_name in _pairs(table, "images", ("id", int), ("file_name", str), name):
+        if image_id in images:
+            raise DataError(f"{name}: the image id {image_id} is there twice, last as {place}; correct it")
+        images[image_id] = file_name
+    categories = dict[int, str]()
+    for place, category_id, category in _pairs(table, "categories", ("id", int), ("name", str), name):
+        if category_id in categories:
+            raise DataError(f"{name}: the category id {category_id} is there twice, last as {place}; correct it")
+        categories[category_id] = category
+    objects = list[tuple[int, int]]()
+    for place, image_id, category_id in _pairs(table, "annotations", ("image_id", int), ("category_id", int), name):
+        if category_id not in categories:
+            raise DataError(f"{name}: category_id {category_id} of {place} is no category; expected one; correct it")
+        objects.append((image_id, category_id))
+    return Instances(images, categories, tuple(objects))
+
+
+def _pairs(
+    table: Any, key: str, first: tuple[str, type], second: tuple[str, type], name: str
+) -> Iterator[tuple[str, Any, Any]]:
+    """Where each entry of a list is, and two values of it, of the types that were asked for."""
+    entries = table.get(key) if isinstance(table, dict) else None
+    if not isinstance(entries, list):
+        raise DataError(f"{name}: no list {key!r}; expected images, annotations and categories as COCO has them")
+    for number, entry in enumerate(entries):
+        place = f"{key}[{number}]"
+        yield place, _value(entry, *first, f"{name}: {place}"), _value(entry, *second, f"{name}: {place}")
+
+
+def _value(entry: Any, key: str, kind: type, where: str) -> Any:
+    value = entry.get(key) if isinstance(entry, dict) else None
+    if type(value) is not kind:
+        expected = "an integer" if kind is int else "a text"
+        raise DataError(f"{where} has {value!r:.60} for {key!r}; expected {expected}; correct it")
+    return value
+
+
+def split_of(file: Path) -> str:
+    """The split that a file is: `train` of `instances_train2017.json`."""
+    name = file.stem.removeprefix(PREFIX)
+    return re.sub(r"(?<=[^0-9])20[0-9]{2}$", "", name) or name
+
+
+@dataclass
+class _Found:
+    """What all files say together."""
+
+    root: Path
+    images: dict[str, str] = field(default_factory=dict)
+    tags: dict[str, set[str]] = field(default_factory=dict)
+    splits: dict[str, set[str]] = field(default_factory=dict)
+    classes: tuple[str, ...] | None = None
+    faults: dict[str, list[tuple[str, str]]] = field(default_factory=dict)
+    strays: int = 0
+
+    def add(self, file: Path) -> None:
+        """Take in one file."""
+        found = parse_instances(read_regular(file, MAX_JSON_BYTES), str(file))
+        classes = tuple(found.categories[key] for key in sorted(found.categories))
+        if self.classes is not None and classes != self.classes:
+            raise DataError(f"{file}: other categories than the files before it; expected the same; correct it")
+        self.classes = classes
+        ids = dict[int, str]()
+        split = self.splits.setdefault(split_of(file), set())
+        places = _places(self.root, file)
+        for number, file_name in found.images.items():
+            image_id = self._image(file, file_name, places)
+            if image_id is not None:
+                ids[number] = image_id
+                split.add(image_id)
+        for number, category in found.objects:
+            if number in ids:
+                self.tags.setdefault(ids[number], set()).add(found.categories[category])
+            else:
+                self.strays += number not in found.images
+
+    def _image(self, file: Path, file_name: str, places: list[str]) -> str | None:
+        """The id of an image, which is noted; None where there is a fault."""
+        path = file_name.replace("\\", "/").removeprefix("./")
+        stem, dot, suffix = path.rpartition(".")
+        fault = id_fault(stem if dot else path)
+        if fault is None and f".{suffix.lower()}" not in PHOTO_SUFFIXES:
+            fault = f"{file_name!r:.80} is no name of an image"
+        if fault:
+            self.faults.setdefault("bad-id", []).append((stem, f"{file}: {fault}; correct file_name"))
+            return None
+        for place in places:
+            if (self.root / place / path).is_file():
+                places.remove(place)
+                places.insert(0, place)  # where the next one will be
+                found_at = f"{place}/{path}" if place else path
+                image_id = found_at.rpartition(".")[0]
+                if self.images.setdefault(image_id, found_at) != found_at:
+                    message = f"{file}: two files for {image_id!r}, by extension only; rename one"
+                    self.faults.setdefault("same-id", []).append((image_id, message))
+                return image_id
+        folders = ", ".join(str(self.root / place) for place in places[:3])
+        message = f"{file}: no image {path!r:.200}; looked in {folders}; add it or take it off the list"
+        self.faults.setdefault("missing-image", []).append((stem, message))
+        return None
+
+    def findings(self) -> Iterator[Finding]:
+        """One finding for each kind of fault: the first in words, the ids of all."""
+        for code, faults in sorted(self.faults.items()):
+            more = f" (and {len(faults) - 1} more)" if len(faults) > 1 else ""
+            yield Finding("error", code, faults[0][1] + more, tuple(image_id for image_id, _ in faults))
+        if self.strays:
+            yield Finding("warning", "stray-annotations", f"of no image: {counted(self.strays, 'annotation')}")
+
+
+def _places(root: Path, file: Path) -> list[str]:
+    """Folders that images may be in, relative to the root, the most particular first."""
+    full, short = file.stem.removeprefix(PREFIX), split_of(file)
+    named = (f"images/{full}", f"images/{short}", full, short, "images", "")
+    return [place for place in dict.fromkeys(named) if (root / place).is_dir()]

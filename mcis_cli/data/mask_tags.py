@@ -1,0 +1,61 @@
+"""Tags that are taken from the masks of images: pixel supervision, and so only where somebody asks for it."""
+
+from dataclasses import replace
+
+import numpy as np
+
+from mcis_cli.data.catalogue import IGNORE_INDEX
+from mcis_cli.data.facts import Facts, file_facts
+from mcis_cli.data.images import decode_mask
+from mcis_cli.data.listing import Finding, Item, Listing
+from mcis_cli.errors import DataError
+from mcis_cli.store import StatCache
+
+KIND = "mask-values-1"
+
+
+def with_tags_of_masks(listing: Listing, cache: StatCache | None = None) -> Listing:
+    """A listing with the classes that are in each mask for tags; images without a mask keep none.
+
+    Args:
+        listing: an image set without tags, with class names and masks.
+        cache: The store's stat cache; without it every mask is read.
+
+    Raises:
+        DataError: There are tags already, there is no mask, or one cannot be read or has a value that is no class.
+    """
+    if any(item.tags for item in listing.items):
+        raise DataError(
+            f"{listing.root} has tags, from {listing.tag_source}: none are taken from masks; leave out "
+            "--tags-from-masks (data.tags_from_masks), or the tags"
+        )
+    masked = [item for item in listing.items if item.mask is not None]
+    if not masked:
+        raise DataError(f"no masks in {listing.root} to take tags from; expected them in the folder data.masks names")
+    files = [listing.root / str(item.mask) for item in masked]
+    tagged: dict[str, Item] = {}
+    findings: list[Finding] = []
+    for item, facts in zip(masked, file_facts(files, KIND, _values, cache), strict=True):
+        if isinstance(facts, DataError):
+            findings.append(Finding("error", "unreadable-mask", str(facts), (item.id,)))
+            continue
+        outside = [value for value in facts["values"] if value > len(listing.class_names)]
+        if outside:
+            message = (
+                f"{listing.root / str(item.mask)}: mask value {outside[0]}; expected 0 to {len(listing.class_names)} "
+                f"or {IGNORE_INDEX}; correct the mask or the classes"
+            )
+            findings.append(Finding("error", "bad-mask", message, (item.id,)))
+            continue
+        tagged[item.id] = replace(item, tags=frozenset(listing.class_names[value - 1] for value in facts["values"]))
+    return replace(
+        listing,
+        items=tuple(tagged.get(item.id, item) for item in listing.items),
+        tag_source="the masks, which is pixel supervision",
+        findings=(*listing.findings, *findings),
+    )
+
+
+def _values(content: bytes, name: str) -> Facts:
+    values = np.unique(decode_mask(content, name)).tolist()
+    return {"values": [value for value in values if value not in (0, IGNORE_INDEX)]}

@@ -1,0 +1,158 @@
+"""The layout of COCO: categories are tags, whatever their ids; outlines are not kept; hostile files are one line."""
+
+import json
+from pathlib import Path
+
+import pytest
+from image_sets import encode, photo, write
+
+from mcis_cli.config import DataConfig
+from mcis_cli.data import coco
+from mcis_cli.data.reading import read_catalogue, read_listing
+from mcis_cli.errors import DataError
+
+CATEGORIES = [{"id": 90, "name": "dog"}, {"id": 3, "name": "cat"}, {"id": 17, "name": "bird"}]
+SQUARE = [[1.5, 1, 4, 1, 4, 4, 1.5, 4]]
+
+
+def annotation(image_id: int, category_id: int, **more: object) -> dict[str, object]:
+    return {"id": 1, "image_id": image_id, "category_id": category_id, "segmentation": SQUARE, "iscrowd": 0, **more}
+
+
+def write_coco(root: Path, **given: object) -> Path:
+    """Two splits in the folders of COCO; ids of images and categories have gaps."""
+    table = {
+        "images": [{"id": 9, "file_name": "a.png"}, {"id": 400, "file_name": "b.png"}, {"id": 7, "file_name": "c.png"}],
+        "categories": CATEGORIES,
+        "annotations": [annotation(9, 90), annotation(9, 3), annotation(9, 3), annotation(400, 90, iscrowd=1)],
+    }
+    write(root / "annotations/instances_train2017.json", json.dumps({**table, **given}))
+    val = {"images": [{"id": 1, "file_name": "a.png"}], "categories": CATEGORIES, "annotations": [annotation(1, 17)]}
+    write(root / "annotations/instances_val2017.json", json.dumps(val))
+    write(root / "annotations/captions_train2017.json", "no JSON at all")
+    for seed, name in enumerate(("train2017/a", "train2017/b", "train2017/c", "val2017/a")):
+        write(root / f"{name}.png", encode(photo(seed)))
+    return root
+
+
+def test_categories_are_tags_in_the_order_of_their_ids(tmp_path):
+    found = read_catalogue(DataConfig(root=str(write_coco(tmp_path))))
+    assert found.layout == "coco"
+    assert found.class_names == ("cat", "bird", "dog")
+    assert {entry.id: (entry.labels, set(entry.splits)) for entry in found.entries} == {
+        "train2017/a": ((0, 2), {"train"}),
+        "train2017/b": ((2,), {"train"}),  # a crowd counts, too
+        "train2017/c": ((), {"train"}),
+        "val2017/a": ((1,), {"val"}),
+    }
+    assert not any(entry.mask for entry in found.entries)
+
+
+@pytest.mark.parametrize("folder", ["images", "images/train", "images/train2017", "train", ""])
+def test_images_are_found_where_people_keep_them(tmp_path, folder):
+    write_coco(tmp_path / "made")
+    (tmp_path / "set/annotations").mkdir(parents=True)
+    (tmp_path / "made/annotations/instances_train2017.json").rename(
+        tmp_path / "set/annotations/instances_train2017.json"
+    )
+    for name in "abc":
+        write(tmp_path / "set" / folder / f"{name}.png", encode(photo(1)))
+    found = read_listing(DataConfig(root=str(tmp_path / "set")))
+    assert [item.image for item in found.items] == [f"{folder}/{name}.png".lstrip("/") for name in "abc"]
+
+
+@pytest.mark.parametrize("root", ["set", "set/annotations/instances_val2017.json"])
+def test_one_file_may_be_named(tmp_path, root):
+    write_coco(tmp_path / "set")
+    named = None if root.endswith("json") else "annotations/instances_val2017.json"
+    found = read_listing(DataConfig(root=str(tmp_path / root), tags=named))
+    assert [(item.id, item.tags) for item in found.items] == [("val2017/a", {"bird"})]
+
+
+def test_an_image_that_is_not_there_is_an_error_that_names_file_and_image(tmp_path):
+    write_coco(tmp_path)
+    (tmp_path / "train2017/b.png").unlink()
+    message = r"instances_train2017\.json: no image 'b\.png'; looked in .*train2017, .*; add it or take it off the list"
+    with pytest.raises(DataError, match=message):
+        read_catalogue(DataConfig(root=str(tmp_path)))
+
+
+def test_annotations_of_no_image_are_told(tmp_path):
+    write_coco(tmp_path, annotations=[annotation(9, 3), annotation(5, 3)])
+    (finding,) = read_listing(DataConfig(root=str(tmp_path))).findings
+    assert (finding.severity, finding.message) == ("warning", "of no image: 1 annotation")
+
+
+IMAGE = {"id": 1, "file_name": "a.png"}
+
+
+@pytest.mark.parametrize(
+    ("given", "message"),
+    [
+        ({"images": None}, "no list 'images'"),
+        ({"categories": {}}, "no list 'categories'"),
+        ({"images": [IMAGE, 3]}, r"images\[1\] has None for 'id'; expected an integer"),
+        ({"images": [{**IMAGE, "id": True}]}, r"images\[0\] has True for 'id'"),
+        ({"images": [{**IMAGE, "file_name": 4}]}, r"images\[0\] has 4 for 'file_name'; expected a text"),
+        ({"images": [IMAGE, IMAGE]}, r"the image id 1 is there twice, last as images\[1\]"),
+        ({"images": [{"id": 1, "file_name": "../../etc/passwd.png"}], "annotations": []}, "leaves its folder"),
+        (
+            {"images": [{"id": 1, "file_name": "/etc/passwd"}], "annotations": []},
+            "leaves its folder|no name of an image",
+        ),
+        ({"categories": [CATEGORIES[0]] * 2}, "the category id 90 is there twice"),
+        ({"categories": [{"id": 1, "name": "cat"}, {"id": 2, "name": "cat"}]}, "category_id 90|named twice"),
+        ({"annotations": [annotation(9, 4)]}, r"category_id 4 of annotations\[0\] is no category"),
+        ({"annotations": [annotation(9, 3), {"image_id": 9}]}, r"annotations\[1\] has None for 'category_id'"),
+        (
+            {"categories": [*CATEGORIES, {"id": 91, "name": "fox"}]},
+            "val2017.json: other categories than",
+        ),
+    ],
+)
+def test_what_is_not_as_coco_has_it_is_one_line(tmp_path, given, message):
+    write_coco(tmp_path, **given)
+    with pytest.raises(DataError, match=message) as caught:
+        read_catalogue(DataConfig(root=str(tmp_path)))
+    assert "\n" not in str(caught.value)
+
+
+@pytest.mark.parametrize(
+    ("content", "message"),
+    [
+        (b"", r"not JSON"),
+        (b'{"images": [}', "not JSON"),
+        (b"\xff\xfe\x00", "not JSON"),
+        (b'{"images": [' + b"9" * 5000 + b"]}", "not JSON"),
+        (b"[" * 1_000_000, "nested too deeply"),
+        (b'{"a":' * 1_000_000, "nested too deeply"),
+        (b"[]", "no list 'images'"),
+        (b"NaN", "no list 'images'"),
+    ],
+)
+def test_hostile_json_is_one_line(content, message):
+    with pytest.raises(DataError, match=message) as caught:
+        coco.parse_instances(content, "x.json")
+    assert str(caught.value).startswith("x.json: ")
+    assert "\n" not in str(caught.value)
+
+
+def test_json_of_very_many_lists_is_refused_before_it_is_read(monkeypatch):
+    monkeypatch.setattr(coco.json, "loads", lambda *_, **__: pytest.fail("it was read"))
+    with pytest.raises(DataError, match="20,000,001 lists and objects; expected at most 20,000,000"):
+        coco.parse_instances(b"[" * (coco.MAX_NESTED + 1), "x.json")
+
+
+def test_what_outlines_objects_is_not_kept():
+    read = coco.read_json(json.dumps({"annotations": [annotation(1, 2)]}).encode(), "x.json")
+    assert read == {"annotations": [{"id": 1, "image_id": 1, "category_id": 2}]}
+
+
+def test_check_and_init_say_that_it_is_coco(call, tmp_path):
+    write_coco(tmp_path / "set")
+    answer = call("check", "set", "--refs", "0", cwd=tmp_path)
+    assert f"note: layout coco, 4 images, tags from {tmp_path}/set/annotations/instances_train2017.json, " in answer.err
+    answer = call("init", "set", cwd=tmp_path)
+    assert answer.code == 0
+    assert "set: layout coco, 4 images, 3 classes; train 3, val 1" in answer.err
+    assert 'layout = "coco"' in (tmp_path / "mcis.toml").read_text()
