@@ -78,11 +78,11 @@ class Bench:
 
 
 @contextmanager
-def shapes(num_images: int, size: tuple[int, int] = (200, 320)) -> Iterator[Bench]:
+def shapes(num_images: int, size: tuple[int, int] = (200, 320), num_classes: int = 4) -> Iterator[Bench]:
     """The synthetic set with that many training images, in a folder that goes in the end."""
     with tempfile.TemporaryDirectory(prefix="mcis-bench-") as name:
         folder = Path(name)
-        write_synthetic(folder / "shapes", num_train=num_images, num_val=1, num_classes=4, size=size, seed=0)
+        write_synthetic(folder / "shapes", num_train=num_images, num_val=1, num_classes=num_classes, size=size, seed=0)
         yield Bench(folder, DataConfig(root=str(folder / "shapes")), num_images)
 
 

@@ -44,12 +44,15 @@ def normalise(
     Returns:
         The normalised maps.
     """
-    wide = maps.astype(np.float64)
-    low = wide.min(axis=(1, 2), keepdims=True) if normalization == "minmax" else np.zeros((len(maps), 1, 1))
-    reach = wide.max(axis=(1, 2), keepdims=True) - low
-    shares = np.zeros_like(wide)
-    np.divide(wide - low, reach, out=shares, where=reach > 0)
-    return shares.clip(0, 1).astype(np.float32)
+    result = np.zeros(maps.shape, dtype=np.float32)
+    for plane, target in zip(maps.astype(np.float32), result, strict=True):
+        low = plane.min() if normalization == "minmax" else np.float32(0)
+        high = plane.max()
+        if high > low:
+            np.maximum(plane, low, out=target)
+            target -= low
+            target /= high - low
+    return result
 
 
 def aggregate(

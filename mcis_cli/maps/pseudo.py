@@ -47,13 +47,17 @@ def fuse_saliency(
         Index image of the given classes, 0 and 255.
     """
     assert maps.shape[1:] == saliency.shape, f"maps of {maps.shape[1:]} with saliency of {saliency.shape}"
-    scores = np.concatenate([1 - saliency[None], maps])
-    scores[scores < foreground_threshold] = 0
-    mask = _strongest(scores, classes)
-    conflict = (scores > conflict_threshold).sum(axis=0) >= 2
-    doubtful = (saliency >= salient_threshold) | (maps > confident_threshold).any(axis=0)
-    mask[conflict | ((mask == BACKGROUND) & doubtful)] = IGNORE_INDEX
-    if np.mean((mask != BACKGROUND) & (mask != IGNORE_INDEX)) < min_foreground:
+    background = _at_least(1 - saliency, foreground_threshold)
+    scores = [_at_least(plane, foreground_threshold) for plane in maps]
+    mask = _strongest(background, scores, classes)
+    num_high = (background > conflict_threshold).astype(np.uint8)
+    doubtful = saliency >= salient_threshold
+    for plane, score in zip(maps, scores, strict=True):
+        num_high += score > conflict_threshold
+        doubtful |= plane > confident_threshold
+    is_object = mask != BACKGROUND
+    mask[(num_high >= 2) | (doubtful & ~is_object)] = IGNORE_INDEX
+    if np.mean(is_object & (num_high < 2)) < min_foreground:
         mask[...] = IGNORE_INDEX
     return mask
 
@@ -71,8 +75,7 @@ def fuse_constant(
     Returns:
         Index image of the given classes and 0.
     """
-    background = np.full(maps.shape[1:], background_score, dtype=maps.dtype)
-    return _strongest(np.concatenate([background[None], maps]), classes)
+    return _strongest(np.full(maps.shape[1:], background_score, dtype=maps.dtype), maps, classes)
 
 
 def fuse_power(
@@ -88,8 +91,7 @@ def fuse_power(
     Returns:
         Index image of the given classes and 0; nothing is ignored.
     """
-    background = (1 - maps.max(axis=0, initial=0)) ** background_power
-    return _strongest(np.concatenate([background[None], maps]), classes)
+    return _strongest((1 - maps.max(axis=0, initial=0)) ** background_power, maps, classes)
 
 
 def is_ignored(mask: UInt8[np.ndarray, "height width"]) -> bool:
@@ -97,12 +99,23 @@ def is_ignored(mask: UInt8[np.ndarray, "height width"]) -> bool:
     return bool((mask == IGNORE_INDEX).all())
 
 
+def _at_least(scores: Float[np.ndarray, "height width"], least: float) -> Float[np.ndarray, "height width"]:
+    """Scores, with 0 where they are under the least that counts."""
+    return scores * (scores >= least)
+
+
 def _strongest(
-    scores: Float[np.ndarray, "label height width"], classes: Sequence[int]
+    background: Float[np.ndarray, "height width"],
+    scores: Sequence[Float[np.ndarray, "height width"]] | Float[np.ndarray, "cls height width"],
+    classes: Sequence[int],
 ) -> UInt8[np.ndarray, "height width"]:
-    """Mask value of the highest score; background's plane comes first, then one a class."""
-    assert len(scores) == len(classes) + 1, f"{len(scores) - 1} maps for the classes {classes}"
+    """Mask value of the highest score; background, then the first class, of equal ones."""
+    assert len(scores) == len(classes), f"{len(scores)} maps for the classes {classes}"
     assert all(0 <= index < IGNORE_INDEX - 1 for index in classes), classes
-    values = np.array([BACKGROUND, *(index + 1 for index in classes)], dtype=np.uint8)
-    mask: UInt8[np.ndarray, "height width"] = values[scores.argmax(axis=0)]
+    mask = np.zeros(background.shape, dtype=np.uint8)
+    highest = background.copy()
+    # Plane by plane: an image has one to three classes, and all but the first axis lie together in memory.
+    for plane, index in zip(scores, classes, strict=True):
+        np.copyto(mask, np.uint8(index + 1), where=plane > highest)
+        np.maximum(highest, plane, out=highest)
     return mask

@@ -1,6 +1,6 @@
 """`pseudo`: localization maps become pseudo masks, with a background cue from saliency or from the maps themselves."""
 
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from functools import partial
 from typing import Any
@@ -54,15 +54,15 @@ def run(config: PseudoConfig, inputs: Inputs, store: Store, options: RunOptions)
         )
     ignored = Ignored()
     if (done := store.find(recipe)) is None:
-        # Only the CRF is worth processes; the rest is NumPy and Pillow, which let threads run side by side.
-        with Workers(partial(make_mask, config), options.workers, processes=config.crf) as workers:
+        making = _making(config, maps, images, saliency, options)
+        with making.workers as workers:
             done = run_segments(
                 recipe,
                 store,
                 options,
                 schema=SCHEMA,
                 ids=maps.ids,
-                compute=lambda ids: workers.map(_materials(config, maps, images, saliency, ids)),
+                compute=lambda ids: workers.map(making.items(ids)),
                 meta=lambda: {
                     "dataset": catalogue.id,
                     "split": maps.meta["split"],
@@ -117,6 +117,19 @@ class Material:
     image: UInt8[np.ndarray, "height width 3"] | None
 
 
+@dataclass(frozen=True)
+class Making:
+    """How masks are made.
+
+    Attributes:
+        workers: make a mask out of each item.
+        items: of some images, what the workers need.
+    """
+
+    workers: Workers[Any, Record]
+    items: Callable[[Sequence[str]], Iterable[Any]]
+
+
 def make_mask(config: PseudoConfig, material: Material) -> Record:
     """The pseudo mask of one image; wholly ignored where saliency is asked for and there is none."""
     maps = normalise(enlarge(material.maps, *material.size), config.normalization)
@@ -143,10 +156,17 @@ def make_mask(config: PseudoConfig, material: Material) -> Record:
     return material.image_id, {"mask": mask, "classes": np.array(material.classes, dtype=np.int32)}
 
 
-def _materials(
-    config: PseudoConfig, maps: Artifact, images: Catalogue, saliency: Artifact | None, ids: Sequence[str]
-) -> Iterator[Material]:
-    return (_material(config, image_id, read_record(maps, image_id), images, saliency) for image_id in ids)
+def _making(
+    config: PseudoConfig, maps: Artifact, images: Catalogue, saliency: Artifact | None, options: RunOptions
+) -> Making:
+    def material(image_id: str) -> Material:
+        return _material(config, image_id, read_record(maps, image_id), images, saliency)
+
+    # Only the CRF is worth processes; the rest is NumPy and Pillow, which let threads run side by side.
+    if config.crf:
+        workers: Workers[Any, Record] = Workers(partial(make_mask, config), options.workers, processes=True)
+        return Making(workers, lambda ids: map(material, ids))
+    return Making(Workers(lambda image_id: make_mask(config, material(image_id)), options.workers), lambda ids: ids)
 
 
 def _material(

@@ -14,7 +14,7 @@ from mcis_cli.store import Artifact, Recipe, Store
 
 Settled = TypeVar("Settled", bound=Config)
 
-VERSIONS: Mapping[str, int] = {"dataset": 1, "train-cls": 2, "cams": 2, "pseudo": 1, "train-seg": 1, "eval": 1}
+VERSIONS: Mapping[str, int] = {"dataset": 1, "train-cls": 2, "cams": 2, "pseudo": 2, "train-seg": 1, "eval": 2}
 
 IMPORT_VERSION = 1
 
