@@ -13,6 +13,7 @@ import typer
 from mcis_cli import __version__
 from mcis_cli.cli import (
     chain,
+    coco_masks,
     datasets,
     demo,
     export,
@@ -38,7 +39,21 @@ app = typer.Typer(
     rich_markup_mode=None,
     context_settings={"help_option_names": ["-h", "--help"]},
 )
-for group in (pipeline, chain, demo, datasets, predict, report, log, inspect, imports, export, verify, keeping):
+for group in (
+    pipeline,
+    chain,
+    demo,
+    datasets,
+    coco_masks,
+    predict,
+    report,
+    log,
+    inspect,
+    imports,
+    export,
+    verify,
+    keeping,
+):
     group.register(app)
 
 

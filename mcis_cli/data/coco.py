@@ -46,7 +46,7 @@ def read_coco(files: tuple[Path, ...], root: Path) -> Found:
     Raises:
         DataError: A file is not as COCO has it, or two have other categories.
     """
-    found = _Found(root)
+    found = Collected(root)
     for file in files:
         found.add(file)
     return Found(
@@ -59,12 +59,13 @@ def read_coco(files: tuple[Path, ...], root: Path) -> Found:
     )
 
 
-def read_json(content: bytes, name: str) -> Any:
+def read_json(content: bytes, name: str, *, outlines: bool = False) -> Any:
     """What a JSON file of COCO says, of objects only what is needed here.
 
     Args:
         content: All bytes of the file.
         name: How messages call it.
+        outlines: Keep what outlines the objects, too.
 
     Raises:
         DataError: It is no JSON, or would take memory without bound.
@@ -73,6 +74,8 @@ def read_json(content: bytes, name: str) -> Any:
     if nested > MAX_NESTED:
         raise DataError(f"{name}: {nested:,} lists and objects; expected at most {MAX_NESTED:,}; split the file")
     try:
+        if outlines:
+            return json.loads(content)
         return json.loads(content, object_hook=_slim, parse_float=_no_number, parse_constant=_no_number)
     except RecursionError as error:
         raise DataError(f"{name}: nested too deeply; expected JSON as COCO has it; replace it") from error
@@ -150,7 +153,7 @@ def split_of(file: Path) -> str:
 
 
 @dataclass
-class _Found:
+class Collected:
     """What all files say together."""
 
     root: Path
@@ -161,8 +164,8 @@ class _Found:
     faults: dict[str, list[tuple[str, str]]] = field(default_factory=dict)
     strays: int = 0
 
-    def add(self, file: Path) -> None:
-        """Take in one file."""
+    def add(self, file: Path) -> dict[int, str]:
+        """Take in one file. Returns our ids of its images by their numbers there."""
         found = parse_instances(read_regular(file, MAX_JSON_BYTES), str(file))
         classes = tuple(found.categories[key] for key in sorted(found.categories))
         if self.classes is not None and classes != self.classes:
@@ -181,6 +184,7 @@ class _Found:
                 self.tags.setdefault(ids[number], set()).add(found.categories[category])
             else:
                 self.strays += number not in found.images
+        return ids
 
     def _image(self, file: Path, file_name: str, places: list[str]) -> str | None:
         """The id of an image, which is noted; None where there is a fault."""
