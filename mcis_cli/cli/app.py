@@ -25,6 +25,7 @@ from mcis_cli.cli import (
     pipeline,
     predict,
     report,
+    settings,
     verify,
 )
 from mcis_cli.cli.output import Watched, complain, say
@@ -51,6 +52,7 @@ for group in (
     inspect,
     imports,
     export,
+    settings,
     verify,
     keeping,
 ):
