@@ -106,6 +106,8 @@ def _percent(fraction: float | None, digits: int = 1) -> str:
 
 
 def _colour(value: int) -> str:
-    """The colour of a mask value, as CSS has it."""
+    """The colour of a mask value, as CSS has it; background, which masks leave clear, is grey and not black."""
+    if value == 0:
+        return "var(--soft)"
     red, green, blue = voc_palette()[value].tolist()
     return f"rgb({red} {green} {blue})"
