@@ -5,12 +5,13 @@ import json
 import numpy as np
 import pytest
 import torch
-from chains import Heard, done, options
+from chains import NUM_TRAIN, Heard, done, options
 
 from mcis_cli.config import CamsConfig
 from mcis_cli.data.augment import normalise, warp
 from mcis_cli.errors import DamagedError, DataError, MissingError, UsageError
 from mcis_cli.stages import cams
+from mcis_cli.stages.features import FeatureCache
 from mcis_cli.stages.inputs import Inputs
 from mcis_cli.stages.networks import backbone_of, build_classifier, load_tensors
 from mcis_cli.store import open_store
@@ -202,3 +203,23 @@ def test_a_split_that_is_not_there_is_refused(chain):
 def test_settings_that_a_kind_of_map_does_not_use_are_known(config, unused):
     given = {"flip": True, "scales": (1.0, 2.0), "with_contrastive": True, "split": "train", "seed": None}
     assert cams.without_effect(CamsConfig(**config), given) == unused
+
+
+def test_several_numbers_of_references_take_one_pass_and_give_the_maps_of_each_alone(chain, tmp_path, monkeypatch):
+    forwards = []
+    compute = FeatureCache._compute
+    monkeypatch.setattr(FeatureCache, "_compute", lambda *a: forwards.append(1) or compute(*a))
+    config = chain.settings().cams
+    configs = [config.model_copy(update={"refs": refs}) for refs in (3, 0, 1, 3)]
+    inputs = Inputs(upstream=chain.made["train-cls"], data=chain.data)
+    store, heard = open_store(tmp_path / "together"), Heard()
+    made = cams.run_all(configs, inputs, store, options(reporter=heard))
+    assert len(forwards) == NUM_TRAIN
+    assert [one.meta["num_references"] for one in made] == [3, 0, 1, 3]
+    assert made[0].id == made[3].id
+    assert heard.started == [("cams", 3 * NUM_TRAIN, 0)]
+    assert heard.advanced == 3 * NUM_TRAIN
+    alone = [cams.run(one, inputs, open_store(tmp_path / "alone"), options()) for one in configs]
+    assert [one.id for one in made] == [one.id for one in alone]
+    assert [one.id for one in cams.run_all(configs, inputs, store, options(reporter=heard))] == [one.id for one in made]
+    assert heard.advanced == 3 * NUM_TRAIN

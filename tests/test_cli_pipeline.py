@@ -61,6 +61,23 @@ def test_what_is_computed_is_not_called_cached(call, chain):
     assert first["id"] == second["id"] == chain.made["pseudo"].id  # of equal content, by another recipe
 
 
+def test_maps_of_several_numbers_of_references_are_a_line_each(call, chain):
+    answer = call("cams", "--refs", "1,2", cwd=chain.folder)
+    assert answer.code == 0
+    assert [open_store(chain.folder / ".mcis").get(line).meta["num_references"] for line in answer.lines] == [1, 2]
+    assert answer.lines[1] == str(chain.made["cams"].path)
+    again = call("cams", "--refs", "2,1", "--json", cwd=chain.folder)
+    assert [json.loads(line)["path"] for line in again.lines] == answer.lines[::-1]
+
+
+@pytest.mark.parametrize("refs", ["-1", "1,", "a", "1.5", "", "1;2"])
+def test_references_that_are_no_numbers_are_one_line_and_2(call, chain, refs):
+    answer = call("cams", f"--refs={refs}", cwd=chain.folder)
+    assert (answer.code, answer.out) == (2, "")
+    assert answer.err.count("\n") == 1
+    assert "expected whole numbers" in answer.err
+
+
 def test_quiet_prints_the_id_and_nothing_for_people(call, chain):
     answer = call("train-seg", "-q", cwd=chain.folder)
     assert answer.lines == [chain.made["train-seg"].id]
@@ -161,9 +178,9 @@ def test_an_artifact_of_another_stage_is_2(call, chain, command, stage, wanted):
     [
         (["train-cls", "--set", "train-cls.epoch=3"], "setting train-cls.epoch is not known; did you mean epochs?"),
         (["cams", "--set", "refs=3"], "--set 'refs=3' is not understood: expected section.field=value"),
-        (["cams", "--refs", "many"], "Invalid value for '--refs'"),
+        (["cams", "--refs", "many"], "--refs 'many' is not understood: expected whole numbers, as in 3 or 0,1,3,5"),
         (["cams", "--scales", "1;2"], "'1;2' is not understood: expected numbers and commas, as in 0.5,1,1.5"),
-        (["cams", "--refs", "-1"], "cams.refs = -1 is not accepted"),
+        (["cams", "--set", "cams.refs=-1"], "cams.refs = -1 is not accepted"),
         (["train-cls", "--preset", "fast"], "preset 'fast' is not known: expected one of paper, released, quick"),
         (["train-cls", "--backbone", "vgg19"], "train-cls.backbone = 'vgg19' is not accepted"),
         (["train-cls", "--loss", "triplet"], "train-cls.loss = 'triplet' is not accepted"),
@@ -333,7 +350,7 @@ def test_a_bug_is_one_line_and_1_and_the_trace_is_for_debugging(call, chain, mon
     def broken(*arguments):
         raise ZeroDivisionError("division by\nzero")
 
-    monkeypatch.setattr(cams, "run", broken)
+    monkeypatch.setattr(cams, "run_all", broken)
     answer = call("cams", cwd=chain.folder)
     assert answer.code == 1
     assert answer.out == ""

@@ -106,6 +106,20 @@ def numbers(text: str | None) -> tuple[float, ...] | None:
         ) from error
 
 
+def whole_numbers(flag: str, text: str | None) -> tuple[int, ...] | None:
+    """Whole numbers from 0 on, separated by commas.
+
+    Raises:
+        typer.BadParameter: something else.
+    """
+    if text is None:
+        return None
+    parts = [part.strip() for part in text.split(",")]
+    if not all(part.isascii() and part.isdecimal() and len(part) < 10 for part in parts):
+        raise typer.BadParameter(f"{flag} {text!r:.80} is not understood: expected whole numbers, as in 3 or 0,1,3,5")
+    return tuple(map(int, parts))
+
+
 def run_options(*, device: str = "auto", workers: int | None = None, **others: Any) -> RunOptions:
     """Run options from flags; what was not given keeps its default, processes on one machine sharing its cores."""
     given: dict[str, Any] = {} if workers is None else {"workers": workers}

@@ -1,124 +1,19 @@
 """The five commands of the pipeline. Each prints one line: the artifact that it made, or found made."""
 
-import time
-from collections.abc import Callable, Mapping
-from dataclasses import dataclass
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Annotated, Any
 
 import typer
 
-from mcis_cli.cli import launched
 from mcis_cli.cli import options as opt
+from mcis_cli.cli.call import Call, Flags
 from mcis_cli.cli.found import expected_artifact
-from mcis_cli.cli.output import TerminalReporter, announce
 from mcis_cli.cli.tables import print_scores
-from mcis_cli.cli.workspace import Workspace, names_file, open_workspace, reads_pipe, upstream_reference
-from mcis_cli.config import RunOptions, Settings, merge
-from mcis_cli.errors import CheckError, MissingError, UnfinishedError, UsageError
+from mcis_cli.cli.workspace import Workspace, names_file
+from mcis_cli.config import RunOptions, Settings
+from mcis_cli.errors import CheckError, MissingError, UsageError
 from mcis_cli.store import Artifact
-
-Flags = Mapping[str, Mapping[str, Any]]
-SHARDED = ("cams", "pseudo", "eval")
-
-
-@dataclass(frozen=True)
-class Call:
-    """What every pipeline command is told."""
-
-    stage: str
-    flags: Flags
-    config: Path | None
-    preset: str | None
-    assignments: list[str] | None
-    store: Path | None
-    device: str
-    workers: int | None
-    as_json: bool
-    quiet: bool
-    shard: str | None = None
-
-    @property
-    def rank(self) -> launched.Place | None:
-        """Which process this is of those that train together; the other commands are cut in shards."""
-        return launched.rank() if self.stage in ("train-cls", "train-seg") else None
-
-    def open(self, reference: str | None = None) -> Workspace:
-        """The workspace, with the command's flags merged in."""
-        return open_workspace(
-            store=self.store,
-            config=self.config,
-            preset=self.preset,
-            assignments=self.assignments or (),
-            flags=merge(self.flags, {self.stage: {"processes": self.rank.count}}) if self.rank else self.flags,
-            upstream=reference,
-        )
-
-    def follow(self, given: str | None, previous: str) -> tuple[str | None, Workspace]:
-        """The reference of the upstream artifact, and the workspace. A mistake of the settings is told before a pipe
-        is waited for: the command at its other end may take days."""
-        self.open()
-        if launched.rank() is not None and reads_pipe(given):
-            raise UsageError(
-                f"{self.stage} cannot read a pipe in several processes: found one on stdin, expected the name of an "
-                "artifact; give it as the argument, and < /dev/null"
-            )
-        reference = upstream_reference(given, previous)
-        return reference, self.open(reference)
-
-    def run(
-        self,
-        workspace: Workspace,
-        upstream: Artifact | None,
-        work: Callable[[Settings, RunOptions], Artifact],
-        extra: Callable[[Artifact], Mapping[str, Any]] = lambda artifact: {},
-    ) -> Artifact:
-        """Run a stage, tell what came of it, and print its line."""
-        started = time.monotonic()
-        reporter = TerminalReporter(quiet=self.quiet, silent=self.rank is not None and self.rank.number > 0)
-        settings = workspace.settings(upstream)
-        options = opt.run_options(
-            device=self.device,
-            workers=self.workers,
-            preset=workspace.preset(upstream),
-            reporter=reporter,
-            shard=self._shard(reporter),
-            rank=(self.rank.number, self.rank.count) if self.rank else None,
-        )
-        if self.rank:
-            reporter.note(f"{self.stage}: {self.rank.count} processes, by {self.rank.told_by}")
-        if upstream is not None and workspace.named_preset is None and options.preset != "paper":
-            reporter.note(f"preset {options.preset}, as {upstream.path.stem} was made with")
-        try:
-            artifact = work(settings, options)
-        except UnfinishedError as others:
-            reporter.note(f"{self.stage}: {others}")
-            raise typer.Exit from None
-        finally:
-            reporter.stop()
-        seconds = time.monotonic() - started
-        reporter.note(
-            f"{self.stage}: {f'done in {seconds:.0f} s' if reporter.worked else 'found done'}, {artifact.path.stem}"
-        )
-        announce(
-            artifact,
-            cached=not reporter.worked,
-            seconds=seconds,
-            as_json=self.as_json,
-            quiet=self.quiet,
-            extra=extra(artifact),
-        )
-        return artifact
-
-    def _shard(self, reporter: TerminalReporter) -> tuple[int, int] | None:
-        """The part of the work that was asked for; else what is this process's, which is told."""
-        if self.shard is not None or self.stage not in SHARDED:
-            return opt.parse_shard(self.shard)
-        place = launched.shard()
-        if place is None:
-            return None
-        reporter.note(f"{self.stage}: --shard {place.number + 1}/{place.count}, by {place.told_by}; 1/1 does all")
-        return place.number + 1, place.count
 
 
 def _weights(given: Path | None) -> str | None:
@@ -204,7 +99,14 @@ def train_cls(
 
 def cams(
     classifier: opt.Upstream = None,
-    refs: Annotated[int | None, typer.Option("--refs", help="References for each map; 0 is single-round.")] = None,
+    refs: Annotated[
+        str | None,
+        typer.Option(
+            "--refs",
+            metavar="N[,N…]",
+            help="References for each map; 0 is single-round. Several numbers share one pass, and give maps each.",
+        ),
+    ] = None,
     with_contrastive: Annotated[
         bool | None, typer.Option("--with-contrastive/--no-contrastive", help="Average contrastive maps in (Table 2).")
     ] = None,
@@ -243,9 +145,10 @@ def cams(
 
     Example: mcis cams --refs 3
     """
+    numbers = opt.whole_numbers("--refs", refs)
     flags: Flags = {
         "cams": {
-            "refs": refs,
+            "refs": numbers[0] if numbers else None,
             "with_contrastive": with_contrastive,
             "split": split,
             "image_size": image_size,
@@ -259,7 +162,7 @@ def cams(
     reference, workspace = call.follow(classifier, "train-cls")
     upstream = expected_artifact(workspace, reference, "train-cls")
 
-    def work(settings: Settings, options: RunOptions) -> Artifact:
+    def work(settings: Settings, options: RunOptions) -> Sequence[Artifact]:
         from dataclasses import replace
 
         from mcis_cli.stages import cams as stage
@@ -268,9 +171,9 @@ def cams(
         for name in stage.without_effect(settings.cams, flags["cams"]):
             options.reporter.warn(f"--{name.replace('_', '-')} has no effect on maps with these settings")
         inputs = Inputs(upstream=upstream, data=workspace.data_for(upstream, data, reference))
-        return stage.run(
-            settings.cams, inputs, workspace.store, replace(options, cache_mb=cache_mb, scratch_mb=scratch_mb)
-        )
+        options = replace(options, cache_mb=cache_mb, scratch_mb=scratch_mb)
+        configs = [settings.cams.model_copy(update={"refs": number}) for number in numbers or [settings.cams.refs]]
+        return stage.run_all(configs, inputs, workspace.store, options)
 
     call.run(workspace, upstream, work)
 

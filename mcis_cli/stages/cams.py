@@ -1,13 +1,14 @@
 """`cams`: a classifier becomes localization maps, single-round or multi-round (paper §3.2)."""
 
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import replace
 
 from mcis_cli.config import CamsConfig, RunOptions
 from mcis_cli.data.catalogue import Catalogue
 from mcis_cli.errors import counted
 from mcis_cli.stages import recipes
 from mcis_cli.stages.inputs import Inputs, images_of, warn_if_changed
-from mcis_cli.stages.segmented import run_segments
+from mcis_cli.stages.segmented import Joined, Work, run_together, segment_by_segment
 from mcis_cli.store import Artifact, Recipe, Store
 
 
@@ -28,55 +29,84 @@ def run(config: CamsConfig, inputs: Inputs, store: Store, options: RunOptions) -
         MissingError: no classifier, or its images are not found.
         DataError: an image cannot be read, or has changed.
     """
+    return run_all([config], inputs, store, options)[0]
+
+
+def run_all(configs: Sequence[CamsConfig], inputs: Inputs, store: Store, options: RunOptions) -> list[Artifact]:
+    """Make maps with several settings in one pass over the images, each an artifact of its own; see `run`.
+
+    The network sees each view of an image once for all of them: so what else is compared (the number of references,
+    contrastive maps) costs little more than the most expensive of them.
+
+    Args:
+        configs: settings that agree in split, size of the images and precision.
+        inputs: a classifier.
+        store: where the artifacts go.
+        options: how to run on this machine.
+
+    Returns:
+        The artifacts in the order of the settings.
+    """
     classifier = inputs.expect("train-cls")
-    config = recipes.settled_cams(config, classifier)
+    configs = [recipes.settled_cams(config, classifier) for config in configs]
+    split, image_size, precision = configs[0].split, configs[0].image_size, configs[0].precision
+    assert all((one.split, one.image_size, one.precision) == (split, image_size, precision) for one in configs)
     catalogue = images_of(classifier, inputs.data, store)
     carriers = catalogue.split(classifier.meta["split"])
-    split = config.split or classifier.meta["split"]
+    split = split or classifier.meta["split"]
     images = carriers if split == carriers.split_name else catalogue.split(split)
     warn_if_changed(classifier, carriers, options.reporter)
 
     def recipe_of(settled: CamsConfig) -> Recipe:
         return recipes.cams(settled, classifier.id, images, carriers)
 
-    if done := recipes.find(store, config, recipe_of):
-        return done
-    # From here on a network computes: what is done is found without waiting for torch.
+    found = [recipes.find(store, config, recipe_of) for config in configs]
+    missing = [config for config, done in zip(configs, found, strict=True) if done is None]
+    if missing:
+        _tell_short_classes(images, carriers, max(missing, key=lambda config: config.refs), options)
+        fresh = iter(_compute(missing, recipe_of, classifier, catalogue, carriers, images, store, options))
+        return [done or next(fresh) for done in found]
+    return [done for done in found if done]
+
+
+def _compute(
+    configs: Sequence[CamsConfig],
+    recipe_of: Callable[[CamsConfig], Recipe],
+    classifier: Artifact,
+    catalogue: Catalogue,
+    carriers: Catalogue,
+    images: Catalogue,
+    store: Store,
+    options: RunOptions,
+) -> list[Artifact]:
+    # What is done is found without waiting for torch.
     from mcis_cli.stages.features import FeatureCache
     from mcis_cli.stages.mapping import SCHEMA, Mapper
     from mcis_cli.stages.networks import place, stored_classifier
     from mcis_cli.stages.scratch import Scratch
     from mcis_cli.training.precision import choose_device, choose_precision, describe_machine
 
-    device = choose_device(options.device, options.local)
-    precision = choose_precision(config.precision, device)
-    config = config.model_copy(update={"precision": precision})
+    device = choose_device(options.device)
+    precision = choose_precision(configs[0].precision, device)
     model = stored_classifier(classifier)
     place(model, device)
     model.eval()
-    assert config.image_size is not None, "settled above"
-    _tell_short_classes(images, carriers, config, options)
-    with Scratch(store.scratch_folder, options.scratch_mb * 2**20) as scratch:
-        cache = FeatureCache(
-            model,
-            catalogue.read_image,
-            image_size=config.image_size,
-            device=device,
-            precision=precision,
-            budget=options.cache_mb * 2**20,
-            scratch=scratch,
-        )
+    image_size = configs[0].image_size
+    assert image_size is not None, "settled above"
+    reporter = Joined(options.reporter)
+
+    def begin(config: CamsConfig, cache: FeatureCache) -> Work:
         mapper = Mapper(model, cache, config, carriers)
-        return run_segments(
+        return segment_by_segment(
             recipe_of(config),
             store,
-            options,
+            replace(options, reporter=reporter),
             schema=SCHEMA,
             ids=images.ids,
             compute=lambda ids: mapper.records([images[image_id] for image_id in ids], options.workers),
             meta=lambda: {
                 "dataset": catalogue.id,
-                "split": split,
+                "split": images.split_name,
                 "class_names": list(catalogue.class_names),
                 "num_references": config.refs,
                 "localization": config.localization,
@@ -85,6 +115,22 @@ def run(config: CamsConfig, inputs: Inputs, store: Store, options: RunOptions) -
             },
             machine=describe_machine(device, precision),
         )
+
+    settled = [config.model_copy(update={"precision": precision}) for config in configs]
+    by_key = {recipe_of(config).key: config for config in settled}
+    with Scratch(store.scratch_folder, options.scratch_mb * 2**20) as scratch:
+        cache = FeatureCache(
+            model,
+            catalogue.read_image,
+            image_size=image_size,
+            device=device,
+            precision=precision,
+            budget=options.cache_mb * 2**20,
+            scratch=scratch,
+        )
+        # In the order of their keys: two processes with the same in mind never wait for each other in a circle.
+        made = run_together({key: begin(by_key[key], cache) for key in sorted(by_key)})
+    return [made[recipe_of(config).key] for config in settled]
 
 
 def without_effect(config: CamsConfig, given: Mapping[str, object]) -> list[str]:

@@ -2,18 +2,23 @@
 
 import platform
 import time
-from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
-from contextlib import contextmanager
+from collections.abc import Callable, Generator, Iterable, Iterator, Mapping, Sequence
+from contextlib import ExitStack, closing, contextmanager
 from datetime import UTC, datetime
-from typing import Any
+from functools import wraps
+from typing import Any, ParamSpec, TypeVar
 
 from mcis_cli import __version__
-from mcis_cli.config import RunOptions
+from mcis_cli.config import Reporter, RunOptions
 from mcis_cli.errors import UnfinishedError
 from mcis_cli.store import Artifact, Partial, Recipe, Record, Schema, Store, segments_of
 
+Work = Generator[None, None, Artifact]
+Name = TypeVar("Name")
+Arguments = ParamSpec("Arguments")
 
-def run_segments(
+
+def segment_by_segment(
     recipe: Recipe,
     store: Store,
     options: RunOptions,
@@ -25,8 +30,8 @@ def run_segments(
     machine: Mapping[str, Any] | None = None,
     observe: Callable[[Record], None] | None = None,
     observed: Mapping[str, Any] | None = None,
-) -> Artifact:
-    """Compute what is missing of an artifact, segment by segment, and seal it.
+) -> Work:
+    """Compute what is missing of an artifact, segment by segment, and seal it; a step for each segment.
 
     A shard computes every n-th segment. It seals if all the others are there by then; shards with other counts, and a
     command that does all, may work beside it.
@@ -54,13 +59,14 @@ def run_segments(
     def waits(pid: int) -> None:
         options.reporter.note(f"waiting for process {pid}")
 
-    def fill(partial: Partial, indices: Sequence[int], *, tell: bool) -> Artifact | None:
+    def fill(partial: Partial, indices: Sequence[int], *, tell: bool) -> Generator[None, None, Artifact | None]:
         """Compute those of some segments that are missing. Returns what another process has sealed meanwhile."""
         missing = [index for index in indices if not partial.segment(index)]
         total, left = (sum(len(segments[index]) for index in some) for some in (indices, missing))
         if missing or tell:
             options.reporter.start(recipe.stage, total, total - left)
         for index in missing:
+            yield
             if done := _sealed(partial):
                 return done
             if partial.segment(index):
@@ -73,7 +79,7 @@ def run_segments(
         number, count = options.shard
         with store.begin(recipe, waits, shard=options.shard) as partial:
             own = range(number - 1, len(segments), count)
-            if done := _sealed(partial) or fill(partial, own, tell=True):
+            if done := _sealed(partial) or (yield from fill(partial, own, tell=True)):
                 return done
             waiting = sum(not partial.is_written(index) for index in range(len(segments)))
             if done := _sealed(partial):
@@ -85,9 +91,74 @@ def run_segments(
             )
     with store.begin(recipe, waits) as partial:
         with provenance_of(options, machine) as provenance:
-            if done := _sealed(partial) or fill(partial, range(len(segments)), tell=options.shard is None):
+            everything = range(len(segments))
+            if done := _sealed(partial) or (yield from fill(partial, everything, tell=options.shard is None)):
                 return done
         return partial.seal(schema, len(segments), meta(), {**provenance, **(observed or {})}, observe)
+
+
+def _at_once(begin: Callable[Arguments, Work]) -> Callable[Arguments, Artifact]:
+    @wraps(begin)
+    def run(*args: Arguments.args, **kwargs: Arguments.kwargs) -> Artifact:
+        return run_together({"": begin(*args, **kwargs)})[""]
+
+    return run
+
+
+run_segments = _at_once(segment_by_segment)
+
+
+def run_together(works: Mapping[Name, Work]) -> dict[Name, Artifact]:
+    """Do several works in turn, a segment of each at a time: what one has in memory, the next finds there.
+
+    Raises:
+        UnfinishedError: this shard has done its part of all of them, and others have not.
+    """
+    made: dict[Name, Artifact] = {}
+    unfinished: list[UnfinishedError] = []
+    with ExitStack() as stack:
+        left = {name: stack.enter_context(closing(work)) for name, work in works.items()}
+        while left:
+            for name, work in list(left.items()):
+                try:
+                    next(work)
+                except StopIteration as stop:
+                    made[name] = stop.value
+                    del left[name]
+                except UnfinishedError as others:
+                    unfinished.append(others)
+                    del left[name]
+    if unfinished:
+        raise unfinished[0]
+    return {name: made[name] for name in works}
+
+
+class Joined:
+    """A reporter for several works that are done in turn: to who listens they are one."""
+
+    def __init__(self, listener: Reporter) -> None:
+        self._listener = listener
+        self._title, self._total, self._done = "", 0, 0
+        self._is_told = False
+
+    def start(self, title: str, total: int, done: int = 0) -> None:
+        """One of them begins; told when the first of them has something done."""
+        self._title, self._total, self._done = title, self._total + total, self._done + done
+
+    def advance(self, count: int = 1, **facts: float) -> None:
+        """As in `Reporter`."""
+        if not self._is_told:
+            self._listener.start(self._title, self._total, self._done)
+            self._is_told = True
+        self._listener.advance(count, **facts)
+
+    def note(self, text: str) -> None:
+        """As in `Reporter`."""
+        self._listener.note(text)
+
+    def warn(self, text: str) -> None:
+        """As in `Reporter`."""
+        self._listener.warn(text)
 
 
 def _sealed(partial: Partial) -> Artifact | None:
