@@ -65,6 +65,9 @@ CASES: Mapping[str, Case] = {
     "status": Case(lines=6),
     "import": Case((NETWORK + ".h5", "--store", "other/.mcis")),
     "export": Case(("--voc", "--force")),
+    "coco-masks": Case(("shapes",), lines=0, code=2, as_json=None),  # of another layout; the whole is in test_coco.py
+    "config": Case(("show", "cams"), lines=None),
+    "env": Case(lines=None),
     "verify": Case(lines=0),
     "tag": Case(("best", NETWORK)),
     "gc": Case(("--all",), lines=None),
