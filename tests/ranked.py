@@ -7,6 +7,7 @@ import os
 import signal
 import subprocess
 import sys
+import tempfile
 import time
 from collections.abc import Sequence
 from contextlib import suppress
@@ -90,15 +91,21 @@ class Torchrun:
 
     def __init__(self, *words: str | Path, cwd: Path, count: int = 2, **variables: str) -> None:
         launch = ["-m", "torch.distributed.run", "--standalone", "--nproc-per-node", str(count), *map(str, words)]
+        self._files = [tempfile.TemporaryFile("w+") for _ in ("stdout", "stderr")]  # noqa: SIM115
         self._process = subprocess.Popen(
             [sys.executable, *launch],
             cwd=cwd,
             env=environment(**variables),
             stdin=subprocess.DEVNULL,
-            stdout=subprocess.PIPE,
-            stderr=subprocess.PIPE,
-            text=True,
+            stdout=self._files[0],
+            stderr=self._files[1],
         )
+
+    def written(self) -> tuple[str, str]:
+        """What is on stdout and stderr so far."""
+        for file in self._files:
+            file.seek(0)
+        return self._files[0].read(), self._files[1].read()
 
     def rank(self, number: int) -> int:
         """The process id of a rank, once it is there."""
@@ -125,10 +132,13 @@ class Torchrun:
     def finish(self) -> Answer:
         """Wait for the end of all."""
         try:
-            out, err = self._process.communicate(timeout=300)
+            code = self._process.wait(timeout=300)
         finally:
             self._process.kill()
-        return Answer(self._process.returncode, out, err)
+        answer = Answer(code, *self.written())
+        for file in self._files:
+            file.close()
+        return answer
 
 
 def _children(pid: int) -> Sequence[int]:
