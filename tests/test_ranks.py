@@ -203,7 +203,10 @@ def test_networks_too_are_trained_by_two(chain, tmp_path):
     (path,) = answer.lines
     changes = {"crop": 33, "frozen_stages": 5, "batch_size": 4, "epochs": 2}
     alone = train_seg.run(
-        chain.settings(train_seg=changes).train_seg, Inputs(upstream=masks), open_store(tmp_path / "one"), options()
+        chain.settings(train_seg=changes).train_seg,
+        Inputs(upstream=masks, data=chain.data),
+        open_store(tmp_path / "one"),
+        options(),
     )
     assert_alike(open_store(tmp_path / "s").get(path), alone)
 
