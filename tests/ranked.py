@@ -25,6 +25,7 @@ from mcis_cli.training.ranks import ALONE, Ranks, joined
 
 CPU = torch.device("cpu")
 NUM_IMAGES = 13  # three steps of four, and one that leaves a rank of two without any
+UNEVEN = 15  # the last step has two for one rank, and one for the other
 TINY_CLS: dict[str, Any] = {"image_size": 32, "frozen_stages": 3}
 TINY_SEG: dict[str, Any] = {"crop": 33, "frozen_stages": 3}
 CASES: dict[str, dict[str, Any]] = {
@@ -38,6 +39,7 @@ CASES: dict[str, dict[str, Any]] = {
         "loss_weighting": "mean",
     },
     "basic": {**TINY_CLS, "loss": "basic"},
+    "uneven": TINY_CLS,
     "masks": {**TINY_SEG, "loss_resolution": "full"},
     "small masks": {**TINY_SEG, "loss_resolution": "network"},
 }
@@ -48,7 +50,7 @@ def gradients(chain: Chain, case: str, batch: int, ranks: Ranks = ALONE) -> Step
     """The losses and gradients of each step of an epoch, in float64, always from the same weights."""
     torch.manual_seed(0)
     make = _of_masks if "masks" in case else _of_pairs
-    training = make(chain, CASES[case], batch, ranks)
+    training = make(chain, CASES[case], UNEVEN if case == "uneven" else NUM_IMAGES, batch, ranks)
     training.model.double().train()
     parameters = [p for group in training.optimizer.param_groups for p in group["params"]]
     steps: Steps = []
@@ -62,23 +64,23 @@ def gradients(chain: Chain, case: str, batch: int, ranks: Ranks = ALONE) -> Step
     return steps
 
 
-def _of_pairs(chain: Chain, changes: dict[str, Any], batch: int, ranks: Ranks) -> Any:
+def _of_pairs(chain: Chain, changes: dict[str, Any], count: int, batch: int, ranks: Ranks) -> Any:
     config: TrainClsConfig = chain.settings(train_cls={**changes, "batch_pairs": batch}).train_cls
     images = chain.images().split("train")
-    tagged = [entry.id for entry in images.entries if entry.labels][:NUM_IMAGES]
+    tagged = [entry.id for entry in images.entries if entry.labels][:count]
     model = build_classifier(describe_classifier(config, images.num_foreground))
     return train_cls._training(model, config, images, tagged, CPU, options(), ranks)
 
 
-def _of_masks(chain: Chain, changes: dict[str, Any], batch: int, ranks: Ranks) -> Any:
+def _of_masks(chain: Chain, changes: dict[str, Any], count: int, batch: int, ranks: Ranks) -> Any:
     config: TrainSegConfig = chain.settings(train_seg={**changes, "batch_size": batch}).train_seg
     images = chain.images().split("train")
-    images = images.only(images.ids[:NUM_IMAGES])
+    images = images.only(images.ids[:count])
     places = {image_id: place for place, image_id in enumerate(images.ids)}
 
     def read(image_id: str) -> Any:
         mask = images.read_mask(image_id).copy()
-        mask[:, : mask.shape[1] * places[image_id] // NUM_IMAGES] = 255  # of some little counts, of others nearly all
+        mask[:, : mask.shape[1] * places[image_id] // count] = 255  # of some little counts, of others nearly all
         return mask
 
     supervision = train_seg.Supervision(images, "train", "masks", read, "dataset")
