@@ -61,6 +61,18 @@ def test_ten_thousand_unchanged_files_are_not_read_again(index, tmp_path):
     assert facts == [{"digest": ""}] * len(files)
 
 
+def test_what_is_known_is_found_by_its_key_and_not_by_reading_the_whole_table(index, photo):
+    with StatCache(index) as cache:
+        asked = []
+        cache._database.set_trace_callback(asked.append)
+        cache.get_all([photo, photo.parent])
+        cache._database.set_trace_callback(None)
+        (query,) = asked
+        plan = cache._database.execute(f"explain query plan {query}").fetchall()
+    assert len(plan) == 1
+    assert plan[0][-1].startswith("SEARCH facts USING PRIMARY KEY (device=? AND inode=?)")
+
+
 def test_a_file_as_young_as_the_clocks_tick_is_not_remembered(index, photo):
     remember(index, photo)
     assert recall(index, photo) is None

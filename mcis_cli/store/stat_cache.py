@@ -16,7 +16,7 @@ from pathlib import Path
 from typing import Any
 
 RACY_NS = 2_000_000_000  # the coarsest clock of a file system: FAT's
-_BATCH = 1000
+_BATCH = 900  # old SQLite takes 999 parameters
 LOCK_SECONDS = 5.0
 Key = tuple[int, int]
 Row = tuple[int, int, int, str]
@@ -25,6 +25,8 @@ create table if not exists facts (
     device integer, inode integer, size integer, mtime integer, ctime integer, facts text not null,
     primary key (device, inode)) without rowid
 """
+# The primary key finds rows by device first: without it, each batch would read the whole table.
+_QUERY = "select inode, size, mtime, ctime, facts from facts where device = ? and inode in ({places})"
 
 
 class StatCache:
@@ -142,19 +144,21 @@ class StatCache:
 
     def _select(self, keys: Sequence[Key]) -> dict[Key, Row]:
         found: dict[Key, Row] = {}
-        for start in range(0, len(keys), _BATCH):
-            some = keys[start : start + _BATCH]
-            # Inodes are nearly unique by themselves: what another device has under the same number is left out here.
-            places = ", ".join("?" * len(some))
-            query = f"select device, inode, size, mtime, ctime, facts from facts where inode in ({places})"
-            try:
-                rows = self._database.execute(query, [inode for _, inode in some]).fetchall()
-            except sqlite3.OperationalError:
-                continue
-            except sqlite3.DatabaseError:
-                self._rebuild()
-                continue
-            found |= {(row[0], row[1]): row[2:] for row in rows}
+        by_device: dict[int, list[int]] = {}
+        for device, inode in keys:
+            by_device.setdefault(device, []).append(inode)
+        for device, inodes in by_device.items():
+            for start in range(0, len(inodes), _BATCH):
+                some = inodes[start : start + _BATCH]
+                query = _QUERY.format(places=", ".join("?" * len(some)))
+                try:
+                    rows = self._database.execute(query, (device, *some)).fetchall()
+                except sqlite3.OperationalError:
+                    continue
+                except sqlite3.DatabaseError:
+                    self._rebuild()
+                    continue
+                found |= {(device, row[0]): row[1:] for row in rows}
         return found
 
     def _flush(self) -> None:
