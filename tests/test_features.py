@@ -1,5 +1,9 @@
 """The cache of features: the same bits whatever is kept, and memory that is bounded."""
 
+import resource
+import shutil
+from types import SimpleNamespace
+
 import numpy as np
 import pytest
 import torch
@@ -129,6 +133,43 @@ def test_a_scratch_file_that_is_full_or_cannot_be_written_leaves_features_to_be_
             for image_id in (*images.ids[:3], *images.ids[:3]):
                 cache(image_id, View())
             assert cache.num_forwards == num_forwards
+
+
+def test_a_scratch_file_that_the_disk_refuses_gives_back_its_room(model, images, tmp_path):
+    """Under a quota the space that is free says nothing, and what is left of it is for the results."""
+    one = cache_of(model, images)(images.ids[0], View()).num_bytes()
+    before = resource.getrlimit(resource.RLIMIT_FSIZE)
+    with Scratch(tmp_path, 2**30) as scratch:
+        cache = cache_of(model, images, budget=0, scratch=scratch)
+        first, second, third, fourth = images.ids[:4]
+        expected = cache(first, View())
+        cache(second, View())
+        assert (first, View()) in scratch
+        resource.setrlimit(resource.RLIMIT_FSIZE, (int(1.5 * one), before[1]))
+        try:
+            cache(third, View())
+            cache(fourth, View())
+        finally:
+            resource.setrlimit(resource.RLIMIT_FSIZE, before)
+        assert not any((image_id, View()) in scratch for image_id in images.ids)
+        assert scratch.num_bytes == 0
+        assert torch.equal(cache(first, View()).features, expected.features)
+        assert cache.num_forwards == 4 + 1
+
+
+def test_scratch_files_leave_as_much_free_as_each_takes(model, images, tmp_path, monkeypatch):
+    """Several processes fill one disk: what is free is looked at again and again, not once."""
+    one = cache_of(model, images)(images.ids[0], View()).num_bytes()
+    room = 7 * one
+    with Scratch(tmp_path, 2**30) as mine, Scratch(tmp_path, 2**30) as other:
+        both = mine, other
+        usage = lambda folder: SimpleNamespace(free=room - sum(scratch.num_bytes for scratch in both))  # noqa: E731
+        monkeypatch.setattr(shutil, "disk_usage", usage)
+        caches = [cache_of(model, images, budget=0, scratch=scratch) for scratch in both]
+        for image_id in images.ids[:8]:
+            for cache in caches:
+                cache(image_id, View())
+        assert [scratch.num_bytes // one for scratch in both] == [2, 2]
 
 
 def test_images_read_ahead_are_used_also_where_others_are_asked_for_between(model, images):

@@ -124,8 +124,8 @@ def cams(
         typer.Option(
             "--scratch-mb",
             min=0,
-            help="Features to keep on disk where memory is full, in MiB; at most half of "
-            "what is free, and gone at the end.",
+            help="Features to keep on disk where memory is full, in MiB; at least as much is left free, and "
+            "all is gone at the end.",
         ),
     ] = 20_480,
     preset: opt.Preset = None,

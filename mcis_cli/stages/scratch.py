@@ -27,10 +27,15 @@ class _Place:
 
 
 class Scratch:
-    """Tensors by key, in the order in which they came. Never more than `limit` bytes, nor half of what is free.
+    """Tensors by key, in the order in which they came. Never more than `limit` bytes, nor more than it leaves free.
 
-    A context manager: the file is made when it is first needed, and closed at the end of the block. Once it is full, or
-    the disk refuses, it takes no more; what is in it stays readable.
+    So one file takes half of what is free at most, and n of them beside each other leave an (n + 1)-th of it. A context
+    manager: the file is made when it is first needed, and closed at the end of the block. Once it is full, it takes no
+    more; what is in it stays readable. Where the disk refuses (a quota, of which the space that is free says nothing),
+    it gives back all that it has: results need the room more.
+
+    Attributes:
+        num_bytes: how long the file is.
     """
 
     def __init__(self, folder: Path, limit: int) -> None:
@@ -42,28 +47,37 @@ class Scratch:
         """
         self._folder, self._limit = folder, limit
         self._descriptor: int | None = None
-        self._used = 0
+        self.num_bytes = 0
         self._places: dict[object, list[_Place]] = {}
 
     def __enter__(self) -> Self:
         return self
 
     def __exit__(self, kind: type[BaseException] | None, error: BaseException | None, at: TracebackType | None) -> None:
+        self.close()
+
+    def close(self) -> None:
+        """Give back the room that the file takes, and what is in it."""
+        self._places.clear()
         if self._descriptor is not None:
             os.close(self._descriptor)
-            self._descriptor = None
+            self._descriptor, self.num_bytes = None, 0
 
     def __contains__(self, key: object) -> bool:
         return key in self._places
 
     def put(self, key: object, tensors: Sequence[Tensor]) -> None:
         """Keep tensors whose elements fill their memory without gaps, in any order of dimensions."""
-        if key in self._places or self._used + sum(tensor.nbytes for tensor in tensors) > self._limit:
+        more = sum(tensor.nbytes for tensor in tensors)
+        if key in self._places or self.num_bytes + more > self._limit:
             return
         try:
+            if self.num_bytes + 2 * more > shutil.disk_usage(self._folder).free:
+                return
             self._places[key] = [self._write(tensor.cpu()) for tensor in tensors]
         except OSError:  # no space, or no such right: then it is computed again
             self._limit = 0
+            self.close()
 
     def get(self, key: object) -> list[Tensor]:
         """The tensors of a key that is in it, on the CPU, as they were in memory.
@@ -75,14 +89,13 @@ class Scratch:
 
     def _write(self, tensor: Tensor) -> _Place:
         if self._descriptor is None:
-            self._limit = min(self._limit, shutil.disk_usage(self._folder).free // 2)
             with tempfile.TemporaryFile(dir=self._folder) as file:
                 self._descriptor = os.dup(file.fileno())
-        place = _Place(self._used, tuple(tensor.shape), tensor.stride(), tensor.dtype)
+        place = _Place(self.num_bytes, tuple(tensor.shape), tensor.stride(), tensor.dtype)
         left = tensor.as_strided((tensor.numel(),), (1,)).view(torch.uint8).numpy().data
         while left:
-            written = os.pwrite(self._descriptor, left, self._used)
-            self._used += written
+            written = os.pwrite(self._descriptor, left, self.num_bytes)
+            self.num_bytes += written
             left = left[written:]
         return place
 
