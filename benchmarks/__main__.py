@@ -15,6 +15,8 @@ from benchmarks.measuring import QUICK, Row, Sizes, machine
 ROWS: Mapping[str, Callable[[Sizes], list[Row]]] = {
     "cams-vs-released": networks.cams_vs_released,
     "cams-vs-limit": networks.cams_vs_limit,
+    "references-together": networks.references_together,
+    "small-memory": networks.small_memory,
     "train-vs-plain": networks.train_vs_plain,
     "pseudo-vs-loop": masks.pseudo_vs_loop,
     "crf-vs-single": masks.crf_vs_single,

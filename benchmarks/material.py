@@ -103,7 +103,12 @@ def dots(num_images: int) -> Iterator[Bench]:
 def run_cams(bench: Bench, classifier: Artifact, config: CamsConfig, store: str | None) -> Artifact:
     """The whole stage, in a store of that name, or in a new one."""
     inputs = Inputs(upstream=classifier, data=bench.data)
-    return cams.run(config, inputs, bench.store(store or f"store-{next(_fresh)}"), bench.options())
+    return cams.run(config, inputs, bench.store(store) if store else fresh_store(bench), bench.options())
+
+
+def fresh_store(bench: Bench) -> Store:
+    """A store in which nothing is done."""
+    return bench.store(f"store-{next(_fresh)}")
 
 
 def best_precision() -> Precision:

@@ -8,7 +8,7 @@ import torch
 from numpy.typing import NDArray
 
 from benchmarks import plain
-from benchmarks.material import CPU, Bench, best_precision, run_cams, shapes
+from benchmarks.material import CPU, Bench, best_precision, fresh_store, run_cams, shapes
 from benchmarks.measuring import Row, Sizes, alternate, at_least, at_most
 from mcis_cli.config import CamsConfig, Preset, TrainClsConfig, resolve
 from mcis_cli.data.augment import normalise, warp
@@ -17,7 +17,8 @@ from mcis_cli.maps.localization import enlarge
 from mcis_cli.maps.localization import normalise as normalise_maps
 from mcis_cli.maps.metrics import ConfusionMatrix
 from mcis_cli.models.classifier import CoAttentionClassifier
-from mcis_cli.stages import train_cls
+from mcis_cli.stages import cams, train_cls
+from mcis_cli.stages.inputs import Inputs
 from mcis_cli.stages.networks import backbone_of, build_classifier, describe_classifier, place
 from mcis_cli.store import Artifact
 from mcis_cli.training.precision import autocast
@@ -82,6 +83,65 @@ def cams_vs_limit(sizes: Sizes) -> list[Row]:
                 1.5,
                 seconds_per_image=round(taken["ours"] / sizes.images, 4),
                 bare_seconds_per_image=round(taken["bare"] / sizes.images, 4),
+            )
+        ]
+
+
+def references_together(sizes: Sizes) -> list[Row]:
+    """Maps of 0 to 5 references in one pass against a pass for each."""
+    with shapes(sizes.images) as bench:
+        _, artifact = bench.classifier("vgg16")
+        config = resolve({"cams": {"precision": best_precision()}}, "paper").cams
+        configs = [config.model_copy(update={"refs": refs}) for refs in range(6)]
+        inputs = Inputs(upstream=artifact, data=bench.data)
+
+        def separate() -> None:
+            for one in configs:
+                run_cams(bench, artifact, one, None)
+
+        taken = alternate(
+            sizes.repeats,
+            separate=separate,
+            together=lambda: cams.run_all(configs, inputs, fresh_store(bench), bench.options()),
+            most=lambda: run_cams(bench, artifact, configs[-1], None),
+        )
+        return [
+            at_least(
+                "references-together",
+                "one pass for 0, 1, 2, 3, 4 and 5 references over six passes, VGG-16 at 256²",
+                taken["separate"] / taken["together"],
+                3,
+                seconds_per_image=round(taken["together"] / sizes.images, 4),
+                over_five_alone=round(taken["together"] / taken["most"], 2),
+            )
+        ]
+
+
+def small_memory(sizes: Sizes) -> list[Row]:
+    """`cams` with memory for a tenth of the features: with a scratch file, and computing them again."""
+    with shapes(sizes.images) as bench:
+        _, artifact = bench.classifier("vgg16")
+        config = resolve({"cams": {"refs": 3, "precision": best_precision()}}, "paper").cams
+        few = max(1, sizes.images // 10)  # a megabyte for each image
+        inputs = Inputs(upstream=artifact, data=bench.data)
+
+        def run(**options: int) -> None:
+            cams.run(config, inputs, fresh_store(bench), bench.options(**options))
+
+        taken = alternate(
+            sizes.repeats,
+            enough=run,
+            scratch=lambda: run(cache_mb=few),
+            again=lambda: run(cache_mb=few, scratch_mb=0),
+        )
+        return [
+            at_most(
+                "small-memory",
+                "memory for a tenth of the features, the rest on disk, over memory for all",
+                taken["scratch"] / taken["enough"],
+                1.2,
+                without_scratch_file=round(taken["again"] / taken["enough"], 2),
+                images=sizes.images,
             )
         ]
 
