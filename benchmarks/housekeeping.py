@@ -4,7 +4,9 @@ import os
 import subprocess
 import sys
 import time
+from collections.abc import Sequence
 from functools import partial
+from itertools import count
 from pathlib import Path
 from typing import Any
 
@@ -52,42 +54,54 @@ def start_up(sizes: Sizes) -> list[Row]:
 
 
 def scaling(sizes: Sizes) -> list[Row]:
-    """Two shards of `cams` with one thread each against one process with one thread."""
+    """Two shards of `cams`, and two ranks of `train-cls`, with one thread each, against one process with one thread."""
     with shapes(max(128, sizes.images)) as bench:
         _, artifact = bench.classifier("lite0", "quick")
-        arguments = ["cams", str(artifact.path), "--refs", "1", "--data", bench.data.root]
+        data, number = ["--data", bench.data.root], count()
+        maps = ["cams", str(artifact.path), "--refs", "1", *data]
+        training = ["train-cls", bench.data.root, "--preset", "quick", "--epochs", "1"]
 
-        def whole(store: str) -> None:
-            _command(arguments, bench.folder, bench.folder / store, OMP_NUM_THREADS="1")
+        def run(*commands: list[str], launcher: Sequence[str] = ()) -> None:
+            store = bench.folder / f"run-{next(number)}"
+            running = [_start(one, bench.folder, store, launcher=launcher, OMP_NUM_THREADS="1") for one in commands]
+            codes = [process.wait() for process in running]
+            assert not any(codes)
 
-        def shards(store: str) -> None:
-            parts = [[*arguments, "--shard", f"{number}/2"] for number in (1, 2)]
-            running = [_start(part, bench.folder, bench.folder / store, OMP_NUM_THREADS="1") for part in parts]
-            assert not any(process.wait() for process in running)
-
-        counter = iter(range(1000))
+        together = ["-m", "torch.distributed.run", "--standalone", "--nproc-per-node", "2"]
         taken = alternate(
             sizes.repeats,
-            whole=lambda: whole(f"whole-{next(counter)}"),
-            shards=lambda: shards(f"shards-{next(counter)}"),
+            whole=lambda: run(maps),
+            shards=lambda: run(*([*maps, "--shard", f"{part}/2"] for part in (1, 2))),
+            alone=lambda: run([*training, "--set", "train-cls.batch_pairs=8"]),
+            ranks=lambda: run([*training, "--set", "train-cls.batch_pairs=4"], launcher=together),
         )
+        what = "{} over one process, one thread each, start-up included"
+        facts = {"images": bench.num_images}
         return [
             at_least(
                 "scaling (shards)",
-                "two shards over one, one thread each, start-up included",
+                what.format("two shards of cams"),
                 taken["whole"] / taken["shards"],
                 1.7,
-                images=bench.num_images,
-                seconds_whole=round(taken["whole"], 1),
-            )
+                seconds_alone=round(taken["whole"], 1),
+                **facts,
+            ),
+            at_least(
+                "scaling (ranks)",
+                what.format("two ranks of train-cls with half the batch"),
+                taken["alone"] / taken["ranks"],
+                1.7,
+                seconds_alone=round(taken["alone"], 1),
+                **facts,
+            ),
         ]
 
 
 def memory(sizes: Sizes) -> list[Row]:
     """Peak resident memory of `cams` over many and over a tenth of them."""
     peaks = []
-    for count in (sizes.many // 10, sizes.many):
-        with dots(count) as bench:
+    for num_images in (sizes.many // 10, sizes.many):
+        with dots(num_images) as bench:
             _, artifact = bench.classifier("lite0", "quick", image_size=32)
             arguments = ["cams", str(artifact.path), "--refs", "1", "--image-size", "32", "--data", bench.data.root]
             peaks.append(_peak([*arguments, "--cache-mb", "16"], bench))
@@ -120,9 +134,11 @@ def store_overhead(sizes: Sizes) -> list[Row]:
     return [at_most("store-overhead", "bytes on disk over bytes of the arrays", size / raw, 1.1, **facts)]
 
 
-def _start(arguments: list[str], folder: Path, store: Path, **variables: str) -> "subprocess.Popen[bytes]":
+def _start(
+    arguments: list[str], folder: Path, store: Path, *, launcher: Sequence[str] = (), **variables: str
+) -> "subprocess.Popen[bytes]":
     return subprocess.Popen(
-        [sys.executable, "-m", "mcis_cli", *arguments],
+        [sys.executable, *launcher, "-m", "mcis_cli", *arguments],
         cwd=folder,
         env={**os.environ, "MCIS_STORE": str(store), **variables},
         stdin=subprocess.DEVNULL,
