@@ -55,7 +55,7 @@ def start_up(sizes: Sizes) -> list[Row]:
 
 def scaling(sizes: Sizes) -> list[Row]:
     """Two shards of `cams`, and two ranks of `train-cls`, with one thread each, against one process with one thread."""
-    with shapes(max(128, sizes.images)) as bench:
+    with shapes(16 * sizes.images) as bench:  # many, since starting alone takes seconds
         _, artifact = bench.classifier("lite0", "quick")
         data, number = ["--data", bench.data.root], count()
         maps = ["cams", str(artifact.path), "--refs", "1", *data]
@@ -69,7 +69,7 @@ def scaling(sizes: Sizes) -> list[Row]:
 
         together = ["-m", "torch.distributed.run", "--standalone", "--nproc-per-node", "2"]
         taken = alternate(
-            sizes.repeats,
+            min(sizes.repeats, 2),
             whole=lambda: run(maps),
             shards=lambda: run(*([*maps, "--shard", f"{part}/2"] for part in (1, 2))),
             alone=lambda: run([*training, "--set", "train-cls.batch_pairs=8"]),
