@@ -1,7 +1,6 @@
 """`eval`: mean IoU of a segmentation network, of localization maps, or of pseudo masks."""
 
-from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
-from dataclasses import dataclass
+from collections.abc import Iterator, Mapping, Sequence
 from functools import partial
 from typing import Any
 
@@ -18,7 +17,7 @@ from mcis_cli.maps.scoring import count_pixels, scores, sweep, total_counts
 from mcis_cli.stages import recipes
 from mcis_cli.stages.inputs import Inputs, images_of
 from mcis_cli.stages.kinds import check_kind, read_record, read_records
-from mcis_cli.stages.segmented import run_segments
+from mcis_cli.stages.segmented import ByImage, run_segments
 from mcis_cli.store import Artifact, Recipe, Record, Schema, Store
 
 SCHEMA: Schema = {"counts": ("int64", 2)}
@@ -57,14 +56,14 @@ def run(config: EvalConfig, inputs: Inputs, store: Store, options: RunOptions) -
         machine = describe_machine(device, choose_precision(config.precision, device))
     recipe = recipe_of(config)
     counting = _counting(config, subject, images, options)
-    with counting.workers as workers:
+    with counting.workers:
         return run_segments(
             recipe,
             store,
             options,
             schema=SCHEMA,
             ids=images.ids,
-            compute=lambda ids: workers.map(counting.items(ids)),
+            compute=counting.records,
             meta=lambda: {
                 "dataset": catalogue.id,
                 "split": split,
@@ -140,20 +139,7 @@ def _images(config: EvalConfig, subject: Artifact, catalogue: Catalogue, inputs:
     return images, split
 
 
-@dataclass(frozen=True)
-class Counting:
-    """How the pixels of images are counted.
-
-    Attributes:
-        workers: make a record out of each item.
-        items: of some images, what the workers need.
-    """
-
-    workers: Workers[Any, Record]
-    items: Callable[[Sequence[str]], Iterable[Any]]
-
-
-def _counting(config: EvalConfig, subject: Artifact, images: Catalogue, options: RunOptions) -> Counting:
+def _counting(config: EvalConfig, subject: Artifact, images: Catalogue, options: RunOptions) -> ByImage:
     if subject.stage == "train-seg":
         return _counting_of_network(config, subject, images, options)
 
@@ -164,7 +150,7 @@ def _counting(config: EvalConfig, subject: Artifact, images: Catalogue, options:
             return image_id, {"counts": count_pixels(fields["mask"], target)}
         return image_id, {"counts": count_maps(config, fields, target)}
 
-    return Counting(Workers(count, options.workers), lambda ids: ids)
+    return ByImage(Workers(count, options.workers), lambda ids: ids)
 
 
 def count_maps(config: EvalConfig, fields: dict[str, NDArray[Any]], target: NDArray[np.uint8]) -> NDArray[np.int64]:
@@ -177,7 +163,7 @@ def count_maps(config: EvalConfig, fields: dict[str, NDArray[Any]], target: NDAr
     return count_pixels(winner, target, level=level.astype(np.uint8))
 
 
-def _counting_of_network(config: EvalConfig, subject: Artifact, images: Catalogue, options: RunOptions) -> Counting:
+def _counting_of_network(config: EvalConfig, subject: Artifact, images: Catalogue, options: RunOptions) -> ByImage:
     from mcis_cli.stages.segmenting import load_segmenter
     from mcis_cli.training.precision import choose_device, choose_precision
 
@@ -198,7 +184,7 @@ def _counting_of_network(config: EvalConfig, subject: Artifact, images: Catalogu
 
     # The CRF holds the interpreter's lock: it runs in processes, fed as predictions come.
     finish = partial(count_prediction, config.crf_settings if config.crf else None, config.crf_labels == "present")
-    return Counting(Workers(finish, options.workers if config.crf else 0, processes=True), predicted)
+    return ByImage(Workers(finish, options.workers if config.crf else 0, processes=True), predicted)
 
 
 Prediction = tuple[str, NDArray[np.uint8], NDArray[np.float32], NDArray[np.uint8]]

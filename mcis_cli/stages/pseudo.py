@@ -1,6 +1,6 @@
 """`pseudo`: localization maps become pseudo masks, with a background cue from saliency or from the maps themselves."""
 
-from collections.abc import Callable, Iterable, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from functools import partial
 from typing import Any
@@ -19,7 +19,7 @@ from mcis_cli.maps.pseudo import IGNORE_INDEX, fuse_constant, fuse_power, fuse_s
 from mcis_cli.stages import recipes
 from mcis_cli.stages.inputs import Inputs, images_of
 from mcis_cli.stages.kinds import check_kind, read_record
-from mcis_cli.stages.segmented import run_segments
+from mcis_cli.stages.segmented import ByImage, run_segments
 from mcis_cli.store import Artifact, Record, Schema, Store
 
 SCHEMA: Schema = {"mask": ("uint8", 2), "classes": ("int32", 1)}
@@ -55,14 +55,14 @@ def run(config: PseudoConfig, inputs: Inputs, store: Store, options: RunOptions)
     ignored = Ignored()
     if (done := store.find(recipe)) is None:
         making = _making(config, maps, images, saliency, options)
-        with making.workers as workers:
+        with making.workers:
             done = run_segments(
                 recipe,
                 store,
                 options,
                 schema=SCHEMA,
                 ids=maps.ids,
-                compute=lambda ids: workers.map(making.items(ids)),
+                compute=making.records,
                 meta=lambda: {
                     "dataset": catalogue.id,
                     "split": maps.meta["split"],
@@ -117,19 +117,6 @@ class Material:
     image: UInt8[np.ndarray, "height width 3"] | None
 
 
-@dataclass(frozen=True)
-class Making:
-    """How masks are made.
-
-    Attributes:
-        workers: make a mask out of each item.
-        items: of some images, what the workers need.
-    """
-
-    workers: Workers[Any, Record]
-    items: Callable[[Sequence[str]], Iterable[Any]]
-
-
 def make_mask(config: PseudoConfig, material: Material) -> Record:
     """The pseudo mask of one image; wholly ignored where saliency is asked for and there is none."""
     maps = normalise(enlarge(material.maps, *material.size), config.normalization)
@@ -158,15 +145,15 @@ def make_mask(config: PseudoConfig, material: Material) -> Record:
 
 def _making(
     config: PseudoConfig, maps: Artifact, images: Catalogue, saliency: Artifact | None, options: RunOptions
-) -> Making:
+) -> ByImage:
     def material(image_id: str) -> Material:
         return _material(config, image_id, read_record(maps, image_id), images, saliency)
 
     # Only the CRF is worth processes; the rest is NumPy and Pillow, which let threads run side by side.
     if config.crf:
         workers: Workers[Any, Record] = Workers(partial(make_mask, config), options.workers, processes=True)
-        return Making(workers, lambda ids: map(material, ids))
-    return Making(Workers(lambda image_id: make_mask(config, material(image_id)), options.workers), lambda ids: ids)
+        return ByImage(workers, lambda ids: map(material, ids))
+    return ByImage(Workers(lambda image_id: make_mask(config, material(image_id)), options.workers), lambda ids: ids)
 
 
 def _material(

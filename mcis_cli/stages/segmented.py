@@ -4,12 +4,14 @@ import platform
 import time
 from collections.abc import Callable, Generator, Iterable, Iterator, Mapping, Sequence
 from contextlib import ExitStack, closing, contextmanager
+from dataclasses import dataclass
 from datetime import UTC, datetime
 from functools import wraps
 from typing import Any, ParamSpec, TypeVar
 
 from mcis_cli import __version__
 from mcis_cli.config import Reporter, RunOptions
+from mcis_cli.data.loading import Workers
 from mcis_cli.errors import UnfinishedError
 from mcis_cli.store import Artifact, Partial, Recipe, Record, Schema, Store, segments_of
 
@@ -131,6 +133,23 @@ def run_together(works: Mapping[Name, Work]) -> dict[Name, Artifact]:
     if unfinished:
         raise unfinished[0]
     return {name: made[name] for name in works}
+
+
+@dataclass(frozen=True)
+class ByImage:
+    """Work on images one by one, in the background.
+
+    Attributes:
+        workers: make a record of each item.
+        items: of some image ids, what the workers need.
+    """
+
+    workers: Workers[Any, Record]
+    items: Callable[[Sequence[str]], Iterable[Any]]
+
+    def records(self, ids: Sequence[str]) -> Iterator[Record]:
+        """The records of some images, in their order; while `workers` are there."""
+        return self.workers.map(self.items(ids))
 
 
 class Joined:
