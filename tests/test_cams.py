@@ -12,9 +12,10 @@ from mcis_cli.data.augment import normalise, warp
 from mcis_cli.errors import DamagedError, DataError, MissingError, UsageError
 from mcis_cli.stages import cams
 from mcis_cli.stages.features import FeatureCache
-from mcis_cli.stages.inputs import Inputs
+from mcis_cli.stages.inputs import Inputs, list_images
 from mcis_cli.stages.networks import backbone_of, build_classifier, load_tensors
-from mcis_cli.store import open_store
+from mcis_cli.store import Partial, open_store
+from mcis_cli.training.precision import choose_precision
 
 
 def make(chain, *, run=None, store=None, upstream="train-cls", data=None, **config):
@@ -223,3 +224,34 @@ def test_several_numbers_of_references_take_one_pass_and_give_the_maps_of_each_a
     assert [one.id for one in made] == [one.id for one in alone]
     assert [one.id for one in cams.run_all(configs, inputs, store, options(reporter=heard))] == [one.id for one in made]
     assert heard.advanced == 3 * NUM_TRAIN
+
+
+def test_maps_that_only_had_to_be_sealed_are_not_told_as_found_done(chain, tmp_path, monkeypatch):
+    def stop(*_):
+        raise KeyboardInterrupt
+
+    store, heard, again = open_store(tmp_path / "store"), Heard(), Heard()
+    list_images(chain.data, store)
+    with monkeypatch.context() as stopped:
+        stopped.setattr(Partial, "seal", stop)
+        with pytest.raises(KeyboardInterrupt):
+            make(chain, store=store)
+    make(chain, store=store, run=options(reporter=heard))
+    make(chain, store=store, run=options(reporter=again))
+    assert heard.started == [("cams", NUM_TRAIN, NUM_TRAIN)]
+    assert heard.advanced == 0
+    assert again.started == []
+
+
+def test_maps_made_together_are_of_one_precision_whatever_is_there(chain, tmp_path):
+    """On a machine that would choose bfloat16, or float32: what is there of the other is not mixed in."""
+    inputs = Inputs(upstream=chain.made["train-cls"], data=chain.data)
+    store = open_store(tmp_path / "store")
+    own = choose_precision("auto", torch.device("cpu"))
+    other = "fp32" if own == "bf16" else "bf16"
+    before = make(chain, store=store, refs=0, precision=other)
+    auto = [chain.settings(cams={"refs": refs, "precision": "auto"}).cams for refs in (0, 1)]
+    assert cams.run_all(auto[:1], inputs, store, options())[0].id == before.id
+    both = cams.run_all(auto, inputs, store, options())
+    assert [one.manifest["recipe"]["config"]["precision"] for one in both] == [own, own]
+    assert [one.id for one in cams.run_all(auto, inputs, store, options())] == [one.id for one in both]

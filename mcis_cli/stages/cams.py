@@ -60,13 +60,13 @@ def run_all(configs: Sequence[CamsConfig], inputs: Inputs, store: Store, options
     def recipe_of(settled: CamsConfig) -> Recipe:
         return recipes.cams(settled, classifier.id, images, carriers)
 
-    found = [recipes.find(store, config, recipe_of) for config in configs]
-    missing = [config for config, done in zip(configs, found, strict=True) if done is None]
-    if missing:
-        _tell_short_classes(images, carriers, max(missing, key=lambda config: config.refs), options)
-        fresh = iter(_compute(missing, recipe_of, classifier, catalogue, carriers, images, store, options))
-        return [done or next(fresh) for done in found]
-    return [done for done in found if done]
+    # Maps that are compared are of one precision: where it is "auto", what is there counts if it is all there.
+    for alike in zip(*map(recipes.settled, configs), strict=True):
+        done = [found for one in alike if (found := store.find(recipe_of(one)))]
+        if len(done) == len(configs):
+            return done
+    _tell_short_classes(images, carriers, max(configs, key=lambda config: config.refs), options)
+    return _compute(configs, recipe_of, classifier, catalogue, carriers, images, store, options)
 
 
 def _compute(
@@ -130,6 +130,7 @@ def _compute(
         )
         # In the order of their keys: two processes with the same in mind never wait for each other in a circle.
         made = run_together({key: begin(by_key[key], cache) for key in sorted(by_key)})
+    reporter.tell()
     return [made[recipe_of(config).key] for config in settled]
 
 

@@ -161,15 +161,19 @@ class Joined:
         self._is_told = False
 
     def start(self, title: str, total: int, done: int = 0) -> None:
-        """One of them begins; told when the first of them has something done."""
+        """One of them begins; told when the first of them has something done, or at the end."""
         self._title, self._total, self._done = title, self._total + total, self._done + done
 
     def advance(self, count: int = 1, **facts: float) -> None:
         """As in `Reporter`."""
-        if not self._is_told:
+        self.tell()
+        self._listener.advance(count, **facts)
+
+    def tell(self) -> None:
+        """Tell of those that have begun; for the end, where all that was left of them was to be sealed."""
+        if self._title and not self._is_told:
             self._listener.start(self._title, self._total, self._done)
             self._is_told = True
-        self._listener.advance(count, **facts)
 
     def note(self, text: str) -> None:
         """As in `Reporter`."""
