@@ -25,6 +25,7 @@ from mcis_cli.cli import (
     pipeline,
     predict,
     report,
+    saliency,
     settings,
     verify,
 )
@@ -46,6 +47,7 @@ for group in (
     demo,
     datasets,
     coco_masks,
+    saliency,
     predict,
     report,
     log,

@@ -17,7 +17,7 @@ from mcis_cli.errors import UnfinishedError, UsageError
 from mcis_cli.store import Artifact
 
 Flags = Mapping[str, Mapping[str, Any]]
-SHARDED = ("cams", "pseudo", "eval")
+SHARDED = ("saliency", "cams", "pseudo", "eval")
 
 
 @dataclass(frozen=True)

@@ -30,7 +30,7 @@ def _imported_saliency(given: Path | None, workspace: Workspace) -> Artifact | N
     except MissingError as error:
         raise UsageError(
             f"no saliency maps called {given}: found no folder, and {error}; expected a folder, or an artifact of "
-            "mcis import --saliency"
+            "mcis saliency, or of mcis import --saliency"
         ) from None
 
 
@@ -206,7 +206,8 @@ def pseudo(
         bool | None, typer.Option("--allow-missing-saliency", help="Ignore images without a saliency map.")
     ] = None,
     saliency: Annotated[
-        Path | None, typer.Option("--saliency", help="Saliency maps: a folder, or an artifact of mcis import.")
+        Path | None,
+        typer.Option("--saliency", help="Saliency maps: a folder, or an artifact of saliency or import."),
     ] = None,
     crf: opt.Crf = None,
     preset: opt.Preset = None,

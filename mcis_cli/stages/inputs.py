@@ -24,7 +24,7 @@ class Inputs:
     Attributes:
         upstream: the artifact of the stage before.
         data: where the images are; None follows the upstream artifact to the folder its images were listed in.
-        saliency: saliency maps that were imported; None takes those of the image set.
+        saliency: saliency maps that were made or imported; None takes those of the image set.
     """
 
     upstream: Artifact | None = None

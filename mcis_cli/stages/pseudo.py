@@ -178,7 +178,7 @@ def _imported_saliency(config: PseudoConfig, inputs: Inputs) -> Artifact | None:
     found = inputs.saliency if config.background == "saliency" else None
     if found is not None and found.stage != "saliency":
         raise UsageError(
-            f"{found.path.name} was made by {found.stage}: expected saliency maps; `mcis import --saliency` makes them"
+            f"{found.path.name} was made by {found.stage}: expected saliency maps; `mcis saliency` makes them"
         )
     if found is not None:
         check_kind(found)
@@ -197,7 +197,7 @@ def _saliency_of(
     if saliency.shape != (entry.height, entry.width):
         raise DataError(
             f"the saliency map of {image_id!r} in {imported.path.name} is of another image: found {saliency.shape}, "
-            f"expected {(entry.height, entry.width)}; import the maps again"
+            f"expected {(entry.height, entry.width)}; make or import the maps again"
         )
     return saliency.astype(np.float32) / np.float32(255)
 

@@ -359,7 +359,7 @@ def _cams(config: CamsConfig, data: DataConfig, images: Catalogue, classifier: A
 
 
 def _saliency(recipe: Recipe, store: Store) -> Artifact | None:
-    """The imported saliency maps of pseudo masks; None where those of the image set were used."""
+    """The artifact of saliency maps of pseudo masks; None where those of the image set were used."""
     try:
         found = store.get(recipe.inputs.get("saliency", ""))
     except MissingError:

@@ -17,6 +17,7 @@ Settled = TypeVar("Settled", bound=Config)
 VERSIONS: Mapping[str, int] = {"dataset": 1, "train-cls": 2, "cams": 2, "pseudo": 2, "train-seg": 1, "eval": 2}
 
 IMPORT_VERSION = 1
+SALIENCY_VERSION = 1
 
 _OF_MAPS = ("normalization", "thresholds")
 _OF_NETWORKS = ("scales", "flip", "window", "crf", "crf_labels", "crf_settings", "precision")
@@ -93,6 +94,11 @@ def pseudo(config: PseudoConfig, maps: str, images: Catalogue, saliency: str | N
 def imported(stage: str, what: Mapping[str, Any], **inputs: str) -> Recipe:
     """What was imported: what it was taken for, and the digests of its files and of what they were read for."""
     return Recipe(stage=stage, version=IMPORT_VERSION, config={"imported": True, **what}, inputs=inputs)
+
+
+def saliency(model: str, images: Catalogue) -> Recipe:
+    """Saliency maps: the digest of the model's file, and the images. What else they depend on is in the version."""
+    return Recipe("saliency", SALIENCY_VERSION, {}, {"model": model, "images": images.digest("images")})
 
 
 def train_seg(config: TrainSegConfig, masks: str, images: Catalogue, weights: str) -> Recipe:
