@@ -9,7 +9,7 @@ from chains import environment
 
 COMMANDS = (
     *("train-cls", "cams", "pseudo", "train-seg", "eval", "run"),
-    *("demo", "check", "init", "predict", "report", "ls", "show"),
+    *("demo", "check", "init", "saliency", "predict", "report", "ls", "show"),
 )
 PROMISED = {
     "train-cls": "--preset --epochs --backbone --weights --loss --seed --device --workers --store --json -q --set",

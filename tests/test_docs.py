@@ -10,6 +10,7 @@ import generate
 import pytest
 from chains import shell
 from image_sets import encode, photo, write
+from saliency_models import redness
 
 from mcis_cli.data.synthetic import write_synthetic
 
@@ -120,6 +121,17 @@ def test_the_commands_of_the_page_on_reports_run(chain_copy):
         answer = shell(f"set -eu\n{script}", cwd=chain_copy.folder)
         assert answer.code == 0, f"{script}\n{answer.err}"
     assert {path.name for path in chain_copy.folder.glob("*.html")} == {"report.html", "maps.html", "two.html"}
+
+
+@pytest.mark.slow
+def test_the_commands_of_the_page_on_saliency_run(chain_copy):
+    write(chain_copy.folder / "u2netp.onnx", redness())
+    script = "\n".join(line for block in blocks(ROOT / "docs/how-to/saliency.md") for line in block.splitlines())
+    ran = "\n".join(line.removeprefix("$ ") for line in script.splitlines() if line.startswith(("mcis ", "$ mcis ")))
+    ran = ran.replace("b14e77a7ddb8", chain_copy.made["cams"].id)
+    answer = shell(f"set -eu\n{ran}", cwd=chain_copy.folder, XDG_DATA_HOME=str(chain_copy.folder))
+    assert answer.code == 0, answer.err
+    assert len(list((chain_copy.folder / "maps").glob("*.png"))) == 22
 
 
 @pytest.mark.slow

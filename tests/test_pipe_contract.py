@@ -18,6 +18,7 @@ from pathlib import Path
 import pytest
 from chains import Answer, Chain, environment, mcis, shell
 from image_sets import encode, photo, write
+from saliency_models import redness
 
 from mcis_cli.cli.app import app
 from mcis_cli.store import open_store
@@ -57,6 +58,7 @@ CASES: Mapping[str, Case] = {
     "demo": Case(("mcis.toml",), lines=0, code=6, as_json=0),  # a file; the whole of it is in test_cli_demo.py
     "check": Case(lines=0),
     "init": Case(("shapes", "--force")),
+    "saliency": Case(("--model", "tiny.onnx")),
     "predict": Case((NETWORK, "photos"), lines=2),
     "report": Case(("--no-attention", "--no-predictions")),
     "log": Case(lines=None, as_json=None),
@@ -89,6 +91,7 @@ def work(chain: Chain, tmp_path_factory: pytest.TempPathFactory) -> Chain:
     shutil.copytree(chain.folder, folder)
     for seed in range(2):
         write(folder / f"photos/{seed}.png", encode(photo(seed, 24, 32)))
+    write(folder / "tiny.onnx", redness())
     store = open_store(folder / ".mcis")
     open_store(folder / "other/.mcis")
     return Chain(folder, {stage: store.get(artifact.id) for stage, artifact in chain.made.items()})

@@ -46,12 +46,15 @@ class SaliencyNetwork:
         """
         self._name = name
         self._session = _session(content, name)
-        inputs, output = self._session.get_inputs(), self._session.get_outputs()[0]
-        if len(inputs) != 1:
-            raise self._refused(f"{len(inputs)} inputs", f"one of {_WANTED}")
+        inputs, outputs = self._session.get_inputs(), self._session.get_outputs()
+        if len(inputs) != 1 or not outputs:
+            raise self._refused(
+                f"{len(inputs)} inputs and {len(outputs)} outputs", f"one of {_WANTED} and any of {_GIVEN}"
+            )
         if inputs[0].type != "tensor(float)" or not _is_photograph(inputs[0].shape):
             found = f"an input of {_spelled(inputs[0].shape)}, {inputs[0].type}"
             raise self._refused(found, f"one of {_WANTED}, 32-bit floats")
+        output = outputs[0]
         if output.type != "tensor(float)" or not _may_be_map(output.shape):
             raise self._refused(
                 f"a first output of {_spelled(output.shape)}, {output.type}", f"one of {_GIVEN}, 32-bit floats"
