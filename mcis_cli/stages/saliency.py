@@ -86,7 +86,7 @@ def find_model(name: str) -> Path:
         raise UsageError(f"no saliency model at {name}: expected an ONNX file; give --model FILE.onnx")
     if name not in NAMED:
         raise UsageError(
-            f"no saliency model is called {name!r:.80}: expected {', '.join(NAMED)}, or a file; give --model"
+            f"no saliency model is called {name!r:.80}: expected one of {', '.join(NAMED)}, or a file; give --model"
         )
     places = [folder / f"{name}.onnx" for folder in model_folders()]
     if found := next((place for place in places if place.is_file()), None):
