@@ -1,4 +1,4 @@
-"""`mcis export`: masks and maps as files that other tools read."""
+"""`mcis export`: masks, maps and networks as files that other tools read."""
 
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass
@@ -10,6 +10,7 @@ import typer
 from mcis_cli.cli import options as opt
 from mcis_cli.cli.folder_output import OutputFolder
 from mcis_cli.cli.found import expected_artifact
+from mcis_cli.cli.onnx import require_onnx, write_onnx
 from mcis_cli.cli.output import TerminalReporter, say_path
 from mcis_cli.cli.workspace import open_workspace, upstream_reference
 from mcis_cli.config import EvalConfig, RunOptions
@@ -47,6 +48,7 @@ FORMATS = {
     "--maps": Format(MAPS),
     "--heatmaps": Format(MAPS, needs_images=True),
     "--voc-submission": Format(NETWORK, needs_images=True),
+    "--onnx": Format(("train-seg", "train-cls")),
 }
 
 
@@ -63,6 +65,9 @@ def export(
     heatmaps: Annotated[bool, typer.Option("--heatmaps", help="Pictures of photographs under their maps.")] = False,
     voc_submission: Annotated[
         bool, typer.Option("--voc-submission", help="Predictions for the evaluation server of PASCAL VOC 2012.")
+    ] = False,
+    onnx: Annotated[
+        bool, typer.Option("--onnx", help="The network itself, or the classifier, for onnxruntime; with a model card.")
     ] = False,
     output: Annotated[Path, typer.Option("--output", "-o", help="Folder for the files.")] = Path("export"),
     force: Annotated[bool, typer.Option("--force", help="Write into a folder that has something in it.")] = False,
@@ -93,11 +98,11 @@ def export(
     store: opt.StoreFolder = None,
     quiet: Annotated[bool, typer.Option("--quiet", "-q", help="No progress.")] = False,
 ) -> None:
-    """Write pseudo masks, maps, or what a network predicts, as files of other tools; prints their folder.
+    """Write masks, maps, what a network predicts, or the network, as files of other tools; prints their folder.
 
     Example: mcis export 3fa8c1d2 --voc --images -o for-cvat
     """
-    kinds = (voc, coco, panoptic, yolo, overlays, maps, heatmaps, voc_submission)
+    kinds = (voc, coco, panoptic, yolo, overlays, maps, heatmaps, voc_submission, onnx)
     chosen = _one_format([name for name, given in zip(FORMATS, kinds, strict=True) if given])
     wanted = FORMATS[chosen]
     given = {"--crf": crf, "--scales": scales, "--flip": flip, "--window": window}
@@ -105,6 +110,10 @@ def export(
         "--images": images and wanted.photographs is None,
         "--full-size": full_size and chosen != "--maps",
         "--competition": competition is not None and chosen != "--voc-submission",
+        "--split": onnx and split is not None,
+        "--data": onnx and data is not None,
+        "--device": onnx and device not in ("auto", "cpu"),
+        **{flag: onnx and value is not None for flag, value in given.items()},
     }
     _refuse(chosen, [flag for flag, is_odd in for_others.items() if is_odd])
     if competition not in (None, "comp5", "comp6"):
@@ -114,7 +123,12 @@ def export(
     workspace = open_workspace(
         store=store, config=config, assignments=assignments or (), flags=flags, upstream=reference
     )
+    if onnx:
+        require_onnx()
     upstream = expected_artifact(workspace, reference, wanted.stages[0])
+    if onnx:
+        write_onnx(workspace, upstream, output, force=force, quiet=quiet)
+        return
     if upstream.stage != "train-seg":
         _refuse(f"an artifact of {upstream.stage}", [flag for flag, value in given.items() if value is not None])
     reporter = TerminalReporter(quiet=quiet)
