@@ -1,5 +1,6 @@
 """The cache of features: the same bits whatever is kept, and memory that is bounded."""
 
+import os
 import resource
 import shutil
 from types import SimpleNamespace
@@ -186,3 +187,13 @@ def test_images_read_ahead_are_used_also_where_others_are_asked_for_between(mode
         for key in wanted:
             cache(*key)
     assert sorted(seen) == sorted(image_id for image_id, _ in wanted)
+
+
+def test_what_the_scratch_file_does_not_give_back_is_computed_again(model, images, tmp_path):
+    with Scratch(tmp_path, 2**30) as scratch:
+        cache = cache_of(model, images, budget=0, scratch=scratch)
+        first = [cache(image_id, View()) for image_id in images.ids[:3]]
+        os.ftruncate(scratch._descriptor, 10)
+        again = cache(images.ids[0], View())
+        assert torch.equal(first[0].features, again.features)
+        assert cache.num_forwards == 4

@@ -102,7 +102,7 @@ class FeatureCache:
         if key in self._kept:
             self._kept.move_to_end(key)
             return self._kept[key]
-        features = self._from_disk(key) if self._is_on_disk(key) else self._compute(self._read(key))
+        features = self._from_disk(key) or self._compute(self._read(key))
         self._kept[key] = features
         self._held += features.num_bytes()
         while self._held > self._budget and len(self._kept) > 1:
@@ -117,9 +117,13 @@ class FeatureCache:
     def _is_on_disk(self, key: Key) -> bool:
         return self._scratch is not None and key in self._scratch
 
-    def _from_disk(self, key: Key) -> Features:
-        assert self._scratch is not None
-        features, activations, *co = (tensor.to(self._device) for tensor in self._scratch.get(key))
+    def _from_disk(self, key: Key) -> Features | None:
+        if self._scratch is None or key not in self._scratch:
+            return None
+        try:
+            features, activations, *co = (tensor.to(self._device) for tensor in self._scratch.get(key))
+        except OSError:  # what the disk does not give back is computed again
+            return None
         return Features(features, activations, co[0] if co else activations)
 
     def _read(self, key: Key) -> Pixels:

@@ -43,12 +43,14 @@ class Segmenter:
     def probabilities(self, image: UInt8[np.ndarray, "height width 3"]) -> Float32[np.ndarray, "label height width"]:
         """Probability of each label at each pixel; sums to one over the labels."""
         height, width = image.shape[:2]
-        views = [self._scaled(image, scale) for scale in self.scales]
-        total = np.asarray(sum(self._resized(self._whole(view), height, width) for view in views))
-        if self.flip:
-            mirrored = (self._whole(view[:, ::-1])[:, :, ::-1] for view in views)
-            total = total + sum(self._resized(scores, height, width) for scores in mirrored)
-        return np.asarray(total / (len(views) * (2 if self.flip else 1)), dtype=np.float32)
+        total = np.zeros((1, 1, 1), dtype=np.float32)
+        for scale in self.scales:
+            view = self._scaled(image, scale)
+            scores = self._whole(np.stack([view, view[:, ::-1]]) if self.flip else view[None])
+            total = total + self._resized(scores[0], height, width)
+            if self.flip:
+                total = total + self._resized(scores[1, :, :, ::-1], height, width)
+        return np.asarray(total / (len(self.scales) * (2 if self.flip else 1)), dtype=np.float32)
 
     @staticmethod
     def _scaled(image: NDArray[np.uint8], scale: float) -> NDArray[np.uint8]:
@@ -58,21 +60,23 @@ class Segmenter:
         size = (max(1, round(width * scale)), max(1, round(height * scale)))
         return np.asarray(Image.fromarray(image).resize(size, Image.Resampling.BILINEAR))
 
-    def _whole(self, image: NDArray[np.uint8]) -> NDArray[np.float32]:
-        if self.window is None or max(image.shape[:2]) <= self.window:
-            return self._forward(image)
+    def _whole(self, images: NDArray[np.uint8]) -> NDArray[np.float32]:
+        """Probabilities for images of one size: in one forward pass, or in windows."""
+        if self.window is None or max(images.shape[1:3]) <= self.window:
+            return self._forward(images)
         stride = max(1, round(self.window * (1 - WINDOW_OVERLAP)))
-        return average_windows(self._forward, image, window=self.window, stride=stride)
+        one = lambda image: self._forward(image[None])[0]  # noqa: E731
+        return np.stack([average_windows(one, image, window=self.window, stride=stride) for image in images])
 
     @torch.inference_mode()
-    def _forward(self, image: NDArray[np.uint8]) -> NDArray[np.float32]:
+    def _forward(self, images: NDArray[np.uint8]) -> NDArray[np.float32]:
         backbone = backbone_of(self.model)
-        tensor = normalise(image, backbone.mean, backbone.std)[None]
-        tensor = tensor.to(self.device, memory_format=torch.channels_last)
+        batch = torch.stack([normalise(image, backbone.mean, backbone.std) for image in images])
+        batch = batch.to(self.device, memory_format=torch.channels_last)
         with autocast(self.device, self.precision):
-            logits = self.model(tensor)
-        full = functional.interpolate(logits.float(), size=image.shape[:2], mode="bilinear", align_corners=False)
-        return np.asarray(full[0].softmax(0).cpu().numpy(), dtype=np.float32)
+            logits = self.model(batch)
+        full = functional.interpolate(logits.float(), size=images.shape[1:3], mode="bilinear", align_corners=False)
+        return np.asarray(full.softmax(1).cpu().numpy(), dtype=np.float32)
 
     @staticmethod
     def _resized(scores: NDArray[np.float32], height: int, width: int) -> NDArray[np.float32]:
