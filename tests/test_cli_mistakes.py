@@ -8,7 +8,7 @@ from chains import environment
 
 WRONG = {
     "train-cls": ("--loss", "none"),
-    "cams": ("--refs", "-1"),
+    "cams": ("--image-size", "-1"),
     "pseudo": ("--set", "pseudo.crf=1"),
     "train-seg": ("--backbone", "none"),
     "eval": ("--set", "eval.window=true"),

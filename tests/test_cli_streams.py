@@ -58,7 +58,7 @@ def test_what_is_neither_a_folder_nor_a_table_is_bad_input(call, tmp_path):
         answer = call("check", name, cwd=tmp_path)
         assert (answer.code, answer.out) == (2, "")
         assert answer.err.count("\n") == 1
-        assert f"{name} is {kind}; expected a folder, or a table in .csv or .tsv" in answer.err
+        assert f"{name} is {kind}; expected a folder, or a table in .csv, .tsv, .json or .npy" in answer.err
 
 
 @pytest.mark.parametrize("command", ["ls", "status", "check --json", "cams -q", "--help", "ls --help", "--version"])
@@ -111,7 +111,7 @@ def test_a_lack_of_memory_is_one_line_with_the_flags_that_help(call, chain, monk
     def lacks(**_):
         raise lack
 
-    monkeypatch.setattr(f"mcis_cli.cli.{'chain' if command == 'run' else 'pipeline'}.open_workspace", lacks)
+    monkeypatch.setattr(f"mcis_cli.cli.{'chain' if command == 'run' else 'call'}.open_workspace", lacks)
     answer = call(command, cwd=chain.folder)
     assert (answer.code, answer.out) == (2, "")
     assert answer.err.count("\n") == 1
@@ -124,7 +124,7 @@ def test_another_fault_of_torch_stays_a_bug(call, chain, monkeypatch):
     def fails(**_):
         raise RuntimeError("mat1 and mat2 shapes cannot be multiplied")
 
-    monkeypatch.setattr("mcis_cli.cli.pipeline.open_workspace", fails)
+    monkeypatch.setattr("mcis_cli.cli.call.open_workspace", fails)
     answer = call("cams", cwd=chain.folder)
     assert answer.code == 1
     assert answer.err.startswith("mcis: bug: RuntimeError: mat1 and mat2")

@@ -115,8 +115,9 @@ def test_scores_of_maps_are_compared_with_scores_of_maps(call, chain_copy):
 def test_another_version_of_a_stage_is_named(call, chain_copy, monkeypatch):
     from mcis_cli.stages import recipes
 
-    monkeypatch.setattr(recipes, "VERSIONS", {**recipes.VERSIONS, "pseudo": 2})
-    assert call("show", "--why", "pseudo", cwd=chain_copy.folder).lines == ["version: 1, now 2"]
+    now = recipes.VERSIONS["pseudo"]
+    monkeypatch.setattr(recipes, "VERSIONS", {**recipes.VERSIONS, "pseudo": now + 1})
+    assert call("show", "--why", "pseudo", cwd=chain_copy.folder).lines == [f"version: {now}, now {now + 1}"]
 
 
 def test_all_of_it_as_one_object(call, chain_copy):
