@@ -246,7 +246,7 @@ def _swap(one: Path, other: Path) -> None:
         (["cams", "--refs", "1"], "train-cls"),
         (["pseudo", "--background", "constant"], "cams"),
         (["train-seg", "--epochs", "1"], "pseudo"),
-        (["eval"], "train-seg"),
+        (["eval", "--flip"], "train-seg"),
         (["show"], "eval"),
     ],
 )
