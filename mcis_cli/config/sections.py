@@ -1,27 +1,18 @@
-"""Settings of every stage, their presets, and the file `mcis.toml`.
+"""Settings of every stage: frozen, validated, and hashed into the recipe of the stage.
 
-Two kinds, two types: a `*Config` is frozen, validated, and hashed into the recipe of its stage; `RunOptions` (device,
-workers, progress) never changes a result and is never hashed. The comment of a field is its description in
-docs/reference/configuration.md; [n] names the n-th difference of docs/explanation/differences-from-the-paper.md.
+The comment of a field is its description in docs/reference/configuration.md; [n] names the n-th difference of
+docs/explanation/differences-from-the-paper.md.
 """
 
-import difflib
 import inspect
-import os
 import re
-import tomllib
 from collections.abc import Mapping
-from dataclasses import dataclass, field
-from pathlib import Path
-from typing import Annotated, Any, Literal, Protocol
+from typing import Annotated, Literal
 
-from pydantic import AfterValidator, BaseModel, ConfigDict, Field, ValidationError
-
-from mcis_cli.errors import UsageError
+from pydantic import AfterValidator, BaseModel, ConfigDict, Field
 
 Backbone = Literal["vgg16", "resnet50", "resnet101", "lite0"]
 Precision = Literal["auto", "fp32", "bf16"]
-Preset = Literal["paper", "released", "quick"]
 MAX_SEED = 2**63 - 1
 
 # Lists of TOML are lists, no tuples: strict=False lets them in, and is not about what is in them.
@@ -207,148 +198,6 @@ class Settings(Config):
     eval: EvalConfig = EvalConfig()
 
 
-PRESETS: Mapping[Preset, Mapping[str, Any]] = {
-    "paper": {},
-    "released": {
-        "train-cls": {
-            "heads": "separate",
-            "self_pairs": True,
-            "contrastive_from_epoch": 3,
-            "contrastive_rule": "unshared",
-            "loss_weighting": "mean",
-            # 15 epochs are scheduled there, but maps are made from the weights after the 11th.
-            "epochs": 11,
-            "lr_milestones": (5, 10),
-            "nesterov": True,
-            "weight_decay": 5e-4,
-            "new_layer_lr": 10.0,
-            "new_bias_lr": 20.0,
-            "pretrained_bias_lr": 2.0,
-        },
-        "cams": {"localization": "released", "reference_replacement": True, "reference_self": True},
-        "eval": {"scales": (0.5, 0.75, 1.0, 1.25, 1.5), "flip": True, "crf_settings": {"iterations": 1}},
-    },
-    "quick": {
-        "train-cls": {
-            "backbone": "lite0",
-            "output_stride": 16,
-            "image_size": 224,
-            "mirror": True,
-            "epochs": 4,
-            "batch_pairs": 8,
-            "lr": 5e-3,
-            "lr_milestones": (3,),
-            "frozen_stages": 3,
-            "affinity_init": "identity",
-            "affinity_lr": 0.01,
-        },
-        "cams": {"image_size": 320},
-        "train-seg": {
-            "backbone": "lite0",
-            "output_stride": 16,
-            "head_channels": 256,
-            "head_dilation": 6,
-            "crop": 257,
-            "epochs": 6,
-            "batch_size": 8,
-            "lr": 2e-3,
-            "loss_resolution": "network",
-            "frozen_stages": 3,
-        },
-    },
-}
-
-
-def merge(base: Mapping[str, Any], over: Mapping[str, Any]) -> dict[str, Any]:
-    """`base` with the values of `over`, tables merged key by key; neither is modified."""
-    merged = dict(base)
-    for key, value in over.items():
-        below = merged.get(key)
-        merged[key] = merge(below, value) if isinstance(below, Mapping) and isinstance(value, Mapping) else value
-    return merged
-
-
-def read_toml(path: Path) -> dict[str, Any]:
-    """The tables of a configuration file.
-
-    Raises:
-        UsageError: the file cannot be read or is no TOML.
-    """
-    try:
-        return tomllib.loads(path.read_text(encoding="utf-8"))
-    except OSError as error:
-        raise UsageError(f"{path} cannot be read: {error.strerror}; name another file with --config") from error
-    except RecursionError as error:
-        raise UsageError(f"{path} nests tables too deeply, expected two levels; see mcis init") from error
-    except (tomllib.TOMLDecodeError, UnicodeDecodeError) as error:
-        raise UsageError(f"{path} is no TOML: {error}; `mcis init` writes one that is") from error
-
-
-def parse_assignment(text: str) -> dict[str, Any]:
-    """`section.field=value` of `--set` as nested tables; a value that is no TOML is taken as a string.
-
-    Raises:
-        UsageError: there is no `=`, or no section.
-    """
-    path, equals, value = text.partition("=")
-    keys = path.strip().split(".")
-    if not equals or len(keys) < 2 or not all(keys):
-        raise UsageError(
-            f"--set {text!r:.80} is not understood: expected section.field=value, as in --set train-cls.lr=0.01"
-        )
-    try:
-        parsed: Any = tomllib.loads(f"value = {value}")["value"]
-    except tomllib.TOMLDecodeError:
-        parsed = value.strip()
-    for key in reversed(keys):
-        parsed = {key: parsed}
-    return dict(parsed)
-
-
-def resolve(tables: Mapping[str, Any], preset: Preset | None = None) -> Settings:
-    """Settings from the tables of a file and of flags, over a preset.
-
-    Args:
-        tables: sections as in `mcis.toml`; its own `preset` is used where the argument is None.
-        preset: `paper` where neither names one.
-
-    Raises:
-        UsageError: a name is unknown (with a suggestion), or a value is out of its range.
-    """
-    given = dict(tables)
-    named = given.pop("preset", "paper")
-    chosen = preset or named
-    if chosen not in list(PRESETS):  # a file may hold anything there, lists too
-        raise UsageError(
-            f"preset {chosen!r:.80} is not known: expected one of {', '.join(PRESETS)}; set it with --preset"
-        )
-    try:
-        return Settings.model_validate(merge(PRESETS[chosen], given))
-    except ValidationError as error:
-        raise UsageError(_explain(error)) from error
-
-
-def _explain(error: ValidationError) -> str:
-    first = error.errors()[0]
-    place = [str(part) for part in first["loc"]]
-    if first["type"] != "extra_forbidden":
-        reason = first["msg"].removeprefix("Input should be ").removeprefix("Value error, ")
-        return f"{'.'.join(place)} = {first['input']!r:.80} is not accepted: expected {reason}"
-    known = _names(place[:-1])
-    near = difflib.get_close_matches(place[-1].replace("-", "_"), known, n=1) or difflib.get_close_matches(
-        place[-1], known, n=1
-    )
-    hint = f"did you mean {near[0]}?" if near else f"known there: {', '.join(known)}"
-    return f"setting {'.'.join(place)} is not known; {hint}"
-
-
-def _names(section: list[str]) -> list[str]:
-    if not section:
-        return ["preset", *(field.alias or name for name, field in Settings.model_fields.items())]
-    model: type[BaseModel] = SECTIONS.get(section[0], CrfConfig)
-    return list(CrfConfig.model_fields if section[1:] else model.model_fields)
-
-
 SECTIONS: Mapping[str, type[Config]] = {
     "data": DataConfig,
     "train-cls": TrainClsConfig,
@@ -363,44 +212,3 @@ def descriptions(section: type[Config]) -> dict[str, str]:
     """The comment behind each setting of a section."""
     lines = re.finditer(r"^    (\w+): .*?  # (.+)$", inspect.getsource(section), re.MULTILINE)
     return {line[1]: line[2] for line in lines}
-
-
-class Reporter(Protocol):
-    """Who hears of progress. Stages never print."""
-
-    def start(self, title: str, total: int, done: int = 0) -> None:
-        """A piece of work of `total` units begins, `done` of them found finished."""
-
-    def advance(self, count: int = 1, **facts: float) -> None:
-        """`count` more units are done; `facts` (loss terms, say) are worth showing."""
-
-    def note(self, text: str) -> None:
-        """Something that a reader should know."""
-
-    def warn(self, text: str) -> None:
-        """Something that a reader may have to act on."""
-
-
-class Silent:
-    """A reporter that says nothing."""
-
-    def start(self, title: str, total: int, done: int = 0) -> None: ...
-    def advance(self, count: int = 1, **facts: float) -> None: ...
-    def note(self, text: str) -> None: ...
-    def warn(self, text: str) -> None: ...
-
-
-@dataclass(frozen=True, kw_only=True)
-class RunOptions:
-    """How a stage runs on this machine; never part of a recipe, never changes a result."""
-
-    device: str = "auto"
-    workers: int = os.cpu_count() or 1
-    cache_mb: int = 2048
-    scratch_mb: int = 20_480
-    checkpoint_seconds: float = 300.0
-    shard: tuple[int, int] | None = None  # number, from 1, and count
-    rank: tuple[int, int] | None = None  # among the processes of a training: number, from 0, and count
-    local: int | None = None  # number on this machine, from 0, where it is one of several: which GPU it takes
-    preset: Preset | None = None
-    reporter: Reporter = field(default_factory=Silent)

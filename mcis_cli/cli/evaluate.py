@@ -1,0 +1,72 @@
+"""`mcis eval`: scores."""
+
+from collections.abc import Mapping
+from typing import Annotated, Any
+
+import typer
+
+from mcis_cli.cli import options as opt
+from mcis_cli.cli.call import Call, Flags
+from mcis_cli.cli.found import expected_artifact
+from mcis_cli.cli.tables import print_scores
+from mcis_cli.config import RunOptions, Settings
+from mcis_cli.errors import CheckError
+from mcis_cli.store import Artifact
+
+
+def evaluate(
+    artifact: opt.Upstream = None,
+    crf: opt.Crf = None,
+    scales: opt.Scales = None,
+    flip: opt.Flip = None,
+    split: opt.Split = None,
+    min_miou: Annotated[
+        float | None,
+        typer.Option("--min-miou", min=0, max=1, help="Exit with 7 if the mean IoU (a fraction) is lower."),
+    ] = None,
+    preset: opt.Preset = None,
+    precision: opt.Precision = None,
+    data: opt.DataOption = None,
+    shard: opt.Shard = None,
+    device: opt.Device = "auto",
+    workers: opt.Workers = None,
+    assignments: opt.Assignments = None,
+    config: opt.ConfigFile = None,
+    store: opt.StoreFolder = None,
+    as_json: opt.AsJson = False,
+    quiet: opt.Quiet = False,
+) -> None:
+    """Score a segmentation network, localization maps or pseudo masks by mean IoU.
+
+    Example: mcis eval --crf --min-miou 0.5
+    """
+    flags: Flags = {
+        "eval": {"crf": crf, "scales": opt.numbers(scales), "flip": flip, "split": split, "precision": precision}
+    }
+    call = Call("eval", flags, config, preset, assignments, store, device, workers, as_json, quiet, shard)
+    reference, workspace = call.follow(artifact, "train-seg")
+    upstream = expected_artifact(workspace, reference, "train-seg")
+    found: dict[str, Any] = {}
+
+    def work(settings: Settings, options: RunOptions) -> Artifact:
+        from mcis_cli.stages import evaluate as stage
+        from mcis_cli.stages.inputs import Inputs
+
+        inputs = Inputs(upstream=upstream, data=workspace.data_for(upstream, data, reference))
+        done = stage.run(settings.eval, inputs, workspace.store, options)
+        for name in stage.without_effect(upstream, flags["eval"]):
+            options.reporter.warn(f"--{name} has no effect on scores of {upstream.stage}")
+        found.update(stage.metrics(done))
+        return done
+
+    def extra(done: Artifact) -> Mapping[str, Any]:
+        if not quiet:
+            print_scores(found)
+        return {"metrics": found}
+
+    call.run(workspace, upstream, work, extra)
+    if min_miou is not None and not (found["mean_iou"] or 0) >= min_miou:
+        raise CheckError(
+            f"mean IoU of {upstream.path.stem} on split {found['split']}: found {found['mean_iou'] or 0:.4f}, expected "
+            f"at least {min_miou:.4f} (--min-miou)"
+        )

@@ -1,0 +1,190 @@
+"""The commands between the trainings: localization maps, and pseudo masks."""
+
+from collections.abc import Sequence
+from pathlib import Path
+from typing import Annotated
+
+import typer
+
+from mcis_cli.cli import options as opt
+from mcis_cli.cli.call import Call, Flags
+from mcis_cli.cli.found import expected_artifact
+from mcis_cli.cli.workspace import Workspace
+from mcis_cli.config import RunOptions, Settings
+from mcis_cli.errors import MissingError, UsageError
+from mcis_cli.store import Artifact
+
+
+def _imported_saliency(given: Path | None, workspace: Workspace) -> Artifact | None:
+    """The artifact of saliency maps that was named; None for a folder."""
+    if given is None or given.is_dir():
+        return None
+    try:
+        return workspace.store.get(str(given))
+    except MissingError as error:
+        raise UsageError(
+            f"no saliency maps called {given}: found no folder, and {error}; expected a folder, or an artifact of "
+            "mcis saliency, or of mcis import --saliency"
+        ) from None
+
+
+def cams(
+    classifier: opt.Upstream = None,
+    refs: Annotated[
+        str | None,
+        typer.Option(
+            "--refs",
+            metavar="N[,N…]",
+            help="References for each map; 0 is single-round. Several numbers share one pass, and give maps each.",
+        ),
+    ] = None,
+    with_contrastive: Annotated[
+        bool | None, typer.Option("--with-contrastive/--no-contrastive", help="Average contrastive maps in (Table 2).")
+    ] = None,
+    split: Annotated[
+        str | None, typer.Option("--split", help="What to map; else what the classifier was trained on.")
+    ] = None,
+    image_size: Annotated[
+        int | None, typer.Option("--image-size", help="Side of the square that images are warped to.")
+    ] = None,
+    scales: opt.Scales = None,
+    flip: opt.Flip = None,
+    cache_mb: Annotated[int, typer.Option("--cache-mb", min=1, help="Features to keep in memory, in MiB.")] = 2048,
+    scratch_mb: Annotated[
+        int,
+        typer.Option(
+            "--scratch-mb",
+            min=0,
+            help="Features to keep on disk where memory is full, in MiB; at least as much is left free, and "
+            "all is gone at the end.",
+        ),
+    ] = 20_480,
+    preset: opt.Preset = None,
+    seed: opt.Seed = None,
+    precision: opt.Precision = None,
+    data: opt.DataOption = None,
+    shard: opt.Shard = None,
+    device: opt.Device = "auto",
+    workers: opt.Workers = None,
+    assignments: opt.Assignments = None,
+    config: opt.ConfigFile = None,
+    store: opt.StoreFolder = None,
+    as_json: opt.AsJson = False,
+    quiet: opt.Quiet = False,
+) -> None:
+    """Make localization maps with a classifier: where in each image its tags are.
+
+    Example: mcis cams --refs 3
+    """
+    numbers = opt.whole_numbers("--refs", refs)
+    flags: Flags = {
+        "cams": {
+            "refs": numbers[0] if numbers else None,
+            "with_contrastive": with_contrastive,
+            "split": split,
+            "image_size": image_size,
+            "scales": opt.numbers(scales),
+            "flip": flip,
+            "seed": seed,
+            "precision": precision,
+        }
+    }
+    call = Call("cams", flags, config, preset, assignments, store, device, workers, as_json, quiet, shard)
+    reference, workspace = call.follow(classifier, "train-cls")
+    upstream = expected_artifact(workspace, reference, "train-cls")
+
+    def work(settings: Settings, options: RunOptions) -> Sequence[Artifact]:
+        from dataclasses import replace
+
+        from mcis_cli.stages import cams as stage
+        from mcis_cli.stages.inputs import Inputs
+
+        for name in stage.without_effect(settings.cams, flags["cams"]):
+            options.reporter.warn(f"--{name.replace('_', '-')} has no effect on maps with these settings")
+        inputs = Inputs(upstream=upstream, data=workspace.data_for(upstream, data, reference))
+        options = replace(options, cache_mb=cache_mb, scratch_mb=scratch_mb)
+        configs = [settings.cams.model_copy(update={"refs": number}) for number in numbers or [settings.cams.refs]]
+        return stage.run_all(configs, inputs, workspace.store, options)
+
+    call.run(workspace, upstream, work)
+
+
+def pseudo(
+    maps: opt.Upstream = None,
+    background: Annotated[str | None, typer.Option("--background", help="saliency, constant or power.")] = None,
+    foreground_threshold: Annotated[
+        float | None, typer.Option("--foreground-threshold", help="Class scores under it do not count.")
+    ] = None,
+    background_score: Annotated[
+        float | None, typer.Option("--background-score", help="Of the constant background.")
+    ] = None,
+    background_power: Annotated[
+        float | None, typer.Option("--background-power", help="Background is (1 - max) to this power.")
+    ] = None,
+    conflict_threshold: Annotated[
+        float | None, typer.Option("--conflict-threshold", help="Two scores over it: ignored.")
+    ] = None,
+    salient_threshold: Annotated[
+        float | None, typer.Option("--salient-threshold", help="Background that is so salient: ignored.")
+    ] = None,
+    confident_threshold: Annotated[
+        float | None, typer.Option("--confident-threshold", help="Background with a map over it: ignored.")
+    ] = None,
+    min_foreground: Annotated[
+        float | None, typer.Option("--min-foreground", help="Images with a smaller share of it: ignored.")
+    ] = None,
+    allow_missing_saliency: Annotated[
+        bool | None, typer.Option("--allow-missing-saliency", help="Ignore images without a saliency map.")
+    ] = None,
+    saliency: Annotated[
+        Path | None,
+        typer.Option("--saliency", help="Saliency maps: a folder, or an artifact of saliency or import."),
+    ] = None,
+    crf: opt.Crf = None,
+    preset: opt.Preset = None,
+    data: opt.DataOption = None,
+    shard: opt.Shard = None,
+    workers: opt.Workers = None,
+    assignments: opt.Assignments = None,
+    config: opt.ConfigFile = None,
+    store: opt.StoreFolder = None,
+    as_json: opt.AsJson = False,
+    quiet: opt.Quiet = False,
+) -> None:
+    """Turn localization maps into pseudo masks. Every score and threshold is in [0, 1].
+
+    Example: mcis pseudo --background constant --background-score 0.2
+    """
+    flags: Flags = {
+        "pseudo": {
+            "background": background,
+            "foreground_threshold": foreground_threshold,
+            "background_score": background_score,
+            "background_power": background_power,
+            "conflict_threshold": conflict_threshold,
+            "salient_threshold": salient_threshold,
+            "confident_threshold": confident_threshold,
+            "min_foreground": min_foreground,
+            "allow_missing_saliency": allow_missing_saliency,
+            "crf": crf,
+        },
+        "data": {"saliency": str(saliency.resolve()) if saliency and saliency.is_dir() else None},
+    }
+    call = Call("pseudo", flags, config, preset, assignments, store, "cpu", workers, as_json, quiet, shard)
+    reference, workspace = call.follow(maps, "cams")
+    upstream = expected_artifact(workspace, reference, "cams")
+    imported = _imported_saliency(saliency, workspace)
+
+    def work(settings: Settings, options: RunOptions) -> Artifact:
+        from mcis_cli.stages import pseudo as stage
+        from mcis_cli.stages.inputs import Inputs
+
+        for name in stage.without_effect(settings.pseudo, flags["pseudo"]):
+            options.reporter.warn(
+                f"--{name.replace('_', '-')} has no effect with --background {settings.pseudo.background}"
+            )
+        images = workspace.data_for(upstream, data, reference)
+        inputs = Inputs(upstream=upstream, data=images, saliency=imported)
+        return stage.run(settings.pseudo, inputs, workspace.store, options)
+
+    call.run(workspace, upstream, work)

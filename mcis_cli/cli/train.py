@@ -1,0 +1,135 @@
+"""The two commands that train a network: the classifier, and the segmentation network."""
+
+from pathlib import Path
+from typing import Annotated
+
+import typer
+
+from mcis_cli.cli import options as opt
+from mcis_cli.cli.call import Call, Flags
+from mcis_cli.cli.found import expected_artifact
+from mcis_cli.cli.workspace import names_file
+from mcis_cli.config import RunOptions, Settings
+from mcis_cli.errors import UsageError
+from mcis_cli.store import Artifact
+
+
+def _weights(given: Path | None) -> str | None:
+    """A file of weights by its whole path, or a reference to an artifact as it is."""
+    return str(given.absolute() if names_file(str(given), Path()) else given) if given else None
+
+
+def train_cls(
+    data: Annotated[
+        Path | None,
+        typer.Argument(metavar="DATA", help="Folder of images with tags, or a table; else that of mcis.toml."),
+    ] = None,
+    preset: opt.Preset = None,
+    backbone: opt.Backbone = None,
+    weights: opt.Weights = None,
+    loss: Annotated[str | None, typer.Option("--loss", help="basic, co-attention or full (paper, Table 4).")] = None,
+    epochs: opt.Epochs = None,
+    split: Annotated[str | None, typer.Option("--split", help="Which list of the data set to train on.")] = None,
+    tags: Annotated[str | None, typer.Option("--tags", help="File of tags, relative to DATA.")] = None,
+    tags_from_masks: opt.TagsFromMasks = None,
+    saliency: Annotated[Path | None, typer.Option("--saliency", help="Folder of saliency maps.")] = None,
+    seed: opt.Seed = None,
+    precision: opt.Precision = None,
+    device: opt.Device = "auto",
+    workers: opt.Workers = None,
+    assignments: opt.Assignments = None,
+    config: opt.ConfigFile = None,
+    store: opt.StoreFolder = None,
+    as_json: opt.AsJson = False,
+    quiet: opt.Quiet = False,
+) -> None:
+    """Train the co-attention classifier on images with tags.
+
+    Example: mcis train-cls photos/ --preset quick
+    """
+    flags: Flags = {
+        "train-cls": {
+            "backbone": backbone,
+            "weights": _weights(weights),
+            "loss": loss,
+            "epochs": epochs,
+            "seed": seed,
+            "precision": precision,
+        },
+        "data": {
+            "train": split,
+            "tags": tags,
+            "tags_from_masks": tags_from_masks,
+            "saliency": str(saliency.resolve()) if saliency else None,
+        },
+    }
+    call = Call("train-cls", flags, config, preset, assignments, store, device, workers, as_json, quiet)
+    workspace = call.open()
+    images = workspace.data(data)
+    if images is None:
+        raise UsageError(
+            "no images are named: expected a folder, as in `mcis train-cls photos/`; or run `mcis init photos/`"
+        )
+
+    def work(settings: Settings, options: RunOptions) -> Artifact:
+        from mcis_cli.stages import train_cls as stage
+        from mcis_cli.stages.inputs import Inputs
+
+        for name in stage.without_effect(settings.train_cls, workspace.tables.get("train-cls", {})):
+            options.reporter.warn(f"train-cls.{name} has no effect with --loss {settings.train_cls.loss}")
+        return stage.run(settings.train_cls, Inputs(data=images), workspace.store, options)
+
+    call.run(workspace, None, work)
+
+
+def train_seg(
+    masks: opt.Upstream = None,
+    supervision: Annotated[
+        str | None, typer.Option("--supervision", help="pseudo masks, or full: ground truth, the upper bound.")
+    ] = None,
+    network: Annotated[str | None, typer.Option("--network", help="deeplab-largefov.")] = None,
+    backbone: opt.Backbone = None,
+    weights: opt.Weights = None,
+    epochs: opt.Epochs = None,
+    preset: opt.Preset = None,
+    seed: opt.Seed = None,
+    precision: opt.Precision = None,
+    data: opt.DataOption = None,
+    device: opt.Device = "auto",
+    workers: opt.Workers = None,
+    assignments: opt.Assignments = None,
+    config: opt.ConfigFile = None,
+    store: opt.StoreFolder = None,
+    as_json: opt.AsJson = False,
+    quiet: opt.Quiet = False,
+) -> None:
+    """Train a segmentation network on pseudo masks.
+
+    Example: mcis train-seg --backbone resnet101
+    """
+    flags: Flags = {
+        "train-seg": {
+            "supervision": supervision,
+            "network": network,
+            "backbone": backbone,
+            "weights": _weights(weights),
+            "epochs": epochs,
+            "seed": seed,
+            "precision": precision,
+        }
+    }
+    call = Call("train-seg", flags, config, preset, assignments, store, device, workers, as_json, quiet)
+    reference, workspace = None, call.open()
+    full = workspace.settings().train_seg.supervision == "full"
+    if not full or masks is not None:
+        reference, workspace = call.follow(masks, "pseudo")
+    upstream = None if full and reference is None else expected_artifact(workspace, reference, "pseudo")
+
+    def work(settings: Settings, options: RunOptions) -> Artifact:
+        from mcis_cli.stages import train_seg as stage
+        from mcis_cli.stages.inputs import Inputs
+
+        images = workspace.data_for(upstream, data, reference) if upstream else workspace.data(data)
+        return stage.run(settings.train_seg, Inputs(upstream=upstream, data=images), workspace.store, options)
+
+    call.run(workspace, upstream, work)
