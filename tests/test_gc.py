@@ -2,6 +2,7 @@
 
 import json
 import os
+import shutil
 import time
 
 import numpy as np
@@ -167,6 +168,24 @@ def test_young_unfinished_work_stays(store):
     assert gone(store, "partial", older_than=30 * DAY) == set()
     age(folder / "segment-000000.h5", 31)
     assert gone(store, "partial", older_than=30 * DAY) == {f"partial/{folder.name}"}
+
+
+@pytest.mark.parametrize("look", [1, 2])
+def test_unfinished_work_that_is_finished_while_it_is_looked_at_is_no_error(store, monkeypatch, look):
+    """Whoever works there seals and removes the folder in the very moment in which it is listed."""
+    folder = begin(store, "cams", {"classifier": "cc" * 32})
+    scan, looks = os.scandir, []
+
+    def finished_first(path):
+        if path == folder:
+            looks.append(path)
+            if len(looks) == look:
+                shutil.rmtree(folder)
+        return scan(path)
+
+    monkeypatch.setattr(os, "scandir", finished_first)
+    assert gone(store, "partial") == set()
+    assert not folder.exists()
 
 
 def test_temporary_files_go_unless_somebody_writes_them(store):

@@ -246,10 +246,12 @@ def _name(done: Done) -> str:
 
 
 def _entries(folder: Path) -> list[os.DirEntry[str]]:
-    if not folder.is_dir():
+    """What is in a folder; nothing in a file, or in what another process has removed by now."""
+    try:
+        with os.scandir(folder) as entries:
+            return list(entries)
+    except (FileNotFoundError, NotADirectoryError):
         return []
-    with os.scandir(folder) as entries:
-        return list(entries)
 
 
 def _size(path: Path) -> int:
