@@ -6,15 +6,16 @@ BIN := $(VENV)/bin
 # Small tensors are no quicker with many threads, and test processes share the cores.
 PYTEST := OMP_NUM_THREADS=1 $(BIN)/pytest -n auto --maxprocesses 4 --dist loadfile
 
-.PHONY: help demo test test-slow test-long check format lint types layers docs-check docs reformat clean
+.PHONY: help demo test test-slow test-long check format lint types layers docs-check docs site man reformat clean
 
 help:
 	@echo "make demo       see the method work, on a synthetic set, in minutes"
 	@echo "make test       the tests that are not slow"
 	@echo "make test-slow  those that are"
 	@echo "make test-long  what the store promises, at sizes that take hours"
-	@echo "make check      format, lint, types, layers, docs"
+	@echo "make check      format, lint, types, layers, docs, site"
 	@echo "make docs       write the generated pages anew"
+	@echo "make site       the pages as a site, in build/site; make man: the commands as a page of man, in build/man"
 	@echo "make reformat   format the code and mend what can be mended by itself"
 	@echo "make clean      remove the virtual environment and the caches"
 	@echo ".ci/run         everything that has to hold"
@@ -32,7 +33,7 @@ $(VENV)/.package: $(VENV)/.created pyproject.toml
 	@touch $@
 
 $(VENV)/.dev: $(VENV)/.created pyproject.toml
-	$(BIN)/python -m pip install -e '.[dev]'
+	$(BIN)/python -m pip install -e '.[dev,docs]'
 	@touch $(VENV)/.package $@
 
 demo: $(VENV)/.package
@@ -47,7 +48,7 @@ test-slow: $(VENV)/.dev
 test-long: $(VENV)/.dev
 	MCIS_LONG=$${MCIS_LONG:-1} $(PYTEST) -m "promise or long"
 
-check: format lint types layers docs-check
+check: format lint types layers docs-check site
 
 format: $(VENV)/.dev
 	$(BIN)/ruff format --check .
@@ -68,9 +69,15 @@ docs-check: $(VENV)/.dev
 docs: $(VENV)/.dev
 	$(BIN)/python docs/generate.py
 
+site: $(VENV)/.dev
+	$(BIN)/python -m sphinx -W --keep-going -q -c docs -d build/doctrees . build/site
+
+man: $(VENV)/.dev
+	$(BIN)/python -m sphinx -q -b man -c docs -d build/doctrees . build/man
+
 reformat: $(VENV)/.dev
 	$(BIN)/ruff check --fix .
 	$(BIN)/ruff format .
 
 clean:
-	rm -rf $(VENV) .mypy_cache .pytest_cache .ruff_cache .import_linter_cache .hypothesis *.egg-info
+	rm -rf $(VENV) build .mypy_cache .pytest_cache .ruff_cache .import_linter_cache .hypothesis *.egg-info

@@ -51,6 +51,14 @@ def test_links_lead_somewhere(page: Path):
     assert not list(broken_links(page))
 
 
+def test_contents_list_every_page():
+    contents = ROOT / "docs/README.md"
+    links = re.findall(r"\]\(([^)#:]+\.md)\)", contents.read_text(encoding="utf-8"))
+    listed = [(contents.parent / link).resolve() for link in links]
+    assert len(listed) == len(set(listed)), "a page is in one list, once"
+    assert set(PAGES) - set(listed) == {contents, ROOT / "README.md"}
+
+
 def blocks(page: Path) -> list[str]:
     """The shell blocks of a page."""
     return re.findall(r"^```(?:sh|console)\n(.*?)^```$", page.read_text(encoding="utf-8"), re.MULTILINE | re.DOTALL)

@@ -31,7 +31,7 @@ def draw_references(
         carriers: ids of all images that have the class, sorted, each once; with or without the image itself.
         image_id: the image that gets the map.
         class_name: the class of the map.
-        num_references: |R|, 0 or more.
+        num_references: how many, 0 or more.
         seed: the user's seed.
         replacement: the same reference may come twice, as in the released code (difference 7).
         allow_self: the image may be its own reference, as in the released code (difference 7).
