@@ -118,6 +118,8 @@ def test_an_artifact_comes_in_with_its_key(call, work, tmp_path):
         (("--weights", "x.pth", "--backbone", "lite0"), r"x\.pth cannot be read"),
         (("--weights", "x.pth", "--backbone", "lite0", "--data", "shapes"), "--data has no meaning with --weights"),
         (("shapes/classes.txt",), "is no artifact of mcis: found other first bytes"),
+        (("pictures",), "pictures cannot be imported: found a folder, expected an artifact .* give --cams"),
+        (("gone.h5",), r"gone\.h5 cannot be imported: found no file"),
     ],
 )
 def test_what_makes_no_sense_is_one_line_and_2(call, work, arguments, found):

@@ -62,3 +62,17 @@ def test_full_supervision_of_the_configuration_waits_for_no_pipe(call, tmp_path,
     answer = call("train-seg", cwd=tmp_path)
     assert answer.code == 2
     assert "full supervision needs images with ground truth" in answer.err
+
+
+@pytest.mark.parametrize("words", [("cams", "--refz", "3"), ("show",), ("pseudo", "--workers", "many")])
+def test_a_mistake_in_the_words_of_a_command_leads_to_its_own_help(call, tmp_path, words):
+    answer = call(*words, cwd=tmp_path)
+    assert answer.code == 2
+    assert answer.out == ""
+    assert answer.err.endswith(f"; see `mcis {words[0]} --help`\n")
+
+
+def test_a_command_that_is_none_leads_to_the_list_of_them(call, tmp_path):
+    answer = call("camz", cwd=tmp_path)
+    assert answer.code == 2
+    assert answer.err.endswith("; see `mcis --help`\n")

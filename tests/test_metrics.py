@@ -128,3 +128,20 @@ def test_a_prediction_out_of_range_is_refused_and_not_counted(value):
 def test_matrices_of_different_classes_do_not_merge():
     with pytest.raises(AssertionError, match="different classes"):
         ConfusionMatrix(3).merge(ConfusionMatrix(4))
+
+
+def test_lists_and_tensors_count_as_arrays_do():
+    torch = pytest.importorskip("torch")
+    prediction, target = [[0, 1, 2]], [[0, 1, 255]]
+    from_tensors = ConfusionMatrix(NUM_CLASSES)
+    from_tensors.update(torch.tensor(prediction), torch.tensor(target, dtype=torch.uint8))
+    np.testing.assert_array_equal(counted(np.array(prediction), np.array(target)).matrix, from_tensors.matrix)
+    np.testing.assert_array_equal(counted(prediction, target).matrix, from_tensors.matrix)
+
+
+@pytest.mark.parametrize("side", ["prediction", "target"])
+def test_scores_in_place_of_indices_are_refused(side):
+    """0.9 would count as class 0."""
+    masks = {"prediction": np.array([[0, 1]]), "target": np.array([[0, 1]]), side: np.array([[0.2, 0.9]])}
+    with pytest.raises(DataError, match="holds float64, expected integers"):
+        counted(**masks)

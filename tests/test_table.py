@@ -49,6 +49,25 @@ def test_tables_as_other_programs_write_them(tmp_path: Path, name: str, text: by
     assert found.tags == {"a": {"cat", "dog"}}
 
 
+@pytest.mark.parametrize(
+    ("name", "text"),
+    [
+        ("tags.csv", "a.jpg,cat;dog\nb.jpg,\n"),
+        ("tags.csv", "./a.jpg;cat|dog\nb.jpg;\n"),
+        ("tags.tsv", "a\tcat|dog\nb\t\n"),
+    ],
+)
+def test_two_columns_need_no_header(tmp_path: Path, name: str, text: str) -> None:
+    found = read(tmp_path, text, name)
+    assert found.tags == {"a": {"cat", "dog"}, "b": frozenset()}
+    assert found.findings == ()
+
+
+def test_a_header_is_one_though_an_image_is_called_like_its_column(tmp_path: Path) -> None:
+    found = read(tmp_path, "image,tags\na,cat\nimage,dog\n", images="a.jpg image.jpg")
+    assert found.tags == {"a": {"cat"}, "image": {"dog"}}
+
+
 def test_one_column_a_class_orders_the_classes(tmp_path: Path) -> None:
     found = read(tmp_path, "image,dog,cat,split\na.jpg,1,0,train\nb.jpg,1.0,TRUE,val;small\n")
     assert found.tags == {"a": {"dog"}, "b": {"cat", "dog"}}

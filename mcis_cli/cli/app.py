@@ -142,7 +142,9 @@ def _run(arguments: list[str], debug: bool, stdout: Watched, stopping: Callable[
     except Exception as error:
         # Errors of the command line's own parser bring a message and a code of theirs.
         if hasattr(error, "format_message") and hasattr(error, "exit_code"):
-            complain("error", f"{error.format_message().rstrip('.')}; see `mcis --help`")
+            context = getattr(error, "ctx", None)
+            command = "mcis" if context is None else context.command_path
+            complain("error", f"{error.format_message().rstrip('.')}; see `{command} --help`")
             return 2
         if debug:
             traceback.print_exc()

@@ -1,4 +1,4 @@
-"""`mcis run` and `mcis demo`: lists of stages, nothing more."""
+"""`mcis run`: a list of stages, nothing more."""
 
 import time
 from collections.abc import Callable, Mapping

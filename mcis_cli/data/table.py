@@ -43,7 +43,7 @@ def read_table(file: Path, root: Path) -> Found:
     """Read a table of tags; images are relative to the root, and an id is the path without its extension.
 
     An image may have several rows: its tags and splits are joined. Tags and splits are separated by `;`, `,` or `|`.
-    Where every class has a column, the columns order the classes.
+    Where every class has a column, the columns order the classes. Two columns, images and tags, need no header.
 
     Raises:
         DataError: The file is no table, or has no column of images or of tags.
@@ -51,6 +51,8 @@ def read_table(file: Path, root: Path) -> Found:
     rows = list(_rows(file))
     if not rows:
         raise DataError(f"{file}: an empty table; expected a header with columns such as image,tags; add one")
+    if _is_image_with_tags(root, rows[0][1]):
+        rows.insert(0, (0, [IMAGE_COLUMNS[0], TAG_COLUMNS[0]]))
     columns = _Columns.of(file, rows[0][1])
     table = _Table(file, root, columns)
     for line, cells in rows[1:]:
@@ -115,9 +117,8 @@ class _Table:
             )
             self._fault("bad-row", cells[0] if cells else "", f"{where}: {found}")
             return
-        path = cells[self.columns.image].strip().replace("\\", "/").removeprefix("./")
-        stem, suffix = os.path.splitext(path)
-        image_id = stem if suffix.lower() in PHOTO_SUFFIXES else path
+        path = _image_path(cells[self.columns.image])
+        image_id = _image_id(path)
         fault = id_fault(image_id)
         if fault:
             self._fault("bad-id", image_id, f"{where}: {fault}; correct the path")
@@ -169,6 +170,23 @@ def _rows(file: Path) -> Iterator[Row]:
                 yield reader.line_num, cells
     except csv.Error as error:
         raise DataError(f"{file} line {reader.line_num}: no row of a table ({error}); correct the quotes") from error
+
+
+def _is_image_with_tags(root: Path, cells: Sequence[str]) -> bool:
+    """Whether a first row is no header: two cells, and the first names an image that is there."""
+    path = _image_path(cells[0])
+    if len(cells) != 2 or path.lower() in IMAGE_COLUMNS or id_fault(path):
+        return False
+    return locate_image(root, path, _image_id(path)) is not None
+
+
+def _image_path(cell: str) -> str:
+    return cell.strip().replace("\\", "/").removeprefix("./")
+
+
+def _image_id(path: str) -> str:
+    stem, suffix = os.path.splitext(path)
+    return stem if suffix.lower() in PHOTO_SUFFIXES else path
 
 
 def _column(names: Sequence[str], wanted: Sequence[str]) -> int | None:

@@ -6,6 +6,7 @@ dropped before anything is counted.
 
 import numpy as np
 from jaxtyping import Float64, Int64, Integer
+from numpy.typing import ArrayLike, NDArray
 
 from mcis_cli.errors import DataError
 
@@ -31,16 +32,18 @@ class ConfusionMatrix:
         self.ignore_index = ignore_index
         self.matrix: Int64[np.ndarray, "target predicted"] = np.zeros((num_classes, num_classes), dtype=np.int64)
 
-    def update(self, prediction: Integer[np.ndarray, "..."], target: Integer[np.ndarray, "..."]) -> None:
+    def update(self, prediction: ArrayLike, target: ArrayLike) -> None:
         """Count the pixels of one image, or of several of a size.
 
         Args:
-            prediction: class index of each pixel, 0 … num_classes − 1 wherever the target counts.
+            prediction: class index of each pixel, 0 … num_classes − 1 wherever the target counts; an array of integers,
+                or what NumPy makes one of, such as a tensor in main memory.
             target: true class index of each pixel, or `ignore_index`; the shape of `prediction`.
 
         Raises:
-            DataError: the shapes differ, or a value is out of range. Nothing is counted then.
+            DataError: the shapes differ, or a value is no integer or out of range. Nothing is counted then.
         """
+        prediction, target = _indices("prediction", prediction), _indices("ground truth", target)
         if prediction.shape != target.shape:
             raise DataError(
                 f"prediction and ground truth differ in size: found {_size(prediction)} and {_size(target)}, expected "
@@ -89,6 +92,15 @@ class ConfusionMatrix:
     def _assert_like(self, other: "ConfusionMatrix") -> None:
         mine, theirs = (self.num_classes, self.ignore_index), (other.num_classes, other.ignore_index)
         assert mine == theirs, f"matrices of different classes: {mine} and {theirs}"
+
+
+def _indices(name: str, mask: ArrayLike) -> Integer[np.ndarray, "..."]:
+    found: NDArray[np.generic] = np.asarray(mask)
+    if found.dtype.kind not in "biu":
+        raise DataError(
+            f"{name} holds {found.dtype}, expected integers: the index of a class; take the arg max of scores"
+        )
+    return found
 
 
 def _size(mask: Integer[np.ndarray, "..."]) -> str:

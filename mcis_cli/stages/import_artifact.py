@@ -15,11 +15,21 @@ def run(paths: Sequence[Path], store: Store) -> list[Artifact]:
     """Import artifacts, one after another. What is in the store already stays.
 
     Raises:
-        DataError: a file is no artifact, or one of a stage that is not known here.
+        DataError: there is no such file, or it is no artifact, or one of a stage that is not known here.
         DamagedError: it is not what its stage writes, or damaged.
-        MissingError: there is no such file.
     """
+    for path in paths:
+        _require_file(path)
     return [adopt(store, path, _check) for path in paths]
+
+
+def _require_file(path: Path) -> None:
+    if not path.is_file():
+        found = "a folder" if path.is_dir() else "no file"
+        raise DataError(
+            f"{path} cannot be imported: found {found}, expected an artifact of mcis; for maps, saliency and weights "
+            "of other tools give --cams, --saliency or --weights"
+        )
 
 
 def _check(artifact: Artifact) -> None:
