@@ -155,7 +155,12 @@ class Server:
             raise
 
     def run(self, arguments: list[str], folder: Path, limit: Limit = None) -> Forked:
-        """Run a command in `folder`, where its streams go too; `limit` is on the size of files, in bytes."""
+        """Run a command in `folder`, where its streams go too; `limit` is on the size of files, in bytes.
+
+        The files of its streams are there before it is, as with a shell: a signal may come before it does anything.
+        """
+        for name in ("out.txt", "err.txt"):
+            (folder / name).touch()
         request = {"arguments": arguments, "folder": str(folder), "limit": limit}
         self._stream(self._process.stdin).write(json.dumps(request).encode() + b"\n")
         self._stream(self._process.stdin).flush()

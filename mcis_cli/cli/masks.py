@@ -141,9 +141,16 @@ def pseudo(
         typer.Option("--saliency", help="Saliency maps: a folder, or an artifact of saliency or import."),
     ] = None,
     crf: opt.Crf = None,
+    min_confidence: Annotated[
+        float | None, typer.Option("--min-confidence", help="Of a network: less probable labels are ignored.")
+    ] = None,
+    scales: opt.Scales = None,
+    flip: opt.Flip = None,
     preset: opt.Preset = None,
+    precision: opt.Precision = None,
     data: opt.DataOption = None,
     shard: opt.Shard = None,
+    device: opt.Device = "auto",
     workers: opt.Workers = None,
     assignments: opt.Assignments = None,
     config: opt.ConfigFile = None,
@@ -151,7 +158,10 @@ def pseudo(
     as_json: opt.AsJson = False,
     quiet: opt.Quiet = False,
 ) -> None:
-    """Turn localization maps into pseudo masks. Every score and threshold is in [0, 1].
+    """Turn localization maps into pseudo masks; or, for a second round, what a segmentation network predicts.
+
+    Every score and threshold is in [0, 1]. The masks of a network have the classes that an image is tagged with, and
+    background; --scales, --flip, --min-confidence and --device are for them.
 
     Example: mcis pseudo --background constant --background-score 0.2
     """
@@ -167,24 +177,34 @@ def pseudo(
             "min_foreground": min_foreground,
             "allow_missing_saliency": allow_missing_saliency,
             "crf": crf,
+            "min_confidence": min_confidence,
+            "scales": opt.numbers(scales),
+            "flip": flip,
+            "precision": precision,
         },
         "data": {"saliency": str(saliency.resolve()) if saliency and saliency.is_dir() else None},
     }
-    call = Call("pseudo", flags, config, preset, assignments, store, "cpu", workers, as_json, quiet, shard)
+    call = Call("pseudo", flags, config, preset, assignments, store, device, workers, as_json, quiet, shard)
     reference, workspace = call.follow(maps, "cams")
     upstream = expected_artifact(workspace, reference, "cams")
     imported = _imported_saliency(saliency, workspace)
 
     def work(settings: Settings, options: RunOptions) -> Artifact:
-        from mcis_cli.stages import pseudo as stage
+        from mcis_cli.stages import pseudo as of_maps
+        from mcis_cli.stages import second_round as of_network
         from mcis_cli.stages.inputs import Inputs
 
-        for name in stage.without_effect(settings.pseudo, flags["pseudo"]):
-            options.reporter.warn(
-                f"--{name.replace('_', '-')} has no effect with --background {settings.pseudo.background}"
-            )
-        images = workspace.data_for(upstream, data, reference)
-        inputs = Inputs(upstream=upstream, data=images, saliency=imported)
-        return stage.run(settings.pseudo, inputs, workspace.store, options)
+        inputs = Inputs(upstream=upstream, data=workspace.data_for(upstream, data, reference), saliency=imported)
+        if upstream.stage == "train-seg":
+            _warn(of_network.without_effect(flags["pseudo"]), "on masks of a network", options)
+            return of_network.run(settings.pseudo, inputs, workspace.store, options)
+        kind = f"with --background {settings.pseudo.background}"
+        _warn(of_maps.without_effect(settings.pseudo, flags["pseudo"]), kind, options)
+        return of_maps.run(settings.pseudo, inputs, workspace.store, options)
 
     call.run(workspace, upstream, work)
+
+
+def _warn(unused: Sequence[str], where: str, options: RunOptions) -> None:
+    for name in unused:
+        options.reporter.warn(f"--{name.replace('_', '-')} has no effect {where}")

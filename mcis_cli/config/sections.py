@@ -127,7 +127,10 @@ class CamsConfig(Config):
 
 
 class PseudoConfig(Config):
-    """From localization maps to pseudo masks. Every score and threshold is in [0, 1]."""
+    """From localization maps, or from what a segmentation network predicts, to pseudo masks.
+
+    Every score and threshold is in [0, 1].
+    """
 
     background: Literal["saliency", "constant", "power"] = "saliency"  # what tells background
     normalization: Literal["minmax", "max"] = "minmax"  # of each map: (m − min) / (max − min), or m / max
@@ -140,8 +143,12 @@ class PseudoConfig(Config):
     background_power: float = Field(4.0, gt=0)  # power: background scores (1 − max over the maps) to it
     allow_missing_saliency: bool = False  # saliency: images without a map are wholly ignored, not an error
     crf: bool = False  # refine the masks with a dense CRF over the labels that are present
-    crf_confidence: float = Field(0.7, gt=0.5, lt=1)  # that a pixel's label is right, before the CRF
+    crf_confidence: float = Field(0.7, gt=0.5, lt=1)  # maps: that a pixel's label is right, before the CRF
     crf_settings: CrfConfig = CrfConfig()  # see CRF
+    min_confidence: float = Field(0.0, ge=0, lt=1)  # network: pixels whose label is less probable, ignored
+    scales: Scales = (1.0,)  # network: factors on the size; probabilities are averaged over them
+    flip: bool = False  # network: average over the mirrored image too
+    precision: Precision = "auto"  # network: of matrix products
 
 
 class TrainSegConfig(Config):

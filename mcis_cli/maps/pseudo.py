@@ -94,6 +94,41 @@ def fuse_power(
     return _strongest((1 - maps.max(axis=0, initial=0)) ** background_power, maps, classes)
 
 
+def among_tags(
+    probabilities: Float[np.ndarray, "label height width"], classes: Sequence[int]
+) -> Float[np.ndarray, "kept height width"]:
+    """Probabilities of background and of the classes that an image is tagged with, given that it is one of them.
+
+    Args:
+        probabilities: of background, then of each class, in [0, 1].
+        classes: foreground classes of the image, from 0.
+
+    Returns:
+        Background first, then `classes` in their order; sum to one at each pixel.
+    """
+    kept = probabilities[[BACKGROUND, *(index + 1 for index in classes)]]
+    total = kept.sum(axis=0, keepdims=True)
+    return np.asarray(np.divide(kept, total, out=np.full_like(kept, 1 / len(kept)), where=total > 0))
+
+
+def mask_of_probabilities(
+    probabilities: Float[np.ndarray, "kept height width"], classes: Sequence[int], *, min_confidence: float
+) -> UInt8[np.ndarray, "height width"]:
+    """Pseudo mask of the most probable label, see `among_tags`; ignored where that is less probable than asked for.
+
+    Args:
+        probabilities: of background, then of each of `classes`.
+        classes: foreground classes of the image, from 0.
+        min_confidence: in [0, 1).
+
+    Returns:
+        Index image of the given classes, 0 and 255.
+    """
+    mask = _strongest(probabilities[0], probabilities[1:], classes)
+    mask[probabilities.max(axis=0) < min_confidence] = IGNORE_INDEX
+    return mask
+
+
 def is_ignored(mask: UInt8[np.ndarray, "height width"]) -> bool:
     """Whether nothing of a pseudo mask is left to learn from."""
     return bool((mask == IGNORE_INDEX).all())

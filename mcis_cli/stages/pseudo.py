@@ -12,18 +12,16 @@ from numpy.typing import NDArray
 from mcis_cli.config import PseudoConfig, RunOptions
 from mcis_cli.data.catalogue import Catalogue
 from mcis_cli.data.loading import Workers
-from mcis_cli.errors import DataError, UsageError, counted
+from mcis_cli.errors import DataError, UsageError
 from mcis_cli.maps.crf import refine_mask
 from mcis_cli.maps.localization import enlarge, normalise
-from mcis_cli.maps.pseudo import IGNORE_INDEX, fuse_constant, fuse_power, fuse_saliency, is_ignored
+from mcis_cli.maps.pseudo import IGNORE_INDEX, fuse_constant, fuse_power, fuse_saliency
 from mcis_cli.stages import recipes
 from mcis_cli.stages.inputs import Inputs, images_of
 from mcis_cli.stages.kinds import check_kind, read_record
+from mcis_cli.stages.masks import SCHEMA, Ignored, named, tell_ignored, tell_untagged
 from mcis_cli.stages.segmented import ByImage, run_segments
-from mcis_cli.store import Artifact, Record, Schema, Store
-
-SCHEMA: Schema = {"mask": ("uint8", 2), "classes": ("int32", 1)}
-NUM_NAMED = 5
+from mcis_cli.store import Artifact, Record, Store
 
 
 def run(config: PseudoConfig, inputs: Inputs, store: Store, options: RunOptions) -> Artifact:
@@ -47,11 +45,7 @@ def run(config: PseudoConfig, inputs: Inputs, store: Store, options: RunOptions)
     saliency = _imported_saliency(config, inputs)
     without_saliency = _check_saliency(images, config, options, saliency)
     recipe = recipes.pseudo(config, maps.id, images, saliency.id if saliency else None)
-    untagged = [entry.id for entry in images.entries if not entry.labels]
-    if untagged:
-        options.reporter.warn(
-            f"no object in the masks of {counted(len(untagged), 'image')} without a tag: {_named(untagged)}"
-        )
+    tell_untagged(images, options.reporter)
     ignored = Ignored()
     if (done := store.find(recipe)) is None:
         making = _making(config, maps, images, saliency, options)
@@ -77,31 +71,9 @@ def run(config: PseudoConfig, inputs: Inputs, store: Store, options: RunOptions)
     return done
 
 
-class Ignored:
-    """The masks that are wholly ignored: how many, and the first of them.
-
-    A function of the masks, so of no use in their identity: it is kept in the provenance, and told again whenever the
-    masks are found done.
-
-    Attributes:
-        facts: `count` and `first`.
-    """
-
-    def __init__(self) -> None:
-        self.facts: dict[str, Any] = {"count": 0, "first": []}
-
-    def add(self, record: Record) -> None:
-        """Take in a mask; they come in the order of their ids."""
-        image_id, fields = record
-        if is_ignored(fields["mask"]):
-            self.facts["count"] += 1
-            if len(self.facts["first"]) <= NUM_NAMED:
-                self.facts["first"].append(image_id)
-
-
 def without_effect(config: PseudoConfig, given: Mapping[str, object]) -> list[str]:
     """The settings among those given that the chosen background does not use."""
-    unused = recipes.UNUSED_BY_PSEUDO[config.background]
+    unused = {*recipes.UNUSED_BY_PSEUDO[config.background], *recipes.OF_NETWORKS_MASKS}
     return sorted(name for name, value in given.items() if value is not None and name in unused)
 
 
@@ -213,21 +185,13 @@ def _check_saliency(
         missing = [entry.id for entry in images.entries if entry.saliency is None]
     if missing and not config.allow_missing_saliency:
         raise DataError(
-            f"saliency missing for {len(missing)} of {len(images.ids)} images ({_named(missing)}): expected a map "
+            f"saliency missing for {len(missing)} of {len(images.ids)} images ({named(missing)}): expected a map "
             "each; give --saliency FOLDER, --background constant, or --allow-missing-saliency to ignore these images"
         )
     return missing
 
 
 def _tell_ignored(masks: Artifact, without_saliency: Sequence[str], options: RunOptions) -> None:
-    ignored = masks.provenance.get("ignored", {"count": 0, "first": []})  # masks of before do not tell
-    if ignored["count"]:
-        options.reporter.warn(f"wholly ignored: {ignored['count']} of {len(masks)} masks: {_named(ignored['first'])}")
+    tell_ignored(masks, options.reporter)
     if without_saliency:
-        options.reporter.warn(
-            f"ignored for want of a saliency map: {len(without_saliency)}: {_named(without_saliency)}"
-        )
-
-
-def _named(ids: Sequence[str]) -> str:
-    return ", ".join(ids[:NUM_NAMED]) + (", …" if len(ids) > NUM_NAMED else "")
+        options.reporter.warn(f"ignored for want of a saliency map: {len(without_saliency)}: {named(without_saliency)}")

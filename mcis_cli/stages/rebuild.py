@@ -273,7 +273,7 @@ def _list_again(done: Done, store: Store, means: Means) -> Artifact:
 def _upstream(recipe: Recipe, store: Store) -> Artifact | None:
     if recipe.stage == "train-cls" or recipe.config.get("supervision") == "full":
         return None
-    content_id = recipe.inputs[UPSTREAM[recipe.stage]]
+    content_id = recipe.inputs["network" if "network" in recipe.inputs else UPSTREAM[recipe.stage]]
     try:
         return store.get(content_id)
     except MissingError:
@@ -314,13 +314,16 @@ def _works(
 ) -> Iterator[_Work]:
     """What might lead to the artifact, given the images that there are."""
     recipe, split = done.recipe, str(done.meta.get("split"))
-    with_weights = {**{name: value for name, value in recipe.config.items() if name != "split"}, "weights": weights}
+    without_split = {name: value for name, value in recipe.config.items() if name != "split"}
+    with_weights = {**without_split, "weights": weights}
     if recipe.stage == "train-cls":
         yield _train_cls(_settings(TrainClsConfig, with_weights), data, images, split, recipe)
     elif recipe.stage == "train-seg":
         yield _train_seg(_settings(TrainSegConfig, with_weights), data, images, split, upstream, recipe)
     elif recipe.stage == "cams" and upstream is not None:
         yield _cams(_settings(CamsConfig, {**recipe.config, "split": split}), data, images, upstream)
+    elif recipe.stage == "pseudo" and upstream is not None and upstream.stage == "train-seg":
+        yield _second_round(_settings(PseudoConfig, without_split), data, images, upstream)
     elif recipe.stage == "pseudo" and upstream is not None:
         yield _pseudo(_settings(PseudoConfig, recipe.config), data, images, upstream, _saliency(recipe, store))
     elif upstream is not None:
@@ -375,6 +378,14 @@ def _pseudo(
     inputs = Inputs(upstream=maps, data=data, saliency=saliency)
     recipe = recipes.pseudo(config, maps.id, images.only(maps.ids), saliency.id if saliency else None)
     return _Work(recipe, lambda store, options: pseudo.run(config, inputs, store, options))
+
+
+def _second_round(config: PseudoConfig, data: DataConfig, images: Catalogue, network: Artifact) -> _Work:
+    from mcis_cli.stages import second_round
+
+    inputs = Inputs(upstream=network, data=data)
+    recipe = recipes.second_round(config, network.id, images.split(network.meta["split"]))
+    return _Work(recipe, lambda store, options: second_round.run(config, inputs, store, options))
 
 
 def _train_seg(

@@ -47,6 +47,9 @@ UNUSED_BY_PSEUDO: Mapping[str, frozenset[str]] = {
 }
 
 
+OF_NETWORKS_MASKS = ("min_confidence", "scales", "flip", "precision")
+
+
 # What a loss has no term for. Not `heads` and `affinity_init`: they change the weights that are kept, used or not.
 _OF_CONTRAST = ("contrastive_from_epoch", "contrastive_rule")
 UNUSED_BY_LOSS: Mapping[str, tuple[str, ...]] = {
@@ -87,8 +90,15 @@ def pseudo(config: PseudoConfig, maps: str, images: Catalogue, saliency: str | N
     inputs = {"maps": maps, "images": images.digest("images")}
     if config.background == "saliency":
         inputs["saliency"] = saliency or images.digest("saliency")
-    without_effect = UNUSED_BY_PSEUDO[config.background]
+    without_effect = (*UNUSED_BY_PSEUDO[config.background], *OF_NETWORKS_MASKS)
     return _recipe("pseudo", _settings(config, *without_effect, *_unused_crf(config.crf)), inputs)
+
+
+def second_round(config: PseudoConfig, network: str, images: Catalogue) -> Recipe:
+    """Pseudo masks of a second round: a segmentation network, the images that it looks at, and their tags."""
+    used = {*OF_NETWORKS_MASKS, "crf", *(("crf_settings",) if config.crf else ())}
+    settings = {**config.model_dump(mode="json", include=used), "split": images.split_name}
+    return _recipe("pseudo", settings, {"network": network, "images": images.digest("images", "labels")})
 
 
 def imported(stage: str, what: Mapping[str, Any], **inputs: str) -> Recipe:
