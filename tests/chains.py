@@ -64,7 +64,7 @@ class Heard:
     notes: list[str] = field(default_factory=list)
     advanced: int = 0
 
-    def start(self, title: str, total: int, done: int = 0) -> None:
+    def start(self, title: str, total: int, done: int = 0, *, images: int = 0) -> None:
         self.started.append((title, total, done))
 
     def advance(self, count: int = 1, **facts: float) -> None:

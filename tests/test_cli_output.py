@@ -25,7 +25,7 @@ def test_a_line_a_minute_says_how_far_it_is_and_how_long_it_takes(capsys, monkey
     now = [1000.0]
     monkeypatch.setattr("mcis_cli.cli.output.time.monotonic", lambda: now[0])
     reporter = TerminalReporter()
-    reporter.start("cams", 100, done=20)
+    reporter.start("cams", 100, done=20, images=3)
     now[0] += 59
     reporter.advance(10)
     now[0] += 2
@@ -34,8 +34,8 @@ def test_a_line_a_minute_says_how_far_it_is_and_how_long_it_takes(capsys, monkey
     reporter.advance(10)
     lines = capsys.readouterr().err.splitlines()
     assert lines[0] == "mcis: cams: 20 of 100 found done, going on from there"
-    # 20 units in 61 seconds, what was found done does not count: 60 more take 183 seconds.
-    assert lines[1] == "cams: 40/100, 3 min left  basic 0.1235"
+    # 20 units of 3 images in 61 seconds, what was found done does not count: 60 more take 183 seconds.
+    assert lines[1] == "cams: 40/100, 3 min left, 0.984 images/s  basic 0.1235"
     assert len(lines) == 2
 
 
@@ -90,3 +90,26 @@ def test_results_do_not_go_where_the_bar_is(capsys, monkeypatch):
     assert captured.out == "masks/a.png\n"
     assert "predict" in captured.err
     assert "masks" not in captured.err
+
+
+def test_a_bar_shows_time_left_speed_and_the_last_losses(capsys, monkeypatch):
+    monkeypatch.setenv("FORCE_COLOR", "1")
+    monkeypatch.setenv("COLUMNS", "160")
+    now = [1000.0]
+    monkeypatch.setattr("mcis_cli.cli.output.time.monotonic", lambda: now[0])
+    reporter = TerminalReporter()
+    reporter.start("train-cls", 40, images=8)
+    now[0] += 5
+    reporter.advance(10, total=1.25)
+    reporter.stop()
+    assert "15 s left, 16 images/s  total 1.25" in capsys.readouterr().err
+
+
+def test_what_is_not_images_has_no_speed(capsys, monkeypatch):
+    now = [1000.0]
+    monkeypatch.setattr("mcis_cli.cli.output.time.monotonic", lambda: now[0])
+    reporter = TerminalReporter()
+    reporter.start("verify", 10)
+    now[0] += 61
+    reporter.advance(5)
+    assert capsys.readouterr().err == "verify: 5/10, 61 s left\n"

@@ -1,9 +1,11 @@
 """Masks for new photographs: the stage, and the command that writes them."""
 
+import json
+
 import numpy as np
 import pytest
 import torch
-from chains import options
+from chains import CLASSES, mcis, options
 from image_sets import encode
 from PIL import Image
 
@@ -99,7 +101,7 @@ def test_two_photographs_with_one_mask_are_refused(call, chain, network, photos)
 @pytest.mark.parametrize(
     ("reference", "images", "code", "message"),
     [
-        ("train-seg", "nowhere", 2, "nowhere does not exist: expected a photograph or a folder of them"),
+        ("train-seg", "nowhere", 2, "nowhere does not exist: expected a photograph, a folder of them, or a pattern"),
         ("pseudo", "photos", 2, "was made by pseudo: expected a network of train-seg"),
         ("deadbeef00", "photos", 3, "no artifact whose id starts with deadbeef00"),
     ],
@@ -166,3 +168,68 @@ def test_where_no_photograph_can_be_read_nothing_is_said_to_be_written(call, net
     answer = call("predict", network.path, "photos/broken.png", cwd=photos.parent)
     assert (answer.code, answer.out) == (2, "")
     assert "error: no mask for 1 of 1 photograph, none written: photos/broken.png: " in answer.err
+
+
+def test_json_has_the_labels_of_each_mask_and_the_fault_of_each_photograph_without_one(call, network, photos):
+    answer = call("predict", network.path, "photos", "--json", "-q", cwd=photos.parent)
+    assert answer.code == 2
+    first, broken, last = map(json.loads, answer.lines)
+    assert broken.keys() == {"image", "error"}
+    assert broken["image"] == "photos/broken.png"
+    assert (first["image"], first["mask"]) == ("photos/a.jpg", "masks/a.png")
+    assert last["mask"] == "masks/inside/b.png"
+    mask = expected_mask(network, photos / "a.jpg")
+    assert (first["height"], first["width"]) == mask.shape
+    assert {one["value"]: one["pixels"] for one in first["labels"]} == {
+        value: int((mask == value).sum()) for value in np.unique(mask).tolist()
+    }
+    for one in first["labels"]:
+        assert one["label"] == ("background", *CLASSES)[one["value"]]
+        assert one["area"] == pytest.approx(one["pixels"] / mask.size, abs=1e-6)
+        assert 1 / 4 < one["confidence"] <= 1  # the highest of four probabilities
+
+
+def test_confidence_is_the_mean_probability_of_the_label_over_its_pixels():
+    probabilities = np.array([[[0.75, 0.25, 0.5]], [[0.25, 0.75, 0.5]]], dtype=np.float32)
+    regions = predict.regions_of(np.array([[0, 1, 0]], dtype=np.uint8), probabilities)
+    assert regions == (predict.Region(0, 2, 0.625), predict.Region(1, 1, 0.75))
+
+
+def test_a_pattern_finds_photographs_and_keeps_the_structure_below_its_folder(call, network, photos):
+    answer = call("predict", network.path, "photos/**/*.[jJ][pP][gG]", cwd=photos.parent)
+    assert answer.code == 0, answer.err
+    assert answer.lines == ["masks/a.png", "masks/inside/b.png"]
+    assert call("predict", network.path, "pho*s", cwd=photos.parent).lines == [
+        "masks/photos/a.png",
+        "masks/photos/inside/b.png",
+    ]
+    nothing = call("predict", network.path, "photos/*.tif", cwd=photos.parent)
+    assert (nothing.code, nothing.out) == (2, "")
+    assert "no photograph in photos/*.tif" in nothing.err
+
+
+@pytest.mark.parametrize("between", ["\n", "\0"])
+def test_a_list_on_stdin_keeps_the_structure_below_the_folder_that_is_shared(network, photos, between):
+    listed = between.join(["photos/inside/b.JPG", "photos/gone.jpg", "photos/a.jpg", ""])
+    answer = mcis("predict", network.path, "-", cwd=photos.parent, piped=listed)
+    assert answer.code == 2
+    assert answer.lines == ["masks/inside/b.png", "masks/a.png"]
+    assert "no mask for 1 of 3 photographs, the other 2 written: cannot read photos/gone.jpg" in answer.err
+
+
+def test_an_empty_list_is_told(network, tmp_path):
+    answer = mcis("predict", network.path, "-", cwd=tmp_path, piped="\n")
+    assert (answer.code, answer.out) == (2, "")
+    assert "the list on stdin names no photograph" in answer.err
+
+
+def test_photographs_of_formats_that_are_not_read_are_told(call, network, photos):
+    (photos / "broken.png").unlink()
+    (photos / "phone.heic").write_bytes(b"x")
+    answer = call("predict", network.path, "photos", cwd=photos.parent)
+    assert answer.code == 0
+    assert "left out: 1 file (photos/phone.heic) of a format that is not read; save them as JPEG" in answer.err
+    alone = photos.parent / "alone"
+    alone.mkdir()
+    (alone / "phone.heic").write_bytes(b"x")
+    assert "found alone/phone.heic" in call("predict", network.path, "alone", cwd=photos.parent).err

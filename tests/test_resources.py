@@ -55,7 +55,7 @@ samples = []
 
 class Watch:
     count = 0
-    def start(self, title, total, done=0): pass
+    def start(self, title, total, done=0, *, images=0): pass
     def note(self, text): pass
     def warn(self, text): pass
     def advance(self, count=1, **facts):

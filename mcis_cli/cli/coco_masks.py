@@ -17,7 +17,10 @@ def coco_masks(
     output: Annotated[
         Path | None, typer.Option("--output", "-o", help="Folder for the masks; else masks in DATA, where they count.")
     ] = None,
-    split: Annotated[str, typer.Option("--split", help="Which list of the data set; all is every image.")] = "val",
+    split: Annotated[
+        str,
+        typer.Option("--split", help="Which list of the data set; all is every image."),
+    ] = "val",
     tags: Annotated[str | None, typer.Option("--tags", help="File of annotations, relative to DATA.")] = None,
     force: Annotated[bool, typer.Option("--force", help="Write into a folder that has something in it.")] = False,
     assignments: opt.Assignments = None,
@@ -48,7 +51,7 @@ def coco_masks(
     folder = OutputFolder(target, "--output")
     folder.require(empty=not force)
     reporter = TerminalReporter(quiet=quiet)
-    reporter.start("coco-masks", len(wanted))
+    reporter.start("coco-masks", len(wanted), images=1)
     try:
         for image_id, mask in masks_of(find_instances(images, Path(images.root)), wanted):
             folder.write(Path(f"{image_id}.png"), write_mask_png(mask))

@@ -56,7 +56,7 @@ def check(
     def progress(done: int, total: int) -> None:
         nonlocal seen
         if not seen:
-            reporter.start("check", total)
+            reporter.start("check", total, images=1)
         reporter.advance(done - seen)
         seen = done
 
@@ -86,7 +86,10 @@ def check(
 
 def init(
     data: Annotated[Path, typer.Argument(metavar="DATA", help="Folder of images, or a table of tags.")],
-    preset: Annotated[str, typer.Option("--preset", help="paper, released, or quick (for a CPU).")] = "paper",
+    preset: Annotated[
+        str,
+        typer.Option("--preset", help="paper, released, or quick (for a CPU)."),
+    ] = "paper",
     force: Annotated[bool, typer.Option("--force", help="Write over a file that is there.")] = False,
 ) -> None:
     """Look at a folder, say what it is taken for, and write mcis.toml for it.

@@ -75,7 +75,8 @@ def export(
         bool, typer.Option("--images", help="Copy the photographs, too: --voc, --coco, --panoptic, --yolo.")
     ] = False,
     split: Annotated[
-        str | None, typer.Option("--split", help="Which images; else all of an artifact, val for a network.")
+        str | None,
+        typer.Option("--split", help="Which images; else all of an artifact, val for a network."),
     ] = None,
     full_size: Annotated[
         bool, typer.Option("--full-size", help="--maps: at the photograph's size, in [0, 1]; else as stored.")
@@ -148,7 +149,7 @@ def export(
     folder.require(empty=not force)
     evaluation = workspace.settings(upstream).eval
     files = _files(chosen, source, evaluation, options, full_size=full_size, competition=competition or "comp6")
-    reporter.start("export", len(source.ids))
+    reporter.start("export", len(source.ids), images=1)
     try:
         num_written = _write(folder, files)
         if images and wanted.photographs is not None:

@@ -18,7 +18,6 @@ from rich.progress import (
     TaskID,
     TextColumn,
     TimeElapsedColumn,
-    TimeRemainingColumn,
 )
 from rich.segment import Segment
 from rich.text import Text
@@ -150,7 +149,8 @@ def announce(
 
 
 class TerminalReporter:
-    """Progress for people: a bar with ETA on a terminal, a line a minute elsewhere, nothing of it when quiet."""
+    """Progress for people: a bar with time left, images a second and losses on a terminal, a line a minute elsewhere,
+    nothing of it when quiet."""
 
     def __init__(self, *, quiet: bool = False, silent: bool = False) -> None:
         self.worked = False  # a stage whose artifact is found done never starts anything
@@ -158,15 +158,17 @@ class TerminalReporter:
         self._quiet = quiet
         self._progress: Progress | None = None
         self._task: TaskID | None = None
-        self._title, self._total, self._done = "", 0, 0
+        self._title, self._total, self._done, self._images = "", 0, 0, 0
+        self._facts = ""
         self._began = self._last_line = time.monotonic()
         self._done_before = 0
 
-    def start(self, title: str, total: int, done: int = 0) -> None:
+    def start(self, title: str, total: int, done: int = 0, *, images: int = 0) -> None:
         """A piece of work begins; what was found finished does not count for the speed."""
         self.stop()
         self.worked = True
         self._title, self._total, self._done, self._done_before = title, total, done, done
+        self._images, self._facts = images, ""
         self._began = self._last_line = time.monotonic()
         if done:
             self.note(f"{title}: {done} of {total} found done, going on from there")
@@ -177,28 +179,24 @@ class TerminalReporter:
             BarColumn(),
             MofNCompleteColumn(),
             TimeElapsedColumn(),
-            TimeRemainingColumn(),
-            TextColumn("{task.fields[facts]}", markup=False),
+            TextColumn("{task.fields[told]}", markup=False),
             console=self._console,
             transient=True,
             redirect_stdout=sys.stdout.isatty(),  # else results would go where the bar is
         )
         self._progress.start()
-        self._task = self._progress.add_task(title, total=total, completed=done, facts="")
+        self._task = self._progress.add_task(title, total=total, completed=done, told=self._told())
 
     def advance(self, count: int = 1, **facts: float) -> None:
         """More units are done."""
         self._done += count
-        shown = "  ".join(f"{name} {value:.4g}" for name, value in facts.items())
+        if facts:
+            self._facts = "  ".join(f"{name} {value:.4g}" for name, value in facts.items())
         if self._progress is not None and self._task is not None:
-            if shown:
-                self._progress.update(self._task, facts=shown)
-            self._progress.advance(self._task, count)
+            self._progress.update(self._task, advance=count, told=self._told())
         elif not self._quiet and time.monotonic() - self._last_line >= SECONDS_BETWEEN_LINES:
             self._last_line = time.monotonic()
-            self._console.print(
-                Text(f"{self._title}: {self._done}/{self._total}, {self._eta()} left  {shown}".rstrip())
-            )
+            self._console.print(Text(f"{self._title}: {self._done}/{self._total}, {self._told()}"))
 
     def note(self, text: str) -> None:
         """A line for people; not when quiet."""
@@ -215,9 +213,13 @@ class TerminalReporter:
             self._progress.stop()
         self._progress = None
 
-    def _eta(self) -> str:
-        fresh = self._done - self._done_before
-        if fresh <= 0:
-            return "unknown time"
-        seconds = (time.monotonic() - self._began) / fresh * (self._total - self._done)
-        return f"{seconds / 60:.0f} min" if seconds >= 90 else f"{seconds:.0f} s"
+    def _told(self) -> str:
+        """Time left, speed, and what the work reported last, as far as they are known."""
+        fresh, seconds = self._done - self._done_before, time.monotonic() - self._began
+        if fresh <= 0 or seconds <= 0:
+            return f"unknown time left  {self._facts}".rstrip()
+        left = seconds / fresh * (self._total - self._done)
+        told = f"{left / 60:.0f} min left" if left >= 90 else f"{left:.0f} s left"
+        if self._images:
+            told += f", {fresh * self._images / seconds:.3g} images/s"
+        return f"{told}  {self._facts}".rstrip()

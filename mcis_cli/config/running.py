@@ -10,8 +10,8 @@ from mcis_cli.config.presets import Preset
 class Reporter(Protocol):
     """Who hears of progress. Stages never print."""
 
-    def start(self, title: str, total: int, done: int = 0) -> None:
-        """A piece of work of `total` units begins, `done` of them found finished."""
+    def start(self, title: str, total: int, done: int = 0, *, images: int = 0) -> None:
+        """A piece of work of `total` units begins, `done` of them found finished; a unit is of so many photographs."""
 
     def advance(self, count: int = 1, **facts: float) -> None:
         """`count` more units are done; `facts` (loss terms, say) are worth showing."""
@@ -26,7 +26,7 @@ class Reporter(Protocol):
 class Silent:
     """A reporter that says nothing."""
 
-    def start(self, title: str, total: int, done: int = 0) -> None: ...
+    def start(self, title: str, total: int, done: int = 0, *, images: int = 0) -> None: ...
     def advance(self, count: int = 1, **facts: float) -> None: ...
     def note(self, text: str) -> None: ...
     def warn(self, text: str) -> None: ...

@@ -57,4 +57,5 @@ def average_windows(
             total[(slice(None), *place)] += scores
             times_seen[place] += 1
     assert total is not None
-    return total / times_seen
+    total /= times_seen
+    return total

@@ -227,7 +227,7 @@ def predict(network: Artifact, images: Catalogue, ids: Sequence[str], options: R
     from mcis_cli.stages import predict as stage
 
     paths = [images.root / images[image_id].image for image_id in ids]
-    options.reporter.start("predictions", len(ids))
+    options.reporter.start("predictions", len(ids), images=1)
     found = {}
     for image_id, one in zip(ids, stage.run(EvalConfig(), network, paths, options), strict=True):
         options.reporter.advance()
@@ -267,7 +267,7 @@ def _add_attended(report: Report, wanted: Wanted, options: RunOptions) -> None:
     from mcis_cli.stages.attention import look
 
     asked = choose_asked(report.cards, maps, wanted.references)
-    options.reporter.start("attention", len(asked))
+    options.reporter.start("attention", len(asked), images=1)
     try:
         for one in attended(look(classifier, maps, report.images, asked, options), maps, report.images, report.photos):
             options.reporter.advance()

@@ -5,7 +5,7 @@ from dataclasses import dataclass
 from pathlib import Path
 
 import numpy as np
-from jaxtyping import UInt8
+from jaxtyping import Float32, UInt8
 
 from mcis_cli.config import EvalConfig, RunOptions
 from mcis_cli.data.images import MAX_IMAGE_BYTES, decode_image
@@ -18,6 +18,21 @@ from mcis_cli.training.precision import choose_device, choose_precision
 
 
 @dataclass(frozen=True)
+class Region:
+    """All pixels of one label in a mask.
+
+    Attributes:
+        value: of the label in the mask; 0 is background.
+        pixels: how many they are.
+        confidence: the label's mean probability over them, in [0, 1].
+    """
+
+    value: int
+    pixels: int
+    confidence: float
+
+
+@dataclass(frozen=True)
 class Prediction:
     """The mask of one photograph, or why there is none.
 
@@ -25,12 +40,14 @@ class Prediction:
         path: the photograph.
         image: its pixels; None where it could not be read.
         mask: index image at the photograph's size: 0 background, k + 1 class k.
+        regions: of each label that is in the mask, by value.
         fault: what is wrong with it.
     """
 
     path: Path
     image: UInt8[np.ndarray, "height width 3"] | None = None
     mask: UInt8[np.ndarray, "height width"] | None = None
+    regions: tuple[Region, ...] = ()
     fault: str | None = None
 
 
@@ -62,4 +79,18 @@ def run(config: EvalConfig, network: Artifact, paths: Iterable[Path], options: R
         probabilities = segmenter.probabilities(image)
         if config.crf:
             probabilities = refine(image, probabilities, **config.crf_settings.model_dump())
-        yield Prediction(path, image, probabilities.argmax(axis=0).astype(np.uint8))
+        mask = probabilities.argmax(axis=0).astype(np.uint8)
+        yield Prediction(path, image, mask, regions_of(mask, probabilities))
+
+
+def regions_of(
+    mask: UInt8[np.ndarray, "height width"], probabilities: Float32[np.ndarray, "label height width"]
+) -> tuple[Region, ...]:
+    """The labels of a mask, how many pixels each has, and how sure the network is of them."""
+    winning = np.take_along_axis(probabilities, mask[None], axis=0)
+    counts = np.bincount(mask.ravel())
+    sums = np.bincount(mask.ravel(), weights=winning.ravel())
+    return tuple(
+        Region(value, int(counts[value]), float(sums[value] / counts[value]))
+        for value in np.flatnonzero(counts).tolist()
+    )

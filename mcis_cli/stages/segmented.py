@@ -66,7 +66,7 @@ def segment_by_segment(
         missing = [index for index in indices if not partial.segment(index)]
         total, left = (sum(len(segments[index]) for index in some) for some in (indices, missing))
         if missing or tell:
-            options.reporter.start(recipe.stage, total, total - left)
+            options.reporter.start(recipe.stage, total, total - left, images=1)
         for index in missing:
             yield
             if done := _sealed(partial):
@@ -157,12 +157,12 @@ class Joined:
 
     def __init__(self, listener: Reporter) -> None:
         self._listener = listener
-        self._title, self._total, self._done = "", 0, 0
+        self._title, self._total, self._done, self._images = "", 0, 0, 0
         self._is_told = False
 
-    def start(self, title: str, total: int, done: int = 0) -> None:
+    def start(self, title: str, total: int, done: int = 0, *, images: int = 0) -> None:
         """One of them begins; told when the first of them has something done, or at the end."""
-        self._title, self._total, self._done = title, self._total + total, self._done + done
+        self._title, self._total, self._done, self._images = title, self._total + total, self._done + done, images
 
     def advance(self, count: int = 1, **facts: float) -> None:
         """As in `Reporter`."""
@@ -172,7 +172,7 @@ class Joined:
     def tell(self) -> None:
         """Tell of those that have begun; for the end, where all that was left of them was to be sealed."""
         if self._title and not self._is_told:
-            self._listener.start(self._title, self._total, self._done)
+            self._listener.start(self._title, self._total, self._done, images=self._images)
             self._is_told = True
 
     def note(self, text: str) -> None:

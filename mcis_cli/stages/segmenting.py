@@ -1,5 +1,6 @@
 """A segmentation network applied to photographs of any size: scales, mirror, windows; probabilities at full size."""
 
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 
 import numpy as np
@@ -42,15 +43,22 @@ class Segmenter:
 
     def probabilities(self, image: UInt8[np.ndarray, "height width 3"]) -> Float32[np.ndarray, "label height width"]:
         """Probability of each label at each pixel; sums to one over the labels."""
+        views = self._views(image)
+        total = next(views)
+        for scores in views:  # in place: those of a large photograph take gigabytes
+            total += scores
+        total /= len(self.scales) * (2 if self.flip else 1)
+        return total
+
+    def _views(self, image: UInt8[np.ndarray, "height width 3"]) -> Iterator[Float32[np.ndarray, "label height width"]]:
+        """Probabilities at the photograph's size, from each view of it."""
         height, width = image.shape[:2]
-        total = np.zeros((1, 1, 1), dtype=np.float32)
         for scale in self.scales:
             view = self._scaled(image, scale)
             scores = self._whole(np.stack([view, view[:, ::-1]]) if self.flip else view[None])
-            total = total + self._resized(scores[0], height, width)
+            yield self._resized(scores[0], height, width)
             if self.flip:
-                total = total + self._resized(scores[1, :, :, ::-1], height, width)
-        return np.asarray(total / (len(self.scales) * (2 if self.flip else 1)), dtype=np.float32)
+                yield self._resized(scores[1][:, :, ::-1], height, width)
 
     @staticmethod
     def _scaled(image: NDArray[np.uint8], scale: float) -> NDArray[np.uint8]:
@@ -60,13 +68,13 @@ class Segmenter:
         size = (max(1, round(width * scale)), max(1, round(height * scale)))
         return np.asarray(Image.fromarray(image).resize(size, Image.Resampling.BILINEAR))
 
-    def _whole(self, images: NDArray[np.uint8]) -> NDArray[np.float32]:
+    def _whole(self, images: NDArray[np.uint8]) -> Sequence[NDArray[np.float32]]:
         """Probabilities for images of one size: in one forward pass, or in windows."""
         if self.window is None or max(images.shape[1:3]) <= self.window:
-            return self._forward(images)
+            return list(self._forward(images))
         stride = max(1, round(self.window * (1 - WINDOW_OVERLAP)))
         one = lambda image: self._forward(image[None])[0]  # noqa: E731
-        return np.stack([average_windows(one, image, window=self.window, stride=stride) for image in images])
+        return [average_windows(one, image, window=self.window, stride=stride) for image in images]
 
     @torch.inference_mode()
     def _forward(self, images: NDArray[np.uint8]) -> NDArray[np.float32]:

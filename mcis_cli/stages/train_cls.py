@@ -187,6 +187,7 @@ def _training(
         seed=config.seed,
         device=device,
         precision=_settled(config),
+        images_of_step=ranks.count * config.batch_pairs * (1 if config.pairing == "rings" else 2),
     )
 
 

@@ -188,6 +188,7 @@ def _training(
         seed=config.seed,
         device=device,
         precision=precision,
+        images_of_step=ranks.count * config.batch_size,
     )
 
 

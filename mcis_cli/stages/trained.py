@@ -41,6 +41,7 @@ class Training(Generic[Batch]):
     seed: int
     device: torch.device
     precision: Precision
+    images_of_step: int = 0  # photographs that all processes together read for a step, for the speed that is shown
 
 
 def unless_done(
@@ -124,7 +125,7 @@ def train(
         training = prepare()
         start_step = _resume(partial, training)
         _begin_alike(training, start_step, ranks)
-        options.reporter.start(recipe.stage, training.num_steps, start_step)
+        options.reporter.start(recipe.stage, training.num_steps, start_step, images=training.images_of_step)
         reported = start_step
 
         def on_step(step: int, metrics: Mapping[str, float]) -> None:

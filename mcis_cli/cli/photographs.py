@@ -1,0 +1,144 @@
+"""The photographs that `mcis predict` is given: files, folders, patterns, a list on stdin; and where each mask goes."""
+
+import glob
+import os
+import sys
+from collections.abc import Iterable, Iterator, Sequence
+from dataclasses import dataclass, field
+from itertools import takewhile
+from pathlib import Path
+
+from mcis_cli.errors import DataError, UsageError, counted
+
+STDIN = Path("-")
+NUM_NAMED = 3
+
+
+@dataclass
+class Photographs:
+    """What was found.
+
+    Attributes:
+        masks: of each photograph, the path of its mask below the folder of the output.
+        left_out: images of formats that are not read, in the folders that were searched.
+    """
+
+    masks: dict[Path, Path] = field(default_factory=dict)
+    left_out: list[Path] = field(default_factory=list)
+
+    @property
+    def told_left_out(self) -> str | None:
+        """What to say of them; None where there are none."""
+        if not self.left_out:
+            return None
+        named = ", ".join(map(str, self.left_out[:NUM_NAMED])) + (", …" if len(self.left_out) > NUM_NAMED else "")
+        return (
+            f"left out: {counted(len(self.left_out), 'file')} ({named}) of a format that is not read; save them as "
+            "JPEG or PNG"
+        )
+
+
+def find(images: Sequence[Path], output: Path) -> Photographs:
+    """Find the photographs that arguments name, and a mask file for each.
+
+    Folders are searched, and keep their structure; so do patterns below the folder that they begin with, and a list
+    below the folder that all of it share. What is in `output` already, if that is a folder within, is no photograph. A
+    file of the list need not be there: that is told of it, and does not stop the rest.
+
+    Raises:
+        UsageError: a path does not exist, there is no photograph, two of them would have the same mask file, or a
+            mask would be written over a photograph.
+        DataError: the name of a photograph is no text, so that its mask could not be named in a line.
+    """
+    from mcis_cli.data.listing import id_fault
+
+    found = Photographs()
+    taken: dict[Path, Path] = {}
+    for path, place in _named(images, output, found.left_out):
+        inside = place.with_suffix(".png")
+        if fault := id_fault(inside.as_posix()):
+            raise DataError(f"{path}: {fault}; rename the photograph")
+        if taken.setdefault(inside, path) != path:
+            both = f"{taken[inside]} and {path}"
+            raise UsageError(f"{both} would both be written to {output / inside}; predict them apart")
+        found.masks[path] = inside
+    sources = {path.resolve() for path in found.masks}
+    if over := next((inside for inside in taken if (output / inside).resolve() in sources), None):
+        raise UsageError(
+            f"{output / over} is a photograph, and would be written over; choose another folder with --output"
+        )
+    return found
+
+
+def _named(images: Sequence[Path], output: Path, left_out: list[Path]) -> Iterator[tuple[Path, Path]]:
+    """Each photograph, and its path below the folder that the argument begins with."""
+    for given in images:
+        if given == STDIN:
+            yield from _listed()
+        elif given.is_dir():
+            yield from _some(given, _photographs(given.rglob("*"), given, output, left_out), left_out)
+        elif given.exists():
+            yield given, Path(given.name)
+        elif glob.has_magic(str(given)):
+            yield from _some(given, _photographs(_matches(given), _fixed(given), output, left_out), left_out)
+        else:
+            raise UsageError(f"{given} does not exist: expected a photograph, a folder of them, or a pattern")
+
+
+def _some(
+    given: Path, photographs: Iterator[tuple[Path, Path]], left_out: Sequence[Path]
+) -> Iterator[tuple[Path, Path]]:
+    """The photographs.
+
+    Raises:
+        UsageError: there are none.
+    """
+    num_before = len(left_out)
+    first = next(photographs, None)
+    if first is None:
+        from mcis_cli.data.images import PHOTO_SUFFIXES
+        from mcis_cli.data.listing import suffix_list
+
+        others = f", found {left_out[num_before]}" if len(left_out) > num_before else ""
+        raise UsageError(f"no photograph in {given}: expected files named {suffix_list(PHOTO_SUFFIXES)}{others}")
+    yield first
+    yield from photographs
+
+
+def _photographs(
+    paths: Iterable[Path], folder: Path, output: Path, left_out: list[Path]
+) -> Iterator[tuple[Path, Path]]:
+    """Those of the files below a folder that are photographs, and none of our own masks."""
+    from mcis_cli.data.images import PHOTO_SUFFIXES
+    from mcis_cli.data.left_out import OTHER_IMAGE_SUFFIXES
+
+    masks = output.resolve()
+    is_inside = folder.resolve() in masks.parents
+    for path in sorted(paths):
+        suffix = path.suffix.lower()
+        if suffix in PHOTO_SUFFIXES and not (is_inside and masks in path.resolve().parents):
+            yield path, path.relative_to(folder)
+        elif suffix in OTHER_IMAGE_SUFFIXES:
+            left_out.append(path)
+
+
+def _fixed(pattern: Path) -> Path:
+    """The folder that a pattern begins with, before its first sign."""
+    return Path(*takewhile(lambda part: not glob.has_magic(part), pattern.parts))
+
+
+def _matches(pattern: Path) -> Iterator[Path]:
+    """What a pattern matches; a folder stands for all in it."""
+    for path in map(Path, glob.iglob(str(pattern), recursive=True)):
+        yield from path.rglob("*") if path.is_dir() else (path,)
+
+
+def _listed() -> Iterator[tuple[Path, Path]]:
+    """The paths of a list on stdin: a line each, or parted by NUL as `find -print0` does it."""
+    text = os.fsdecode(sys.stdin.buffer.read())
+    paths = [Path(line) for line in text.split("\0" if "\0" in text else "\n") if line.strip()]
+    if not paths:
+        raise UsageError("the list on stdin names no photograph: expected a path on each line, as `find` prints them")
+    shared = os.path.commonpath([os.path.abspath(path.parent) for path in paths])
+    for path in paths:
+        yield path, Path(os.path.abspath(path)).relative_to(shared)
