@@ -5,6 +5,7 @@ from typing import Annotated
 
 import typer
 
+from mcis_cli.cli import completion
 from mcis_cli.cli import options as opt
 from mcis_cli.cli.folder_output import OutputFolder
 from mcis_cli.cli.output import TerminalReporter, say_path
@@ -19,7 +20,9 @@ def coco_masks(
     ] = None,
     split: Annotated[
         str,
-        typer.Option("--split", help="Which list of the data set; all is every image."),
+        typer.Option(
+            "--split", help="Which list of the data set; all is every image.", autocompletion=completion.split
+        ),
     ] = "val",
     tags: Annotated[str | None, typer.Option("--tags", help="File of annotations, relative to DATA.")] = None,
     force: Annotated[bool, typer.Option("--force", help="Write into a folder that has something in it.")] = False,

@@ -8,6 +8,7 @@ from typing import Annotated, Any, cast
 import typer
 from rich.text import Text
 
+from mcis_cli.cli import completion
 from mcis_cli.cli import options as opt
 from mcis_cli.cli.folder_output import OutputFolder
 from mcis_cli.cli.output import TerminalReporter, console, plain, say
@@ -88,7 +89,9 @@ def init(
     data: Annotated[Path, typer.Argument(metavar="DATA", help="Folder of images, or a table of tags.")],
     preset: Annotated[
         str,
-        typer.Option("--preset", help="paper, released, or quick (for a CPU)."),
+        typer.Option(
+            "--preset", help="paper, released, or quick (for a CPU).", autocompletion=completion.words(*PRESETS)
+        ),
     ] = "paper",
     force: Annotated[bool, typer.Option("--force", help="Write over a file that is there.")] = False,
 ) -> None:

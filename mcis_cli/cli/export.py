@@ -7,6 +7,7 @@ from typing import TYPE_CHECKING, Annotated
 
 import typer
 
+from mcis_cli.cli import completion
 from mcis_cli.cli import options as opt
 from mcis_cli.cli.folder_output import OutputFolder
 from mcis_cli.cli.found import expected_artifact
@@ -76,7 +77,9 @@ def export(
     ] = False,
     split: Annotated[
         str | None,
-        typer.Option("--split", help="Which images; else all of an artifact, val for a network."),
+        typer.Option(
+            "--split", help="Which images; else all of an artifact, val for a network.", autocompletion=completion.split
+        ),
     ] = None,
     full_size: Annotated[
         bool, typer.Option("--full-size", help="--maps: at the photograph's size, in [0, 1]; else as stored.")

@@ -6,6 +6,7 @@ from typing import Annotated
 
 import typer
 
+from mcis_cli.cli import completion
 from mcis_cli.cli import options as opt
 from mcis_cli.cli.output import TerminalReporter, announce
 from mcis_cli.cli.workspace import Workspace, open_workspace
@@ -35,7 +36,10 @@ def import_(
     ] = None,
     data: Annotated[Path | None, typer.Option("--data", help="Folder of the images; else that of mcis.toml.")] = None,
     split: Annotated[
-        str | None, typer.Option("--split", help="The images that maps are imported for; else all.")
+        str | None,
+        typer.Option(
+            "--split", help="The images that maps are imported for; else all.", autocompletion=completion.split
+        ),
     ] = None,
     allow_missing: Annotated[
         bool, typer.Option("--allow-missing", help="Leave out images without a map; else an error.")

@@ -7,6 +7,7 @@ import typer
 from rich.table import Table
 from rich.text import Text
 
+from mcis_cli.cli import completion
 from mcis_cli.cli import options as opt
 from mcis_cli.cli.output import console, plain, results, say
 from mcis_cli.cli.workspace import Workspace, open_workspace
@@ -19,7 +20,9 @@ if TYPE_CHECKING:
 
 
 def ls(
-    stage: Annotated[str | None, typer.Option("--stage", help="Of this stage alone.")] = None,
+    stage: Annotated[
+        str | None, typer.Option("--stage", help="Of this stage alone.", autocompletion=completion.stage)
+    ] = None,
     store: opt.StoreFolder = None,
     as_json: Annotated[bool, typer.Option("--json", help="Print one JSON object a line.")] = False,
 ) -> None:
@@ -48,7 +51,10 @@ def ls(
 def show(
     artifact: Annotated[
         str,
-        typer.Argument(help="Path, id (8 digits or more), or tag; with --why also a key, or a stage for its newest."),
+        typer.Argument(
+            help="Path, id (8 digits or more), or tag; with --why also a key, or a stage for its newest.",
+            autocompletion=completion.artifact,
+        ),
     ],
     why: Annotated[
         bool,

@@ -6,6 +6,7 @@ from typing import Annotated
 
 import typer
 
+from mcis_cli.cli import completion
 from mcis_cli.cli import options as opt
 from mcis_cli.cli.output import complain, say, say_path
 from mcis_cli.cli.workspace import STORE_FOLDER, Workspace, open_workspace, upstream_reference
@@ -16,9 +17,17 @@ MIB = 2**20
 
 
 def tag(
-    name: Annotated[str | None, typer.Argument(metavar="NAME", help="Letters, digits, dot, dash, underline.")] = None,
+    name: Annotated[
+        str | None,
+        typer.Argument(metavar="NAME", help="Letters, digits, dot, dash, underline.", autocompletion=completion.tag),
+    ] = None,
     artifact: Annotated[
-        str | None, typer.Argument(metavar="ARTIFACT", help="Path, id (8 digits or more), tag, or -; else the pipe.")
+        str | None,
+        typer.Argument(
+            metavar="ARTIFACT",
+            help="Path, id (8 digits or more), tag, or -; else the pipe.",
+            autocompletion=completion.artifact,
+        ),
     ] = None,
     delete: Annotated[bool, typer.Option("--delete", help="Take the tag away; the artifact stays.")] = False,
     store: opt.StoreFolder = None,
@@ -60,7 +69,9 @@ def gc(
         bool, typer.Option("--tmp", help="What killed commands left; logs and notes of artifacts that are gone.")
     ] = False,
     everything: Annotated[bool, typer.Option("--all", help="All three.")] = False,
-    stage: Annotated[str | None, typer.Option("--stage", help="Of this stage alone.")] = None,
+    stage: Annotated[
+        str | None, typer.Option("--stage", help="Of this stage alone.", autocompletion=completion.stage)
+    ] = None,
     older_than: Annotated[
         float | None, typer.Option("--older-than", metavar="DAYS", min=0, help="Not written to for so many days.")
     ] = None,

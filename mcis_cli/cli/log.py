@@ -8,6 +8,7 @@ from typing import TYPE_CHECKING, Annotated
 
 import typer
 
+from mcis_cli.cli import completion
 from mcis_cli.cli import options as opt
 from mcis_cli.cli.output import say
 from mcis_cli.cli.workspace import Workspace, open_workspace
@@ -26,6 +27,7 @@ def log(
         typer.Argument(
             metavar="TRAINING",
             help="Path, id or tag of a network, or train-cls or train-seg; else the newest, also one still at work.",
+            autocompletion=completion.artifact,
         ),
     ] = None,
     metrics: Annotated[

@@ -6,6 +6,7 @@ from typing import Annotated
 
 import typer
 
+from mcis_cli.cli import completion
 from mcis_cli.cli import options as opt
 from mcis_cli.cli.call import Call, Flags
 from mcis_cli.cli.found import expected_artifact
@@ -42,7 +43,10 @@ def cams(
         bool | None, typer.Option("--with-contrastive/--no-contrastive", help="Average contrastive maps in (Table 2).")
     ] = None,
     split: Annotated[
-        str | None, typer.Option("--split", help="What to map; else what the classifier was trained on.")
+        str | None,
+        typer.Option(
+            "--split", help="What to map; else what the classifier was trained on.", autocompletion=completion.split
+        ),
     ] = None,
     image_size: Annotated[
         int | None, typer.Option("--image-size", help="Side of the square that images are warped to.")
@@ -111,7 +115,14 @@ def cams(
 
 def pseudo(
     maps: opt.Upstream = None,
-    background: Annotated[str | None, typer.Option("--background", help="saliency, constant or power.")] = None,
+    background: Annotated[
+        str | None,
+        typer.Option(
+            "--background",
+            help="saliency, constant or power.",
+            autocompletion=completion.values("pseudo", "background"),
+        ),
+    ] = None,
     foreground_threshold: Annotated[
         float | None, typer.Option("--foreground-threshold", help="Class scores under it do not count.")
     ] = None,

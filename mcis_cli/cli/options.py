@@ -6,8 +6,8 @@ from typing import Annotated, Any
 
 import typer
 
-from mcis_cli.cli import launched
-from mcis_cli.config import RunOptions
+from mcis_cli.cli import completion, launched
+from mcis_cli.config import PRESETS, RunOptions
 from mcis_cli.errors import UsageError
 
 
@@ -44,20 +44,39 @@ Upstream = Annotated[
     typer.Argument(
         metavar="ARTIFACT",
         help="Path, id (8 digits or more), tag, or - for a line on stdin; else the pipe, else what mcis.toml names.",
+        autocompletion=completion.artifact,
     ),
 ]
 DataOption = Annotated[
     Path | None, typer.Option("--data", help="Folder of the images, where it is not the one they were listed in.")
 ]
-Preset = Annotated[str | None, typer.Option("--preset", help="paper (default), released, or quick (for a CPU).")]
+Preset = Annotated[
+    str | None,
+    typer.Option(
+        "--preset", help="paper (default), released, or quick (for a CPU).", autocompletion=completion.words(*PRESETS)
+    ),
+]
 Assignments = Annotated[
     list[str] | None,
-    typer.Option("--set", metavar="SECTION.FIELD=VALUE", help="Any other setting; may be given more than once."),
+    typer.Option(
+        "--set",
+        metavar="SECTION.FIELD=VALUE",
+        help="Any other setting; may be given more than once.",
+        autocompletion=completion.setting,
+    ),
 ]
 ConfigFile = Annotated[Path | None, typer.Option("--config", help="Settings; else mcis.toml here or above.")]
 StoreFolder = Annotated[Path | None, typer.Option("--store", help="Where artifacts are; else .mcis here or above.")]
 Seed = Annotated[int | None, typer.Option("--seed", help="Of everything random in this stage.")]
-Device = Annotated[str, typer.Option("--device", callback=_device, help="auto, cpu, cuda, cuda:1, mps.")]
+Device = Annotated[
+    str,
+    typer.Option(
+        "--device",
+        callback=_device,
+        help="auto, cpu, cuda, cuda:1, mps.",
+        autocompletion=completion.words("auto", "cpu", "cuda", "mps"),
+    ),
+]
 Workers = Annotated[
     int | None,
     typer.Option("--workers", min=0, help="Threads or processes that read and finish; never changes a result."),
@@ -68,10 +87,22 @@ Weights = Annotated[
     Path | None,
     typer.Option("--weights", help="ImageNet weights: a file (.pth, .safetensors), or an artifact of mcis import."),
 ]
-Backbone = Annotated[str | None, typer.Option("--backbone", help="vgg16, resnet50, resnet101 or lite0.")]
+Backbone = Annotated[
+    str | None,
+    typer.Option(
+        "--backbone",
+        help="vgg16, resnet50, resnet101 or lite0.",
+        autocompletion=completion.values("train-cls", "backbone"),
+    ),
+]
 Epochs = Annotated[int | None, typer.Option("--epochs", help="Passes over the images.")]
-Precision = Annotated[str | None, typer.Option("--precision", help="auto, fp32 or bf16.")]
-Split = Annotated[str | None, typer.Option("--split", help="Which list of the data set.")]
+Precision = Annotated[
+    str | None,
+    typer.Option("--precision", help="auto, fp32 or bf16.", autocompletion=completion.values("train-cls", "precision")),
+]
+Split = Annotated[
+    str | None, typer.Option("--split", help="Which list of the data set.", autocompletion=completion.split)
+]
 Scales = Annotated[str | None, typer.Option("--scales", help="Factors on the size, as in 0.5,1,1.5.")]
 Flip = Annotated[bool | None, typer.Option("--flip/--no-flip", help="Average over the mirrored image too.")]
 Shard = Annotated[

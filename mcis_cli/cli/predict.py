@@ -7,6 +7,7 @@ from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
+from mcis_cli.cli import completion
 from mcis_cli.cli import options as opt
 from mcis_cli.cli.folder_output import OutputFolder
 from mcis_cli.cli.output import TerminalReporter, say, say_path
@@ -19,7 +20,9 @@ if TYPE_CHECKING:
 
 
 def predict(
-    model: Annotated[str, typer.Argument(help="Segmentation network: path, id or tag.")],
+    model: Annotated[
+        str, typer.Argument(help="Segmentation network: path, id or tag.", autocompletion=completion.artifact)
+    ],
     images: Annotated[
         list[Path],
         typer.Argument(help="Photographs, folders of them, patterns as 'shots/**/*.jpg', or - for a list on stdin."),

@@ -6,6 +6,7 @@ from typing import Annotated
 
 import typer
 
+from mcis_cli.cli import completion
 from mcis_cli.cli import options as opt
 from mcis_cli.cli.folder_output import OutputFolder
 from mcis_cli.cli.output import TerminalReporter, say_path
@@ -22,6 +23,7 @@ def report(
         typer.Argument(
             metavar="ARTIFACT",
             help="Paths, ids (8 digits or more) or tags of one run; else what mcis.toml names, or the newest.",
+            autocompletion=completion.artifact,
         ),
     ] = None,
     pair: Annotated[

@@ -5,6 +5,7 @@ from typing import Annotated
 
 import typer
 
+from mcis_cli.cli import completion
 from mcis_cli.cli import options as opt
 from mcis_cli.cli.call import Call
 from mcis_cli.cli.folder_output import OutputFolder
@@ -21,7 +22,10 @@ def saliency(
     model: Annotated[
         str, typer.Option("--model", help="u2netp, u2net or silueta, whose file you have, or FILE.onnx.")
     ] = "u2netp",
-    split: Annotated[str | None, typer.Option("--split", help="The images that maps are made of; else all.")] = None,
+    split: Annotated[
+        str | None,
+        typer.Option("--split", help="The images that maps are made of; else all.", autocompletion=completion.split),
+    ] = None,
     output: Annotated[
         Path | None, typer.Option("--output", "-o", help="Folder for the maps as grey PNGs, besides the artifact.")
     ] = None,

@@ -6,6 +6,7 @@ from typing import Annotated, Any
 
 import typer
 
+from mcis_cli.cli import completion
 from mcis_cli.cli import options as opt
 from mcis_cli.cli.output import plain, say
 from mcis_cli.cli.settings_file import toml
@@ -17,8 +18,16 @@ Origin = tuple[str, Mapping[str, Any]]
 
 
 def config(
-    action: Annotated[str, typer.Argument(metavar="ACTION", help="show, which is the only one.")] = "show",
-    section: Annotated[str | None, typer.Argument(metavar="SECTION", help="data, train-cls, …; else all.")] = None,
+    action: Annotated[
+        str,
+        typer.Argument(metavar="ACTION", help="show, which is the only one.", autocompletion=completion.words("show")),
+    ] = "show",
+    section: Annotated[
+        str | None,
+        typer.Argument(
+            metavar="SECTION", help="data, train-cls, …; else all.", autocompletion=completion.words(*SECTIONS)
+        ),
+    ] = None,
     preset: opt.Preset = None,
     assignments: opt.Assignments = None,
     config: opt.ConfigFile = None,

@@ -5,6 +5,7 @@ from typing import Annotated
 
 import typer
 
+from mcis_cli.cli import completion
 from mcis_cli.cli import options as opt
 from mcis_cli.cli.call import Call, Flags
 from mcis_cli.cli.found import expected_artifact
@@ -27,9 +28,19 @@ def train_cls(
     preset: opt.Preset = None,
     backbone: opt.Backbone = None,
     weights: opt.Weights = None,
-    loss: Annotated[str | None, typer.Option("--loss", help="basic, co-attention or full (paper, Table 4).")] = None,
+    loss: Annotated[
+        str | None,
+        typer.Option(
+            "--loss",
+            help="basic, co-attention or full (paper, Table 4).",
+            autocompletion=completion.values("train-cls", "loss"),
+        ),
+    ] = None,
     epochs: opt.Epochs = None,
-    split: Annotated[str | None, typer.Option("--split", help="Which list of the data set to train on.")] = None,
+    split: Annotated[
+        str | None,
+        typer.Option("--split", help="Which list of the data set to train on.", autocompletion=completion.split),
+    ] = None,
     tags: Annotated[str | None, typer.Option("--tags", help="File of tags, relative to DATA.")] = None,
     tags_from_masks: opt.TagsFromMasks = None,
     saliency: Annotated[Path | None, typer.Option("--saliency", help="Folder of saliency maps.")] = None,
@@ -85,9 +96,17 @@ def train_cls(
 def train_seg(
     masks: opt.Upstream = None,
     supervision: Annotated[
-        str | None, typer.Option("--supervision", help="pseudo masks, or full: ground truth, the upper bound.")
+        str | None,
+        typer.Option(
+            "--supervision",
+            help="pseudo masks, or full: ground truth, the upper bound.",
+            autocompletion=completion.values("train-seg", "supervision"),
+        ),
     ] = None,
-    network: Annotated[str | None, typer.Option("--network", help="deeplab-largefov.")] = None,
+    network: Annotated[
+        str | None,
+        typer.Option("--network", help="deeplab-largefov.", autocompletion=completion.values("train-seg", "network")),
+    ] = None,
     backbone: opt.Backbone = None,
     weights: opt.Weights = None,
     epochs: opt.Epochs = None,

@@ -9,6 +9,7 @@ from typing import TYPE_CHECKING, Annotated, Any
 import typer
 from rich.text import Text
 
+from mcis_cli.cli import completion
 from mcis_cli.cli import options as opt
 from mcis_cli.cli.output import TerminalReporter, console, plain, say
 from mcis_cli.cli.workspace import Workspace, open_workspace
@@ -49,7 +50,11 @@ class Result:
 def verify(
     artifacts: Annotated[
         list[str] | None,
-        typer.Argument(metavar="ARTIFACT", help="Path, id (8 digits or more) or tag; else everything in the store."),
+        typer.Argument(
+            metavar="ARTIFACT",
+            help="Path, id (8 digits or more) or tag; else everything in the store.",
+            autocompletion=completion.artifact,
+        ),
     ] = None,
     repair: Annotated[
         bool, typer.Option("--repair", help="Set damaged files aside, and make them again with the same content.")
