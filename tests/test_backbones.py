@@ -198,10 +198,23 @@ def test_states_without_batch_counters_fit() -> None:
     )
 
 
+@pytest.mark.parametrize(("name", "channels"), [("vgg16", (256, 512)), ("resnet50", (512, 1024)), ("lite0", (40, 112))])
+def test_taps_are_what_the_last_halvings_start_from(name: str, channels: tuple[int, int]) -> None:
+    backbone = build_backbone(name, output_stride=16).eval()
+    with torch.inference_mode():
+        lower, middle, end = backbone.taps(torch.rand(2, 3, 64, 96))
+        again = backbone.taps(torch.rand(2, 3, 64, 96))
+    assert backbone.tap_channels == channels
+    assert lower.shape == (2, channels[0], 8, 12)
+    assert middle.shape == (2, channels[1], 4, 6)
+    assert end.shape == (2, backbone.num_features, 4, 6)
+    assert len(again) == 3
+
+
 def test_unknown_backbones_and_strides_are_refused() -> None:
     with pytest.raises(UsageError, match=r"no backbone 'vgg19': it is one of vgg16, .*; choose with --backbone"):
         build_backbone("vgg19")
-    with pytest.raises(UsageError, match=r"vgg16 has no output stride 32: it is 8 or 16; choose with --output-stride"):
+    with pytest.raises(UsageError, match=r"vgg16 has no output stride 32: it is 8 or 16; .*train-cls.output_stride=8"):
         build_backbone("vgg16", output_stride=32)
 
 

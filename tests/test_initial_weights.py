@@ -181,3 +181,13 @@ def test_bytes_that_are_no_weights_are_refused(tmp_path, content, suffix):
 def test_anything_but_a_flat_mapping_of_finite_tensors_is_refused(tmp_path, content, found):
     with pytest.raises(WeightsError, match=found):
         load_initial_weights("vgg16", saved(tmp_path / "odd.pth", content))
+
+
+def test_weights_of_resnet38_are_given_or_there_are_none(tmp_path):
+    with pytest.raises(WeightsError, match=r"^resnet38 has no initial weights .* give it with --weights FILE, or take"):
+        initial_weights_identity("resnet38", None)
+    with pytest.raises(WeightsError, match="resnet38 has no initial weights"):
+        load_initial_weights("resnet38", None)
+    path = saved(tmp_path / "any.pth")
+    loaded = load_initial_weights("resnet38", path)
+    assert loaded.identity == initial_weights_identity("resnet38", path) == f"sha256:{loaded.digest}"

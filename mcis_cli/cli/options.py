@@ -91,7 +91,7 @@ Backbone = Annotated[
     str | None,
     typer.Option(
         "--backbone",
-        help="vgg16, resnet50, resnet101 or lite0.",
+        help="vgg16, resnet50, resnet101, resnet38 or lite0.",
         autocompletion=completion.values("train-cls", "backbone"),
     ),
 ]

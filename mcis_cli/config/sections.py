@@ -11,7 +11,7 @@ from typing import Annotated, Literal
 
 from pydantic import AfterValidator, BaseModel, ConfigDict, Field
 
-Backbone = Literal["vgg16", "resnet50", "resnet101", "lite0"]
+Backbone = Literal["vgg16", "resnet50", "resnet101", "resnet38", "lite0"]
 Precision = Literal["auto", "fp32", "bf16"]
 MAX_SEED = 2**63 - 1
 

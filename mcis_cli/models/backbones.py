@@ -1,4 +1,5 @@
-"""Backbones as dense feature extractors: VGG-16 (paper §3.3), ResNet-50/101, and EfficientNet-Lite0 for CPUs.
+"""Backbones as dense feature extractors: VGG-16 (paper §3.3), ResNet-50/101, ResNet-38 (§4.4), and EfficientNet-Lite0
+for CPUs.
 
 Each keeps the layer names of its published weights, which others find and read; `Backbone.initialise` takes the state.
 Where a stride is dropped to reach the output stride, the layers after it are dilated instead, so the weights still fit.
@@ -19,6 +20,7 @@ from torch import Tensor, nn
 from mcis_cli.errors import UsageError, WeightsError, counted
 from mcis_cli.models.depthwise import DepthwiseConv
 from mcis_cli.models.layers import new_conv
+from mcis_cli.models.resnet38 import WIDTH, resnet38
 
 Role = Literal["classification", "segmentation"]
 Triple = tuple[float, float, float]
@@ -35,7 +37,8 @@ LITE0_BLOCKS = (1, 2, 2, 3, 3, 4, 1)
 class _Trunk:
     """What differs between the backbones: published layers in five stages, and how to read their state.
 
-    `dropped` are the name prefixes of published layers that a dense feature extractor does not have.
+    `dropped` are the name prefixes of published layers that a dense feature extractor does not have. `taps` are the two
+    layers whose outputs are the lower taps, with their channels.
     """
 
     layers: nn.Sequential
@@ -43,6 +46,7 @@ class _Trunk:
     num_features: int
     dropped: tuple[str, ...]
     new_layers: nn.Sequential
+    taps: Sequence[tuple[nn.Module, int]] = ()
     mean: Triple = IMAGENET_MEAN
     std: Triple = IMAGENET_STD
 
@@ -55,6 +59,7 @@ class Backbone(nn.Module):
     Attributes:
         name: Which backbone it is.
         num_features: Channels of the features.
+        tap_channels: Channels of the two lower taps; see `taps`.
         output_stride: Pixels of the image for each cell of the features, in either direction.
         mean, std: What images are normalised by, on the scale 0..1, red green blue.
     """
@@ -68,6 +73,8 @@ class Backbone(nn.Module):
         self.mean, self.std = trunk.mean, trunk.std
         self.trunk = trunk.layers
         self.new_layers = trunk.new_layers
+        self.tap_channels = tuple(channels for _, channels in trunk.taps)
+        self._tapped = [layer for layer, _ in trunk.taps]
         self._stages = trunk.stages
         self._dropped = trunk.dropped
         for norm in self._norms():
@@ -82,13 +89,29 @@ class Backbone(nn.Module):
         """
         return self.new_layers(self.trunk(images))  # type: ignore[no-any-return]
 
+    def taps(self, images: Float[Tensor, "batch 3 h w"]) -> list[Float[Tensor, "batch _channel _h _w"]]:
+        """Features on three levels: what the published network makes before its last two halvings of resolution, or
+        where those were (in ResNet-38, the activated inputs of stages 5 and 6), and the end, as `forward` gives it.
+
+        Returns:
+            The features, lower levels first; their heights and widths may differ.
+        """
+        found: list[Tensor] = []
+        hooks = [layer.register_forward_hook(lambda *called: found.append(called[2])) for layer in self._tapped]
+        try:
+            end = self(images)
+        finally:
+            for hook in hooks:
+                hook.remove()
+        return [*found, end]
+
     def initialise(self, state: Mapping[str, Tensor]) -> None:
         """Take the published ImageNet weights; the classifier in them is left out.
 
         Args:
             state: State dict of torchvision's network, also as the backbone of one of its segmentation networks
-                (difference 8), or of EfficientNet-Lite0 as EfficientNet-PyTorch or timm
-                name its layers.
+                (difference 8), of EfficientNet-Lite0 as EfficientNet-PyTorch or timm name its layers, or of ResNet-38
+                as PSA and SEAM do.
 
         Raises:
             WeightsError: A layer is missing, unknown, or of another shape: the state is of another network.
@@ -160,6 +183,7 @@ def build_backbone(
 
     For classification, VGG-16 ends in three new 3×3 convolutions with 512 channels in place of its fully connected
     layers (paper §3.3), and lite0 in its published 1×1 convolution to 1280 channels. For segmentation both end before.
+    ResNet-38 has output stride 8 alone.
 
     Args:
         name: Which network.
@@ -177,12 +201,17 @@ def build_backbone(
         "vgg16": _vgg16,
         "resnet50": partial(_resnet, torchvision.models.resnet50),
         "resnet101": partial(_resnet, torchvision.models.resnet101),
+        "resnet38": _resnet38,
         "lite0": _lite0,
     }
     if name not in builders:
         raise UsageError(f"there is no backbone {name!r}: it is one of {', '.join(builders)}; choose with --backbone")
-    if output_stride not in (8, 16):
-        raise UsageError(f"{name} has no output stride {output_stride}: it is 8 or 16; choose with --output-stride")
+    strides = (8,) if name == "resnet38" else (8, 16)
+    if output_stride not in strides:
+        raise UsageError(
+            f"{name} has no output stride {output_stride}: it is {' or '.join(map(str, strides))}; choose with --set "
+            f"{'train-seg' if role == 'segmentation' else 'train-cls'}.output_stride={strides[0]}"
+        )
     return Backbone(builders[name](output_stride, role, generator), name=name, output_stride=output_stride)
 
 
@@ -208,6 +237,7 @@ def _vgg16(output_stride: int, role: Role, generator: torch.Generator | None) ->
         num_features=512,
         dropped=("classifier.",),
         new_layers=nn.Sequential(*extra),
+        taps=((layers[16], 256), (layers[23], 512)),
     )
 
 
@@ -224,6 +254,23 @@ def _resnet(
         num_features=2048,
         dropped=("fc.",),
         new_layers=nn.Sequential(),
+        taps=((layers["layer2"], 512), (layers["layer3"], 1024)),
+    )
+
+
+def _resnet38(output_stride: int, role: Role, generator: torch.Generator | None, *, width: int = WIDTH) -> _Trunk:
+    """ResNet-38, which needs no change; what PSA and SEAM put on it is left out of their weights."""
+    layers = resnet38(width)
+    by_stage = [[layer for name, layer in layers.items() if name.startswith(f"b{stage}")] for stage in range(2, 5)]
+    end = [layer for name, layer in layers.items() if name.startswith(("b5", "b6", "b7", "bn7"))]
+    taps = [(layers[name].get_submodule("relu_branch2a"), part * width) for name, part in (("b5", 8), ("b6", 16))]
+    return _Trunk(
+        layers=nn.Sequential(layers),
+        stages=[[layers["conv1a"]], *by_stage, end],
+        num_features=64 * width,
+        dropped=("fc8.", "f8_3.", "f8_4.", "f8_5.", "f9.", "linear1000."),
+        new_layers=nn.Sequential(),
+        taps=taps,
     )
 
 
@@ -242,6 +289,7 @@ def _lite0(output_stride: int, role: Role, generator: torch.Generator | None) ->
         num_features=1280 if end else 320,
         dropped=("classifier.",) if end else ("classifier.", "conv_head.", "bn2."),
         new_layers=nn.Sequential(),
+        taps=((blocks[2], 40), (blocks[4], 112)),
         mean=LITE0_MEAN,
         std=LITE0_STD,
     )

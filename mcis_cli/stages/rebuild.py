@@ -35,7 +35,7 @@ from mcis_cli.store.artifact import file_name
 from mcis_cli.store.locks import held
 from mcis_cli.store.notes import Done
 from mcis_cli.store.verification import Finding
-from mcis_cli.training.initial_weights import initial_weights_identity
+from mcis_cli.training.initial_weights import PUBLISHED, initial_weights_identity
 
 UPSTREAM: Mapping[str, str] = {"cams": "classifier", "pseudo": "maps", "train-seg": "masks", "eval": "artifact"}
 Settled = TypeVar("Settled", bound=Config)
@@ -291,7 +291,7 @@ def _weights(recipe: Recipe, store: Store, means: Means) -> str | None:
     for path in means.weights:
         if initial_weights_identity(backbone, path) == wanted:
             return str(path)
-    if initial_weights_identity(backbone, None) != wanted:
+    if backbone not in PUBLISHED or initial_weights_identity(backbone, None) != wanted:
         if re.fullmatch(r"[0-9a-f]{64}", wanted):  # an artifact that was imported
             return str(store.get(wanted).path)
         raise MissingError(

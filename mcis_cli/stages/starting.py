@@ -12,11 +12,11 @@ def starting_identity(backbone: str, weights: str | None) -> str:
     """The name of the initial weights in a recipe: by content, whatever path they have. Imports no torch.
 
     Args:
-        backbone: vgg16, resnet50, resnet101 or lite0.
+        backbone: its name.
         weights: a file, that of an artifact perhaps, or None for the published ones.
 
     Raises:
-        WeightsError: the file cannot be read, or the artifact holds other weights.
+        WeightsError: the file cannot be read, the artifact holds other weights, or there are no published ones.
     """
     artifact = _artifact(backbone, weights)
     return artifact.id if artifact else initial_weights_identity(backbone, Path(weights) if weights else None)

@@ -1,7 +1,8 @@
 """Where a backbone's ImageNet weights come from, and what they are called in a recipe.
 
-lite0 comes with an installed package; the others are torchvision's published files, from its cache, by download, or
-given by the user. Names are known without torch, which is imported only to load.
+lite0 comes with an installed package; those of VGG-16 and ResNet-50/101 are torchvision's published files, from its
+cache, by download, or given by the user; those of ResNet-38 are always given. Names are known without torch, which is
+imported only to load.
 """
 
 import hashlib
@@ -95,16 +96,16 @@ def initial_weights_identity(
     A published file that the user gives has the same name as one that was downloaded.
 
     Args:
-        backbone: vgg16, resnet50, resnet101 or lite0.
+        backbone: its name.
         weights: the user's file, or None for the published one.
         file_digest: hashes a file; a caller that remembers hashes gives its own.
 
     Raises:
-        WeightsError: the file cannot be read.
+        WeightsError: the file cannot be read, or there is no published one.
     """
-    published = PUBLISHED[backbone]
+    published = PUBLISHED.get(backbone)
     if weights is None:
-        return published.identity
+        return _found(backbone, published).identity
     try:
         digest = file_digest(weights)
     except DataError as error:
@@ -118,14 +119,14 @@ def load_initial_weights(backbone: str, weights: Path | None) -> InitialWeights:
     """Read the weights that a backbone starts from; downloads only where nothing else is there.
 
     Args:
-        backbone: vgg16, resnet50, resnet101 or lite0.
+        backbone: its name.
         weights: a state dict, .pth or .safetensors, or None for the published one.
 
     Raises:
         WeightsError: no file, no download, or a file that is not a flat mapping of finite tensors.
     """
-    published = PUBLISHED[backbone]
-    path = weights or (_packaged_file() if backbone == "lite0" else _torchvision_file(backbone, published))
+    published = PUBLISHED.get(backbone)
+    path = weights or _published_file(backbone, _found(backbone, published))
     try:
         file, size = open_regular(path, MAX_BYTES)
         with file:
@@ -138,7 +139,7 @@ def load_initial_weights(backbone: str, weights: Path | None) -> InitialWeights:
     except OSError as error:
         raise _unreadable(path, error) from None
     identity = _identity(published, digest)
-    if weights is None and identity != published.identity:
+    if weights is None and published is not None and identity != published.identity:
         raise WeightsError(
             f"{path} is not the published file: found SHA-256 {digest[:8]}, expected {published.sha256[:8]}; "
             "remove it to get it again, or give --weights FILE"
@@ -153,8 +154,21 @@ def weights_folder() -> Path:
     return user_data_path("mcis", appauthor=False) / "weights"
 
 
-def _identity(published: Published, digest: str) -> str:
-    return published.identity if digest.startswith(published.sha256) else f"sha256:{digest}"
+def _identity(published: Published | None, digest: str) -> str:
+    return published.identity if published and digest.startswith(published.sha256) else f"sha256:{digest}"
+
+
+def _found(backbone: str, published: Published | None) -> Published:
+    if published is None:
+        raise WeightsError(
+            f"{backbone} has no initial weights that are fetched from anywhere: expected a file, as PSA or SEAM "
+            "publish it for PyTorch; give it with --weights FILE, or take another --backbone"
+        )
+    return published
+
+
+def _published_file(backbone: str, published: Published) -> Path:
+    return _packaged_file() if backbone == "lite0" else _torchvision_file(backbone, published)
 
 
 def _packaged_file() -> Path:
