@@ -170,3 +170,43 @@ def test_crop_equals_crop_of_the_whole_photograph_resized() -> None:
         np.abs(whole[top : top + 40, left : left + 40] - view8).max() for top in range(39) for left in range(78)
     ]
     assert min(differences) <= 2  # Pillow rounds after each of its two passes
+
+
+def cut_out(seed: int, *, size: int, long_side: tuple[int, int]) -> torch.Tensor:
+    return classification_view(
+        RAMP,
+        image_size=size,
+        color_jitter=NONE,
+        mirror=False,
+        generator=random(seed),
+        mean=(0.0, 0.0, 0.0),
+        std=(1.0, 1.0, 1.0),
+        long_side=long_side,
+    )
+
+
+def test_squares_are_cut_out_of_the_photograph_at_its_own_size() -> None:
+    """RAMP's 40 rows and 50 columns rise by 5 and 4 a pixel: the first value tells where the square was cut."""
+    places = set()
+    for seed in range(20):
+        view = (cut_out(seed, size=16, long_side=(50, 50)) * 255).round()
+        top, left = int(view[0, 0, 0]) // 5, int(view[1, 0, 0]) // 4
+        expected = torch.from_numpy(RAMP[top : top + 16, left : left + 16].copy()).permute(2, 0, 1).float()
+        assert torch.equal(view, expected)
+        places.add((top, left))
+    assert len(places) > 10
+
+
+def test_a_photograph_smaller_than_the_square_lies_somewhere_in_it() -> None:
+    """Long side 25 to 30: heights 20 to 24, in a square of 32 whose rest is the mean colour."""
+    heights, starts = set(), set()
+    for seed in range(30):
+        view = cut_out(seed, size=32, long_side=(25, 30))
+        rows, columns = view[2].sum(1).nonzero().flatten(), view[2].sum(0).nonzero().flatten()
+        assert torch.equal(rows, torch.arange(rows[0], rows[-1] + 1))
+        assert abs(len(rows) - len(columns) * 40 / 50) <= 1
+        heights.add(len(rows))
+        starts.add((int(rows[0]), int(columns[0])))
+    assert heights <= set(range(20, 25))
+    assert len(heights) > 2
+    assert len(starts) > 10

@@ -255,3 +255,10 @@ def test_maps_made_together_are_of_one_precision_whatever_is_there(chain, tmp_pa
     both = cams.run_all(auto, inputs, store, options())
     assert [one.manifest["recipe"]["config"]["precision"] for one in both] == [own, own]
     assert [one.id for one in cams.run_all(auto, inputs, store, options())] == [one.id for one in both]
+
+
+def test_maps_of_a_classifier_that_is_not_equivariant_cannot_be_refined(chain):
+    with pytest.raises(
+        UsageError, match=r"cannot be refined: found a classifier without pixel correlation, .*refine=f"
+    ):
+        make(chain, refine=True)

@@ -197,3 +197,29 @@ def test_what_the_scratch_file_does_not_give_back_is_computed_again(model, image
         again = cache(images.ids[0], View())
         assert torch.equal(first[0].features, again.features)
         assert cache.num_forwards == 4
+
+
+@pytest.mark.parametrize("heads", ["shared", "separate"])
+def test_embeddings_come_back_from_the_scratch_file(images, tmp_path, heads):
+    torch.manual_seed(1)
+    described = {"backbone": "lite0", "output_stride": 16, "heads": heads, "affinity_init": "identity"}
+    model = build_classifier({**described, "num_foreground": 3, "equivariant": True}).eval()
+    with Scratch(tmp_path, 2**30) as scratch:
+        cache = FeatureCache(
+            model,
+            images.read_image,
+            image_size=SIZE,
+            device=torch.device("cpu"),
+            precision="fp32",
+            budget=0,
+            scratch=scratch,
+            embeds=True,
+        )
+        first = cache(images.ids[0], View())
+        cache(images.ids[1], View())
+        again = cache(images.ids[0], View())
+    assert cache.num_forwards == 2
+    assert first.embedding is not None
+    assert len(again.distinct()) == (3 if heads == "shared" else 4)
+    for before, after in zip(first.distinct(), again.distinct(), strict=True):
+        assert torch.equal(before, after)

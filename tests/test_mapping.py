@@ -12,6 +12,7 @@ from mcis_cli.data.augment import normalise, warp
 from mcis_cli.models.backbones import build_backbone
 from mcis_cli.models.classifier import CoAttentionClassifier
 from mcis_cli.models.co_attention import co_attend
+from mcis_cli.models.equivariance import cues_of, refine
 from mcis_cli.stages.features import FeatureCache, View
 from mcis_cli.stages.mapping import Mapper
 from mcis_cli.stages.networks import backbone_of
@@ -306,3 +307,30 @@ def test_records_are_the_same_bits_whatever_is_cached_and_in_whatever_order(imag
     for image_id, fields in large.items():
         for name, values in fields.items():
             np.testing.assert_array_equal(values, tiny[image_id][name])
+
+
+@pytest.fixture(scope="module")
+def equivariant(one_thread):
+    torch.manual_seed(4)
+    backbone = build_backbone("lite0", output_stride=16)
+    backbone.initialise(load_initial_weights("lite0", None).state)
+    return CoAttentionClassifier(backbone, 3, affinity_init="identity", equivariant=True).eval()
+
+
+@pytest.mark.parametrize("refs", [0, 2])
+def test_refined_maps_share_scores_between_positions_that_look_alike(equivariant, images, refs):
+    entry = image_of(images, 2)
+    plain = mapper_of(equivariant, images, refs=refs)
+    maps = plain.maps(entry, plain.references(entry))
+    cache = FeatureCache(
+        equivariant, images.read_image, image_size=SIZE, device=CPU, precision="fp32", budget=2**30, embeds=True
+    )
+    mapper = Mapper(equivariant, cache, CamsConfig(precision="fp32", image_size=SIZE, refs=refs, refine=True), images)
+    found = mapper.maps(entry, mapper.references(entry))
+    backbone = backbone_of(equivariant)
+    image = normalise(warp(images.read_image(entry.id), SIZE), backbone.mean, backbone.std)[None]
+    with torch.inference_mode():
+        _, embedding = equivariant.features_and_embedding(image)
+        expected = refine(cues_of(torch.from_numpy(maps)[None]), embedding)[0, 1:]
+    np.testing.assert_allclose(found, expected.numpy(), **CLOSE)
+    assert found.min() >= 0

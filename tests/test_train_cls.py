@@ -12,8 +12,10 @@ from image_sets import encode
 from mcis_cli.config import DataConfig, TrainClsConfig, resolve
 from mcis_cli.data.augment import normalise, warp
 from mcis_cli.data.pairs import sample_pairs
-from mcis_cli.errors import DataError, WeightsError
+from mcis_cli.errors import DataError, UsageError, WeightsError
+from mcis_cli.models.backbones import build_backbone
 from mcis_cli.models.classifier import CoAttentionClassifier
+from mcis_cli.models.equivariance import equivariant_loss, second_view
 from mcis_cli.models.losses import pair_loss
 from mcis_cli.stages import train_cls
 from mcis_cli.stages.inputs import Inputs
@@ -127,6 +129,10 @@ def test_another_seed_gives_other_weights(chain, tmp_path):
         ({"loss": "full", "contrastive_from_epoch": 2}, {"basic", "co_attention"}),
         ({"loss": "full", "self_pairs": True}, {"basic", "co_attention", "contrastive", "self_pairs"}),
         ({"loss": "basic", "self_pairs": True}, {"basic"}),
+        (
+            {"loss": "co-attention", "equivariant": True, "image_size": 107},
+            {"basic", "co_attention", "both_views", "suppression", "equivariance", "cross_refinement"},
+        ),
     ],
 )
 def test_the_log_has_the_losses_that_are_descended_and_their_sum(chain, tmp_path, config, terms):
@@ -134,6 +140,35 @@ def test_the_log_has_the_losses_that_are_descended_and_their_sum(chain, tmp_path
     assert set(line) == {"step", "epoch", "total", "lr", "grad_norm"} | terms
     assert (line["step"], line["epoch"]) == (2, 1)
     assert line["total"] == pytest.approx(sum(line[term] for term in terms), rel=1e-5)
+
+
+def test_an_equivariant_step_is_a_mean_over_the_sides_of_its_pairs():
+    """A view that serves two pairs counts twice, with its own labels."""
+    torch.manual_seed(0)
+    model = CoAttentionClassifier(build_backbone("lite0"), 3, equivariant=True).eval()
+    images, labels = torch.randn(3, 3, 120, 110), torch.tensor([[1.0, 0, 0], [1, 1, 0], [0, 1, 0]])
+    index_m, index_n = torch.tensor([0, 1]), torch.tensor([1, 2])
+    batch = train_cls.PairBatch(images, index_m, index_n, labels[index_m], labels[index_n], epoch=0)
+    with torch.inference_mode():
+        found = train_cls._equivariant_losses(model, batch, *model.features_and_embedding(images))
+        one_by_one = []
+        for position in (0, 1, 1, 2):
+            image = images[position : position + 1]
+            views = [model.view_maps(*model.features_and_embedding(view)) for view in (image, second_view(image))]
+            one_by_one.append(equivariant_loss(*views, labels[position : position + 1]).total)
+    assert float(sum(found.values())) == pytest.approx(float(torch.cat(one_by_one).mean()), rel=1e-4)
+
+
+def test_images_too_small_for_a_second_view_are_refused(chain, tmp_path):
+    with pytest.raises(
+        UsageError, match=r"image_size is 106: the second view .* have 31 pixels, .*image_size=107 or m"
+    ):
+        train(chain, tmp_path, equivariant=True, image_size=106)
+
+
+def test_the_rate_falls_as_a_polynomial_where_that_is_chosen(chain, tmp_path):
+    (line,) = log_of(train(chain, tmp_path, lr=0.5, lr_schedule="poly", lr_power=2.0))
+    assert line["lr"] == pytest.approx(0.5 * (1 - 1 / 2) ** 2)  # of the second of two steps
 
 
 def test_the_contrastive_loss_begins_with_its_epoch(chain, tmp_path):

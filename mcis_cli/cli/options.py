@@ -53,7 +53,9 @@ DataOption = Annotated[
 Preset = Annotated[
     str | None,
     typer.Option(
-        "--preset", help="paper (default), released, or quick (for a CPU).", autocompletion=completion.words(*PRESETS)
+        "--preset",
+        help="paper (default), released, quick (for a CPU) or lid20.",
+        autocompletion=completion.words(*PRESETS),
     ),
 ]
 Assignments = Annotated[

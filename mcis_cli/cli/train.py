@@ -36,6 +36,10 @@ def train_cls(
             autocompletion=completion.values("train-cls", "loss"),
         ),
     ] = None,
+    equivariant: Annotated[
+        bool | None,
+        typer.Option("--equivariant/--no-equivariant", help="With SEAM's second view and losses (LID20)."),
+    ] = None,
     epochs: opt.Epochs = None,
     split: Annotated[
         str | None,
@@ -63,6 +67,7 @@ def train_cls(
             "backbone": backbone,
             "weights": _weights(weights),
             "loss": loss,
+            "equivariant": equivariant,
             "epochs": epochs,
             "seed": seed,
             "precision": precision,
@@ -86,8 +91,8 @@ def train_cls(
         from mcis_cli.stages import train_cls as stage
         from mcis_cli.stages.inputs import Inputs
 
-        for name in stage.without_effect(settings.train_cls, workspace.tables.get("train-cls", {})):
-            options.reporter.warn(f"train-cls.{name} has no effect with --loss {settings.train_cls.loss}")
+        for name, chosen in stage.without_effect(settings.train_cls, workspace.tables.get("train-cls", {})).items():
+            options.reporter.warn(f"train-cls.{name} has no effect with {chosen}")
         return stage.run(settings.train_cls, Inputs(data=images), workspace.store, options)
 
     call.run(workspace, None, work)

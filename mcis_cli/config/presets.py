@@ -3,7 +3,7 @@
 from collections.abc import Mapping
 from typing import Any, Literal
 
-Preset = Literal["paper", "released", "quick"]
+Preset = Literal["paper", "released", "quick", "lid20"]
 
 PRESETS: Mapping[Preset, Mapping[str, Any]] = {
     "paper": {},
@@ -53,5 +53,26 @@ PRESETS: Mapping[Preset, Mapping[str, Any]] = {
             "loss_resolution": "network",
             "frozen_stages": 3,
         },
+    },
+    # The setting of the LID challenge (§4.4), where the paper names SEAM and says no more, with SEAM's values.
+    "lid20": {
+        "train-cls": {
+            "backbone": "resnet38",
+            "equivariant": True,
+            "affinity_init": "identity",
+            "affinity_lr": 0.01,
+            "image_size": 448,
+            "long_side": (448, 768),
+            "mirror": True,
+            "batch_pairs": 4,
+            "lr": 5e-3,
+            "lr_schedule": "poly",
+            "weight_decay": 5e-4,
+            "new_layer_lr": 10.0,
+            "new_bias_lr": 20.0,
+            "pretrained_bias_lr": 2.0,
+            "frozen_stages": 2,
+        },
+        "cams": {"refs": 0, "refine": True, "scales": (0.5, 1.0, 1.5, 2.0), "flip": True},
     },
 }

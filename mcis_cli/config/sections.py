@@ -30,12 +30,17 @@ def _ascending(values: tuple[float, ...]) -> tuple[float, ...]:
 
 def _least_first(values: tuple[float, float]) -> tuple[float, float]:
     if values[0] > values[1]:
-        raise ValueError("the least factor first, then the greatest")
+        raise ValueError("the least number first, then the greatest")
     return values
 
 
 Factor = Annotated[float, Field(gt=0, le=8)]
 Scales = Annotated[tuple[Factor, ...], Field(min_length=1, strict=False)]
+SideRange = Annotated[
+    tuple[Annotated[int, Field(ge=32, le=2**14)], Annotated[int, Field(ge=32, le=2**14)]],
+    Field(strict=False),
+    AfterValidator(_least_first),
+]
 ScaleRange = Annotated[tuple[Factor, Factor], Field(strict=False), AfterValidator(_least_first)]
 Thresholds = Annotated[
     tuple[Annotated[float, Field(ge=0, le=1)], ...],
@@ -85,18 +90,22 @@ class TrainClsConfig(Config):
     heads: Literal["shared", "separate"] = "shared"  # one φ for all features, or two [1]
     affinity_init: Literal["uniform", "identity"] = "uniform"  # how W_P starts: at random, or as likeness
     affinity_lr: float = Field(1.0, ge=0)  # further factor for W_P, whose gradient grows with its channels
+    equivariant: bool = False  # SEAM too: a second, smaller view of each image, and maps refined by likeness (LID20)
     pairing: Literal["independent", "rings"] = "independent"  # draw each partner, or let an image serve two pairs
     self_pairs: bool = False  # also pair an image with its mirror, 0.75× and 2× views [3]
     contrastive_from_epoch: int = Field(1, ge=1)  # the contrastive loss counts from this epoch on [4]
     contrastive_rule: Literal["always", "unshared"] = "always"  # sides without unshared labels count, or not [4]
     loss_weighting: Literal["sum", "mean"] = "sum"  # of the losses of m and n [5]
     image_size: int = Field(256, ge=32)  # side of the square that images are warped to, pixels
+    long_side: SideRange | None = None  # cut squares out of images whose long side is drawn from here; else warp them
     mirror: bool = False  # mirror half of the images
     color_jitter: ColorJitter = (0.3, 0.3, 0.3, 0.1)  # strengths of brightness, contrast, saturation, hue
     epochs: int = Field(15, ge=1)  # passes over the images, each once as first of a pair
     batch_pairs: int = Field(5, ge=1)  # pairs of a step, for each process
     processes: int = Field(1, ge=1)  # that train together; torchrun sets it
     lr: float = Field(1e-3, gt=0)  # learning rate
+    lr_schedule: Literal["milestones", "poly"] = "milestones"  # how lr falls
+    lr_power: float = Field(0.9, ge=0)  # poly: lr falls with (1 − step / steps) to this power
     lr_milestones: Epochs = (6, 12)  # epochs after which lr is multiplied by lr_gamma [6]
     lr_gamma: float = Field(0.1, gt=0, le=1)  # see lr_milestones
     momentum: float = Field(0.9, ge=0, lt=1)  # of SGD
@@ -118,6 +127,7 @@ class CamsConfig(Config):
     localization: Literal["references", "released"] = "references"  # or the released code's five maps [2]
     reference_replacement: bool = False  # draw references with replacement [7]
     reference_self: bool = False  # an image may be its own reference [7]
+    refine: bool = False  # let positions that look alike share their scores; of an equivariant classifier
     with_contrastive: bool = False  # average contrastive maps in (Table 2)
     split: str | None = None  # what to map; else the split that the classifier was trained on
     image_size: int | None = Field(None, ge=32)  # else that of the training

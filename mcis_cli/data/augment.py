@@ -30,8 +30,9 @@ def classification_view(
     generator: np.random.Generator,
     mean: Sequence[float],
     std: Sequence[float],
+    long_side: tuple[int, int] | None = None,
 ) -> Float[Tensor, "3 h w"]:
-    """Make a training view for the classifier: warped to a square, colours jittered, perhaps mirrored.
+    """Make a training view for the classifier: warped to a square or cut out, colours jittered, perhaps mirrored.
 
     Args:
         image: the photograph, any size.
@@ -41,14 +42,44 @@ def classification_view(
         generator: where the choices come from.
         mean: mean of each channel on the scale 0..1, as the backbone wants it.
         std: deviation of each channel on the scale 0..1.
+        long_side: the shortest and the longest that the photograph's long side is made before a square is cut out of
+            it, as SEAM does; None warps. What the square has beyond the photograph is the mean colour.
 
     Returns:
         The normalised view.
     """
-    view = jitter_colors(warp(image, image_size), color_jitter, generator)
+    place = (0, 0)
+    if long_side is None:
+        image = warp(image, image_size)
+    else:
+        image, place = _cut_out(image, image_size, long_side, generator)
+    view = jitter_colors(image, color_jitter, generator)
     if mirror and generator.random() < 0.5:
         view = view[:, ::-1]
-    return normalise(view, mean, std)
+    pixels = normalise(view, mean, std)
+    if long_side is None:
+        return pixels
+    square = torch.zeros(3, image_size, image_size)
+    square[:, place[0] : place[0] + view.shape[0], place[1] : place[1] + view.shape[1]] = pixels
+    return square
+
+
+def _cut_out(
+    image: Photograph, image_size: int, long_side: tuple[int, int], generator: np.random.Generator
+) -> tuple[Photograph, tuple[int, int]]:
+    """What a square shows of a photograph of another size, and where in the square that lies: both drawn."""
+    height, width = image.shape[:2]
+    factor = int(generator.integers(long_side[0], long_side[1] + 1)) / max(height, width)
+    box, kept, place = [], [], []
+    for side in (height, width):
+        scaled = max(1, round(side * factor))
+        start = int(generator.integers(max(scaled - image_size, 0) + 1))
+        kept.append(min(image_size, scaled))
+        place.append(int(generator.integers(image_size - kept[-1] + 1)))
+        box.append((start * side / scaled, (start + kept[-1]) * side / scaled))
+    (top, bottom), (left, right) = box
+    cut = Image.fromarray(image).resize((kept[1], kept[0]), Image.Resampling.BILINEAR, box=(left, top, right, bottom))
+    return np.asarray(cut), (place[0], place[1])
 
 
 def segmentation_view(

@@ -11,7 +11,9 @@ import torch
 from jaxtyping import Float
 from torch import Tensor, nn
 
+from mcis_cli.models.backbones import Backbone
 from mcis_cli.models.co_attention import AffinityInit, CoAttention, contrastive_attention, mix, weigh_activations
+from mcis_cli.models.equivariance import PixelCorrelation, ViewMaps, cues_of, refine
 from mcis_cli.models.layers import average, new_conv, num_features_of
 
 Term = Literal["basic", "co_attention", "contrastive"]
@@ -43,6 +45,7 @@ class CoAttentionClassifier(nn.Module):
         co_class_head: The released code's second head, for co-attentive and contrastive features, without bias; None
             where φ is shared, as in the paper.
         co_attention: W_P and W_B.
+        pixel_correlation: What refines maps, in an equivariant classifier; None in others.
     """
 
     def __init__(
@@ -53,6 +56,7 @@ class CoAttentionClassifier(nn.Module):
         num_features: int | None = None,
         heads: Literal["shared", "separate"] = "shared",
         affinity_init: AffinityInit = "uniform",
+        equivariant: bool = False,
         generator: torch.Generator | None = None,
     ) -> None:
         """Put the new layers on a backbone.
@@ -63,6 +67,7 @@ class CoAttentionClassifier(nn.Module):
             num_features: C; asked of the backbone where None.
             heads: One φ for all features (paper), or a second one (released code).
             affinity_init: How W_P starts, see `CoAttention`.
+            equivariant: With a pixel correlation module, on a `Backbone`.
             generator: Source of the new layers' weights; torch's own where None.
         """
         super().__init__()
@@ -75,10 +80,32 @@ class CoAttentionClassifier(nn.Module):
             else None
         )
         self.co_attention = CoAttention(channels, affinity_init=affinity_init, generator=generator)
+        self.pixel_correlation: PixelCorrelation | None = None
+        if equivariant:
+            assert isinstance(backbone, Backbone), "its lower taps are needed"
+            self.pixel_correlation = PixelCorrelation(backbone.tap_channels, generator=generator)
 
     def features(self, images: Float[Tensor, "batch 3 h w"]) -> Float[Tensor, "batch channel h_out w_out"]:
         """Features F of normalised images."""
         return self.backbone(images)  # type: ignore[no-any-return]
+
+    def features_and_embedding(
+        self, images: Float[Tensor, "batch 3 h w"]
+    ) -> tuple[Float[Tensor, "batch channel h_out w_out"], Float[Tensor, "batch channel_embedded h_out w_out"]]:
+        """Features F of normalised images, and what their positions look like to an equivariant classifier."""
+        assert isinstance(self.backbone, Backbone)
+        assert self.pixel_correlation is not None, "not equivariant"
+        lower, middle, features = self.backbone.taps(images)
+        return features, self.pixel_correlation(images, lower, middle, tuple(features.shape[2:]))
+
+    def view_maps(
+        self,
+        features: Float[Tensor, "batch channel h w"],
+        embedding: Float[Tensor, "batch channel_embedded h w"],
+    ) -> ViewMaps:
+        """Class activation maps of one view, as they are and refined (SEAM; paper §4.4)."""
+        maps = self.activation_maps(features)
+        return ViewMaps(maps, refine(cues_of(maps), embedding))
 
     def activation_maps(
         self, features: Float[Tensor, "batch channel h w"], co: bool = False

@@ -5,7 +5,7 @@ from dataclasses import replace
 
 from mcis_cli.config import CamsConfig, RunOptions
 from mcis_cli.data.catalogue import Catalogue
-from mcis_cli.errors import counted
+from mcis_cli.errors import UsageError, counted
 from mcis_cli.stages import recipes
 from mcis_cli.stages.inputs import Inputs, images_of, warn_if_changed
 from mcis_cli.stages.segmented import Joined, Work, run_together, segment_by_segment
@@ -27,6 +27,7 @@ def run(config: CamsConfig, inputs: Inputs, store: Store, options: RunOptions) -
 
     Raises:
         MissingError: no classifier, or its images are not found.
+        UsageError: maps are to be refined, and the classifier is not equivariant.
         DataError: an image cannot be read, or has changed.
     """
     return run_all([config], inputs, store, options)[0]
@@ -51,6 +52,11 @@ def run_all(configs: Sequence[CamsConfig], inputs: Inputs, store: Store, options
     configs = [recipes.settled_cams(config, classifier) for config in configs]
     split, image_size, precision = configs[0].split, configs[0].image_size, configs[0].precision
     assert all((one.split, one.image_size, one.precision) == (split, image_size, precision) for one in configs)
+    if any(config.refine for config in configs) and not classifier.meta["model"].get("equivariant", False):
+        raise UsageError(
+            f"maps of {classifier.path.name} cannot be refined: found a classifier without pixel correlation, expected "
+            "one of `mcis train-cls --equivariant`; give --set cams.refine=false"
+        )
     catalogue = images_of(classifier, inputs.data, store)
     carriers = catalogue.split(classifier.meta["split"])
     split = split or classifier.meta["split"]
@@ -127,6 +133,7 @@ def _compute(
             precision=precision,
             budget=options.cache_mb * 2**20,
             scratch=scratch,
+            embeds=any(config.refine for config in configs),
         )
         # In the order of their keys: two processes with the same in mind never wait for each other in a circle.
         made = run_together({key: begin(by_key[key], cache) for key in sorted(by_key)})
@@ -136,7 +143,7 @@ def _compute(
 
 def without_effect(config: CamsConfig, given: Mapping[str, object]) -> list[str]:
     """The settings among those given that the chosen kind of map does not use."""
-    unused = {"scales", "flip"} if config.localization == "released" else set()
+    unused = {"scales", "flip", "refine"} if config.localization == "released" else set()
     if not config.refs:
         unused.add("with_contrastive")
     return sorted(name for name, value in given.items() if value and name in unused)

@@ -43,16 +43,20 @@ class Features:
         features: (C, h, w), as the backbone gives them: bfloat16 where it computes so; channels lie together.
         activations: (K, h, w), φ of the features, for single-round maps.
         co_activations: (K, h, w), the co-attentive head's φ; the same where heads are shared.
+        embedding: (E, h, w), what positions look like; None where nothing is refined.
     """
 
     features: Float[Tensor, "channel h w"]
     activations: Float[Tensor, "class h w"]
     co_activations: Float[Tensor, "class h w"]
+    embedding: Float[Tensor, "embedded h w"] | None = None
 
     def distinct(self) -> list[Tensor]:
         """The tensors, each once."""
-        separate = self.co_activations is not self.activations
-        return [self.features, self.activations, *([self.co_activations] if separate else [])]
+        kept = [self.features, self.activations]
+        if self.co_activations is not self.activations:
+            kept.append(self.co_activations)
+        return kept if self.embedding is None else [*kept, self.embedding]
 
     def num_bytes(self) -> int:
         """Memory that is held."""
@@ -72,10 +76,12 @@ class FeatureCache:
         precision: Precision,
         budget: int,
         scratch: Scratch | None = None,
+        embeds: bool = False,
     ) -> None:
         self._model, self._read_image = model, read_image
         self._image_size, self._device, self._precision = image_size, device, precision
         self._budget, self._held, self._scratch = budget, 0, scratch
+        self._embeds, self._separate = embeds, model.co_class_head is not None
         self._kept: OrderedDict[Key, Features] = OrderedDict()
         self._coming: Iterator[tuple[Key, Pixels]] = iter(())
         self._next: tuple[Key, Pixels] | None = None
@@ -121,10 +127,12 @@ class FeatureCache:
         if self._scratch is None or key not in self._scratch:
             return None
         try:
-            features, activations, *co = (tensor.to(self._device) for tensor in self._scratch.get(key))
+            features, activations, *others = (tensor.to(self._device) for tensor in self._scratch.get(key))
         except OSError:  # what the disk does not give back is computed again
             return None
-        return Features(features, activations, co[0] if co else activations)
+        return Features(
+            features, activations, others[0] if self._separate else activations, others[-1] if self._embeds else None
+        )
 
     def _read(self, key: Key) -> Pixels:
         """The pixels of a view: those that were read ahead, if they are the next."""
@@ -144,11 +152,16 @@ class FeatureCache:
         image = normalise(pixels, backbone.mean, backbone.std)[None]
         image = image.to(self._device, memory_format=torch.channels_last)
         with torch.inference_mode(), autocast(self._device, self._precision):
-            features = self._model.features(image).contiguous(memory_format=torch.channels_last)
+            if self._embeds:
+                features, embedding = self._model.features_and_embedding(image)
+            else:
+                features, embedding = self._model.features(image), None
+            features = features.contiguous(memory_format=torch.channels_last)
         with torch.inference_mode():
             # φ in float32: its sums over hundreds of channels are what the maps are made of.
             wide = features.float()
             activations = self._model.activation_maps(wide)[0].contiguous()
-            separate = self._model.co_class_head is not None
-            co_activations = self._model.activation_maps(wide, co=True)[0].contiguous() if separate else activations
-        return Features(features[0], activations, co_activations)
+            co_activations = activations
+            if self._separate:
+                co_activations = self._model.activation_maps(wide, co=True)[0].contiguous()
+        return Features(features[0], activations, co_activations, None if embedding is None else embedding[0])

@@ -5,6 +5,7 @@ import torch
 from mcis_cli.config import Backbone, RunOptions
 from mcis_cli.errors import WeightsError
 from mcis_cli.models.backbones import build_backbone
+from mcis_cli.models.equivariance import PixelCorrelation
 from mcis_cli.stages import recipes
 from mcis_cli.stages.networks import tensors_of
 from mcis_cli.stages.segmented import provenance_of
@@ -36,6 +37,9 @@ def run(backbone: Backbone, initial: InitialWeights, store: Store, options: RunO
             raise WeightsError(f"{initial.source}: {error}") from None
         with provenance_of(options) as provenance:
             tensors = tensors_of(network.trunk)
+            correlation = PixelCorrelation(network.tap_channels)
+            if correlation.initialise(initial.state):
+                tensors |= tensors_of(correlation)
         # The name of the file is no part of what they are; that of a published file is.
         source = initial.identity[: len("sha256:") + 12] if initial.identity.startswith("sha256:") else initial.identity
         return partial.seal_tensors(

@@ -57,6 +57,7 @@ class _Classifier(_Meta):
     output_stride: Literal[8, 16]
     heads: Literal["shared", "separate"]
     affinity_init: Literal["uniform", "identity"]
+    equivariant: bool = False
     num_foreground: int
 
 

@@ -15,6 +15,7 @@ from mcis_cli.data.references import draw_references
 from mcis_cli.maps.localization import aggregate, released_combination
 from mcis_cli.models.classifier import CoAttentionClassifier
 from mcis_cli.models.co_attention import attended_activations, query, weigh_activations
+from mcis_cli.models.equivariance import cues_of, refine
 from mcis_cli.stages.features import FeatureCache, Features, Key, View
 from mcis_cli.store import Record, Schema
 
@@ -68,7 +69,7 @@ class Mapper:
         if self.config.localization == "released":
             return self._released(entry, references)
         views = self._views()
-        maps = [self._view_maps(entry, references, view).cpu().numpy() for view in views]
+        maps = [self._refined(entry, self._view_maps(entry, references, view), view).cpu().numpy() for view in views]
         height, width = maps[0].shape[1:]
         return aggregate(maps, [view.mirrored for view in views], height=height, width=width)
 
@@ -103,6 +104,12 @@ class Mapper:
         return torch.stack(
             [torch.stack(found[k]).mean(0) if found[k] else maps[place] for place, k in enumerate(entry.labels)]
         )
+
+    @torch.inference_mode()
+    def _refined(self, entry: ImageEntry, maps: Float[Tensor, "cls h w"], view: View) -> Float[Tensor, "cls h w"]:
+        """Maps in which positions that look alike share their scores (SEAM; paper §4.4), where the settings ask so."""
+        embedding = self.features(entry.id, view).embedding if self.config.refine and len(maps) else None
+        return maps if embedding is None else refine(cues_of(maps[None]), embedding[None])[0, 1:]
 
     def _pair_maps(
         self, own: Features, transformed: Tensor, reference: str, other: Features, references: References

@@ -24,6 +24,7 @@ def describe_classifier(config: TrainClsConfig, num_foreground: int) -> dict[str
         "output_stride": config.output_stride,
         "heads": config.heads,
         "affinity_init": config.affinity_init,
+        "equivariant": config.equivariant,
         "num_foreground": num_foreground,
     }
 
@@ -36,6 +37,7 @@ def build_classifier(model: Mapping[str, Any]) -> CoAttentionClassifier:
         model["num_foreground"],
         heads=model["heads"],
         affinity_init=model["affinity_init"],
+        equivariant=model.get("equivariant", False),
     )
 
 
@@ -66,7 +68,7 @@ def backbone_of(model: CoAttentionClassifier | DeepLabLargeFOV) -> Backbone:
 
 
 def initialise(model: CoAttentionClassifier | DeepLabLargeFOV, initial: InitialWeights) -> None:
-    """Start a network's backbone from published weights.
+    """Start a network's backbone from published weights, and where these are SEAM's, its pixel correlation too.
 
     Raises:
         WeightsError: they are those of another network.
@@ -75,6 +77,8 @@ def initialise(model: CoAttentionClassifier | DeepLabLargeFOV, initial: InitialW
         backbone_of(model).initialise(initial.state)
     except WeightsError as error:  # which names the layers; the file is known here
         raise WeightsError(f"{initial.source}: {error}") from None
+    if isinstance(model, CoAttentionClassifier) and model.pixel_correlation is not None:
+        model.pixel_correlation.initialise(initial.state)
 
 
 def place(model: nn.Module, device: torch.device) -> None:

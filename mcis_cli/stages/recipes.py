@@ -57,6 +57,10 @@ UNUSED_BY_LOSS: Mapping[str, tuple[str, ...]] = {
     "co-attention": _OF_CONTRAST,
     "full": (),
 }
+UNUSED_BY_SCHEDULE: Mapping[str, tuple[str, ...]] = {
+    "milestones": ("lr_power",),
+    "poly": ("lr_milestones", "lr_gamma"),
+}
 
 
 def dataset(catalogue: Catalogue) -> Recipe:
@@ -66,7 +70,8 @@ def dataset(catalogue: Catalogue) -> Recipe:
 
 def train_cls(config: TrainClsConfig, images: Catalogue, weights: str) -> Recipe:
     """The classifier: images and tags of the training split, and the initial weights."""
-    without_effect = ("weights", *UNUSED_BY_LOSS[config.loss], *_alone(config.processes))
+    unused = (*UNUSED_BY_LOSS[config.loss], *UNUSED_BY_SCHEDULE[config.lr_schedule])
+    without_effect = ("weights", *unused, *_alone(config.processes))
     settings = {**_settings(config, *without_effect), "split": images.split_name}
     return _recipe("train-cls", settings, {"images": images.digest("images", "labels"), "weights": weights})
 

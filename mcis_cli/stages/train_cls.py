@@ -16,8 +16,9 @@ from mcis_cli.data.catalogue import Catalogue
 from mcis_cli.data.loading import ordered_map
 from mcis_cli.data.pairs import sample_pairs, sample_rings
 from mcis_cli.data.seeds import generator
-from mcis_cli.errors import DataError, counted
+from mcis_cli.errors import DataError, UsageError, counted
 from mcis_cli.models.classifier import CoAttentionClassifier, Term
+from mcis_cli.models.equivariance import SECOND_SCALE, equivariant_loss, second_view
 from mcis_cli.models.losses import pair_loss
 from mcis_cli.stages import recipes
 from mcis_cli.stages.inputs import Inputs, list_images
@@ -28,13 +29,14 @@ from mcis_cli.store import Artifact, Recipe, Store
 from mcis_cli.training.parameter_groups import ParameterGroup, parameter_groups, sgd
 from mcis_cli.training.precision import Precision, autocast, choose_device, choose_precision
 from mcis_cli.training.ranks import ALONE, Ranks
-from mcis_cli.training.schedules import milestones
+from mcis_cli.training.schedules import Schedule, milestones, poly
 
 TERMS: Mapping[str, frozenset[Term]] = {
     "basic": frozenset({"basic"}),
     "co-attention": frozenset({"basic", "co_attention"}),
     "full": frozenset({"basic", "co_attention", "contrastive"}),
 }
+SMALLEST_VIEW = 32  # pixels, which every backbone can see
 
 
 @dataclass(frozen=True)
@@ -69,8 +71,14 @@ def run(config: TrainClsConfig, inputs: Inputs, store: Store, options: RunOption
     Raises:
         DataError: no image of the training split has a tag.
         WeightsError: initial weights are missing or do not fit.
-        UsageError: the training diverged.
+        UsageError: the training diverged, or its images are too small for a second view.
     """
+    if config.equivariant and config.image_size * SECOND_SCALE < SMALLEST_VIEW:
+        raise UsageError(
+            f"train-cls.image_size is {config.image_size}: the second view of an equivariant training would have "
+            f"{int(config.image_size * SECOND_SCALE)} pixels, expected {SMALLEST_VIEW} at least; give --set "
+            f"train-cls.image_size={math.ceil(SMALLEST_VIEW / SECOND_SCALE)} or more"
+        )
     data = inputs.data
     assert data is not None, "the command names the images"
     device = choose_device(options.device, options.local)
@@ -101,7 +109,7 @@ def _train(
     ranks: Ranks,
 ) -> Artifact:
     late = [epoch for epoch in config.lr_milestones if epoch >= config.epochs]
-    if late:
+    if late and config.lr_schedule == "milestones":
         options.reporter.warn(
             f"the learning rate would fall after epoch {', '.join(map(str, late))}, and the training ends with epoch "
             f"{config.epochs}: set lr_milestones to fit, as in --set train-cls.lr_milestones="
@@ -145,10 +153,12 @@ def _train(
     return train(recipe, prepare, meta, store, options, ranks)
 
 
-def without_effect(config: TrainClsConfig, given: Mapping[str, object]) -> list[str]:
-    """The settings among those given that the chosen loss has no term for."""
-    unused = recipes.UNUSED_BY_LOSS[config.loss]
-    return sorted(name for name, value in given.items() if value is not None and name in unused)
+def without_effect(config: TrainClsConfig, given: Mapping[str, object]) -> dict[str, str]:
+    """The settings among those given that the chosen loss has no term for, or the schedule no use: with what."""
+    unused = dict.fromkeys(recipes.UNUSED_BY_LOSS[config.loss], f"--loss {config.loss}")
+    schedule = f"--set train-cls.lr_schedule={config.lr_schedule}"
+    unused |= dict.fromkeys(recipes.UNUSED_BY_SCHEDULE[config.lr_schedule], schedule)
+    return {name: unused[name] for name in sorted(given) if given[name] is not None and name in unused}
 
 
 def fitting_milestones(config: TrainClsConfig) -> list[int]:
@@ -176,7 +186,7 @@ def _training(
             nesterov=config.nesterov,
             weight_decay=config.weight_decay,
         ),
-        schedule=milestones([epoch * steps_per_epoch for epoch in config.lr_milestones], gamma=config.lr_gamma),
+        schedule=_schedule(config, steps_per_epoch),
         batches=lambda epoch, first: _batches(model, config, images, tagged, epoch, first, device, options, ranks),
         step_loss=lambda batch: ranks.shared(
             _step_loss(model, config, batch), torch.tensor(float(batch.num_pairs), device=device)
@@ -189,6 +199,12 @@ def _training(
         precision=_settled(config),
         images_of_step=ranks.count * config.batch_pairs * (1 if config.pairing == "rings" else 2),
     )
+
+
+def _schedule(config: TrainClsConfig, steps_per_epoch: int) -> Schedule:
+    if config.lr_schedule == "poly":
+        return poly(config.epochs * steps_per_epoch, power=config.lr_power)
+    return milestones([epoch * steps_per_epoch for epoch in config.lr_milestones], gamma=config.lr_gamma)
 
 
 def learning_groups(model: CoAttentionClassifier, config: TrainClsConfig) -> list[ParameterGroup]:
@@ -238,6 +254,7 @@ def _batches(
             generator=generator(config.seed, "view", epoch, tagged[position], side),
             mean=backbone.mean,
             std=backbone.std,
+            long_side=config.long_side,
         )
 
     def labels_of(some: Sequence[tuple[int, int]]) -> tuple[Tensor, Tensor]:
@@ -284,7 +301,10 @@ def _step_loss(model: CoAttentionClassifier, config: TrainClsConfig, batch: Pair
     if batch.epoch + 1 < config.contrastive_from_epoch:
         terms = terms - {"contrastive"}
     with autocast(batch.images.device, _settled(config)):
-        features = model.features(batch.images)
+        if config.equivariant:
+            features, embedding = model.features_and_embedding(batch.images)
+        else:
+            features, embedding = model.features(batch.images), None
         features_m, features_n = features[batch.index_m], features[batch.index_n]
         result = model.pair_from_features(features_m, features_n, terms=terms)
         loss = pair_loss(
@@ -303,7 +323,33 @@ def _step_loss(model: CoAttentionClassifier, config: TrainClsConfig, batch: Pair
         if config.self_pairs and "co_attention" in terms:
             losses["self_pairs"] = _self_pair_loss(model, config, batch, features_m)
             losses["total"] = losses["total"] + losses["self_pairs"]
+        if embedding is not None:
+            equivariant = _equivariant_losses(model, batch, features, embedding)
+            losses |= equivariant | {"total": losses["total"] + sum(equivariant.values())}
     return losses
+
+
+def _equivariant_losses(
+    model: CoAttentionClassifier, batch: PairBatch, features: Tensor, embedding: Tensor
+) -> dict[str, Tensor]:
+    """SEAM's objective on the views of a step, a mean over both sides of its pairs.
+
+    How it goes together with Eq. 10 the paper does not say (§4.4). The plain reading is the sum of both objectives, on
+    the same features and the same φ: so the views are classified by both.
+    """
+    labels = batch.labels_m.new_zeros(len(batch.images), batch.labels_m.shape[1])
+    labels[batch.index_m], labels[batch.index_n] = batch.labels_m, batch.labels_n
+    first = model.view_maps(features, embedding)
+    second = model.view_maps(*model.features_and_embedding(second_view(batch.images)))
+    loss = equivariant_loss(first, second, labels)
+    sides = torch.cat([batch.index_m, batch.index_n])
+    of_images = {
+        "both_views": loss.classification,
+        "suppression": loss.suppression,
+        "equivariance": loss.equivariance,
+        "cross_refinement": loss.cross_refinement,
+    }
+    return {name: term[sides].mean() for name, term in of_images.items()}
 
 
 def _self_pair_loss(
