@@ -1,5 +1,7 @@
 """Every fuzz target on some mutants of its seeds: it may refuse them, in one line, and do nothing else."""
 
+from pathlib import Path
+
 import pytest
 from sizes import size
 
@@ -31,6 +33,11 @@ def test_seeds_are_understood(name):
 
 # A block without a manifest, a compressed member, arrays that are no maps, a DOCTYPE, a preset that is a table.
 REFUSED = {"user_block": {1}, "zip": {1}, "maps": {1, 2}, "voc_xml": {1}, "assignment": {3}}
+
+
+def test_the_page_lists_every_target():
+    page = (Path(__file__).parent.parent / "docs/how-to/fuzz.md").read_text(encoding="utf-8")
+    assert f"expected one of {', '.join(TARGETS)}\n" in page
 
 
 def test_a_target_that_fails_is_noticed(capsys):

@@ -1,10 +1,10 @@
 """How much of a configured chain is done: found by recipes alone."""
 
 import pytest
-from chains import options
+from chains import Heard, options
 
 from mcis_cli.errors import WeightsError
-from mcis_cli.stages import train_seg
+from mcis_cli.stages import cams, evaluate, pseudo, train_cls, train_seg
 from mcis_cli.stages.inputs import Inputs
 from mcis_cli.stages.plan import CHAIN, plan
 from mcis_cli.store import open_store
@@ -38,6 +38,25 @@ def test_an_automatic_precision_is_whichever_there_is(chain):
     sections = {name: {"precision": "auto"} for name in ("train_cls", "cams", "train_seg", "eval")}
     assert planned(chain, **sections).keys() == set(CHAIN)
     assert planned(chain, train_cls={"precision": "bf16"}) == {"train-cls": None}
+
+
+def test_what_is_planned_as_done_is_found_done_at_whichever_precision(chain, monkeypatch):
+    """As on a laptop with the store of a cluster: `status` and the stages agree, and nothing is trained anew."""
+    monkeypatch.setattr("mcis_cli.training.precision.cpu_has_bf16", lambda: True)  # the chain is of fp32
+    sections = {name: {"precision": "auto"} for name in ("train_cls", "cams", "train_seg", "eval")}
+    settings, found = chain.settings(**sections), planned(chain, **sections)
+    upstream = None
+    for stage, run, config in (
+        ("train-cls", train_cls.run, settings.train_cls),
+        ("cams", cams.run, settings.cams),
+        ("pseudo", pseudo.run, settings.pseudo),
+        ("train-seg", train_seg.run, settings.train_seg),
+        ("eval", evaluate.run, settings.eval),
+    ):
+        heard = Heard()
+        upstream = run(config, Inputs(upstream=upstream, data=chain.data), chain.store, options(reporter=heard))
+        assert upstream.id == found[stage].id
+        assert heard.started == []
 
 
 def test_full_supervision_needs_no_classifier(chain, tmp_path):

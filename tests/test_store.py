@@ -179,6 +179,13 @@ def test_a_location_is_remembered_and_replaced(store):
     assert open_store(store.root).location("ab" * 32) == {"root": "/moved"}
 
 
+def test_a_location_that_is_remembered_already_is_not_written_again(store, monkeypatch):
+    """A store that cannot be written is of use still: what is done in it is found done."""
+    store.set_location("ab" * 32, {"root": "/photos"})
+    monkeypatch.setattr(store, "put", lambda *_, **__: pytest.fail("written again"))
+    store.set_location("ab" * 32, {"root": "/photos"})
+
+
 def test_a_location_wants_an_id(store):
     with pytest.raises(AssertionError, match="is no id"):
         store.location("../x")
@@ -326,3 +333,12 @@ def test_listing_a_store_imports_neither_h5py_nor_numpy(store):
 def test_an_empty_name_says_that_the_command_before_printed_none(tmp_path):
     with pytest.raises(MissingError, match=r"^the name of an artifact is empty: the command .* failed; mcis ls"):
         make_store(tmp_path).get("")
+
+
+def test_an_artifact_without_its_first_bytes_leads_to_repair(store):
+    """And not to `mcis ls`, which is who stumbles over it."""
+    path = seal_tensors(store).path
+    path.chmod(0o644)
+    path.write_bytes(b"")
+    with pytest.raises(DamagedError, match=r"its first bytes are damaged.*; `mcis verify --repair` makes it again"):
+        store.artifacts()

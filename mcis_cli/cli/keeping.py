@@ -10,7 +10,7 @@ from mcis_cli.cli import completion
 from mcis_cli.cli import options as opt
 from mcis_cli.cli.output import complain, say, say_path
 from mcis_cli.cli.workspace import STORE_FOLDER, Workspace, open_workspace, upstream_reference
-from mcis_cli.errors import DamagedError, DataError, McisError, MissingError, UsageError, WeightsError
+from mcis_cli.errors import DamagedError, DataError, McisError, MissingError, UsageError, WeightsError, counted
 from mcis_cli.store import Store, open_store
 
 MIB = 2**20
@@ -163,7 +163,7 @@ def merge(
         hint = ", of unfinished work too: run its command again, which goes on from there" if num_parts else ""
         complain("merge", f"{count or 'nothing new'} from {other.root}{hint}")
     if damaged := [error for error in left if error.exit_code == DamagedError.exit_code]:
-        raise DamagedError(f"{len(damaged)} files were left, the first of them: {damaged[0]}")
+        raise DamagedError(f"left there, damaged: {counted(len(damaged), 'file')}, the first of them: {damaged[0]}")
 
 
 def _store_at(path: Path) -> Store:

@@ -12,7 +12,7 @@ from mcis_cli.cli import completion
 from mcis_cli.cli import options as opt
 from mcis_cli.cli.output import say
 from mcis_cli.cli.workspace import Workspace, open_workspace
-from mcis_cli.errors import MissingError, UsageError
+from mcis_cli.errors import MissingError, UsageError, counted
 
 if TYPE_CHECKING:
     from mcis_cli.report.metrics_log import MetricsLog
@@ -57,7 +57,7 @@ def log(
             numbers = {one: found.values[one][place] for one in shown if math.isfinite(found.values[one][place])}
             say(json.dumps({"step": step, "epoch": found.epochs[place], **numbers}))
         return
-    say(f"{name}: {len(found.steps)} reports up to step {found.steps[-1]}, epoch {found.epochs[-1]}")
+    say(f"{name}: {counted(len(found.steps), 'report')} up to step {found.steps[-1]}, epoch {found.epochs[-1]}")
     for one in shown:
         for line in drawn(one, found):
             say(line)

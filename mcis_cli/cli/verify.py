@@ -14,7 +14,7 @@ from mcis_cli.cli import options as opt
 from mcis_cli.cli.output import TerminalReporter, console, plain, say
 from mcis_cli.cli.workspace import Workspace, open_workspace
 from mcis_cli.config import DataConfig
-from mcis_cli.errors import CheckError, UsageError
+from mcis_cli.errors import CheckError, UsageError, counted
 
 if TYPE_CHECKING:
     from mcis_cli.store.verification import Finding, Verified
@@ -170,7 +170,7 @@ def _summarise(workspace: Workspace, verified: "Verified", results: Sequence[Res
     from mcis_cli.store.verification import DAMAGED
 
     mended = sum(result.is_mended for result in results)
-    parts = [f"{verified.num_files} files, {verified.num_bytes / 2**20:.1f} MiB"]
+    parts = [f"{counted(verified.num_files, 'file')}, {verified.num_bytes / 2**20:.1f} MiB"]
     parts.append(f"{len(results)} damaged or missing" if results else "all as they were sealed")
     if is_repair and results:
         parts.append(f"{mended} repaired; the damaged files are kept in {workspace.store.root / DAMAGED}")

@@ -24,10 +24,10 @@ from mcis_cli.stages import recipes
 from mcis_cli.stages.inputs import Inputs, list_images
 from mcis_cli.stages.networks import backbone_of, build_classifier, describe_classifier, initialise, place
 from mcis_cli.stages.starting import load_starting, starting_identity
-from mcis_cli.stages.trained import Training, batch_of, train, unless_done
+from mcis_cli.stages.trained import Training, batch_of, settle, train, unless_done
 from mcis_cli.store import Artifact, Recipe, Store
 from mcis_cli.training.parameter_groups import ParameterGroup, parameter_groups, sgd
-from mcis_cli.training.precision import Precision, autocast, choose_device, choose_precision
+from mcis_cli.training.precision import Precision, autocast, choose_device
 from mcis_cli.training.ranks import ALONE, Ranks
 from mcis_cli.training.schedules import Schedule, milestones, poly
 
@@ -82,12 +82,17 @@ def run(config: TrainClsConfig, inputs: Inputs, store: Store, options: RunOption
     data = inputs.data
     assert data is not None, "the command names the images"
     device = choose_device(options.device, options.local)
-    config = config.model_copy(update={"precision": choose_precision(config.precision, device)})
     catalogue = list_images(data, store)
     if data.tags_from_masks:
         options.reporter.warn("tags are taken from masks: whatever is made of them has seen pixel supervision")
     images = catalogue.split(data.train)
-    recipe = recipes.train_cls(config, images, starting_identity(config.backbone, config.weights))
+    weights = starting_identity(config.backbone, config.weights)
+
+    def recipe_of(settled: TrainClsConfig) -> Recipe:
+        return recipes.train_cls(settled, images, weights)
+
+    config = settle(config, recipe_of, store, options, device)
+    recipe = recipe_of(config)
     return unless_done(
         recipe,
         store,

@@ -25,10 +25,10 @@ from mcis_cli.stages.inputs import Inputs, images_of, list_images
 from mcis_cli.stages.kinds import read_record
 from mcis_cli.stages.networks import backbone_of, build_segmenter, describe_segmenter, initialise, place
 from mcis_cli.stages.starting import load_starting, starting_identity
-from mcis_cli.stages.trained import Training, batch_of, train, unless_done
+from mcis_cli.stages.trained import Training, batch_of, settle, train, unless_done
 from mcis_cli.store import Artifact, Recipe, Store
 from mcis_cli.training.parameter_groups import parameter_groups, sgd
-from mcis_cli.training.precision import Precision, autocast, choose_device, choose_precision
+from mcis_cli.training.precision import Precision, autocast, choose_device
 from mcis_cli.training.ranks import ALONE, Ranks
 from mcis_cli.training.schedules import poly
 
@@ -78,10 +78,14 @@ def run(config: TrainSegConfig, inputs: Inputs, store: Store, options: RunOption
         UsageError: the training diverged.
     """
     device = choose_device(options.device, options.local)
-    config = config.model_copy(update={"precision": choose_precision(config.precision, device)})
     supervision = _supervision(config, inputs, store)
     weights = starting_identity(config.backbone, config.weights)
-    recipe = recipes.train_seg(config, supervision.identity, supervision.images, weights)
+
+    def recipe_of(settled: TrainSegConfig) -> Recipe:
+        return recipes.train_seg(settled, supervision.identity, supervision.images, weights)
+
+    config = settle(config, recipe_of, store, options, device)
+    recipe = recipe_of(config)
     return unless_done(
         recipe,
         store,

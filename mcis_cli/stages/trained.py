@@ -11,18 +11,20 @@ from typing import Any, Generic, NoReturn, TypeVar
 import torch
 from torch import Tensor, nn
 
-from mcis_cli.config import RunOptions
+from mcis_cli.config import RunOptions, TrainClsConfig, TrainSegConfig
 from mcis_cli.errors import DamagedError, UnfinishedError, UsageError
+from mcis_cli.stages import recipes
 from mcis_cli.stages.networks import tensors_of
 from mcis_cli.stages.segmented import provenance_of
 from mcis_cli.store import Artifact, Partial, Recipe, Store
 from mcis_cli.training.checkpoints import pack, unpack
 from mcis_cli.training.loop import fit
-from mcis_cli.training.precision import Precision, describe_machine
+from mcis_cli.training.precision import Precision, choose_precision, describe_machine
 from mcis_cli.training.ranks import ALONE, Ranks, joined
 from mcis_cli.training.schedules import Schedule
 
 Batch = TypeVar("Batch")
+Settled = TypeVar("Settled", TrainClsConfig, TrainSegConfig)
 LOG_EVERY = 10
 
 
@@ -42,6 +44,17 @@ class Training(Generic[Batch]):
     device: torch.device
     precision: Precision
     images_of_step: int = 0  # photographs that all processes together read for a step, for the speed that is shown
+
+
+def settle(
+    config: Settled, recipe_of: Callable[[Settled], Recipe], store: Store, options: RunOptions, device: torch.device
+) -> Settled:
+    """The settings with a precision: for "auto" that at which the training is done, wherever that was, else what this
+    machine is good at. Several processes, which have to agree, do not look for what is done.
+    """
+    known = () if options.rank else recipes.settled(config)
+    own = config.model_copy(update={"precision": choose_precision(config.precision, device)})
+    return next((one for one in known if store.find(recipe_of(one))), own)
 
 
 def unless_done(

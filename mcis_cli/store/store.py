@@ -230,8 +230,10 @@ class Store:
         return {name: content_id for name, content_id in found.items() if content_id is not None}
 
     def set_location(self, dataset_id: str, location: Mapping[str, Any]) -> None:
-        """Note where the folder of a data set is on this machine."""
-        self.put(self._location_path(dataset_id), notes.spell(location), overwrite=True)
+        """Note where the folder of a data set is on this machine; what is noted already needs no writing."""
+        path, data = self._location_path(dataset_id), notes.spell(location)
+        if _read(path) != data:
+            self.put(path, data, overwrite=True)
 
     def location(self, dataset_id: str) -> dict[str, Any] | None:
         """Where the folder of a data set was last, if that is known."""

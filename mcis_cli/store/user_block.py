@@ -87,10 +87,10 @@ def read_block(descriptor: int, path: Path, kind: Kind) -> Block:
         size = os.fstat(descriptor).st_size
     match = _LINES.match(data.rstrip(b"\0").decode("latin-1"))
     if match is None:
-        # Most often something else was named, a photograph say, which nobody should be told to remove.
+        # Outside of a store most often something else was named, a photograph say, which needs no mending.
+        remedy = _REMEDY if path.parent.name == "artifacts" else "mcis ls shows what there is"
         raise DamagedError(
-            f'{path} is no {kind} of mcis, or its first bytes are damaged, expected "mcis {kind} {VERSION}"; '
-            "mcis ls shows what there is"
+            f'{path} is no {kind} of mcis, or its first bytes are damaged, expected "mcis {kind} {VERSION}"; {remedy}'
         )
     found, version, sha256, length, *place = match.groups()
     if version != str(VERSION):
