@@ -10,9 +10,10 @@ import typer
 
 from mcis_cli.cli import launched
 from mcis_cli.cli import options as opt
+from mcis_cli.cli.forecast import forecaster, tell
 from mcis_cli.cli.output import TerminalReporter, announce
 from mcis_cli.cli.workspace import Workspace, open_workspace, reads_pipe, upstream_reference
-from mcis_cli.config import RunOptions, Settings, merge
+from mcis_cli.config import DataConfig, RunOptions, Settings, merge
 from mcis_cli.errors import UnfinishedError, UsageError
 from mcis_cli.store import Artifact
 
@@ -35,6 +36,7 @@ class Call:
     as_json: bool
     quiet: bool
     shard: str | None = None
+    dry_run: bool = False
 
     @property
     def rank(self) -> launched.Place | None:
@@ -50,6 +52,7 @@ class Call:
             assignments=self.assignments or (),
             flags=merge(self.flags, {self.stage: {"processes": self.rank.count}}) if self.rank else self.flags,
             upstream=reference,
+            may_create=not self.dry_run,
         )
 
     def follow(self, given: str | None, previous: str) -> tuple[str | None, Workspace]:
@@ -108,6 +111,34 @@ class Call:
                 extra=extra(artifact),
             )
         return artifacts[-1]
+
+    def tell(
+        self,
+        workspace: Workspace,
+        upstream: Artifact | None,
+        data: DataConfig | None,
+        variants: Sequence[Settings] = (),
+        saliency: Artifact | None = None,
+    ) -> None:
+        """Tell what the stage would do (`--dry-run`).
+
+        Args:
+            workspace: settings and store.
+            upstream: the artifact that it would start from.
+            data: where the images are; None where nobody knows.
+            variants: settings, where it would be done with several.
+            saliency: maps that were named.
+        """
+        if data is None:
+            assert upstream is not None, "a command that starts from images names them"
+            from mcis_cli.stages.inputs import place_of
+
+            data = place_of(upstream, workspace.store)
+        named = saliency.id if saliency else None
+        with forecaster(workspace, data, self.device) as looking:
+            some = variants or [workspace.settings(upstream)]
+            found = [looking.stage(self.stage, settings, upstream, saliency=named) for settings in some]
+            tell(found, as_json=self.as_json)
 
     def _shard(self, reporter: TerminalReporter) -> tuple[int, int] | None:
         """The part of the work that was asked for; else what is this process's, which is told."""

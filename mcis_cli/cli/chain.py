@@ -2,18 +2,22 @@
 
 import time
 from collections.abc import Callable, Mapping
-from typing import Annotated, Any
+from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
 from mcis_cli.cli import launched
 from mcis_cli.cli import options as opt
+from mcis_cli.cli.forecast import forecaster, tell
 from mcis_cli.cli.output import TerminalReporter, announce
 from mcis_cli.cli.tables import print_scores
-from mcis_cli.cli.workspace import open_workspace
+from mcis_cli.cli.workspace import Workspace, open_workspace
 from mcis_cli.config import DataConfig, RunOptions, Settings
-from mcis_cli.errors import UsageError
+from mcis_cli.errors import UsageError, counted
 from mcis_cli.store import Artifact, Store
+
+if TYPE_CHECKING:
+    from mcis_cli.data.catalogue import Catalogue
 
 Scores = Mapping[str, Any]
 
@@ -26,6 +30,7 @@ def run(
     assignments: opt.Assignments = None,
     config: opt.ConfigFile = None,
     store: opt.StoreFolder = None,
+    dry_run: opt.DryRun = False,
     as_json: opt.AsJson = False,
     quiet: opt.Quiet = False,
 ) -> None:
@@ -39,10 +44,15 @@ def run(
             "torchrun --nproc-per-node 2 -m mcis_cli train-cls"
         )
     flags = {stage: {"seed": seed} for stage in ("train-cls", "cams", "train-seg")}
-    workspace = open_workspace(store=store, config=config, preset=preset, assignments=assignments or (), flags=flags)
+    workspace = open_workspace(
+        store=store, config=config, preset=preset, assignments=assignments or (), flags=flags, may_create=not dry_run
+    )
     data = workspace.data()
     if data is None:
         raise UsageError("no images are named: expected [data] root in mcis.toml; `mcis init DATA` writes it")
+    if dry_run:
+        _foretell(workspace, data, device, as_json=as_json)
+        return
     reporter = TerminalReporter(quiet=quiet)
     options = opt.run_options(device=device, workers=workers, preset=workspace.preset(), reporter=reporter)
     started = time.monotonic()
@@ -67,6 +77,17 @@ def run(
     )
 
 
+def _foretell(workspace: Workspace, data: DataConfig, device: str, *, as_json: bool) -> None:
+    """What `chain` would do."""
+    from mcis_cli.stages.plan import CHAIN
+
+    settings = workspace.settings()
+    with forecaster(workspace, data, device) as looking:
+        without = num_without_ground_truth(settings, data, looking.catalogue)
+        first = CHAIN.index("train-seg") if settings.train_seg.supervision == "full" else 0
+        tell(list(looking.chain(settings, CHAIN[first : -1 if without else None])), as_json=as_json)
+
+
 def chain(settings: Settings, data: DataConfig, store: Store, options: RunOptions) -> list[Artifact]:
     """The five stages, one after the other.
 
@@ -76,11 +97,10 @@ def chain(settings: Settings, data: DataConfig, store: Store, options: RunOption
     from mcis_cli.stages import cams, evaluate, pseudo, train_cls, train_seg
     from mcis_cli.stages.inputs import Inputs, list_images
 
-    scored = list_images(data, store).split(settings.eval.split or data.val)
-    without = sum(entry.mask is None for entry in scored.entries)
+    without = num_without_ground_truth(settings, data, list_images(data, store))
     if without:
         options.reporter.warn(
-            f"ground truth missing for {without} of {len(scored)} images of split {settings.eval.split or data.val!r}: "
+            f"ground truth missing for {counted(without, 'image')} of split {settings.eval.split or data.val!r}: "
             "the chain ends with the network, without eval"
         )
 
@@ -100,6 +120,12 @@ def chain(settings: Settings, data: DataConfig, store: Store, options: RunOption
         made.append(stage(Inputs(upstream=made[-1] if made else None, data=data)))
         options.reporter.note(f"{made[-1].stage}: {made[-1].path.stem}")
     return made
+
+
+def num_without_ground_truth(settings: Settings, data: DataConfig, images: "Catalogue") -> int:
+    """How many images lack it of those that the network is scored on."""
+    scored = images.split(settings.eval.split or data.val)
+    return sum(entry.mask is None for entry in scored.entries)
 
 
 def register(app: typer.Typer) -> None:

@@ -33,6 +33,7 @@ def evaluate(
     assignments: opt.Assignments = None,
     config: opt.ConfigFile = None,
     store: opt.StoreFolder = None,
+    dry_run: opt.DryRun = False,
     as_json: opt.AsJson = False,
     quiet: opt.Quiet = False,
 ) -> None:
@@ -43,16 +44,20 @@ def evaluate(
     flags: Flags = {
         "eval": {"crf": crf, "scales": opt.numbers(scales), "flip": flip, "split": split, "precision": precision}
     }
-    call = Call("eval", flags, config, preset, assignments, store, device, workers, as_json, quiet, shard)
+    call = Call("eval", flags, config, preset, assignments, store, device, workers, as_json, quiet, shard, dry_run)
     reference, workspace = call.follow(artifact, "train-seg")
     upstream = expected_artifact(workspace, reference, "train-seg")
+    images = workspace.data_for(upstream, data, reference)
+    if dry_run:
+        call.tell(workspace, upstream, images)
+        return
     found: dict[str, Any] = {}
 
     def work(settings: Settings, options: RunOptions) -> Artifact:
         from mcis_cli.stages import evaluate as stage
         from mcis_cli.stages.inputs import Inputs
 
-        inputs = Inputs(upstream=upstream, data=workspace.data_for(upstream, data, reference))
+        inputs = Inputs(upstream=upstream, data=images)
         done = stage.run(settings.eval, inputs, workspace.store, options)
         for name in stage.without_effect(upstream, flags["eval"]):
             options.reporter.warn(f"--{name} has no effect on scores of {upstream.stage}")

@@ -73,6 +73,7 @@ def cams(
     assignments: opt.Assignments = None,
     config: opt.ConfigFile = None,
     store: opt.StoreFolder = None,
+    dry_run: opt.DryRun = False,
     as_json: opt.AsJson = False,
     quiet: opt.Quiet = False,
 ) -> None:
@@ -93,9 +94,19 @@ def cams(
             "precision": precision,
         }
     }
-    call = Call("cams", flags, config, preset, assignments, store, device, workers, as_json, quiet, shard)
+    call = Call("cams", flags, config, preset, assignments, store, device, workers, as_json, quiet, shard, dry_run)
     reference, workspace = call.follow(classifier, "train-cls")
     upstream = expected_artifact(workspace, reference, "train-cls")
+    images = workspace.data_for(upstream, data, reference)
+
+    def variants(settings: Settings) -> list[Settings]:
+        """The settings with each number of references."""
+        configs = [settings.cams.model_copy(update={"refs": number}) for number in numbers or [settings.cams.refs]]
+        return [settings.model_copy(update={"cams": config}) for config in configs]
+
+    if dry_run:
+        call.tell(workspace, upstream, images, variants(workspace.settings(upstream)))
+        return
 
     def work(settings: Settings, options: RunOptions) -> Sequence[Artifact]:
         from dataclasses import replace
@@ -105,10 +116,9 @@ def cams(
 
         for name in stage.without_effect(settings.cams, flags["cams"]):
             options.reporter.warn(f"--{name.replace('_', '-')} has no effect on maps with these settings")
-        inputs = Inputs(upstream=upstream, data=workspace.data_for(upstream, data, reference))
+        inputs = Inputs(upstream=upstream, data=images)
         options = replace(options, cache_mb=cache_mb, scratch_mb=scratch_mb)
-        configs = [settings.cams.model_copy(update={"refs": number}) for number in numbers or [settings.cams.refs]]
-        return stage.run_all(configs, inputs, workspace.store, options)
+        return stage.run_all([one.cams for one in variants(settings)], inputs, workspace.store, options)
 
     call.run(workspace, upstream, work)
 
@@ -166,6 +176,7 @@ def pseudo(
     assignments: opt.Assignments = None,
     config: opt.ConfigFile = None,
     store: opt.StoreFolder = None,
+    dry_run: opt.DryRun = False,
     as_json: opt.AsJson = False,
     quiet: opt.Quiet = False,
 ) -> None:
@@ -195,17 +206,21 @@ def pseudo(
         },
         "data": {"saliency": str(saliency.resolve()) if saliency and saliency.is_dir() else None},
     }
-    call = Call("pseudo", flags, config, preset, assignments, store, device, workers, as_json, quiet, shard)
+    call = Call("pseudo", flags, config, preset, assignments, store, device, workers, as_json, quiet, shard, dry_run)
     reference, workspace = call.follow(maps, "cams")
     upstream = expected_artifact(workspace, reference, "cams")
     imported = _imported_saliency(saliency, workspace)
+    images = workspace.data_for(upstream, data, reference)
+    if dry_run:
+        call.tell(workspace, upstream, images, saliency=imported)
+        return
 
     def work(settings: Settings, options: RunOptions) -> Artifact:
         from mcis_cli.stages import pseudo as of_maps
         from mcis_cli.stages import second_round as of_network
         from mcis_cli.stages.inputs import Inputs
 
-        inputs = Inputs(upstream=upstream, data=workspace.data_for(upstream, data, reference), saliency=imported)
+        inputs = Inputs(upstream=upstream, data=images, saliency=imported)
         if upstream.stage == "train-seg":
             _warn(of_network.without_effect(flags["pseudo"]), "on masks of a network", options)
             return of_network.run(settings.pseudo, inputs, workspace.store, options)

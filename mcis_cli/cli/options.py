@@ -85,6 +85,9 @@ Workers = Annotated[
 ]
 AsJson = Annotated[bool, typer.Option("--json", help="Print one JSON object.")]
 Quiet = Annotated[bool, typer.Option("--quiet", "-q", help="Print the id alone, and no progress.")]
+DryRun = Annotated[
+    bool, typer.Option("--dry-run", help="Tell what would run, why, and what it would take; do and write nothing.")
+]
 Weights = Annotated[
     Path | None,
     typer.Option("--weights", help="ImageNet weights: a file (.pth, .safetensors), or an artifact of mcis import."),

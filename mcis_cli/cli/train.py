@@ -55,6 +55,7 @@ def train_cls(
     assignments: opt.Assignments = None,
     config: opt.ConfigFile = None,
     store: opt.StoreFolder = None,
+    dry_run: opt.DryRun = False,
     as_json: opt.AsJson = False,
     quiet: opt.Quiet = False,
 ) -> None:
@@ -79,13 +80,18 @@ def train_cls(
             "saliency": str(saliency.resolve()) if saliency else None,
         },
     }
-    call = Call("train-cls", flags, config, preset, assignments, store, device, workers, as_json, quiet)
+    call = Call(
+        "train-cls", flags, config, preset, assignments, store, device, workers, as_json, quiet, dry_run=dry_run
+    )
     workspace = call.open()
     images = workspace.data(data)
     if images is None:
         raise UsageError(
             "no images are named: expected a folder, as in `mcis train-cls photos/`; or run `mcis init photos/`"
         )
+    if dry_run:
+        call.tell(workspace, None, images)
+        return
 
     def work(settings: Settings, options: RunOptions) -> Artifact:
         from mcis_cli.stages import train_cls as stage
@@ -124,6 +130,7 @@ def train_seg(
     assignments: opt.Assignments = None,
     config: opt.ConfigFile = None,
     store: opt.StoreFolder = None,
+    dry_run: opt.DryRun = False,
     as_json: opt.AsJson = False,
     quiet: opt.Quiet = False,
 ) -> None:
@@ -142,18 +149,23 @@ def train_seg(
             "precision": precision,
         }
     }
-    call = Call("train-seg", flags, config, preset, assignments, store, device, workers, as_json, quiet)
+    call = Call(
+        "train-seg", flags, config, preset, assignments, store, device, workers, as_json, quiet, dry_run=dry_run
+    )
     reference, workspace = None, call.open()
     full = workspace.settings().train_seg.supervision == "full"
     if not full or masks is not None:
         reference, workspace = call.follow(masks, "pseudo")
     upstream = None if full and reference is None else expected_artifact(workspace, reference, "pseudo")
+    images = workspace.data_for(upstream, data, reference) if upstream else workspace.data(data)
+    if dry_run:
+        call.tell(workspace, upstream, images)
+        return
 
     def work(settings: Settings, options: RunOptions) -> Artifact:
         from mcis_cli.stages import train_seg as stage
         from mcis_cli.stages.inputs import Inputs
 
-        images = workspace.data_for(upstream, data, reference) if upstream else workspace.data(data)
         return stage.run(settings.train_seg, Inputs(upstream=upstream, data=images), workspace.store, options)
 
     call.run(workspace, upstream, work)

@@ -88,19 +88,24 @@ def images_of(artifact: Artifact, data: DataConfig | None, store: Store) -> Cata
         MissingError: nobody remembers where the data set lies.
         DataError: its classes are other ones now, so that the artifact's would be taken for them.
     """
-    catalogue = list_images(data or _place_of(artifact, store), store)
+    catalogue = list_images(data or place_of(artifact, store), store)
     _refuse_other_classes(artifact, catalogue)
     return catalogue
 
 
 def look_behind(artifact: Artifact, data: DataConfig | None, store: Store) -> Catalogue:
     """As `images_of`, for who only looks: nothing is written."""
-    catalogue = look_at_images(data or _place_of(artifact, store), store)
+    catalogue = look_at_images(data or place_of(artifact, store), store)
     _refuse_other_classes(artifact, catalogue)
     return catalogue
 
 
-def _place_of(artifact: Artifact, store: Store) -> DataConfig:
+def place_of(artifact: Artifact, store: Store) -> DataConfig:
+    """Where the images behind an artifact were last.
+
+    Raises:
+        MissingError: nobody remembers.
+    """
     place = store.location(artifact.meta["dataset"])
     if place is None:
         raise MissingError(

@@ -1,6 +1,6 @@
 """The chain that a configuration names, and how much of it is done: recipes only, no torch, nothing computed."""
 
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Mapping
 from dataclasses import dataclass
 from typing import Any
 
@@ -45,6 +45,23 @@ class Planned:
     begun: Begun | None = None
 
 
+@dataclass(frozen=True)
+class Expected:
+    """An artifact that is not made yet, as far as what follows from it asks.
+
+    Attributes:
+        stage: that will make it.
+        id: words in place of the content id, which nobody knows; others for another recipe.
+        meta: as far as it is known beforehand.
+        ids: of its records.
+    """
+
+    stage: str
+    id: str
+    meta: Mapping[str, Any]
+    ids: tuple[str, ...]
+
+
 def plan(settings: Settings, data: DataConfig, store: Store, catalogue: Catalogue | None = None) -> Iterator[Planned]:
     """The stages in order, each with its artifact, without those whose upstream artifact is not done.
 
@@ -64,9 +81,14 @@ def plan(settings: Settings, data: DataConfig, store: Store, catalogue: Catalogu
 
 
 def wanted_of(
-    stage: str, settings: Settings, data: DataConfig, catalogue: Catalogue, upstream: Artifact | None
+    stage: str,
+    settings: Settings,
+    data: DataConfig,
+    catalogue: Catalogue,
+    upstream: Artifact | Expected | None,
+    saliency: str | None = None,
 ) -> Wanted:
-    """What a configuration asks of a stage, given the artifact that it starts from."""
+    """What a configuration asks of a stage, given the artifact that it starts from, and any of saliency maps."""
     make: Callable[[Any], Recipe]
     config: Config
     if stage == "train-cls":
@@ -79,21 +101,29 @@ def wanted_of(
         make = lambda settled: recipes.train_seg(settled, images.digest("masks"), images, weights)  # noqa: E731
     else:
         assert upstream is not None, "such stages are left out"
-        config, images, make = _downstream(stage, settings, data, catalogue, upstream)
+        config, images, make = _downstream(stage, settings, data, catalogue, upstream, saliency)
     return Wanted(stage, tuple(map(make, recipes.settled(config))), images)
 
 
 def _downstream(
-    stage: str, settings: Settings, data: DataConfig, catalogue: Catalogue, upstream: Artifact
+    stage: str,
+    settings: Settings,
+    data: DataConfig,
+    catalogue: Catalogue,
+    upstream: Artifact | Expected,
+    saliency: str | None,
 ) -> tuple[Config, Catalogue, Callable[[Any], Recipe]]:
     if stage == "cams":
         carriers = catalogue.split(upstream.meta["split"])
         mapped = catalogue.split(settings.cams.split or upstream.meta["split"])
         config = recipes.settled_cams(settings.cams, upstream)
         return config, mapped, lambda settled: recipes.cams(settled, upstream.id, mapped, carriers)
+    if stage == "pseudo" and upstream.stage == "train-seg":
+        images = catalogue.split(upstream.meta["split"])
+        return settings.pseudo, images, lambda settled: recipes.second_round(settled, upstream.id, images)
     if stage == "pseudo":
         images = catalogue.only(upstream.ids)
-        return settings.pseudo, images, lambda settled: recipes.pseudo(settled, upstream.id, images)
+        return settings.pseudo, images, lambda settled: recipes.pseudo(settled, upstream.id, images, saliency)
     if stage == "train-seg":
         weights = starting_identity(settings.train_seg.backbone, settings.train_seg.weights)
         images = catalogue.only(upstream.ids)

@@ -6,7 +6,7 @@ recipe, since results say which split they are of: two lists of equal images are
 """
 
 from collections.abc import Callable, Iterator, Mapping
-from typing import Any, TypeVar
+from typing import Any, Protocol, TypeVar
 
 from mcis_cli.config import CamsConfig, Config, EvalConfig, PseudoConfig, TrainClsConfig, TrainSegConfig
 from mcis_cli.data.catalogue import Catalogue
@@ -63,6 +63,14 @@ UNUSED_BY_SCHEDULE: Mapping[str, tuple[str, ...]] = {
 }
 
 
+class Described(Protocol):
+    """An artifact, or one that is not made yet: what its meta says."""
+
+    @property
+    def meta(self) -> Mapping[str, Any]:
+        """What later stages read of it."""
+
+
 def dataset(catalogue: Catalogue) -> Recipe:
     """The list of an image set: a function of what lies in its folder."""
     return _recipe("dataset", {}, {"files": catalogue.id})
@@ -85,7 +93,7 @@ def cams(config: CamsConfig, classifier: str, mapped: Catalogue, references: Cat
     return _recipe("cams", {**_settings(config, *without_effect), "split": mapped.split_name}, inputs)
 
 
-def settled_cams(config: CamsConfig, classifier: Artifact) -> CamsConfig:
+def settled_cams(config: CamsConfig, classifier: Described) -> CamsConfig:
     """The settings with what they leave to the classifier filled in."""
     return config.model_copy(update={"image_size": config.image_size or classifier.meta["image_size"]})
 

@@ -61,6 +61,8 @@ def segment_by_segment(
     def waits(pid: int) -> None:
         options.reporter.note(f"waiting for process {pid}")
 
+    computed = {"images": 0}
+
     def fill(partial: Partial, indices: Sequence[int], *, tell: bool) -> Generator[None, None, Artifact | None]:
         """Compute those of some segments that are missing. Returns what another process has sealed meanwhile."""
         missing = [index for index in indices if not partial.segment(index)]
@@ -75,6 +77,7 @@ def segment_by_segment(
                 options.reporter.advance(len(segments[index]))
             else:
                 partial.write_segment(index, schema, _counted(compute(segments[index]), options))
+                computed["images"] += len(segments[index])
         return None
 
     if options.shard is not None:
@@ -93,7 +96,8 @@ def segment_by_segment(
             )
     with store.begin(recipe, waits) as partial:
         with provenance_of(options, machine) as provenance:
-            everything = range(len(segments))
+            everything, computed["images"] = range(len(segments)), 0  # in these seconds: a shard's came before
+            provenance["computed"] = computed
             if done := _sealed(partial) or (yield from fill(partial, everything, tell=options.shard is None)):
                 return done
         return partial.seal(schema, len(segments), meta(), {**provenance, **(observed or {})}, observe)

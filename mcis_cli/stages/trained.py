@@ -150,6 +150,7 @@ def train(
             reported = step
 
         with provenance_of(options, describe_machine(training.device, training.precision)) as provenance:
+            provenance["computed"] = {"steps": training.num_steps - start_step}
             _fit(
                 training,
                 recipe.stage,

@@ -3,7 +3,7 @@
 No torch, nothing computed.
 """
 
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
 
@@ -77,6 +77,26 @@ def explain(ref: str, settings: Settings, data: DataConfig, store: Store) -> Exp
     is_there = name is not None and (store.root / "artifacts" / f"{name}.h5").exists()
     differences = tuple(_differences(recipe, done, settings, data, store, catalogue))
     return Explanation(recipe, name, is_there, differences)
+
+
+def reasons(wanted: Wanted, known: Sequence[Done], store: Store) -> tuple[str, ...]:
+    """Why something would be computed: how it differs from the nearest of what was done of its stage.
+
+    Args:
+        wanted: what is asked for, and not there.
+        known: what was done, oldest first.
+        store: the store.
+    """
+    before = [done for done in known if done.recipe.stage == wanted.stage]
+    if not before:
+        return (f"nothing of {wanted.stage} was done before",)
+    differences = [list(_compared(done.recipe, _nearest(done.recipe, wanted), {})) for done in before]
+    place = min(reversed(range(len(before))), key=lambda number: len(differences[number]))
+    done = before[place]
+    told = _told(done.recipe, done, wanted, store)
+    listed = _compared(done.recipe, _nearest(done.recipe, wanted), told)
+    found = tuple(f"{one.field.removeprefix('config.')}: {one.told}" for one in listed)
+    return found or (f"{file_name(wanted.stage, done.id).removesuffix('.h5')} is gone",)
 
 
 def _recipe_of(ref: str, store: Store) -> tuple[Recipe, Done | None]:
@@ -208,9 +228,10 @@ def _told(then: Recipe, done: Done | None, wanted: Wanted, store: Store) -> dict
         if then.inputs[role] == now.inputs[role]:
             continue
         artifacts = [_artifact(digest, store) for digest in (then.inputs[role], now.inputs[role])]
-        if role == ROLES.get(then.stage) and artifacts[1] is not None:
+        after = now.inputs[role] if artifacts[1] is None else artifacts[1].path.stem
+        if role == ROLES.get(then.stage) and len(after) != 64:  # a name, or words for what is not made yet
             before = _short(then.inputs[role]) if artifacts[0] is None else artifacts[0].path.stem
-            told[role] = f"{before}, now {artifacts[1].path.stem}"
+            told[role] = f"{before}, now {after}"
         elif role in ("images", "references", "masks", "saliency"):
             parts = _READ.get(then.stage, {"images"}) if role in ("images", "references") else {role}
             told[role] = _change(then, done, store, wanted.images, parts)
