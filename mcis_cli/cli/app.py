@@ -12,6 +12,7 @@ import typer
 
 from mcis_cli import __version__
 from mcis_cli.cli import (
+    ablate,
     chain,
     coco_masks,
     datasets,
@@ -44,6 +45,7 @@ app = typer.Typer(
 for group in (
     pipeline,
     chain,
+    ablate,
     demo,
     datasets,
     coco_masks,

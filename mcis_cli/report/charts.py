@@ -80,9 +80,9 @@ def chart(
     xs, lines = _thinned(xs, lines)
     values = [value for line in lines.values() for value in line if math.isfinite(value)]
     x_low, x_high = min(xs), max(xs)
-    y_values = _ticks(min([0.0, *values]), max(values, default=1.0), 5)
+    y_values = ticks(min([0.0, *values]), max(values, default=1.0), 5)
     y_low, y_high = y_values[0], max(y_values[-1], *values, 1e-12)
-    x_values = [value for value in _ticks(x_low, x_high, 6) if x_low <= value <= x_high]
+    x_values = [value for value in ticks(x_low, x_high, 6) if x_low <= value <= x_high]
 
     def x_of(value: float) -> float:
         return LEFT + (value - x_low) / ((x_high - x_low) or 1) * (WIDTH - LEFT - RIGHT)
@@ -110,7 +110,7 @@ def written(value: float, *, percent: bool = False) -> str:
     return f"{100 * value:.0f}" if percent else f"{value:.3g}"
 
 
-def _ticks(low: float, high: float, count: int) -> list[float]:
+def ticks(low: float, high: float, count: int) -> list[float]:
     """Round values from at or below `low` to at or above `high`, about `count` of them."""
     reach = (high - low) or abs(high) or 1.0
     rough = reach / count
