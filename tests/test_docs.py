@@ -1,6 +1,7 @@
 """Pages say what is so: generated ones are current, links lead somewhere, commands that are shown exist, and the
 README's commands run, on a tiny set."""
 
+import ast
 import re
 import shlex
 from collections.abc import Iterator
@@ -12,10 +13,13 @@ from chains import shell
 from image_sets import encode, photo, write
 from saliency_models import redness
 
+from mcis_cli.config import read_toml, resolve
 from mcis_cli.data.synthetic import write_synthetic
 
 ROOT = Path(__file__).parent.parent
 PAGES = sorted({*ROOT.glob("*.md"), *ROOT.glob("docs/**/*.md"), *ROOT.glob("examples/**/*.md")})
+EXAMPLES = sorted(ROOT.glob("examples/*/run.sh"))
+SETTINGS = sorted(path.parent for path in ROOT.glob("examples/*/mcis.toml"))
 EVERYWHERE = {"--help", "-h"}
 NO_COMMANDS = {"mcis artifact 1", "mcis content", "mcis store 1"}  # texts of the file format
 
@@ -59,6 +63,50 @@ def test_contents_list_every_page():
     assert set(PAGES) - set(listed) == {contents, ROOT / "README.md"}
 
 
+NAMED = re.compile(r"`([\w/]+\.py):([\w.]+)`")
+
+
+def absent_names(page: Path) -> Iterator[str]:
+    """The functions, classes and constants that a page names, as in `data/pairs.py:sample_pairs`, and that are not."""
+    for file, name in NAMED.findall(page.read_text(encoding="utf-8").replace("\n", " ")):
+        path = ROOT / "mcis_cli" / file
+        body: list[ast.stmt] = ast.parse(path.read_text(encoding="utf-8")).body if path.is_file() else []
+        for part in name.split("."):
+            found = [one for one in body if part in defined(one)]
+            if not found:
+                yield f"{file}:{name}"
+                break
+            body = getattr(found[0], "body", [])
+
+
+def defined(statement: ast.stmt) -> set[str]:
+    """The names that a statement of a module or a class gives."""
+    if isinstance(statement, ast.FunctionDef | ast.ClassDef):
+        return {statement.name}
+    targets = [statement.target] if isinstance(statement, ast.AnnAssign) else getattr(statement, "targets", [])
+    return {target.id for target in targets if isinstance(target, ast.Name)}
+
+
+@pytest.mark.parametrize("page", PAGES, ids=names(PAGES))
+def test_functions_that_are_named_exist(page: Path):
+    assert not list(absent_names(page))
+
+
+def test_the_map_of_the_paper_names_every_equation_and_a_name_that_is_not_is_found(tmp_path):
+    text = (ROOT / "docs/reference/paper-map.md").read_text(encoding="utf-8")
+    assert all(f"Eq. {number}:" in text for number in range(1, 11))
+    assert len(NAMED.findall(text)) > 40
+    (tmp_path / "page.md").write_text(
+        "`maps/crf.py:dense_crf`, `maps/crf.py:thick_crf`, `maps/crt.py:x`, `maps/metrics.py:"
+        "ConfusionMatrix.iou`, `maps/metrics.py:ConfusionMatrix.you`"
+    )
+    assert list(absent_names(tmp_path / "page.md")) == [
+        "maps/crf.py:thick_crf",
+        "maps/crt.py:x",
+        "maps/metrics.py:ConfusionMatrix.you",
+    ]
+
+
 def blocks(page: Path) -> list[str]:
     """The shell blocks of a page."""
     return re.findall(r"^```(?:sh|console)\n(.*?)^```$", page.read_text(encoding="utf-8"), re.MULTILINE | re.DOTALL)
@@ -68,12 +116,16 @@ def shown_commands(page: Path) -> Iterator[list[str]]:
     """The words of each `mcis …` and `make …` that a page shows, in blocks and in lines of text."""
     inline = re.findall(r"`((?:mcis|make) [^`\n]+)`", page.read_text(encoding="utf-8"))
     for line in [*"\n".join(blocks(page)).replace("\\\n", " ").splitlines(), *inline]:
-        if line in NO_COMMANDS:
-            continue
-        for command in re.split(r"\||&&|;|\$\(|\)", line.split(" #")[0].removeprefix("$ ")):
-            words = shlex.split(command.replace("'", ""))
-            if words and words[0] in ("mcis", "make"):
-                yield words
+        if line not in NO_COMMANDS:
+            yield from commands_in(line)
+
+
+def commands_in(line: str) -> Iterator[list[str]]:
+    """The words of each `mcis …` and `make …` in a line of shell."""
+    for command in re.split(r"\||&&|;|\$\(|\)", line.split(" #")[0].removeprefix("$ ")):
+        words = shlex.split(command.replace("'", ""))
+        if words and words[0] in ("mcis", "make"):
+            yield words
 
 
 def unknown(words: list[str]) -> Iterator[str]:
@@ -95,6 +147,21 @@ def unknown(words: list[str]) -> Iterator[str]:
 @pytest.mark.parametrize("page", PAGES, ids=names(PAGES))
 def test_commands_that_are_shown_exist(page: Path):
     assert not [(" ".join(words), bad) for words in shown_commands(page) for bad in unknown(words)]
+
+
+@pytest.mark.parametrize("script", EXAMPLES, ids=names(EXAMPLES))
+def test_commands_of_the_examples_exist(script: Path):
+    lines = script.read_text(encoding="utf-8").replace("\\\n", " ").splitlines()
+    found = [words for line in lines if not line.startswith("#") for words in commands_in(line.strip())]
+    assert not [(" ".join(words), bad) for words in found for bad in unknown(words)]
+
+
+@pytest.mark.parametrize("folder", SETTINGS, ids=names(SETTINGS))
+def test_settings_of_the_examples_are_understood_and_told(folder: Path):
+    resolve(read_toml(folder / "mcis.toml"))
+    told = (folder / "run.sh").read_text(encoding="utf-8")
+    assert all(word in told for word in ("# Published", "# Hardware", "# Expected time"))
+    assert f"]({folder.name}/run.sh)" in (ROOT / "examples/README.md").read_text(encoding="utf-8")
 
 
 def test_what_does_not_exist_is_found():
