@@ -3,7 +3,7 @@
 from pathlib import Path
 
 import pytest
-from chains import TOML
+from chains import TOML, shell
 from image_sets import write_voc
 
 from mcis_cli.cli.workspace import open_workspace, upstream_reference
@@ -138,3 +138,22 @@ def test_the_folder_of_images_is_relative_to_where_it_is_named(call, tmp_path):
     answer = call("check", *config, "--set", "data.root=set", cwd=tmp_path / "elsewhere")
     assert answer.code == 2
     assert "elsewhere/set does not exist" in answer.err
+
+
+def test_a_mistake_of_the_file_names_it_and_one_of_a_flag_does_not(tmp_path, monkeypatch):
+    monkeypatch.chdir(tmp_path)
+    (tmp_path / "mcis.toml").write_text("[cams]\nrefs = 2\n")
+    with pytest.raises(UsageError, match=r"^cams\.refs = -1 is not accepted"):
+        open_workspace(store=None, assignments=["cams.refs=-1"])
+    (tmp_path / "mcis.toml").write_text("[cams]\nrefs = -2\n")
+    with pytest.raises(UsageError, match=r"/mcis\.toml: cams\.refs = -2 is not accepted"):
+        open_workspace(store=None, flags={"cams": {"seed": 3}})
+    with pytest.raises(UsageError, match=r"^cams\.refs = -1 is not accepted"):
+        open_workspace(store=None, assignments=["cams.refs=-1"])
+
+
+def test_a_folder_that_is_gone_is_told(tmp_path):
+    (tmp_path / "gone").mkdir()
+    answer = shell("cd gone; rmdir ../gone; mcis ls", cwd=tmp_path)
+    assert (answer.code, answer.out) == (2, "")
+    assert answer.err == "mcis: error: the folder that this command was started in is gone; cd to one that is there\n"

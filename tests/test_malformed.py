@@ -339,16 +339,26 @@ def toml(content: str | bytes) -> Break:
 
 
 SETTINGS = [
-    Case("an unknown setting", toml("[train-cls]\nepoch = 3\n"), "train-cls.epoch is not known; did you mean epochs?"),
-    Case("an unknown section", toml("[training]\n"), "setting training is not known"),
-    Case("a text for a number", toml('[train-cls]\nepochs = "3"\n'), "train-cls.epochs = '3' is not accepted"),
-    Case("a switch for a number", toml("[train-cls]\nepochs = true\n"), "train-cls.epochs = True is not accepted"),
-    Case("a number for a switch", toml("[eval]\ncrf = 1\n"), "eval.crf = 1 is not accepted"),
-    Case("a fraction for a count", toml("[cams]\nrefs = 2.5\n"), "cams.refs = 2.5 is not accepted"),
-    Case("a number that is none", toml("[train-cls]\nlr = nan\n"), "train-cls.lr = nan is not accepted"),
-    Case("a section that is a number", toml("cams = 3\n"), "cams = 3 is not accepted"),
-    Case("a list of sections", toml("[[cams]]\nrefs = 1\n"), "cams = [{'refs': 1}] is not accepted"),
-    Case("a preset that is none", toml('preset = "fast"\n'), "preset 'fast' is not known"),
+    Case(
+        "an unknown setting",
+        toml("[train-cls]\nepoch = 3\n"),
+        "mcis.toml: setting train-cls.epoch is not known; did you mean epochs?",
+    ),
+    Case("an unknown section", toml("[training]\n"), "mcis.toml: setting training is not known"),
+    Case(
+        "a text for a number", toml('[train-cls]\nepochs = "3"\n'), "mcis.toml: train-cls.epochs = '3' is not accepted"
+    ),
+    Case(
+        "a switch for a number",
+        toml("[train-cls]\nepochs = true\n"),
+        "mcis.toml: train-cls.epochs = True is not accepted",
+    ),
+    Case("a number for a switch", toml("[eval]\ncrf = 1\n"), "mcis.toml: eval.crf = 1 is not accepted"),
+    Case("a fraction for a count", toml("[cams]\nrefs = 2.5\n"), "mcis.toml: cams.refs = 2.5 is not accepted"),
+    Case("a number that is none", toml("[train-cls]\nlr = nan\n"), "mcis.toml: train-cls.lr = nan is not accepted"),
+    Case("a section that is a number", toml("cams = 3\n"), "mcis.toml: cams = 3 is not accepted"),
+    Case("a list of sections", toml("[[cams]]\nrefs = 1\n"), "mcis.toml: cams = [{'refs': 1}] is not accepted"),
+    Case("a preset that is none", toml('preset = "fast"\n'), "mcis.toml: preset 'fast' is not known"),
     Case("a setting twice", toml("[cams]\nrefs = 1\nrefs = 2\n"), "mcis.toml is no TOML"),
     Case("a section twice", toml("[cams]\n[cams]\n"), "mcis.toml is no TOML"),
     Case("no value", toml("[cams]\nrefs =\n"), "mcis.toml is no TOML"),

@@ -127,13 +127,19 @@ def open_workspace(
         UsageError: the file or a value is not understood.
     """
     config_file = config or _upwards(CONFIG_FILE)
-    tables = _with_absolute_paths(read_toml(config_file), config_file.parent) if config_file else {}
+    of_file = _with_absolute_paths(read_toml(config_file), config_file.parent) if config_file else {}
+    tables = of_file
     for assignment in assignments:
         tables = merge(tables, _with_absolute_root(parse_assignment(assignment), Path()))
     given = {section: {k: v for k, v in values.items() if v is not None} for section, values in (flags or {}).items()}
     tables = merge(tables, given)
     named = preset or tables.get("preset")
-    resolve(tables, cast("Preset | None", named))  # complain about the file and the flags before any work
+    try:
+        resolve(tables, cast("Preset | None", named))  # complain about the file and the flags before any work
+    except UsageError as error:
+        if str(error) == _fault_of(of_file):
+            raise UsageError(f"{config_file}: {error}") from None
+        raise
     return Workspace(
         store_folder=_store_folder(store, config_file, upstream),
         may_create=may_create,
@@ -141,6 +147,15 @@ def open_workspace(
         tables=tables,
         named_preset=cast("Preset | None", named),
     )
+
+
+def _fault_of(tables: Mapping[str, Any]) -> str | None:
+    """What is wrong with settings by themselves."""
+    try:
+        resolve(tables)
+    except UsageError as error:
+        return str(error)
+    return None
 
 
 def _with_absolute_paths(tables: dict[str, Any], folder: Path) -> dict[str, Any]:
@@ -192,7 +207,10 @@ def _store_folder(store: Path | None, config_file: Path | None, upstream: str | 
 
 
 def _upwards(name: str) -> Path | None:
-    here = Path.cwd()
+    try:
+        here = Path.cwd()
+    except FileNotFoundError:
+        raise UsageError("the folder that this command was started in is gone; cd to one that is there") from None
     return next((folder / name for folder in (here, *here.parents) if (folder / name).exists()), None)
 
 
