@@ -4,7 +4,7 @@ import numpy as np
 import pytest
 
 from mcis_cli.config import CrfConfig
-from mcis_cli.maps.crf import crf_on_present, dense_crf, refine_mask
+from mcis_cli.maps.crf import candidates, crf_on_present, dense_crf, refine_mask, winners
 
 TERMS = CrfConfig(iterations=3).model_dump()
 HEIGHT, WIDTH = 20, 30
@@ -80,6 +80,24 @@ def test_a_label_alone_is_certain():
     refined = crf_on_present(halves(), probabilities, present=[2], **TERMS)
     np.testing.assert_array_equal(refined.argmax(axis=0), 2)
     np.testing.assert_array_equal(refined.sum(axis=0), 1)
+
+
+@pytest.mark.parametrize("present_only", [False, True])
+def test_what_a_mask_is_made_of_gives_the_mask_of_the_whole_volume(present_only):
+    image, probabilities = halves(), random_probabilities(5)
+    probabilities[[1, 4]] = 0.001
+    chosen = candidates(image, probabilities, present_only=present_only)
+    assert len(chosen.probabilities) == len(chosen.labels) == (3 if present_only else 5)
+    refine = crf_on_present if present_only else dense_crf
+    np.testing.assert_array_equal(winners(chosen, TERMS), refine(image, probabilities, **TERMS).argmax(axis=0))
+    np.testing.assert_array_equal(winners(chosen, None), probabilities.argmax(axis=0))
+
+
+def test_a_mask_of_one_label_needs_no_crf():
+    probabilities = random_probabilities(3)
+    probabilities[2] += 1
+    chosen = candidates(halves(), probabilities, present_only=True)
+    np.testing.assert_array_equal(winners(chosen, TERMS), 2)
 
 
 def test_strided_arrays_give_what_contiguous_ones_give():

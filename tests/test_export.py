@@ -217,13 +217,13 @@ def test_a_network_predicts_its_split_as_predict_does(export, chain):
 
 
 def test_predictions_are_made_with_the_scales_mirror_window_and_crf_that_are_asked_for(export, monkeypatch):
-    from mcis_cli.stages import export as stage
+    from mcis_cli.maps import crf as maps
     from mcis_cli.stages import segmenting
 
     looked, refined = [], []
-    load, crf = segmenting.load_segmenter, stage.dense_crf
+    load, crf = segmenting.load_segmenter, maps.dense_crf
     monkeypatch.setattr(segmenting, "load_segmenter", lambda *a, **given: looked.append(given) or load(*a, **given))
-    monkeypatch.setattr(stage, "dense_crf", lambda *a, **given: refined.append(given) or crf(*a, **given))
+    monkeypatch.setattr(maps, "dense_crf", lambda *a, **given: refined.append(given) or crf(*a, **given))
     flags = ("--scales", "0.5,1", "--flip", "--window", "64", "--crf", "--workers", "0")
     export("train-seg", "--voc", *flags, "--set", "eval.crf_settings.iterations=2")
     assert (looked[0]["scales"], looked[0]["flip"], looked[0]["window"]) == ((0.5, 1.0), True, 64)

@@ -4,11 +4,12 @@ The inference is pydensecrf's; here are the unary terms and the restriction to t
 what makes it affordable. Keyword arguments carry the names of the settings in `CrfConfig`.
 """
 
-from collections.abc import Sequence
-from typing import TypedDict, Unpack
+from collections.abc import Mapping, Sequence
+from typing import Any, NamedTuple, TypedDict, Unpack
 
 import numpy as np
 from jaxtyping import Float, Float32, UInt8
+from numpy.typing import NDArray
 from pydensecrf.densecrf import DenseCRF2D
 
 IGNORE_INDEX = 255
@@ -69,11 +70,54 @@ def crf_on_present(
     Returns:
         Probabilities that sum to one at each pixel.
     """
-    kept = np.unique(probabilities.argmax(axis=0)) if present is None else np.unique(np.asarray(present, dtype=int))
+    kept = present_labels(probabilities) if present is None else np.unique(np.asarray(present, dtype=int))
     assert kept.size, "no label is present"
     result = np.zeros(probabilities.shape, dtype=np.float32)
     result[kept] = dense_crf(image, probabilities[kept], **terms) if kept.size > 1 else 1
     return result
+
+
+def present_labels(probabilities: Float[np.ndarray, "label height width"]) -> NDArray[np.intp]:
+    """The labels that are the most probable one at some pixel, ascending."""
+    return np.unique(probabilities.argmax(axis=0))
+
+
+class Candidates(NamedTuple):
+    """What a mask is made of: small where few labels are present, since it goes to another process for its CRF.
+
+    Attributes:
+        image: RGB photograph.
+        labels: the labels that the mask may have, ascending.
+        probabilities: of these labels, at the image's size.
+    """
+
+    image: UInt8[np.ndarray, "height width 3"]
+    labels: NDArray[np.intp]
+    probabilities: Float[np.ndarray, "label height width"]
+
+
+def candidates(
+    image: UInt8[np.ndarray, "height width 3"],
+    probabilities: Float[np.ndarray, "label height width"],
+    *,
+    present_only: bool,
+) -> Candidates:
+    """All labels, or those that are present, for `winners`."""
+    if not present_only:
+        return Candidates(image, np.arange(len(probabilities)), probabilities)
+    labels = present_labels(probabilities)
+    return Candidates(image, labels, probabilities[labels])
+
+
+def winners(given: Candidates, terms: Mapping[str, Any] | None) -> UInt8[np.ndarray, "height width"]:
+    """The most probable label of each pixel, after a dense CRF where there are `Terms` of one.
+
+    It is that of `dense_crf`, or with the labels that are present that of `crf_on_present`.
+    """
+    probabilities = given.probabilities
+    if terms is not None and len(given.labels) > 1:
+        probabilities = dense_crf(given.image, probabilities, **terms)
+    return np.asarray(given.labels[probabilities.argmax(axis=0)], dtype=np.uint8)
 
 
 def refine_mask(

@@ -11,7 +11,7 @@ from mcis_cli.config import CrfConfig, EvalConfig, RunOptions
 from mcis_cli.data.catalogue import Catalogue
 from mcis_cli.data.loading import Workers
 from mcis_cli.errors import DataError
-from mcis_cli.maps.crf import crf_on_present, dense_crf
+from mcis_cli.maps.crf import Candidates, candidates, winners
 from mcis_cli.maps.localization import enlarge, normalise
 from mcis_cli.maps.scoring import count_pixels, scores, sweep, total_counts
 from mcis_cli.stages import recipes
@@ -177,23 +177,23 @@ def _counting_of_network(config: EvalConfig, subject: Artifact, images: Catalogu
         precision=choose_precision(config.precision, device),
     )
 
+    present_only = config.crf and config.crf_labels == "present"
+
     def predicted(ids: Sequence[str]) -> Iterator[Prediction]:
         for image_id in ids:
             image = images.read_image(image_id)
-            yield image_id, image, segmenter.probabilities(image), images.read_mask(image_id)
+            chosen = candidates(image, segmenter.probabilities(image), present_only=present_only)
+            yield image_id, chosen, images.read_mask(image_id)
 
     # The CRF holds the interpreter's lock: it runs in processes, fed as predictions come.
-    finish = partial(count_prediction, config.crf_settings if config.crf else None, config.crf_labels == "present")
+    finish = partial(count_prediction, config.crf_settings if config.crf else None)
     return ByImage(Workers(finish, options.workers if config.crf else 0, processes=True), predicted)
 
 
-Prediction = tuple[str, NDArray[np.uint8], NDArray[np.float32], NDArray[np.uint8]]
+Prediction = tuple[str, Candidates, NDArray[np.uint8]]
 
 
-def count_prediction(crf: CrfConfig | None, present_only: bool, item: Prediction) -> Record:
+def count_prediction(crf: CrfConfig | None, item: Prediction) -> Record:
     """Counts of the prediction for one image, after a dense CRF where one is given."""
-    image_id, image, probabilities, target = item
-    if crf is not None:
-        refine = crf_on_present if present_only else dense_crf
-        probabilities = refine(image, probabilities, **crf.model_dump())
-    return image_id, {"counts": count_pixels(probabilities.argmax(axis=0).astype(np.uint8), target)}
+    image_id, chosen, target = item
+    return image_id, {"counts": count_pixels(winners(chosen, crf.model_dump() if crf else None), target)}

@@ -17,7 +17,7 @@ from mcis_cli.data.catalogue import Catalogue
 from mcis_cli.data.listing import id_fault
 from mcis_cli.data.loading import ordered_map
 from mcis_cli.errors import DataError
-from mcis_cli.maps.crf import crf_on_present, dense_crf
+from mcis_cli.maps.crf import Candidates, candidates, winners
 from mcis_cli.maps.localization import enlarge, normalise
 from mcis_cli.stages.inputs import Inputs, images_of, warn_if_changed
 from mcis_cli.stages.kinds import check_kind, read_record
@@ -138,27 +138,25 @@ def _predictions(source: Source, config: EvalConfig, options: RunOptions) -> Ite
         precision=choose_precision(config.precision, device),
     )
     images = source.catalogue()
+    present_only = config.crf and config.crf_labels == "present"
 
     def predicted() -> Iterable[Predicted]:
         for image_id in source.ids:
             image = images.read_image(image_id)
-            yield image_id, image, segmenter.probabilities(image)
+            yield image_id, candidates(image, segmenter.probabilities(image), present_only=present_only)
 
-    finish = partial(finished, config.crf_settings if config.crf else None, config.crf_labels == "present")
+    finish = partial(finished, config.crf_settings if config.crf else None)
     # The CRF holds the interpreter's lock: it runs in processes, fed as predictions come.
     yield from ordered_map(finish, predicted(), workers=options.workers if config.crf else 0, processes=True)
 
 
-Predicted = tuple[str, NDArray[np.uint8], NDArray[np.float32]]
+Predicted = tuple[str, Candidates]
 
 
-def finished(crf: CrfConfig | None, present_only: bool, item: Predicted) -> tuple[str, Mask]:
+def finished(crf: CrfConfig | None, item: Predicted) -> tuple[str, Mask]:
     """The mask of a prediction, after a dense CRF where one is given."""
-    image_id, image, probabilities = item
-    if crf is not None:
-        refine = crf_on_present if present_only else dense_crf
-        probabilities = refine(image, probabilities, **crf.model_dump())
-    return image_id, probabilities.argmax(axis=0).astype(np.uint8)
+    image_id, chosen = item
+    return image_id, winners(chosen, crf.model_dump() if crf else None)
 
 
 def maps(source: Source) -> Iterator[tuple[str, Maps]]:
