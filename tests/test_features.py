@@ -3,6 +3,8 @@
 import os
 import resource
 import shutil
+from contextlib import ExitStack
+from pathlib import Path
 from types import SimpleNamespace
 
 import numpy as np
@@ -10,11 +12,13 @@ import pytest
 import torch
 
 from mcis_cli.data.augment import normalise, warp
+from mcis_cli.stages.exchange import Exchange
 from mcis_cli.stages.features import FeatureCache, View
 from mcis_cli.stages.networks import backbone_of, build_classifier, load_tensors
 from mcis_cli.stages.scratch import Scratch
 
 SIZE = 64
+needs_proc = pytest.mark.skipif(not Path("/proc/self/fd").exists(), reason="no /proc to find files through")
 
 
 @pytest.fixture(scope="module")
@@ -187,6 +191,68 @@ def test_images_read_ahead_are_used_also_where_others_are_asked_for_between(mode
         for key in wanted:
             cache(*key)
     assert sorted(seen) == sorted(image_id for image_id, _ in wanted)
+
+
+@pytest.fixture
+def shards(model, images, tmp_path):
+    """Caches of two shards, and their scratch files; with no memory to speak of."""
+    with ExitStack() as stack:
+        files = [stack.enter_context(Scratch(tmp_path, 2**30, Exchange(tmp_path, "1f"))) for _ in range(2)]
+        yield [cache_of(model, images, budget=0, scratch=file) for file in files], files
+    assert list(tmp_path.iterdir()) == []
+
+
+@needs_proc
+def test_what_one_shard_has_computed_the_other_reads(shards, images):
+    (mine, other), _ = shards
+    for image_id in images.ids[:3]:
+        expected, found = mine(image_id, View()), other(image_id, View())
+        for name in ("features", "activations"):
+            assert torch.equal(getattr(found, name), getattr(expected, name))
+            assert getattr(found, name).stride() == getattr(expected, name).stride()
+    other(images.ids[3], View())
+    mine(images.ids[3], View())
+    assert (mine.num_forwards, other.num_forwards) == (3, 1)
+
+
+@needs_proc
+def test_images_read_ahead_are_used_also_where_another_shard_computes_some_meanwhile(shards, images):
+    (mine, other), _ = shards
+    wanted = [(image_id, View()) for image_id in images.ids[:6]]
+    with mine.reading_ahead(wanted, 1):
+        mine(*wanted[0])
+        for key in wanted[1:4]:
+            other(*key)
+        for key in wanted[1:]:
+            mine(*key)
+        assert mine._next is None
+        assert list(mine._coming) == []
+    assert (mine.num_forwards, other.num_forwards) == (3, 3)
+
+
+@needs_proc
+def test_what_another_shard_gives_back_to_a_full_disk_is_computed_again(shards, images):
+    (mine, other), (file, _) = shards
+    expected = mine(images.ids[0], View())
+    other(images.ids[0], View())
+    other(images.ids[1], View())
+    os.ftruncate(file._descriptor, 0)
+    assert torch.equal(other(images.ids[0], View()).features, expected.features)
+    assert other.num_forwards == 2
+
+
+@needs_proc
+def test_shards_of_another_topic_or_that_are_gone_share_nothing(model, images, tmp_path):
+    with Scratch(tmp_path, 2**30, Exchange(tmp_path, "1f")) as file:
+        cache_of(model, images, scratch=file)(images.ids[0], View())
+        (told,) = tmp_path.iterdir()
+        lines, numbers = told.read_bytes(), told.name.partition(".")[2].split("-")
+        with Scratch(tmp_path, 2**30, Exchange(tmp_path, "2f")) as stranger:
+            assert (images.ids[0], View()) not in stranger
+        (tmp_path / f"features-3f.{2**22 + 1}-{'-'.join(numbers[1:])}").write_bytes(lines)  # no such process
+        (tmp_path / f"features-3f.{'-'.join(numbers[:3])}-1").write_bytes(lines)  # another file there
+        with Scratch(tmp_path, 2**30, Exchange(tmp_path, "3f")) as late:
+            assert (images.ids[0], View()) not in late
 
 
 def test_what_the_scratch_file_does_not_give_back_is_computed_again(model, images, tmp_path):

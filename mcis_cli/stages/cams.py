@@ -1,5 +1,6 @@
 """`cams`: a classifier becomes localization maps, single-round or multi-round (paper §3.2)."""
 
+import platform
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import replace
 
@@ -10,6 +11,7 @@ from mcis_cli.stages import recipes
 from mcis_cli.stages.inputs import Inputs, images_of, warn_if_changed
 from mcis_cli.stages.segmented import Joined, Work, run_together, segment_by_segment
 from mcis_cli.store import Artifact, Recipe, Store
+from mcis_cli.store.segments import KEY_DIGITS
 
 
 def run(config: CamsConfig, inputs: Inputs, store: Store, options: RunOptions) -> Artifact:
@@ -86,6 +88,7 @@ def _compute(
     options: RunOptions,
 ) -> list[Artifact]:
     # What is done is found without waiting for torch.
+    from mcis_cli.stages.exchange import Exchange
     from mcis_cli.stages.features import FeatureCache
     from mcis_cli.stages.mapping import SCHEMA, Mapper
     from mcis_cli.stages.networks import place, stored_classifier
@@ -124,7 +127,13 @@ def _compute(
 
     settled = [config.model_copy(update={"precision": precision}) for config in configs]
     by_key = {recipe_of(config).key: config for config in settled}
-    with Scratch(store.scratch_folder, options.scratch_mb * 2**20) as scratch:
+    embeds, exchange = any(config.refine for config in configs), None
+    if options.shard:  # features are a function of these, to the bit: shards that agree in them share
+        machine = {**describe_machine(device, precision), "node": platform.node()}
+        inputs = {"classifier": classifier.id, "images": catalogue.digest("images")}
+        topic = Recipe("features", 1, {"image_size": image_size, "embeds": embeds, "machine": machine}, inputs)
+        exchange = Exchange(store.scratch_folder, topic.key[:KEY_DIGITS])
+    with Scratch(store.scratch_folder, options.scratch_mb * 2**20, exchange) as scratch:
         cache = FeatureCache(
             model,
             catalogue.read_image,
@@ -133,7 +142,7 @@ def _compute(
             precision=precision,
             budget=options.cache_mb * 2**20,
             scratch=scratch,
-            embeds=any(config.refine for config in configs),
+            embeds=embeds,
         )
         # In the order of their keys: two processes with the same in mind never wait for each other in a circle.
         made = run_together({key: begin(by_key[key], cache) for key in sorted(by_key)})

@@ -20,6 +20,7 @@ from mcis_cli.data.loading import ordered_map
 from mcis_cli.models.classifier import CoAttentionClassifier
 from mcis_cli.stages.networks import backbone_of
 from mcis_cli.stages.scratch import Scratch
+from mcis_cli.stages.slots import Slots
 from mcis_cli.training.precision import Precision, autocast
 
 
@@ -83,6 +84,7 @@ class FeatureCache:
         self._budget, self._held, self._scratch = budget, 0, scratch
         self._embeds, self._separate = embeds, model.co_class_head is not None
         self._kept: OrderedDict[Key, Features] = OrderedDict()
+        self._slots = Slots() if device.type == "cpu" else None
         self._coming: Iterator[tuple[Key, Pixels]] = iter(())
         self._next: tuple[Key, Pixels] | None = None
         self.num_forwards = 0
@@ -108,11 +110,19 @@ class FeatureCache:
         if key in self._kept:
             self._kept.move_to_end(key)
             return self._kept[key]
-        features = self._from_disk(key) or self._compute(self._read(key))
+        features = self._from_disk(key) or self._computed(key)
+        if self._slots is not None:
+            features = self._of(self._slots.copies(features.distinct()))
         self._kept[key] = features
         self._held += features.num_bytes()
         while self._held > self._budget and len(self._kept) > 1:
             self._drop(*self._kept.popitem(last=False))
+        return features
+
+    def _computed(self, key: Key) -> Features:
+        features = self._compute(self._read(key))
+        if self._scratch is not None and self._scratch.is_shared:
+            self._scratch.put(key, features.distinct())  # for the others, now
         return features
 
     def _drop(self, key: Key, features: Features) -> None:
@@ -127,16 +137,22 @@ class FeatureCache:
         if self._scratch is None or key not in self._scratch:
             return None
         try:
-            features, activations, *others = (tensor.to(self._device) for tensor in self._scratch.get(key))
+            return self._of(tensor.to(self._device) for tensor in self._scratch.get(key))
         except OSError:  # what the disk does not give back is computed again
             return None
+
+    def _of(self, distinct: Iterable[Tensor]) -> Features:
+        """Features from their distinct tensors."""
+        features, activations, *others = distinct
         return Features(
             features, activations, others[0] if self._separate else activations, others[-1] if self._embeds else None
         )
 
     def _read(self, key: Key) -> Pixels:
-        """The pixels of a view: those that were read ahead, if they are the next."""
+        """The pixels of a view: those that were read ahead, if they are the next that nobody has computed yet."""
         self._next = self._next or next(self._coming, None)
+        while self._next is not None and self._next[0] != key and self._is_on_disk(self._next[0]):
+            self._next = next(self._coming, None)
         if self._next is None or self._next[0] != key:
             return self._pixels(*key)
         pixels, self._next = self._next[1], None

@@ -7,7 +7,6 @@ import os
 import shutil
 import tempfile
 from collections.abc import Sequence
-from dataclasses import dataclass
 from pathlib import Path
 from types import TracebackType
 from typing import Self
@@ -15,15 +14,7 @@ from typing import Self
 import torch
 from torch import Tensor
 
-
-@dataclass(frozen=True)
-class _Place:
-    """Where a tensor lies in the file, and how it lies in memory."""
-
-    offset: int
-    shape: tuple[int, ...]
-    stride: tuple[int, ...]
-    dtype: torch.dtype
+from mcis_cli.stages.exchange import Exchange, Place
 
 
 class Scratch:
@@ -36,19 +27,22 @@ class Scratch:
 
     Attributes:
         num_bytes: how long the file is.
+        is_shared: whether others read it, and this one reads theirs.
     """
 
-    def __init__(self, folder: Path, limit: int) -> None:
+    def __init__(self, folder: Path, limit: int, exchange: Exchange | None = None) -> None:
         """Make nothing yet.
 
         Args:
             folder: where the file goes; on the disk whose space counts.
             limit: bytes; 0 for no file.
+            exchange: with the processes that share their files; closed with this one.
         """
-        self._folder, self._limit = folder, limit
+        self._folder, self._limit, self._exchange = folder, limit, exchange
+        self.is_shared = exchange is not None
         self._descriptor: int | None = None
         self.num_bytes = 0
-        self._places: dict[object, list[_Place]] = {}
+        self._places: dict[object, list[Place]] = {}
 
     def __enter__(self) -> Self:
         return self
@@ -59,17 +53,19 @@ class Scratch:
     def close(self) -> None:
         """Give back the room that the file takes, and what is in it."""
         self._places.clear()
+        if self._exchange is not None:
+            self._exchange.close()
         if self._descriptor is not None:
             os.close(self._descriptor)
             self._descriptor, self.num_bytes = None, 0
 
     def __contains__(self, key: object) -> bool:
-        return key in self._places
+        return self._find(key) is not None
 
     def put(self, key: object, tensors: Sequence[Tensor]) -> None:
         """Keep tensors whose elements fill their memory without gaps, in any order of dimensions."""
         more = sum(tensor.nbytes for tensor in tensors)
-        if key in self._places or self.num_bytes + more > self._limit:
+        if self.num_bytes + more > self._limit or key in self:
             return
         try:
             if self.num_bytes + 2 * more > shutil.disk_usage(self._folder).free:
@@ -77,7 +73,12 @@ class Scratch:
             self._places[key] = [self._write(tensor.cpu()) for tensor in tensors]
         except OSError:  # no space, or no such right: then it is computed again
             self._limit = 0
+            if self._descriptor is not None:
+                os.ftruncate(self._descriptor, 0)  # others may have it open
             self.close()
+            return
+        if self._exchange is not None and self._descriptor is not None:
+            self._exchange.tell(key, self._places[key], self._descriptor)
 
     def get(self, key: object) -> list[Tensor]:
         """The tensors of a key that is in it, on the CPU, as they were in memory.
@@ -85,13 +86,23 @@ class Scratch:
         Raises:
             OSError: the disk does not give back what it took.
         """
-        return [self._read(place) for place in self._places[key]]
+        found = self._find(key)
+        if found is None:
+            raise OSError("it is there no more")
+        descriptor, places = found
+        return [_read(descriptor, place) for place in places]
 
-    def _write(self, tensor: Tensor) -> _Place:
+    def _find(self, key: object) -> tuple[int, list[Place]] | None:
+        """The descriptor of the file that has a key, and where in it."""
+        if key in self._places and self._descriptor is not None:
+            return self._descriptor, self._places[key]
+        return None if self._exchange is None else self._exchange.find(key)
+
+    def _write(self, tensor: Tensor) -> Place:
         if self._descriptor is None:
             with tempfile.TemporaryFile(dir=self._folder) as file:
                 self._descriptor = os.dup(file.fileno())
-        place = _Place(self.num_bytes, tuple(tensor.shape), tensor.stride(), tensor.dtype)
+        place = Place(self.num_bytes, tuple(tensor.shape), tensor.stride(), tensor.dtype)
         left = tensor.as_strided((tensor.numel(),), (1,)).view(torch.uint8).numpy().data
         while left:
             written = os.pwrite(self._descriptor, left, self.num_bytes)
@@ -99,10 +110,10 @@ class Scratch:
             left = left[written:]
         return place
 
-    def _read(self, place: _Place) -> Tensor:
-        assert self._descriptor is not None
-        num_bytes = place.dtype.itemsize * torch.Size(place.shape).numel()
-        buffer = bytearray(num_bytes)
-        if os.preadv(self._descriptor, [buffer], place.offset) != num_bytes:
-            raise OSError(f"the scratch file ends before byte {place.offset + num_bytes}")
-        return torch.frombuffer(buffer, dtype=place.dtype).as_strided(place.shape, place.stride)
+
+def _read(descriptor: int, place: Place) -> Tensor:
+    num_bytes = place.dtype.itemsize * torch.Size(place.shape).numel()
+    buffer = bytearray(num_bytes)
+    if os.preadv(descriptor, [buffer], place.offset) != num_bytes:
+        raise OSError(f"the scratch file ends before byte {place.offset + num_bytes}")
+    return torch.frombuffer(buffer, dtype=place.dtype).as_strided(place.shape, place.stride)
