@@ -11,6 +11,7 @@ from rich.table import Table
 
 from benchmarks import housekeeping, masks, networks
 from benchmarks.measuring import QUICK, Row, Sizes, machine
+from benchmarks.scale import scale
 
 ROWS: Mapping[str, Callable[[Sizes], list[Row]]] = {
     "cams-vs-released": networks.cams_vs_released,
@@ -25,6 +26,7 @@ ROWS: Mapping[str, Callable[[Sizes], list[Row]]] = {
     "scaling": housekeeping.scaling,
     "memory": housekeeping.memory,
     "store-overhead": housekeeping.store_overhead,
+    "scale": scale,
 }
 
 
@@ -32,7 +34,9 @@ def main() -> None:
     """Measure the rows that are asked for, all by default."""
     parser = argparse.ArgumentParser(prog="python -m benchmarks", description=__doc__)
     parser.add_argument("rows", nargs="*", metavar="ROW", help=f"of {', '.join(ROWS)}; all by default")
-    parser.add_argument("--quick", action="store_true", help="small sizes and one turn: shows that it works")
+    parser.add_argument(
+        "--quick", action="store_true", help="small sizes, a small network, one turn: shows that it works"
+    )
     parser.add_argument("--json", type=Path, metavar="FILE", help="write machine and rows there, too")
     given = parser.parse_args()
     if unknown := sorted(set(given.rows) - set(ROWS)):

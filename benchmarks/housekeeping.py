@@ -14,7 +14,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from benchmarks.material import Bench, dots, run_cams, shapes
-from benchmarks.measuring import Row, Sizes, alternate, at_least, at_most, seconds
+from benchmarks.measuring import Row, Sizes, alternate, at_least, at_most, peak_of, seconds
 from mcis_cli.config import resolve
 from mcis_cli.data.reading import read_catalogue
 from mcis_cli.stages.mapping import SCHEMA
@@ -155,7 +155,6 @@ def _command(arguments: list[str], folder: Path, store: Path, **variables: str) 
 
 def _peak(arguments: list[str], bench: Bench) -> int:
     """Peak resident bytes of a command."""
-    process = _start(arguments, bench.folder, bench.folder / "peak")
-    _, status, usage = os.wait4(process.pid, 0)
-    assert status == 0, f"mcis {' '.join(arguments)} left with {status}"
-    return usage.ru_maxrss * 1024
+    given = {"cwd": bench.folder, "env": {**os.environ, "MCIS_STORE": str(bench.folder / "peak")}}
+    peak, _ = peak_of([sys.executable, "-m", "mcis_cli", *arguments], stderr=subprocess.DEVNULL, **given)
+    return peak

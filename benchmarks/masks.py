@@ -1,8 +1,9 @@
 """Rows about masks: fusion with saliency, and the dense CRF."""
 
 import time
+from collections.abc import Iterator
 from functools import partial
-from itertools import count
+from itertools import count, islice
 from typing import Any
 
 import numpy as np
@@ -13,7 +14,7 @@ from benchmarks.material import run_cams, shapes
 from benchmarks.measuring import Row, Sizes, alternate, at_least
 from mcis_cli.config import CrfConfig, PseudoConfig, resolve
 from mcis_cli.data.loading import Workers
-from mcis_cli.maps.crf import crf_on_present, dense_crf
+from mcis_cli.maps.crf import Candidates, candidates, winners
 from mcis_cli.stages import pseudo
 from mcis_cli.stages.inputs import Inputs
 
@@ -56,17 +57,21 @@ def crf_vs_single(sizes: Sizes) -> list[Row]:
     """The evaluation's CRF in two processes against one process with all labels."""
     num_images, terms = max(4, sizes.images // 4), CrfConfig().model_dump()
     items = _crf_items(num_images)
-    all_labels, present = partial(_crf, False, terms), partial(_crf, True, terms)
-    with Workers(all_labels, 2, processes=True) as two, Workers(present, 2, processes=True) as two_present:
+    refine = partial(_crf, terms)
+
+    def each(present_only: bool) -> Iterator[tuple[str, Candidates]]:
+        return ((name, candidates(image, scores, present_only=present_only)) for name, image, scores in items)
+
+    with Workers(refine, 2, processes=True) as two:
         began = time.perf_counter()
-        list(two.map(items[:2]))
+        list(two.map(islice(each(False), 2)))
         start = time.perf_counter() - began
-        single, double = dict(map(all_labels, items)), dict(two.map(items))
+        single, double = dict(map(refine, each(False))), dict(two.map(each(False)))
         taken = alternate(
             sizes.repeats,
-            plain=lambda: [all_labels(item) for item in items],
-            two=lambda: list(two.map(items)),
-            present=lambda: list(two_present.map(items)),
+            plain=lambda: list(map(refine, each(False))),
+            two=lambda: list(two.map(each(False))),
+            present=lambda: list(two.map(each(True))),
         )
     same = all(np.array_equal(single[image_id], double[image_id]) for image_id in single)
     facts = {
@@ -115,9 +120,6 @@ def _scores(number: int, height: int, width: int) -> NDArray[np.float32]:
     return probabilities
 
 
-def _crf(
-    present: bool, terms: dict[str, Any], item: tuple[str, NDArray[np.uint8], NDArray[np.float32]]
-) -> tuple[str, NDArray[np.uint8]]:
-    image_id, image, probabilities = item
-    refined = (crf_on_present if present else dense_crf)(image, probabilities, **terms)
-    return image_id, refined.argmax(axis=0).astype(np.uint8)
+def _crf(terms: dict[str, Any], item: tuple[str, Candidates]) -> tuple[str, NDArray[np.uint8]]:
+    image_id, chosen = item
+    return image_id, winners(chosen, terms)

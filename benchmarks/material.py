@@ -100,6 +100,27 @@ def dots(num_images: int) -> Iterator[Bench]:
         yield Bench(Path(name), DataConfig(root=str(root)), num_images)
 
 
+@contextmanager
+def tagged(num_images: int, num_classes: int) -> Iterator[Bench]:
+    """Tiny images with a table of one to three tags for each, some classes a hundred times as frequent as others."""
+    with tempfile.TemporaryDirectory(prefix="mcis-bench-") as name:
+        root = Path(name) / "tagged"
+        draw = np.random.default_rng(0)
+        frequency = 1 / (1 + np.arange(num_classes) / 2)
+        numbers = draw.integers(1, 4, num_images)
+        classes = draw.choice(num_classes, (num_images, 3), p=frequency / frequency.sum())
+        lines = ["image,tags"]
+        for number in range(num_images):
+            file = f"images/{number // 1000:03d}/{number:06d}.png"
+            if number % 1000 == 0:
+                (root / file).parent.mkdir(parents=True)
+            Image.fromarray(draw.integers(0, 256, (8, 8, 3), dtype=np.uint8)).save(root / file)
+            tags = sorted({f"class {k:03d}" for k in classes[number, : numbers[number]]})
+            lines.append(f"{file},{';'.join(tags)}")
+        (root / "tags.csv").write_text("\n".join(lines) + "\n")
+        yield Bench(Path(name), DataConfig(root=str(root)), num_images)
+
+
 def run_cams(bench: Bench, classifier: Artifact, config: CamsConfig, store: str | None) -> Artifact:
     """The whole stage, in a store of that name, or in a new one."""
     inputs = Inputs(upstream=classifier, data=bench.data)

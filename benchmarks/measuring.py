@@ -3,10 +3,12 @@
 import os
 import platform
 import statistics
+import subprocess
+import sys
 import time
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field
-from typing import Any
+from typing import Any, Literal
 
 
 @dataclass(frozen=True)
@@ -32,21 +34,32 @@ class Row:
 
 @dataclass(frozen=True)
 class Sizes:
-    """How much is measured.
+    """How much is measured, and on what.
 
     Attributes:
         images: that our stages map, of which the plain loops do `plain_images`.
         repeats: turns of each way.
+        backbone: of the classifiers whose speed counts.
+        image_size: side of the square that images are warped to, for them.
         many: of tiny images, where memory and listing are measured.
+        most: of tagged images, for what grows with a set.
     """
 
     images: int = 48
     plain_images: int = 2
     repeats: int = 3
+    backbone: Literal["vgg16", "lite0"] = "vgg16"
+    image_size: int = 256
     many: int = 10_000
+    most: int = 350_000
+
+    @property
+    def network(self) -> str:
+        """Backbone and size of its images, for the table."""
+        return f"{self.backbone} at {self.image_size}²"
 
 
-QUICK = Sizes(images=16, plain_images=1, repeats=1, many=1_000)
+QUICK = Sizes(images=8, plain_images=1, repeats=1, backbone="lite0", image_size=64, many=200, most=1_000)
 
 
 def seconds(work: Callable[[], object]) -> float:
@@ -56,13 +69,33 @@ def seconds(work: Callable[[], object]) -> float:
     return time.perf_counter() - began
 
 
+def peak_of(command: Sequence[str], **given: Any) -> tuple[int, str]:
+    """Peak resident bytes of a command, and what it prints.
+
+    A small process starts it: what a large one starts counts, until it is itself, as that large one.
+    """
+    done = subprocess.run(
+        [sys.executable, "-c", _LAUNCHER, *command], check=True, stdout=subprocess.PIPE, text=True, **given
+    )
+    *printed, peak = done.stdout.splitlines()
+    return int(peak) * 1024, "\n".join(printed)
+
+
+_LAUNCHER = """
+import resource, subprocess, sys
+subprocess.run(sys.argv[1:], check=True)
+print(resource.getrusage(resource.RUSAGE_CHILDREN).ru_maxrss)
+"""
+
+
 def alternate(repeats: int, **ways: Callable[[], object]) -> dict[str, float]:
-    """Median seconds of each way, run in turns, after one turn that does not count."""
+    """Median seconds of each way, run in turns, after one turn that does not count; a single turn counts itself."""
     taken: dict[str, list[float]] = {name: [] for name in ways}
-    for turn in range(repeats + 1):
+    unused = 0 if repeats == 1 else 1
+    for turn in range(repeats + unused):
         for name, way in ways.items():
             spent = seconds(way)
-            if turn:
+            if turn >= unused:
                 taken[name].append(spent)
     return {name: statistics.median(values) for name, values in taken.items()}
 

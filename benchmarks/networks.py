@@ -34,11 +34,15 @@ def cams_vs_released(sizes: Sizes) -> list[Row]:
     ):
         with shapes(num_images) as bench:
             preset: Preset = "paper" if protocol == "references" else "released"
-            model, artifact = bench.classifier("vgg16", preset, affinity_init="identity")
+            model, artifact = bench.classifier(
+                sizes.backbone, preset, image_size=sizes.image_size, affinity_init="identity"
+            )
             config = resolve({"cams": {"refs": 3, "localization": protocol}}, preset).cams
             config = config.model_copy(update={"reference_replacement": False, "reference_self": False})
             ways = {precision: _map_all(bench, artifact, config, precision) for precision in ("fp32", best_precision())}
-            taken = alternate(sizes.repeats, plain=_plain_maps(bench, model, config, sizes.plain_images), **ways)
+            taken = alternate(
+                sizes.repeats, plain=_plain_maps(bench, model, config, sizes.plain_images, sizes.image_size), **ways
+            )
             each_plain = taken["plain"] / sizes.plain_images
             agreement = _agreement(bench, model, artifact, config, sizes.plain_images)
             for kind, precision, target in (("equal", "fp32", targets[0]), ("best", best_precision(), targets[1])):
@@ -46,7 +50,7 @@ def cams_vs_released(sizes: Sizes) -> list[Row]:
                 rows.append(
                     at_least(
                         f"cams-vs-released ({protocol}, {kind} precision)",
-                        f"{protocol} protocol, 3 references, VGG-16 at 256²: {precision} against a plain loop in fp32",
+                        f"{protocol} protocol, 3 references, {sizes.network}: {precision} against a plain loop in fp32",
                         each_plain / each,
                         target,
                         seconds_per_image=round(each, 4),
@@ -62,9 +66,9 @@ def cams_vs_released(sizes: Sizes) -> list[Row]:
 def cams_vs_limit(sizes: Sizes) -> list[Row]:
     """`cams` against the forward passes of the backbone alone, in the best precision."""
     with shapes(sizes.images) as bench:
-        model, artifact = bench.classifier("vgg16")
+        model, artifact = bench.classifier(sizes.backbone, image_size=sizes.image_size)
         images = bench.images()
-        tensors = [_tensor(model, images.read_image(image_id)) for image_id in images.ids]
+        tensors = [_tensor(model, images.read_image(image_id), sizes.image_size) for image_id in images.ids]
         place(model, CPU)
 
         @torch.inference_mode()
@@ -78,7 +82,7 @@ def cams_vs_limit(sizes: Sizes) -> list[Row]:
         return [
             at_most(
                 "cams-vs-limit",
-                f"the whole stage, 3 references, over the bare backbone in {best_precision()}, VGG-16 at 256²",
+                f"the whole stage, 3 references, over the bare backbone in {best_precision()}, {sizes.network}",
                 taken["ours"] / taken["bare"],
                 1.5,
                 seconds_per_image=round(taken["ours"] / sizes.images, 4),
@@ -91,7 +95,7 @@ def references_together(sizes: Sizes) -> list[Row]:
     """Maps of 0 to 5 references in one pass against a pass for each."""
     num_images = max(8, sizes.images // 2)
     with shapes(num_images) as bench:
-        _, artifact = bench.classifier("vgg16")
+        _, artifact = bench.classifier(sizes.backbone, image_size=sizes.image_size)
         config = resolve({"cams": {"precision": best_precision()}}, "paper").cams
         configs = [config.model_copy(update={"refs": refs}) for refs in range(6)]
         inputs = Inputs(upstream=artifact, data=bench.data)
@@ -109,7 +113,7 @@ def references_together(sizes: Sizes) -> list[Row]:
         return [
             at_least(
                 "references-together",
-                "one pass for 0, 1, 2, 3, 4 and 5 references over six passes, VGG-16 at 256²",
+                f"one pass for 0, 1, 2, 3, 4 and 5 references over six passes, {sizes.network}",
                 taken["separate"] / taken["together"],
                 3,
                 seconds_per_image=round(taken["together"] / num_images, 4),
@@ -122,7 +126,7 @@ def small_memory(sizes: Sizes) -> list[Row]:
     """`cams` with memory for a tenth of the features: with a scratch file, and computing them again."""
     num_images = max(8, sizes.images // 2)
     with shapes(num_images) as bench:
-        _, artifact = bench.classifier("vgg16")
+        _, artifact = bench.classifier(sizes.backbone, image_size=sizes.image_size)
         config = resolve({"cams": {"refs": 3, "precision": best_precision()}}, "paper").cams
         few = max(1, num_images // 10)  # a megabyte for each image
         inputs = Inputs(upstream=artifact, data=bench.data)
@@ -161,6 +165,7 @@ def train_vs_plain(sizes: Sizes) -> list[Row]:
             ("best precision, independent pairs", best_precision(), "independent", 3),
         ):
             settings = {"batch_pairs": num_pairs, "precision": precision, "pairing": pairing}
+            settings |= {"backbone": sizes.backbone, "image_size": sizes.image_size}
             config = resolve({"train-cls": settings}, "paper").train_cls
             ours, theirs = _twins(config, images.num_foreground)
             place(ours, CPU)
@@ -200,7 +205,7 @@ def train_vs_plain(sizes: Sizes) -> list[Row]:
             rows.append(
                 at_least(
                     f"train-vs-plain ({kind})",
-                    f"pairs a second of a step, VGG-16 at 256², {num_pairs} pairs, {pairing}: {precision} against fp32",
+                    f"pairs a second of a step, {sizes.network}, {num_pairs} pairs in {pairing}: {precision} over fp32",
                     taken["plain"] / taken["ours"],
                     target,
                     pairs_per_second=round(num_pairs / taken["ours"], 3),
@@ -212,7 +217,7 @@ def train_vs_plain(sizes: Sizes) -> list[Row]:
         return rows
 
 
-def _tensor(model: CoAttentionClassifier, image: NDArray[np.uint8], size: int = 256) -> torch.Tensor:
+def _tensor(model: CoAttentionClassifier, image: NDArray[np.uint8], size: int) -> torch.Tensor:
     backbone = backbone_of(model)
     return normalise(warp(image, size), backbone.mean, backbone.std)[None]
 
@@ -232,17 +237,20 @@ def _references(bench: Bench, image_id: str, config: CamsConfig) -> dict[int, tu
 
 
 def _plain_maps(
-    bench: Bench, model: CoAttentionClassifier, config: CamsConfig, count: int
+    bench: Bench, model: CoAttentionClassifier, config: CamsConfig, count: int, size: int
 ) -> Callable[[], dict[str, NDArray[np.float32]]]:
     images = bench.images()
     make = plain.released_maps if config.localization == "released" else plain.paper_maps
+
+    def shown(image_id: str) -> torch.Tensor:
+        return _tensor(model, images.read_image(image_id), size)
 
     def work() -> dict[str, NDArray[np.float32]]:
         made = {}
         for image_id in images.ids[:count]:
             wanted = _references(bench, image_id, config)
-            others = {k: [_tensor(model, images.read_image(other)) for other in ids] for k, ids in wanted.items()}
-            made[image_id] = make(model, _tensor(model, images.read_image(image_id)), others)
+            others = {k: [shown(other) for other in ids] for k, ids in wanted.items()}
+            made[image_id] = make(model, shown(image_id), others)
         return made
 
     return work
@@ -252,7 +260,7 @@ def _agreement(
     bench: Bench, model: CoAttentionClassifier, artifact: Artifact, config: CamsConfig, count: int
 ) -> dict[str, dict[str, float]]:
     """Largest difference of the normalised maps, and the mIoU of the masks that both give at threshold 0.5."""
-    expected = _plain_maps(bench, model, config, count)()
+    expected = _plain_maps(bench, model, config, count, artifact.meta["image_size"])()
     found: dict[str, dict[str, float]] = {}
     for precision in ("fp32", best_precision()):
         ours = _map_all(bench, artifact, config, precision)()

@@ -20,6 +20,12 @@ def test_ways_take_turns_and_the_first_turn_does_not_count():
     assert taken.keys() == {"one", "other"}
 
 
+def test_a_single_turn_counts_itself():
+    turns = []
+    assert alternate(1, one=lambda: turns.append("one"))["one"] > 0
+    assert turns == ["one"]
+
+
 def test_a_row_says_whether_it_reached_its_target():
     assert at_least("a", "b", 2.0, 1.5).reached
     assert not at_most("a", "b", 2.0, 1.5).reached
@@ -46,8 +52,11 @@ def test_the_plain_mask_is_that_of_the_package():
     assert np.mean(plain.pseudo_mask(maps, [1, 3], saliency, 5) != expected) < 0.01  # two ways to enlarge
 
 
-@pytest.mark.parametrize("row", ["hash", "store-overhead"])
+@pytest.mark.slow
+@pytest.mark.parametrize("row", ROWS)
 def test_quick_rows_are_measured(row):
-    for found in ROWS[row](QUICK):
+    rows = ROWS[row](QUICK)
+    assert rows
+    for found in rows:
         assert found.ratio > 0
         assert found.facts
