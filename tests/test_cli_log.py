@@ -2,7 +2,10 @@
 
 import json
 import math
+import subprocess
+import sys
 
+import pytest
 from test_cli_inspect import begin
 
 from mcis_cli.cli.log import braille
@@ -36,6 +39,37 @@ def test_work_in_progress_is_shown_as_far_as_it_is(call, chain_copy):
         answer = call("log", cwd=chain_copy.folder)
     assert answer.code == 0, answer.err
     assert "unfinished: 4 reports up to step 40, epoch 1" in answer.lines[0]
+
+
+def test_tensorboard_reads_what_the_log_says(call, chain, tmp_path):
+    pytest.importorskip("tensorboard", reason="pip install 'mcis[tensorboard]'")
+    made = chain.made["train-seg"]
+    for _ in range(2):  # the second call writes the file anew
+        answer = call("log", made.id, "--tensorboard", tmp_path / "runs", cwd=chain.folder)
+        assert (answer.code, answer.lines) == (0, [str(tmp_path / "runs" / made.path.stem)]), answer.err
+    assert len([path for path in (tmp_path / "runs").rglob("*") if path.is_file()]) == 1
+    # In a process of its own: what TensorBoard imports warns.
+    script = f"""
+import json
+from tensorboard.backend.event_processing.event_accumulator import EventAccumulator
+found = EventAccumulator({str(tmp_path / "runs" / made.path.stem)!r}).Reload()
+curves = {{tag: [[one.step, one.value] for one in found.Scalars(tag)] for tag in found.Tags()["scalars"]}}
+print(json.dumps(curves))
+"""
+    done = subprocess.run([sys.executable, "-c", script], capture_output=True, text=True, timeout=300)
+    assert done.returncode == 0, done.stderr
+    curves = json.loads(done.stdout)
+    told = [json.loads(line) for line in made.log_path.read_text().splitlines()]
+    assert set(curves) == {"loss/total", "lr", "grad_norm", "epoch"}
+    for tag, points in curves.items():
+        name = tag.removeprefix("loss/")
+        assert points == [[report["step"], pytest.approx(report[name], rel=1e-6)] for report in told]
+
+
+def test_tensorboard_takes_all_curves(call, chain, tmp_path):
+    answer = call("log", "--tensorboard", tmp_path, "--metric", "total", cwd=chain.folder)
+    assert (answer.code, answer.out) == (2, "")
+    assert "--tensorboard writes all curves" in answer.err
 
 
 def test_what_cannot_be_drawn_is_told(call, chain):

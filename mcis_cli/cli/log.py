@@ -1,8 +1,9 @@
-"""`mcis log`: the curves of a training in the terminal. No torch."""
+"""`mcis log`: the curves of a training in the terminal, or for TensorBoard. No torch."""
 
 import json
 import math
 from collections.abc import Iterator, Sequence
+from importlib.util import find_spec
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated
 
@@ -10,7 +11,8 @@ import typer
 
 from mcis_cli.cli import completion
 from mcis_cli.cli import options as opt
-from mcis_cli.cli.output import say
+from mcis_cli.cli.folder_output import OutputFolder
+from mcis_cli.cli.output import say, say_path
 from mcis_cli.cli.workspace import Workspace, open_workspace
 from mcis_cli.errors import MissingError, UsageError, counted
 
@@ -33,6 +35,9 @@ def log(
     metrics: Annotated[
         list[str] | None, typer.Option("--metric", help="One curve, as total or lr; may be given more than once.")
     ] = None,
+    tensorboard: Annotated[
+        Path | None, typer.Option("--tensorboard", metavar="FOLDER", help="Write them for TensorBoard instead.")
+    ] = None,
     store: opt.StoreFolder = None,
     as_json: Annotated[bool, typer.Option("--json", help="Print one JSON object a report.")] = False,
 ) -> None:
@@ -40,6 +45,8 @@ def log(
 
     Example: mcis log train-cls --metric total
     """
+    if tensorboard is not None:
+        _require_tensorboard(metrics, as_json)
     stage = training if training in TRAININGS else None
     workspace = open_workspace(store=store, upstream=None if stage else training, may_create=False)
     name, path = _found(workspace, training if stage is None else None, stage)
@@ -48,6 +55,9 @@ def log(
     found = read_log(path)
     if found is None:
         raise MissingError(f"{name} has no metrics log: expected {path}, which trainings write beside their network")
+    if tensorboard is not None:
+        _write_events(found, path, name.partition(",")[0], tensorboard)
+        return
     unknown = sorted(set(metrics or ()) - set(found.values))
     if unknown:
         raise UsageError(f"{name} reported no {unknown[0]!r}: found {', '.join(found.values)}; correct --metric")
@@ -61,6 +71,22 @@ def log(
     for one in shown:
         for line in drawn(one, found):
             say(line)
+
+
+def _require_tensorboard(metrics: Sequence[str] | None, as_json: bool) -> None:
+    if metrics or as_json:
+        raise UsageError("--tensorboard writes all curves: leave out --metric and --json")
+    if find_spec("tensorboard") is None:
+        raise UsageError("--tensorboard needs the package tensorboard, found none; pip install 'mcis[tensorboard]'")
+
+
+def _write_events(found: "MetricsLog", path: Path, name: str, output: Path) -> None:
+    """Write the file of one training, in a folder of its own; a later call writes over it. Prints the folder."""
+    from mcis_cli.report.tensorboard import EVENTS, events
+
+    folder = OutputFolder(output, "--tensorboard")
+    folder.require()
+    say_path(folder.write(Path(name) / EVENTS, events(found, path.stat().st_mtime)).parent)
 
 
 def drawn(metric: str, found: "MetricsLog") -> Iterator[str]:

@@ -1,0 +1,20 @@
+#!/bin/sh
+# The chain in sh: every command prints the artifact that it made, or found made, for the next one to take.
+#   DATA=photos ./pipeline.sh
+set -eu
+test -f mcis.toml || mcis init "${DATA:?names the folder of the images}" --preset quick > /dev/null
+mcis check --quiet
+
+classifier=$(mcis train-cls)
+maps=$(mcis cams "$classifier")
+masks=$(mcis pseudo "$maps")
+network=$(mcis train-seg "$masks")
+
+# The same in one line. An empty pipe stops the command that reads it, so nothing goes on from a stage that failed.
+test "$network" = "$(mcis train-cls | mcis cams | mcis pseudo | mcis train-seg)"
+
+mcis tag latest "$network" > /dev/null
+mkdir -p build
+mcis eval "$network" --json > build/scores.json
+mcis export "$masks" --voc --force --output build/masks
+mcis report "$network" --out build/report.html

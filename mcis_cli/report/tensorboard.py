@@ -1,0 +1,38 @@
+"""The metrics log of a training as a file of events, which TensorBoard draws. Needs its package, extra `tensorboard`.
+
+The log in the store stays the one source: the file can be thrown away, and written again at any time.
+"""
+
+import io
+import math
+
+from tensorboard.compat.proto.event_pb2 import Event
+from tensorboard.compat.proto.summary_pb2 import Summary
+from tensorboard.summary.writer.record_writer import RecordWriter
+
+from mcis_cli.report.metrics_log import MetricsLog
+
+EVENTS = "events.out.tfevents.mcis"  # TensorBoard looks for names with "tfevents" in them
+
+
+def events(log: MetricsLog, written: float) -> bytes:
+    """The content of a file of events: each loss as `loss/NAME`, and epoch, learning rate and gradient norm.
+
+    Args:
+        log: what a training reported.
+        written: when, in seconds since 1970; reports have no times of their own, so all get this one.
+    """
+    curves = {f"loss/{name}" if name in log.losses else name: values for name, values in log.values.items()}
+    curves["epoch"] = tuple(map(float, log.epochs))
+    stream = io.BytesIO()
+    records = RecordWriter(stream)
+    records.write(Event(wall_time=written, file_version="brain.Event:2").SerializeToString())
+    for place, step in enumerate(log.steps):
+        scalars = [
+            Summary.Value(tag=name, simple_value=values[place])
+            for name, values in curves.items()
+            if math.isfinite(values[place])
+        ]
+        event = Event(wall_time=written, step=step, summary=Summary(value=scalars))
+        records.write(event.SerializeToString())
+    return stream.getvalue()
