@@ -14,7 +14,7 @@ for before, after in (("epochs = 6", "epochs = 1"), ("192", "64"), ("161", "65")
 
 
 @pytest.mark.slow
-def test_the_demo_ends_with_scores_of_both_ways_and_a_picture(call, tmp_path, monkeypatch):
+def test_the_demo_ends_with_scores_of_both_ways_a_picture_and_a_page(call, tmp_path, monkeypatch):
     monkeypatch.setattr(demo, "DEMO_TOML", SMALL_TOML)
     monkeypatch.setattr(demo, "NUM_DEMO_TRAIN", 16)
     monkeypatch.setattr(demo, "NUM_DEMO_VAL", 4)
@@ -31,6 +31,9 @@ def test_the_demo_ends_with_scores_of_both_ways_and_a_picture(call, tmp_path, mo
         assert part in answer.err
     with Image.open(tmp_path / "here/demo.png") as picture:
         assert picture.mode == "RGB"
+    page = (tmp_path / "here/report.html").read_text(encoding="utf-8")
+    assert page.count('class="card"') > 1
+    assert found["id"][:12] in page
     assert (tmp_path / "here/shapes/ImageSets/Segmentation/train.txt").is_file()
 
     again = json.loads(call("demo", "here", "--json", "--workers", "0", cwd=tmp_path).out)

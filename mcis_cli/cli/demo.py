@@ -1,4 +1,4 @@
-"""`mcis demo`: the chain twice on a synthetic set, basic classifier beside the full method, and a picture of both."""
+"""`mcis demo`: the chain twice on a synthetic set, basic classifier beside the full method; a picture, and a page."""
 
 import time
 import tomllib
@@ -37,7 +37,7 @@ image_size = 192
 crop = 161
 epochs = 8
 """
-NUM_DEMO_TRAIN, NUM_DEMO_VAL, NUM_DEMO_SHOWN = 120, 40, 4
+NUM_DEMO_TRAIN, NUM_DEMO_VAL, NUM_DEMO_SHOWN, NUM_DEMO_IMAGES = 120, 40, 4, 40
 
 
 def demo(
@@ -73,6 +73,7 @@ def demo(
             "full method": demo_run({"loss": "full"}, 3, data, store, options),
         }
         picture = output.write(Path("demo.png"), demo_picture(runs, data, store, options))
+        page = output.write(Path("report.html"), demo_page(runs["full method"], store, options))
     finally:
         reporter.stop()
     scores = {
@@ -80,7 +81,8 @@ def demo(
     }
     if not quiet:
         print_demo(scores)
-        reporter.note(f"pictures: {picture}; go on in {folder}/ with `mcis ls`, `mcis show`, `mcis predict`")
+        reporter.note(f"pictures: {picture}; everything about the full method, for a browser: {page}")
+        reporter.note(f"go on in {folder}/ with `mcis ls`, `mcis show`, `mcis predict`")
     last = runs["full method"][1]["train-seg"]
     announce(
         last,
@@ -133,6 +135,16 @@ def demo_picture(runs: Mapping[str, Made], data: DataConfig, store: Store, optio
         predictions={"network": predictions},
     )
     return png_bytes(picture)
+
+
+def demo_page(made: Made, store: Store, options: RunOptions) -> bytes:
+    """The page of `mcis report` about one run."""
+    from mcis_cli.report.content import Wanted, gather
+    from mcis_cli.report.lineage import trace
+    from mcis_cli.report.page import render
+
+    wanted = Wanted(images=NUM_DEMO_IMAGES, references=NUM_DEMO_SHOWN)
+    return render(gather(trace([made[1]["train-seg"]], store), store, None, wanted, options)).encode()
 
 
 def print_demo(scores: Mapping[str, Mapping[str, float | None]]) -> None:
