@@ -25,6 +25,7 @@ LAYOUTS = (
     "array of tags in .npy, or a folder of images for each class"
 )
 FILE_SUFFIXES = TABLE_SUFFIXES | {".json", SUFFIX}
+ARCHIVES = (".tar", ".tar.gz", ".tgz", ".zip")
 
 
 def read_catalogue(config: DataConfig, cache: StatCache | None = None) -> Catalogue:
@@ -54,6 +55,8 @@ def require_root(config: DataConfig) -> Path:
     if not root.exists():
         raise DataError(f"no such folder: {root}; expected an image set ({LAYOUTS}); correct the path or data.root")
     if not root.is_dir() and not (root.is_file() and root.suffix.lower() in FILE_SUFFIXES):
+        if root.is_file() and root.name.lower().endswith(ARCHIVES):
+            raise DataError(f"{root} is an archive; expected the folder that is in it; unpack it: tar xf, or unzip")
         kind = "a file" if root.is_file() else "a pipe or a device"
         raise DataError(f"{root} is {kind}; expected a folder, or a table in .csv, .tsv, .json or .npy; correct it")
     return root
