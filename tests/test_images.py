@@ -8,7 +8,7 @@ from image_sets import encode, photo
 from PIL import Image
 
 from mcis_cli.data import images
-from mcis_cli.data.images import decode_image, decode_mask, decode_saliency, inspect, resize_saliency
+from mcis_cli.data.images import decode_grey, decode_image, decode_mask, inspect, resize_saliency
 from mcis_cli.errors import DataError
 
 
@@ -127,7 +127,7 @@ def bomb(width: int, height: int) -> bytes:
 
 
 @pytest.mark.parametrize("side", [9_000, 10_000, 50_000])
-@pytest.mark.parametrize("decode", [inspect, decode_image, decode_mask, decode_saliency])
+@pytest.mark.parametrize("decode", [inspect, decode_image, decode_mask, decode_grey])
 def test_too_many_pixels_are_refused_before_decoding(side: int, decode: object) -> None:
     assert side * side > images.MAX_PIXELS
     with pytest.raises(DataError, match=r"x\.png: .*pixels; expected at most 80,000,000"):
@@ -165,14 +165,22 @@ def test_a_lossy_mask_is_refused() -> None:
     ],
 )
 def test_saliency_is_a_fraction(array: np.ndarray, expected: list[float]) -> None:
-    saliency = decode_saliency(encode(array), "s")
+    saliency = decode_grey(encode(array), "s")
     assert saliency.dtype == np.float32
     assert saliency[0].tolist() == pytest.approx(expected, abs=1e-6)
 
 
 def test_floating_saliency_is_refused() -> None:
     with pytest.raises(DataError, match=r"s\.tif: floating-point pixels"):
-        decode_saliency(encode(np.zeros((2, 3), np.float32), "TIFF"), "s.tif")
+        decode_grey(encode(np.zeros((2, 3), np.float32), "TIFF"), "s.tif")
+
+
+def test_saliency_in_colours_is_refused() -> None:
+    colours = np.zeros((2, 3, 3), np.uint8)
+    assert not decode_grey(encode(colours), "s.png").any()
+    colours[0, 1, 2] = 200
+    with pytest.raises(DataError, match=r"s\.png: colours; expected a map of grey values, not a picture of it"):
+        decode_grey(encode(colours), "s.png")
 
 
 def test_saliency_is_resized_within_its_range() -> None:

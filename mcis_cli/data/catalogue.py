@@ -17,7 +17,7 @@ import numpy as np
 from jaxtyping import Float32, UInt8
 from numpy import ndarray
 
-from mcis_cli.data.images import MAX_IMAGE_BYTES, decode_image, decode_mask, decode_saliency, resize_saliency
+from mcis_cli.data.images import MAX_IMAGE_BYTES, decode_grey, decode_image, decode_mask, resize_saliency
 from mcis_cli.data.regular_files import read_regular
 from mcis_cli.errors import DataError, counted
 
@@ -217,7 +217,7 @@ class Catalogue:
                 f"no saliency map for image {image_id!r} in {self.root}; add one, or give --set data.saliency=FOLDER"
             )
         name = str(self.root / entry.saliency)
-        saliency = decode_saliency(self._bytes(entry.saliency, entry.saliency_digest), name)
+        saliency = decode_grey(self._bytes(entry.saliency, entry.saliency_digest), name)
         return resize_saliency(saliency, entry.height, entry.width) if resize else saliency
 
     @cached_property

@@ -121,28 +121,6 @@ def decode_mask(content: bytes, name: str) -> UInt8[ndarray, "height width"]:
     return np.array(image, dtype=np.uint8)
 
 
-def decode_saliency(content: bytes, name: str) -> Float32[ndarray, "height width"]:
-    """Decode a saliency map of 8 or 16 bits.
-
-    Args:
-        content: The bytes of the file.
-        name: How messages call the file.
-
-    Returns:
-        Values in [0, 1]; 1 is the most salient.
-
-    Raises:
-        DataError: The bytes are no image of an allowed format.
-    """
-    image = _open(content, name, PHOTO_FORMATS)
-    _load(image, name)
-    if image.mode.startswith("I"):
-        return (_sixteen_bits(image, name) / np.float32(65535)).astype(np.float32)
-    if image.mode == "F":
-        raise DataError(f"{name}: floating-point pixels; expected 8 or 16 bits; save the saliency map as a grey PNG")
-    return np.array(_convert(image, "L", name), dtype=np.float32) / np.float32(255)
-
-
 def decode_grey(content: bytes, name: str) -> Float32[ndarray, "height width"]:
     """Decode a map of one value a pixel, in 8 or 16 bits; an image of three equal channels is one, too.
 
