@@ -14,7 +14,13 @@ from torch import Tensor, nn
 from torch.nn import functional
 
 from mcis_cli.models.classifier import CoAttentionClassifier
-from mcis_cli.models.co_attention import attended_activations, contrastive_attention, query, weigh_activations
+from mcis_cli.models.co_attention import (
+    affinity,
+    attended_activations,
+    contrastive_attention,
+    query,
+    weigh_activations,
+)
 from mcis_cli.models.layers import average
 
 
@@ -79,8 +85,7 @@ class DeployedPair(nn.Module):
     ) -> tuple[Float[Tensor, "batch class h w"], Float[Tensor, "batch class h w"]]:
         """Co-attentive and contrastive maps of each class, on the grid of the images: logits, of any range."""
         model = self.model
-        features = model.features(self.normalise(images))
-        features_r = model.features(self.normalise(references))
+        features, features_r = self._features(images, references)
         num_classes = model.class_head.out_channels
         said = torch.cat([model.activation_maps(features_r, co=True), model.co_attention.mask_conv(features_r)], 1)
         transformed = query(features, model.co_attention.affinity_weight)
@@ -90,6 +95,16 @@ class DeployedPair(nn.Module):
         bias = (model.co_class_head or model.class_head).bias
         contrastive = weigh_activations(model.activation_maps(features, co=True), unshared, bias)
         return _enlarged(common, images), _enlarged(contrastive, images)
+
+    def affinity(
+        self, images: Float[Tensor, "batch 3 h w"], references: Float[Tensor, "batch 3 h_r w_r"]
+    ) -> Float[Tensor, "batch hw hw_r"]:
+        """What the softmax is taken of (Eq. 2); unbounded."""
+        features, features_r = self._features(images, references)
+        return affinity(features.flatten(2), features_r.flatten(2), self.model.co_attention.affinity_weight)
+
+    def _features(self, images: Tensor, references: Tensor) -> tuple[Tensor, Tensor]:
+        return self.model.features(self.normalise(images)), self.model.features(self.normalise(references))
 
 
 def _enlarged(
