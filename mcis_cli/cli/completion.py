@@ -18,7 +18,7 @@ Complete = Callable[[typer.Context, str], list[Offer]]
 # What each command starts from; the others take any artifact.
 _STARTS_FROM = {
     "cams": ("train-cls",),
-    "pseudo": ("cams",),
+    "pseudo": ("cams", "train-seg"),
     "train-seg": ("pseudo",),
     "eval": ("train-seg", "pseudo", "cams"),
     "predict": ("train-seg",),
