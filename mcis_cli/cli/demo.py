@@ -72,6 +72,7 @@ def demo(
             "basic classifier": demo_run({"loss": "basic"}, 0, data, store, options),
             "full method": demo_run({"loss": "full"}, 3, data, store, options),
         }
+        worked = reporter.worked  # what is drawn from here on is drawn every time
         picture = output.write(Path("demo.png"), demo_picture(runs, data, store, options))
         page = output.write(Path("report.html"), demo_page(runs["full method"], store, options))
     finally:
@@ -86,7 +87,7 @@ def demo(
     last = runs["full method"][1]["train-seg"]
     announce(
         last,
-        cached=not reporter.worked,
+        cached=not worked,
         seconds=time.monotonic() - started,
         as_json=as_json,
         quiet=quiet,
