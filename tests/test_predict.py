@@ -135,6 +135,17 @@ def test_photographs_are_never_written_over(call, chain, network, photos):
     assert not (photos / "a.png").exists()
 
 
+def test_masks_are_not_written_among_the_photographs_of_a_folder(call, network, photos):
+    """They would be photographs for the next command, and two files of an id for an image set."""
+    (photos / "broken.png").unlink()
+    before = sorted(photos.rglob("*"))
+    for images, output in (("photos", "photos"), ("photos", "photos/../photos"), ("./photos/", "photos")):
+        answer = call("predict", network.path, images, "-o", output, cwd=photos.parent)
+        assert (answer.code, answer.out) == (2, "")
+        assert "masks would lie among the photographs of photos, and be taken for some of them" in answer.err
+    assert sorted(photos.rglob("*")) == before
+
+
 def test_masks_of_an_earlier_run_are_no_photographs(call, network, photos):
     (photos / "broken.png").unlink()
     for _ in range(2):

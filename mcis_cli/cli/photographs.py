@@ -46,8 +46,8 @@ def find(images: Sequence[Path], output: Path) -> Photographs:
     file of the list need not be there: that is told of it, and does not stop the rest.
 
     Raises:
-        UsageError: a path does not exist, there is no photograph, two of them would have the same mask file, or a
-            mask would be written over a photograph.
+        UsageError: a path does not exist, there is no photograph, two of them would have the same mask file, or masks
+            would be written over photographs, or among those of a folder.
         DataError: the name of a photograph is no text, so that its mask could not be named in a line.
     """
     from mcis_cli.data.listing import id_fault
@@ -66,6 +66,11 @@ def find(images: Sequence[Path], output: Path) -> Photographs:
     if over := next((inside for inside in taken if (output / inside).resolve() in sources), None):
         raise UsageError(
             f"{output / over} is a photograph, and would be written over; choose another folder with --output"
+        )
+    if amid := next((given for given in images if given.is_dir() and given.resolve() == output.resolve()), None):
+        raise UsageError(
+            f"masks would lie among the photographs of {amid}, and be taken for some of them; choose another folder "
+            "with --output"
         )
     return found
 
