@@ -234,6 +234,9 @@ class Store:
         path, data = self._location_path(dataset_id), notes.spell(location)
         if _read(path) != data:
             self.put(path, data, overwrite=True)
+            return
+        with suppress(StorageError):  # whoever wrote it may have been killed before that
+            files.sync_folder(path.parent)
 
     def location(self, dataset_id: str) -> dict[str, Any] | None:
         """Where the folder of a data set was last, if that is known."""
