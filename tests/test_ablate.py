@@ -11,7 +11,7 @@ from chains import done, sealed
 from mcis_cli.config.ablations import TABLES
 from mcis_cli.report.ablation import Measurement, as_csv, summarise, told
 from mcis_cli.report.ablation_figure import figure
-from mcis_cli.stages import pseudo
+from mcis_cli.stages import evaluate, pseudo
 from mcis_cli.stages.plan import CHAIN
 from mcis_cli.store import open_store
 
@@ -182,6 +182,31 @@ def test_a_row_that_fails_is_told_and_the_others_are_measured(call, chain_copy, 
     again = call(*arguments, cwd=chain_copy.folder)
     assert again.code == 0
     assert len(json.loads(again.out)["rows"]) == 3
+
+
+def test_what_was_interrupted_goes_on_from_there(call, chain_copy, monkeypatch):
+    run, scored = evaluate.run, []
+
+    def interrupted(config, inputs, store, options):
+        if len(scored) == 2:
+            raise KeyboardInterrupt
+        scored.append(inputs.upstream.id)
+        return run(config, inputs, store, options)
+
+    monkeypatch.setattr(evaluate, "run", interrupted)
+    arguments = ("ablate", "--table", "2", "--seeds", "0", "--on", "maps", "--json", "--workers", "0")
+    answer = call(*arguments, cwd=chain_copy.folder)
+    assert (answer.code, answer.out) == (130, "")
+    assert "run again: mcis ablate --table 2" in answer.err.splitlines()[-1]
+
+    monkeypatch.setattr(evaluate, "run", run)
+    before = done(chain_copy.store, "cams"), done(chain_copy.store, "eval")
+    again = call(*arguments, cwd=chain_copy.folder)
+    assert again.code == 0, again.err
+    assert len(json.loads(again.out)["rows"]) == 3
+    # The maps of all rows were made in one pass; what was left was one score.
+    assert done(chain_copy.store, "cams") == before[0]
+    assert len(done(chain_copy.store, "eval")) == len(before[1]) + 1
 
 
 def test_where_every_row_fails_nothing_is_on_stdout(call, chain_copy):
