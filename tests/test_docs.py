@@ -123,9 +123,8 @@ def shown_commands(page: Path) -> Iterator[list[str]]:
 def commands_in(line: str) -> Iterator[list[str]]:
     """The words of each `mcis …` and `make …` in a line of shell."""
     for command in re.split(r"\||&&|;|\$\(|\)", line.split(" #")[0].removeprefix("$ ")):
-        words = shlex.split(command.replace("'", ""))
-        if words and words[0] in ("mcis", "make"):
-            yield words
+        if command.split()[:1] in (["mcis"], ["make"]):
+            yield shlex.split(command.replace("'", ""))
 
 
 def unknown(words: list[str]) -> Iterator[str]:

@@ -55,6 +55,7 @@ CASES: Mapping[str, Case] = {
     "train-seg": Case(),
     "eval": Case(),
     "run": Case(),
+    "ablate": Case(("--table", "2", "--seeds", "0", "--on", "maps"), lines=None),
     "demo": Case(("mcis.toml",), lines=0, code=6, as_json=0),  # a file; the whole of it is in test_cli_demo.py
     "check": Case(lines=0),
     "init": Case(("shapes", "--force")),

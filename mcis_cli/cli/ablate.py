@@ -134,7 +134,7 @@ def _tell(measuring: Measuring, folder: OutputFolder | None, *, as_json: bool, q
 def _print(table: AblationTable, summaries: Sequence["Summary"]) -> None:
     from mcis_cli.report.ablation import MEASURED_ON, PUBLISHED_ON, by_subject, told
 
-    shown = Table(title=Text(f"Table {table.number}: {table.title}"), title_justify="left")
+    shown = Table(title=Text(f"Table {table.number}: {table.title}"), title_justify="left", box=None)
     for heading in ("measured on", "row", "mIoU %", "gain", "published %", "gain"):
         shown.add_column(heading, justify="left" if heading in ("measured on", "row") else "right")
     lines = []
@@ -143,7 +143,6 @@ def _print(table: AblationTable, summaries: Sequence["Summary"]) -> None:
             measured = told(one.mean_iou, one.deviation), told(one.gain, one.gain_deviation, signed=True)
             published = told(one.published, None), told(one.published_gain, None, signed=True)
             shown.add_row(MEASURED_ON[on], one.row, *measured, *published)
-        shown.add_section()
         seeds = dict.fromkeys(one.seeds for one in of_subject)
         lines += [f"{MEASURED_ON[on]}: {how}" for how in dict.fromkeys(one.how for one in of_subject)]
         lines += [f"{MEASURED_ON[on]}: mean ± standard deviation of seeds {_listed(some)}" for some in seeds]

@@ -25,7 +25,7 @@ _FREE: Mapping[str, frozenset[str]] = {
         {
             *("seed", "split", "epochs", "mirror", "color_jitter", "lr", "lr_milestones", "lr_gamma", "momentum"),
             *("nesterov", "weight_decay", "new_layer_lr", "new_bias_lr", "pretrained_bias_lr", "affinity_init"),
-            *("affinity_lr", "contrastive_from_epoch", "contrastive_rule", "loss_weighting"),
+            *("affinity_lr", "contrastive_from_epoch", "contrastive_rule", "loss_weighting", "lr_schedule", "lr_power"),
         }
     ),
     "cams": frozenset({"seed", "split", "reference_replacement", "reference_self"}),
