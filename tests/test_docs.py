@@ -131,7 +131,7 @@ def unknown(words: list[str]) -> Iterator[str]:
     """Subcommands and options that do not exist."""
     if words[0] == "make":
         targets = re.findall(r"^([\w-]+):", (ROOT / "Makefile").read_text(), re.MULTILINE)
-        yield from (word for word in words[1:] if "=" not in word and word not in targets)
+        yield from (word for word in words[1:] if "=" not in word and word not in targets and word[0] != "-")
         return
     known = dict(generate.commands())
     if words[1].startswith("-") or words[1].isupper():
