@@ -101,10 +101,27 @@ def test_init_says_what_an_own_folder_is_taken_for(call, tmp_path):
     answer = call("init", "photos", cwd=tmp_path)
     assert answer.code == 0, answer.err
     assert "layout folders, 4 images, 2 classes" in answer.err
-    assert "saliency maps: none, so a constant background score is used" in answer.err
+    assert answer.err.splitlines() == [
+        "photos: layout folders, 4 images, 2 classes; train 4",
+        "classes: cat, dog",
+        "learns from train, scored on train: ground truth none, so `mcis run` ends with the network",
+        "saliency maps: none, so a constant background score is used",
+        "next: `mcis run` for everything, or `mcis train-cls` for the first stage",
+    ]
     settings = resolve(read_toml(tmp_path / "mcis.toml"))
     assert settings.pseudo.background == "constant"
     assert settings.data.val == "train"
+
+
+def test_init_takes_the_largest_list_where_none_is_called_train(call, tmp_path):
+    write_voc(tmp_path / "set")
+    lists = tmp_path / "set/ImageSets/Segmentation"
+    (lists / "train.txt").rename(lists / "mine.txt")
+    (lists / "val.txt").rename(lists / "few.txt")
+    answer = call("init", "set", cwd=tmp_path)
+    assert "learns from mine, scored on mine: ground truth " in answer.err
+    data = resolve(read_toml(tmp_path / "mcis.toml")).data
+    assert (data.train, data.val) == ("mine", "mine")
 
 
 @pytest.mark.parametrize("name", ["plain", 'it\'s "so"', "back\\slash", "ÄÖ 🦊", "tab\there", "del\x7f"])

@@ -3,7 +3,7 @@
 import json
 import os
 from pathlib import Path
-from typing import Annotated, Any, cast
+from typing import TYPE_CHECKING, Annotated, Any, cast
 
 import typer
 from rich.text import Text
@@ -17,8 +17,11 @@ from mcis_cli.cli.workspace import CONFIG_FILE, open_workspace
 from mcis_cli.config import PRESETS, DataConfig, Preset
 from mcis_cli.errors import CheckError, UsageError, counted
 
+if TYPE_CHECKING:
+    from mcis_cli.data.catalogue import Catalogue
+
 STYLES = {"error": "red", "warning": "yellow", "note": "dim"}
-NUM_NAMED = 5
+MAX_CLASSES = 12
 
 Folder = Annotated[
     Path | None, typer.Argument(metavar="DATA", help="Folder of images, or a table of tags; else that of mcis.toml.")
@@ -109,12 +112,13 @@ def init(
     from mcis_cli.data.reading import read_catalogue
 
     catalogue = read_catalogue(DataConfig(root=str(data)))
-    entries = catalogue.entries
-    has_saliency = all(entry.saliency is not None for entry in entries)
-    background = "saliency" if has_saliency else "constant"
-    has_val = "val" in catalogue.split_names
+    num_salient = sum(entry.saliency is not None for entry in catalogue.entries)
+    background = "saliency" if num_salient == len(catalogue) else "constant"
+    splits = {name: len(catalogue.split(name)) for name in catalogue.split_names}
+    train = "train" if "train" in splits else max(splits, key=lambda name: splits[name], default="all")
+    val = "val" if "val" in splits else train
     chosen: dict[str, dict[str, Any]] = {
-        "data": {"root": str(data), "layout": catalogue.layout, "train": "train", "val": "val" if has_val else "train"},
+        "data": {"root": str(data), "layout": catalogue.layout, "train": train, "val": val},
         "train-cls": {"seed": 0, "loss": "full"},
         "cams": {"refs": 3},
         "pseudo": {"background": background},
@@ -124,14 +128,30 @@ def init(
     content = written(cast(Preset, preset), chosen)
     OutputFolder(Path(), "cd FOLDER").write(target, content.encode())
     out = console()
-    splits = ", ".join(f"{name} {len(catalogue.split(name))}" for name in catalogue.split_names)
     out.print(
         f"{data}: layout {catalogue.layout}, {counted(len(catalogue), 'image')}, "
-        f"{counted(catalogue.num_foreground, 'class', 'classes')}; {splits}"
+        f"{counted(catalogue.num_foreground, 'class', 'classes')}; "
+        f"{', '.join(f'{name} {count}' for name, count in splits.items())}"
     )
-    out.print(f"saliency maps: {'all there' if has_saliency else 'none, so a constant background score is used'}")
+    out.print(
+        f"classes: {', '.join(catalogue.class_names[:MAX_CLASSES])}{', …' * (len(catalogue.class_names) > MAX_CLASSES)}"
+    )
+    out.print(f"learns from {train}, scored on {val}: {_told(catalogue.split(val))}")
+    without = "" if background == "saliency" else ", so a constant background score is used"
+    out.print(f"saliency maps: {_share(num_salient, len(catalogue))}{without}")
     out.print("next: `mcis run` for everything, or `mcis train-cls` for the first stage")
     say(str(target))
+
+
+def _told(scored: "Catalogue") -> str:
+    """Whether there is ground truth for a split."""
+    num_masks = sum(entry.mask is not None for entry in scored.entries)
+    without = "" if num_masks == len(scored) else ", so `mcis run` ends with the network"
+    return f"ground truth {_share(num_masks, len(scored))}{without}"
+
+
+def _share(count: int, total: int) -> str:
+    return "none" if not count else "all there" if count == total else f"{count} of {total}"
 
 
 def register(app: typer.Typer) -> None:

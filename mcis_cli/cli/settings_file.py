@@ -23,21 +23,26 @@ def written(preset: Preset, chosen: Mapping[str, Mapping[str, Any]]) -> str:
     """
     parts = [HEAD, f"preset = {toml(preset)}  # paper, released (the authors' code), or quick (sizes for a CPU)\n"]
     settings = resolve({}, preset)
-    for name, section in SECTIONS.items():
-        values = getattr(settings, name.replace("-", "_"))
-        parts.append(f"\n# {inspect.cleandoc(str(section.__doc__)).splitlines()[0]}\n[{name}]\n")
-        parts += _lines(section, values, chosen.get(name, {}))
+    for name in SECTIONS:
+        parts += _table(name, getattr(settings, name.replace("-", "_")), chosen.get(name, {}))
     return "".join(parts)
 
 
-def _lines(section: type[Config], values: Config, chosen: Mapping[str, Any]) -> Iterator[str]:
+def _table(place: str, values: Config, chosen: Mapping[str, Any]) -> Iterator[str]:
+    """A table with a line for each setting, then those below it."""
+    section = type(values)
+    yield f"\n# {inspect.cleandoc(str(section.__doc__)).splitlines()[0]}\n[{place}]\n"
     meanings = descriptions(section)
+    below: dict[str, Config] = {}
     for name in sorted(section.model_fields, key=lambda name: name not in chosen):  # chosen ones first
         value = chosen.get(name, getattr(values, name))
-        if isinstance(value, Config):  # a table of its own
+        if isinstance(value, Config):
+            below[f"{place}.{name}"] = value
             continue
         sign = "" if name in chosen else "# "
         yield f"{f'{sign}{name} = {toml(value)}':<40}  # {meanings[name]}\n"
+    for name, value in below.items():
+        yield from _table(name, value, {})
 
 
 def toml(value: object) -> str:
