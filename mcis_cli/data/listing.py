@@ -99,12 +99,19 @@ def assemble(config: DataConfig, root: Path, layout: str, found: Found) -> Listi
     for name, ids in splits.items():
         for image_id in ids:
             membership.setdefault(image_id, set()).add(name)
+    alike: dict[frozenset[str], frozenset[str]] = {}
+
+    def shared(names: Iterable[str]) -> frozenset[str]:
+        """One object for all that are alike: many images have few combinations of tags and splits."""
+        kept = frozenset(names)
+        return alike.setdefault(kept, kept)
+
     items = tuple(
         Item(
             id=image_id,
             image=found.images[image_id],
-            tags=found.tags.get(image_id, frozenset()),
-            splits=frozenset(membership.get(image_id, ())),
+            tags=shared(found.tags.get(image_id, ())),
+            splits=shared(membership.get(image_id, ())),
             mask=masks.get(image_id),
             saliency=saliency.get(image_id),
         )
