@@ -60,7 +60,7 @@ class Exchange:
         self._fellows: dict[str, _Fellow] = {}
         self._open = ExitStack()
         self._own: tuple[int, str] | None = None
-        self._length = 0
+        self._length, self._is_silent = 0, False
 
     def close(self) -> None:
         """Part from the others. Those that have met this process keep what it has told."""
@@ -71,7 +71,9 @@ class Exchange:
         """Tell where the tensors of a key lie in one's own scratch file; nobody needs to know."""
         listed = [[place.offset, place.shape, place.stride, str(place.dtype)] for place in places]
         line = json.dumps([repr(key), listed]).encode() + b"\n"
-        with suppress(OSError, StorageError):
+        if self._is_silent:
+            return
+        try:
             if self._own is None:
                 status = os.fstat(descriptor)
                 numbers = f"{os.getpid()}-{descriptor}-{status.st_dev}-{status.st_ino}"
@@ -79,6 +81,8 @@ class Exchange:
                 self._own = self._open.enter_context(files.temporary(self._folder / name)), name
             files.write(self._own[0], line, self._length)
             self._length += len(line)
+        except (OSError, StorageError):  # half a line may be there, and nothing must come behind it
+            self._is_silent = True
 
     def find(self, key: object) -> tuple[int, list[Place]] | None:
         """The descriptor of a fellow's scratch file, and where in it the tensors of a key lie."""
