@@ -118,6 +118,18 @@ def test_classes_without_images_and_with_too_few_for_references(root: Path) -> N
     assert findings(root, num_references=2)["few-references"].ids == ("bird", "cat", "dog")
 
 
+def test_a_rare_class_that_is_spelled_nearly_as_a_usual_one_is_told(tmp_path: Path) -> None:
+    tags = ["horse", "horse;cat", "horse", "Cat", "cat", "hores", "car"]
+    for number in range(len(tags)):
+        write(tmp_path / f"{number}.png", encode(photo(number)))
+    write(tmp_path / "tags.csv", "image,tags\n" + "".join(f"{n}.png,{tag}\n" for n, tag in enumerate(tags)))
+    told = [f for f in check(DataConfig(root=str(tmp_path)), num_references=1, workers=0) if f.code == "class-alike"]
+    assert [finding.ids for finding in told] == [("Cat", "cat"), ("hores", "horse")]  # a car is no cat
+    assert told[1].message == (
+        "class 'hores' (1 image) is spelled nearly as 'horse' (3); if both mean one thing, correct the tags"
+    )
+
+
 def test_missing_saliency_is_counted_and_named(root: Path) -> None:
     (root / "saliency/a2.png").unlink()
     found = findings(root)["no-saliency"]

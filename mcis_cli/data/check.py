@@ -3,9 +3,10 @@
 Pixels are in `check_pixels`.
 """
 
+import difflib
 import unicodedata
 from collections import defaultdict
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 
 from mcis_cli.config import DataConfig
 from mcis_cli.data.catalogue import Catalogue, ImageEntry
@@ -145,6 +146,19 @@ def _tags(config: DataConfig, catalogue: Catalogue, num_references: int) -> Iter
         needed = counted(num_references, "reference")
         message = f"classes with too few images in {config.train!r} for {needed} each: {listed}"
         yield Finding("warning", "few-references", message, tuple(few))
+    yield from _slips(few, counts)
+
+
+def _slips(few: Mapping[str, int], counts: Mapping[str, int]) -> Iterator[Finding]:
+    """Rare classes whose names are nearly those of usual ones: most often one tag, spelled in two ways."""
+    usual = {name.casefold(): name for name, count in counts.items() if name not in few and count}
+    for name, count in few.items():
+        near = difflib.get_close_matches(name.casefold(), usual, n=1, cutoff=0.8)
+        if near:
+            meant = usual[near[0]]
+            message = f"class {name!r} ({counted(count, 'image')}) is spelled nearly as {meant!r} ({counts[meant]})"
+            message += "; if both mean one thing, correct the tags"
+            yield Finding("warning", "class-alike", message, (name, meant))
 
 
 def _companions(config: DataConfig, catalogue: Catalogue) -> Iterator[Finding]:
