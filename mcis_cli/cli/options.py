@@ -7,7 +7,7 @@ from typing import Annotated, Any
 import typer
 
 from mcis_cli.cli import completion, launched
-from mcis_cli.config import PRESETS, RunOptions
+from mcis_cli.config import BACKBONES, PRESETS, RunOptions
 from mcis_cli.errors import UsageError
 
 
@@ -96,8 +96,8 @@ Backbone = Annotated[
     str | None,
     typer.Option(
         "--backbone",
-        help="vgg16, resnet50, resnet101, resnet38 or lite0.",
-        autocompletion=completion.values("train-cls", "backbone"),
+        help="vgg16, resnet50, resnet101, resnet38, lite0, or timm:NAME.",
+        autocompletion=completion.words(*BACKBONES, "timm:"),
     ),
 ]
 Epochs = Annotated[int | None, typer.Option("--epochs", help="Passes over the images.")]

@@ -8,6 +8,7 @@ from mcis_cli.config.presets import PRESETS, Preset
 from mcis_cli.config.resolving import merge, parse_assignment, read_toml, resolve
 from mcis_cli.config.running import Reporter, RunOptions, Silent
 from mcis_cli.config.sections import (
+    BACKBONES,
     MAX_SEED,
     SECTIONS,
     Backbone,
@@ -25,6 +26,7 @@ from mcis_cli.config.sections import (
 )
 
 __all__ = [
+    "BACKBONES",
     "MAX_SEED",
     "PRESETS",
     "SECTIONS",

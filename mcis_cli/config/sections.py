@@ -11,9 +11,18 @@ from typing import Annotated, Literal
 
 from pydantic import AfterValidator, BaseModel, ConfigDict, Field
 
-Backbone = Literal["vgg16", "resnet50", "resnet101", "resnet38", "lite0"]
+BACKBONES = ("vgg16", "resnet50", "resnet101", "resnet38", "lite0")
 Precision = Literal["auto", "fp32", "bf16"]
 MAX_SEED = 2**63 - 1
+
+
+def _backbone(name: str) -> str:
+    if name not in BACKBONES and not re.fullmatch(r"timm:[A-Za-z0-9_]{1,60}(\.[A-Za-z0-9_]{1,60})?", name):
+        raise ValueError(f"{', '.join(BACKBONES)}, or timm:NAME with a name that timm lists")
+    return name
+
+
+Backbone = Annotated[str, AfterValidator(_backbone)]
 
 # Lists of TOML are lists, no tuples: strict=False lets them in, and is not about what is in them.
 Strength = Annotated[float, Field(ge=0)]

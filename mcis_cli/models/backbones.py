@@ -1,5 +1,5 @@
-"""Backbones as dense feature extractors: VGG-16 (paper §3.3), ResNet-50/101, ResNet-38 (§4.4), and EfficientNet-Lite0
-for CPUs.
+"""Backbones as dense feature extractors: VGG-16 (paper §3.3), ResNet-50/101, ResNet-38 (§4.4), EfficientNet-Lite0 for
+CPUs, and networks of timm.
 
 Each keeps the layer names of its published weights, which others find and read; `Backbone.initialise` takes the state.
 Where a stride is dropped to reach the output stride, the layers after it are dilated instead, so the weights still fit.
@@ -21,11 +21,11 @@ from mcis_cli.errors import UsageError, WeightsError, counted
 from mcis_cli.models.depthwise import DepthwiseConv
 from mcis_cli.models.layers import new_conv
 from mcis_cli.models.resnet38 import WIDTH, resnet38
+from mcis_cli.models.timm_networks import PREFIX, build_timm_network
 
 Role = Literal["classification", "segmentation"]
 Triple = tuple[float, float, float]
 
-NUM_STAGES = 5
 IMAGENET_MEAN: Triple = (0.485, 0.456, 0.406)
 IMAGENET_STD: Triple = (0.229, 0.224, 0.225)
 LITE0_MEAN: Triple = (127 / 255, 127 / 255, 127 / 255)
@@ -35,14 +35,14 @@ LITE0_BLOCKS = (1, 2, 2, 3, 3, 4, 1)
 
 @dataclass(frozen=True)
 class _Trunk:
-    """What differs between the backbones: published layers in five stages, and how to read their state.
+    """What differs between the backbones: published layers in stages, most of them five, and how to read their state.
 
     `dropped` are the name prefixes of published layers that a dense feature extractor does not have. `taps` are the two
     layers whose outputs are the lower taps, with their channels.
     """
 
-    layers: nn.Sequential
-    stages: Sequence[Sequence[nn.Module]]
+    layers: nn.Module
+    stages: Sequence[Sequence[nn.Module | nn.Parameter]]
     num_features: int
     dropped: tuple[str, ...]
     new_layers: nn.Sequential
@@ -61,6 +61,7 @@ class Backbone(nn.Module):
         num_features: Channels of the features.
         tap_channels: Channels of the two lower taps; see `taps`.
         output_stride: Pixels of the image for each cell of the features, in either direction.
+        num_stages: How many parts can be kept from learning; see `freeze_stages`.
         mean, std: What images are normalised by, on the scale 0..1, red green blue.
     """
 
@@ -76,6 +77,7 @@ class Backbone(nn.Module):
         self.tap_channels = tuple(channels for _, channels in trunk.taps)
         self._tapped = [layer for layer, _ in trunk.taps]
         self._stages = trunk.stages
+        self.num_stages = len(trunk.stages)
         self._dropped = trunk.dropped
         for norm in self._norms():
             norm.requires_grad_(False)
@@ -85,7 +87,8 @@ class Backbone(nn.Module):
         """Features of normalised images of any size from 32 × 32 on.
 
         Returns:
-            The features; non-negative, except those of lite0 for segmentation (a linear bottleneck).
+            The features; non-negative, except those of lite0 for segmentation (a linear bottleneck), and of networks of
+            timm that do not end in a ReLU.
         """
         return self.new_layers(self.trunk(images))  # type: ignore[no-any-return]
 
@@ -110,8 +113,8 @@ class Backbone(nn.Module):
 
         Args:
             state: State dict of torchvision's network, also as the backbone of one of its segmentation networks
-                (difference 8), of EfficientNet-Lite0 as EfficientNet-PyTorch or timm name its layers, or of ResNet-38
-                as PSA and SEAM do.
+                (difference 8), of EfficientNet-Lite0 as EfficientNet-PyTorch or timm name its layers, of ResNet-38 as
+                PSA and SEAM do, or of a network of timm.
 
         Raises:
             WeightsError: A layer is missing, unknown, or of another shape: the state is of another network.
@@ -143,19 +146,19 @@ class Backbone(nn.Module):
         """Exclude the first stages from training; a stage ends where the published network halves its resolution.
 
         Args:
-            num_stages: 0 (none) to 5 (all published layers).
+            num_stages: 0 (none) to all, which are 5 but in some networks of timm.
 
         Raises:
             UsageError: There are not so many stages.
         """
-        if not 0 <= num_stages <= NUM_STAGES:
+        if not 0 <= num_stages <= self.num_stages:
             raise UsageError(
-                f"cannot freeze {num_stages} stages of {self.name}: it has 0 to {NUM_STAGES}; "
+                f"cannot freeze {num_stages} stages of {self.name}: it has 0 to {self.num_stages}; "
                 "lower it, as in --set train-cls.frozen_stages=3"
             )
         for stage in self._stages[:num_stages]:
-            for module in stage:
-                module.requires_grad_(False)
+            for part in stage:
+                part.requires_grad_(False)
 
     def new_parameters(self) -> list[nn.Parameter]:
         """Parameters of the layers that no published weights fill."""
@@ -186,7 +189,7 @@ def build_backbone(
     ResNet-38 has output stride 8 alone.
 
     Args:
-        name: Which network.
+        name: Which network; timm:NAME is one that timm lists.
         output_stride: 8 or 16 pixels for each cell.
         role: What the features are for.
         generator: Source of the new layers' weights; torch's own where None.
@@ -204,8 +207,13 @@ def build_backbone(
         "resnet38": _resnet38,
         "lite0": _lite0,
     }
+    if name.startswith(PREFIX):
+        builders[name] = partial(_timm, name.removeprefix(PREFIX))
     if name not in builders:
-        raise UsageError(f"there is no backbone {name!r}: it is one of {', '.join(builders)}; choose with --backbone")
+        raise UsageError(
+            f"there is no backbone {name!r:.80}: it is one of {', '.join(builders)}, or {PREFIX}NAME; choose with "
+            "--backbone"
+        )
     strides = (8,) if name == "resnet38" else (8, 16)
     if output_stride not in strides:
         raise UsageError(
@@ -277,9 +285,7 @@ def _resnet38(output_stride: int, role: Role, generator: torch.Generator | None,
 def _lite0(output_stride: int, role: Role, generator: torch.Generator | None) -> _Trunk:
     """EfficientNet-Lite0: inverted bottlenecks with ReLU6 and no squeeze-and-excitation; its last block is linear."""
     network = timm.create_model("tf_efficientnet_lite0", pretrained=False, output_stride=output_stride)
-    for name, module in list(network.named_modules()):
-        if isinstance(module, nn.Conv2d) and module.groups > 1 and module.stride == (1, 1):
-            network.set_submodule(name, DepthwiseConv(module))
+    _quicken(network)
     blocks = list(network.get_submodule("blocks").children())
     stem = _parts(network, "conv_stem", "bn1")
     end = _parts(network, "conv_head", "bn2") if role == "classification" else OrderedDict()
@@ -293,6 +299,29 @@ def _lite0(output_stride: int, role: Role, generator: torch.Generator | None) ->
         mean=LITE0_MEAN,
         std=LITE0_STD,
     )
+
+
+def _timm(name: str, output_stride: int, role: Role, generator: torch.Generator | None) -> _Trunk:
+    """A network of timm up to where its features would be pooled, in both roles; no new layers."""
+    found = build_timm_network(name, output_stride=output_stride)
+    _quicken(found.network)
+    return _Trunk(
+        layers=found.network,
+        stages=found.stages,
+        num_features=found.num_features,
+        dropped=found.dropped,
+        new_layers=nn.Sequential(),
+        taps=found.taps,
+        mean=found.mean,
+        std=found.std,
+    )
+
+
+def _quicken(network: nn.Module) -> None:
+    """Put `DepthwiseConv` where it can stand."""
+    for name, module in list(network.named_modules()):
+        if type(module) is nn.Conv2d and DepthwiseConv.can_replace(module):
+            network.set_submodule(name, DepthwiseConv(module))
 
 
 def _parts(network: nn.Module, *names: str) -> OrderedDict[str, nn.Module]:

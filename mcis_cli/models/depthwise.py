@@ -23,15 +23,20 @@ class DepthwiseConv(nn.Module):
         """Take over the weight of a convolution.
 
         Args:
-            conv: Depthwise, at stride 1, without bias, with padding in numbers.
+            conv: One of those that `can_replace` names.
         """
-        assert conv.groups == conv.in_channels == conv.out_channels, "not depthwise"
-        assert conv.stride == (1, 1)
-        assert conv.bias is None
+        assert self.can_replace(conv)
         super().__init__()
         self.weight = conv.weight
         self.kernel_size, self.dilation = conv.kernel_size, conv.dilation
         self.padding = (int(conv.padding[0]), int(conv.padding[1]))
+
+    @staticmethod
+    def can_replace(conv: nn.Conv2d) -> bool:
+        """Whether a convolution is depthwise, at stride 1, without bias, with zeros around, padding in numbers."""
+        depthwise = conv.groups == conv.in_channels == conv.out_channels
+        plain = conv.stride == (1, 1) and conv.bias is None
+        return depthwise and plain and conv.padding_mode == "zeros" and not isinstance(conv.padding, str)
 
     def forward(self, inputs: Float[Tensor, "batch channel h w"]) -> Float[Tensor, "batch channel h_out w_out"]:
         """Convolve every channel with its own kernel."""

@@ -28,6 +28,8 @@ WHERE_FROM: Mapping[str, str] = {
     "lite0": "the weights of EfficientNet-Lite0 were trained on ImageNet; their package names no licence",
 }
 
+OF_TIMM = "the page of the network on huggingface.co/timm tells its terms"
+
 
 @dataclass(frozen=True)
 class Card:
@@ -69,7 +71,7 @@ class Card:
         return (
             "mcis claims no rights in these weights. They carry the terms of the photographs and tags that they were "
             f"trained on, and those of the initial weights {meta['initialisation']}: "
-            f"{WHERE_FROM[meta['model']['backbone']]}."
+            f"{WHERE_FROM.get(meta['model']['backbone'], OF_TIMM)}."
         )
 
     @property

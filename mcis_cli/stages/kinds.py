@@ -128,8 +128,21 @@ def check_kind(artifact: Artifact) -> None:
         first = error.errors()[0]
         place = ".".join(map(str, first["loc"]))
         raise damaged(artifact.path, f"its meta has {first['input']!r:.80} at {place}", first["msg"]) from None
+    if isinstance(meta, _TrainCls | _TrainSeg):
+        _refuse_unlisted(artifact, meta.model.backbone)
+    if isinstance(meta, _Weights):
+        _refuse_unlisted(artifact, meta.backbone)
     if isinstance(meta, _TrainCls | _TrainSeg | _Eval):
         _check_sizes(artifact, meta)
+
+
+def _refuse_unlisted(artifact: Artifact, backbone: str) -> None:
+    """Check that a backbone of timm's is one that timm lists."""
+    if backbone.startswith("timm:"):
+        from mcis_cli.models.timm_networks import is_listed  # torch is waited for where it is needed alone
+
+        if not is_listed(backbone.removeprefix("timm:")):
+            raise damaged(artifact.path, f"its backbone is {backbone!r:.80}", "a network that this timm lists")
 
 
 def _check_sizes(artifact: Artifact, meta: _TrainCls | _TrainSeg | _Eval) -> None:

@@ -27,7 +27,7 @@ from mcis_cli.config import (
 )
 from mcis_cli.data.catalogue import Catalogue
 from mcis_cli.data.reading import read_catalogue
-from mcis_cli.errors import DamagedError, DataError, McisError, MissingError
+from mcis_cli.errors import DamagedError, DataError, McisError, MissingError, WeightsError
 from mcis_cli.stages import recipes
 from mcis_cli.stages.inputs import Inputs, list_images
 from mcis_cli.store import Artifact, Recipe, StatCache, Store, mending
@@ -35,7 +35,7 @@ from mcis_cli.store.artifact import file_name
 from mcis_cli.store.locks import held
 from mcis_cli.store.notes import Done
 from mcis_cli.store.verification import Finding
-from mcis_cli.training.initial_weights import PUBLISHED, initial_weights_identity
+from mcis_cli.training.initial_weights import initial_weights_identity
 
 UPSTREAM: Mapping[str, str] = {"cams": "classifier", "pseudo": "maps", "train-seg": "masks", "eval": "artifact"}
 Settled = TypeVar("Settled", bound=Config)
@@ -291,7 +291,7 @@ def _weights(recipe: Recipe, store: Store, means: Means) -> str | None:
     for path in means.weights:
         if initial_weights_identity(backbone, path) == wanted:
             return str(path)
-    if backbone not in PUBLISHED or initial_weights_identity(backbone, None) != wanted:
+    if _published(backbone) != wanted:
         if re.fullmatch(r"[0-9a-f]{64}", wanted):  # an artifact that was imported
             return str(store.get(wanted).path)
         raise MissingError(
@@ -299,6 +299,13 @@ def _weights(recipe: Recipe, store: Store, means: Means) -> str | None:
             "give it with --weights FILE"
         )
     return None
+
+
+def _published(backbone: str) -> str | None:
+    try:
+        return initial_weights_identity(backbone, None)
+    except WeightsError:  # there are none
+        return None
 
 
 @dataclass(frozen=True)

@@ -1,8 +1,8 @@
 """Where a backbone's ImageNet weights come from, and what they are called in a recipe.
 
 lite0 comes with an installed package; those of VGG-16 and ResNet-50/101 are torchvision's published files, from its
-cache, by download, or given by the user; those of ResNet-38 are always given. Names are known without torch, which is
-imported only to load.
+cache, by download, or given by the user; those of ResNet-38 are always given; timm fetches those of its networks. Names
+are known without torch, which is imported only to load, and to ask timm which of its weights are meant.
 """
 
 import hashlib
@@ -20,6 +20,7 @@ from mcis_cli.errors import DataError, WeightsError
 if TYPE_CHECKING:
     from torch import Tensor
 
+TIMM = "timm:"
 MAX_BYTES = 2**33  # of a file of weights
 MAX_TENSORS = 100_000
 _MAX_NAME = 1000
@@ -105,7 +106,7 @@ def initial_weights_identity(
     """
     published = PUBLISHED.get(backbone)
     if weights is None:
-        return _found(backbone, published).identity
+        return _timm_identity(backbone) if backbone.startswith(TIMM) else _found(backbone, published).identity
     try:
         digest = file_digest(weights)
     except DataError as error:
@@ -125,6 +126,8 @@ def load_initial_weights(backbone: str, weights: Path | None) -> InitialWeights:
     Raises:
         WeightsError: no file, no download, or a file that is not a flat mapping of finite tensors.
     """
+    if weights is None and backbone.startswith(TIMM):
+        return _load_from_timm(backbone)
     published = PUBLISHED.get(backbone)
     path = weights or _published_file(backbone, _found(backbone, published))
     try:
@@ -165,6 +168,50 @@ def _found(backbone: str, published: Published | None) -> Published:
             "publish it for PyTorch; give it with --weights FILE, or take another --backbone"
         )
     return published
+
+
+def _timm_identity(backbone: str) -> str:
+    """What timm's own weights are called: with the tag that it takes where the name has none."""
+    name = backbone.removeprefix(TIMM)
+    if "." in name:
+        return backbone
+    from timm.models import get_pretrained_cfg
+
+    from mcis_cli.models.timm_networks import require_listed
+
+    require_listed(name)
+    config = get_pretrained_cfg(name)
+    if config is None or not config.has_weights:
+        raise WeightsError(
+            f"timm publishes no weights of {name!r:.80}: expected a network with some; give --weights FILE, or take "
+            "another --backbone"
+        )
+    return f"{backbone}.{config.tag}" if config.tag else backbone
+
+
+def _load_from_timm(backbone: str) -> InitialWeights:
+    """The weights that timm publishes, from its cache, or by download; as arrays, not as a file."""
+    import timm
+
+    from mcis_cli.models.timm_networks import require_listed
+
+    identity = _timm_identity(backbone)
+    name = identity.removeprefix(TIMM)
+    require_listed(name)
+    logger.info("timm looks for its weights of %s", name)
+    try:
+        state = timm.create_model(name, pretrained=True).state_dict()
+    except Exception as error:  # timm has several ways to fetch, which raise what their libraries raise
+        raise WeightsError(
+            f"the weights of {name} are not here and cannot be downloaded by timm ({_one_line(error)[:120]}): fetch "
+            f"model.safetensors of https://huggingface.co/timm/{name} elsewhere and give --weights FILE, or take "
+            "--backbone lite0, which needs no download"
+        ) from None
+    digest = hashlib.sha256()
+    for key, tensor in state.items():
+        digest.update(f"{key} {tuple(tensor.shape)} {tensor.dtype}".encode() + tensor.numpy().tobytes())
+    checked = _checked(state, Path(name))
+    return InitialWeights(state=checked, source=f"{name} of timm", digest=digest.hexdigest(), identity=identity)
 
 
 def _published_file(backbone: str, published: Published) -> Path:
