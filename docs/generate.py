@@ -147,6 +147,24 @@ def _section(path: list[str], model: type[config.Config]) -> Iterator[str]:
             assert inspect.isclass(field.annotation)
             assert issubclass(field.annotation, config.Config)
             yield from _section([*path, name], field.annotation)
+        elif (each := _of_tables(field.annotation)) is not None:
+            yield f"## [[{'.'.join([*path, name])}]]"
+            yield inspect.cleandoc(str(each.__doc__))
+            yield _table(
+                ("setting", "accepts", "default", "meaning"), [_of_table(each, one) for one in each.model_fields]
+            )
+
+
+def _of_tables(kind: Any) -> type[config.Config] | None:
+    """The section of which a list is meant."""
+    part = (typing.get_args(kind) or (None,))[0]
+    return part if inspect.isclass(part) and issubclass(part, config.Config) else None
+
+
+def _of_table(model: type[config.Config], name: str) -> Row:
+    field = model.model_fields[name]
+    default = "needed" if field.is_required() else _spelled(field.default)
+    return f"`{name}`", _accepts(field.annotation, field.metadata), default, config.descriptions(model)[name]
 
 
 def _is_section(model: type[config.Config], name: str) -> bool:
@@ -181,6 +199,8 @@ def _accepts(kind: Any, metadata: Iterable[Any] = ()) -> str:
         return ", ".join(f"`{part}`" for part in parts)
     if NoneType in parts:
         return _accepts(_without_none(kind), metadata)
+    if _of_tables(kind) is not None:
+        return "list of tables, see below"
     if origin is tuple:
         return f"{len(parts)} numbers" if Ellipsis not in parts else f"list of: {_accepts(parts[0])}"
     word = {bool: "`true`, `false`", int: "integer", float: "number", str: "text"}[kind]

@@ -19,7 +19,8 @@ import torch
 from chains import Answer, Chain, environment, options
 
 from mcis_cli.config import TrainClsConfig, TrainSegConfig
-from mcis_cli.stages import train_cls, train_seg
+from mcis_cli.data.catalogue import Catalogue
+from mcis_cli.stages import recipes, train_cls, train_seg
 from mcis_cli.stages.networks import build_classifier, build_segmenter, describe_classifier, describe_segmenter
 from mcis_cli.training.ranks import ALONE, Ranks, joined
 
@@ -40,6 +41,7 @@ CASES: dict[str, dict[str, Any]] = {
     },
     "basic": {**TINY_CLS, "loss": "basic"},
     "uneven": TINY_CLS,
+    "domains": {**TINY_CLS, "affinity_weights": "per-domain-pair", "self_pairs": True},
     "masks": {**TINY_SEG, "loss_resolution": "full"},
     "small masks": {**TINY_SEG, "loss_resolution": "network"},
 }
@@ -67,9 +69,18 @@ def gradients(chain: Chain, case: str, batch: int, ranks: Ranks = ALONE) -> Step
 def _of_pairs(chain: Chain, changes: dict[str, Any], count: int, batch: int, ranks: Ranks) -> Any:
     config: TrainClsConfig = chain.settings(train_cls={**changes, "batch_pairs": batch}).train_cls
     images = chain.images().split("train")
+    if config.affinity_weights is not None:
+        images = with_single_label(images)
     tagged = [entry.id for entry in images.entries if entry.labels][:count]
-    model = build_classifier(describe_classifier(config, images.num_foreground))
+    weights = recipes.affinity_weights(config, images)
+    model = build_classifier(describe_classifier(config, images.num_foreground, weights))
     return train_cls._training(model, config, images, tagged, CPU, options(), ranks)
+
+
+def with_single_label(images: Catalogue) -> Catalogue:
+    """The same images, every other one as if of a single-label source."""
+    entries = enumerate(images.entries)
+    return replace(images, entries=tuple(replace(e, domain="single-label") if i % 2 else e for i, e in entries))
 
 
 def _of_masks(chain: Chain, changes: dict[str, Any], count: int, batch: int, ranks: Ranks) -> Any:

@@ -215,3 +215,122 @@ def test_uniform_start_is_bounded_and_follows_the_generator() -> None:
     first, again = (CoAttention(64, generator=torch.Generator().manual_seed(3)).affinity_weight for _ in range(2))
     assert torch.equal(first, again)
     assert 0.9 / 8 < first.abs().max() <= 1 / 8
+
+
+# Three W_P, by the domains of the pair
+
+
+def three(seed: int = 0, channels: int = CHANNEL) -> CoAttention:
+    """Co-attention with three matrices, none of them symmetric."""
+    generator = torch.Generator().manual_seed(seed)
+    return CoAttention(channels, affinity_weights="per-domain-pair", generator=generator).double()
+
+
+KINDS = [(False, False), (False, True), (True, False), (True, True)]
+
+
+def coattentive_by_loops(
+    module: CoAttention, pair: tuple[Tensor, Tensor], is_single: tuple[bool, bool], *, is_first: bool = True
+) -> Tensor:
+    """F_m^{m∩n} with the W_P of the pair's domains, spelled out. Of a mixed pair the target is on the left of W_P, of
+    others the first image: asked about the second one, `is_first` is false."""
+    features_m, features_n = pair
+    assert module.affinity_weight_single is not None
+    assert module.affinity_weight_mixed is not None
+    match is_single:
+        case (False, False):
+            weight = module.affinity_weight
+            return co_attend_by_loops(features_m, features_n, weight if is_first else weight.T)
+        case (True, True):
+            weight = module.affinity_weight_single
+            return co_attend_by_loops(features_m, features_n, weight if is_first else weight.T)
+        case (False, True):
+            return co_attend_by_loops(features_m, features_n, module.affinity_weight_mixed)
+    # P of (target n, single m) is F_nᵀ W F_m; m looks along its transpose, so each logit is f_nᵀ W f_m all the same.
+    height, width = features_m.shape[1:]
+    result = torch.zeros_like(features_m)
+    for y in range(height):
+        for x in range(width):
+            logits = torch.stack(
+                [
+                    features_n[:, v, u] @ module.affinity_weight_mixed @ features_m[:, y, x]
+                    for v in range(features_n.shape[1])
+                    for u in range(features_n.shape[2])
+                ]
+            )
+            result[:, y, x] = features_n.flatten(1) @ logits.softmax(0)
+    return result
+
+
+@torch.no_grad()
+def test_a_mixed_batch_equals_loops_over_its_pairs_each_with_the_weight_of_its_domains() -> None:
+    module = three()
+    features_m, features_n, _ = make_pair(batch=6)
+    kinds = [*KINDS, (True, False), (False, True)]
+    single_m, single_n = (torch.tensor([kind[side] for kind in kinds]) for side in (0, 1))
+    over_m, over_n = module.attentions(features_m, features_n, single_m, single_n)
+    found_m = mix(features_n, over_n, features_m.shape[2:])
+    found_n = mix(features_m, over_m, features_n.shape[2:])
+    for pair, kind in enumerate(kinds):
+        m, n = features_m[pair], features_n[pair]
+        torch.testing.assert_close(found_m[pair], coattentive_by_loops(module, (m, n), kind))
+        torch.testing.assert_close(found_n[pair], coattentive_by_loops(module, (n, m), kind[::-1], is_first=False))
+
+
+@torch.no_grad()
+@pytest.mark.parametrize("kind", KINDS)
+def test_swapping_the_pair_swaps_the_outputs_where_the_weight_is_one_of_two_domains(kind: tuple[bool, bool]) -> None:
+    """Mixed pairs have one matrix, whichever comes first; those of one domain have a side for m and one for n."""
+    module = three()
+    weight, swapped = module.weight_of(*kind), module.weight_of(*kind[::-1])
+    assert torch.equal(weight, swapped.T if kind[0] != kind[1] else swapped)
+
+
+def test_only_the_weight_of_the_domains_that_are_there_learns() -> None:
+    module = three()
+    features_m, features_n, _ = make_pair(batch=2)
+    for kind, learns in zip(KINDS, ("weight", "weight_mixed", "weight_mixed", "weight_single"), strict=True):
+        module.zero_grad(set_to_none=True)
+        single_m, single_n = (torch.tensor([kind[side]] * 2) for side in (0, 1))
+        module.attentions(features_m, features_n, single_m, single_n)[0].square().sum().backward()
+        gradients = {name: parameter.grad for name, parameter in module.named_parameters() if "affinity" in name}
+        assert all(gradient is not None for gradient in gradients.values()), "ranks add gradients up name by name"
+        assert {name for name, gradient in gradients.items() if gradient is not None and gradient.any()} == {
+            f"affinity_{learns}"
+        }
+
+
+def test_the_gradient_of_a_mixed_batch_is_the_sum_of_those_of_its_pairs() -> None:
+    module = three()
+    features_m, features_n, _ = make_pair(batch=4)
+    single_m, single_n = (torch.tensor([kind[side] for kind in KINDS]) for side in (0, 1))
+    module.attentions(features_m, features_n, single_m, single_n)[1].square().sum().backward()
+    together = [parameter.grad for parameter in module.affinity_parameters()]
+    module.zero_grad(set_to_none=True)
+    for pair, kind in enumerate(KINDS):
+        sides = features_m[pair : pair + 1].flatten(2), features_n[pair : pair + 1].flatten(2)
+        attention(affinity(*sides, module.weight_of(*kind)))[1].square().sum().backward()
+    for found, parameter in zip(together, module.affinity_parameters(), strict=True):
+        torch.testing.assert_close(found, parameter.grad)
+
+
+@torch.no_grad()
+@pytest.mark.parametrize("kind", KINDS)
+def test_the_query_of_maps_goes_with_the_weight_of_both_domains(kind: tuple[bool, bool]) -> None:
+    module = three()
+    features_m, features_n, _ = make_pair(batch=1)
+    found = attended_activations(query(features_m[0], module.weight_of(*kind)), features_n[0], features_n[0])
+    torch.testing.assert_close(found, coattentive_by_loops(module, (features_m[0], features_n[0]), kind))
+
+
+def test_one_weight_is_what_there_was_and_serves_every_domain() -> None:
+    """Tensors, their names, order and values are those of a network that knows of no domains."""
+    shared, other = (
+        CoAttention(CHANNEL, affinity_weights=kind, generator=torch.Generator().manual_seed(1))
+        for kind in ("shared", "per-domain-pair")
+    )
+    assert list(shared.state_dict()) == ["affinity_weight", "mask_conv.weight", "mask_conv.bias"]
+    assert all(torch.equal(tensor, other.state_dict()[name]) for name, tensor in shared.state_dict().items())
+    assert all(shared.weight_of(*kind) is shared.affinity_weight for kind in KINDS)
+    ones = torch.ones(2, dtype=torch.bool)
+    assert shared.weights_of(ones, ones) is shared.affinity_weight

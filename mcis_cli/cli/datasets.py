@@ -10,6 +10,7 @@ from rich.text import Text
 
 from mcis_cli.cli import completion
 from mcis_cli.cli import options as opt
+from mcis_cli.cli import sources as src
 from mcis_cli.cli.folder_output import OutputFolder
 from mcis_cli.cli.output import TerminalReporter, console, plain, say
 from mcis_cli.cli.settings_file import written
@@ -34,6 +35,9 @@ def check(
     tags: Annotated[str | None, typer.Option("--tags", help="File of tags, relative to DATA.")] = None,
     tags_from_masks: opt.TagsFromMasks = None,
     saliency: Annotated[Path | None, typer.Option("--saliency", help="Folder of saliency maps.")] = None,
+    single_label: src.SingleLabel = None,
+    web: src.Web = None,
+    list_tags: src.ListTags = None,
     workers: opt.Workers = None,
     assignments: opt.Assignments = None,
     config: opt.ConfigFile = None,
@@ -46,7 +50,8 @@ def check(
     Example: mcis check photos/
     """
     place = str(saliency.resolve()) if saliency else None
-    flags = {"data": {"tags": tags, "tags_from_masks": tags_from_masks, "saliency": place}}
+    sources = src.named_sources(single_label, web, list_tags)
+    flags = {"data": {"tags": tags, "tags_from_masks": tags_from_masks, "saliency": place, "sources": sources}}
     workspace = open_workspace(store=store, config=config, assignments=assignments or (), flags=flags)
     images = workspace.data(data)
     if images is None:

@@ -48,6 +48,8 @@ def cams(
             "--split", help="What to map; else what the classifier was trained on.", autocompletion=completion.split
         ),
     ] = None,
+    domains: opt.Domains = None,
+    reference_domains: opt.ReferenceDomains = None,
     image_size: Annotated[
         int | None, typer.Option("--image-size", help="Side of the square that images are warped to.")
     ] = None,
@@ -87,6 +89,8 @@ def cams(
             "refs": numbers[0] if numbers else None,
             "with_contrastive": with_contrastive,
             "split": split,
+            "domains": opt.words(domains),
+            "reference_domains": opt.words(reference_domains),
             "image_size": image_size,
             "scales": opt.numbers(scales),
             "flip": flip,

@@ -123,7 +123,18 @@ TagsFromMasks = Annotated[
     bool | None,
     typer.Option("--tags-from-masks", help="Take the classes in the masks for tags, which is pixel supervision."),
 ]
+Domains = Annotated[
+    str | None, typer.Option("--domains", help="What to map: target (default), single-label, web; commas between.")
+]
+ReferenceDomains = Annotated[
+    str | None, typer.Option("--reference-domains", help="Where references are drawn from; as --domains.")
+]
 Crf = Annotated[bool | None, typer.Option("--crf/--no-crf", help="Refine with a dense CRF.")]
+
+
+def words(text: str | None) -> tuple[str, ...] | None:
+    """Words separated by commas."""
+    return None if text is None else tuple(part.strip() for part in text.split(","))
 
 
 def numbers(text: str | None) -> tuple[float, ...] | None:

@@ -51,6 +51,9 @@ def toml(value: object) -> str:
         return ""
     if isinstance(value, str):  # unlike JSON, TOML has no surrogate pairs, and lets no DEL stand
         return json.dumps(value, ensure_ascii=False).replace("\x7f", "\\u007f")
+    if isinstance(value, Config):
+        said = ((name, found) for name, found in value if found is not None)
+        return f"{{ {', '.join(f'{name} = {toml(found)}' for name, found in said)} }}"
     if isinstance(value, tuple):
         return f"[{', '.join(map(toml, value))}]"
     return json.dumps(value)

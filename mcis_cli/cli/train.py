@@ -7,6 +7,7 @@ import typer
 
 from mcis_cli.cli import completion
 from mcis_cli.cli import options as opt
+from mcis_cli.cli import sources as src
 from mcis_cli.cli.call import Call, Flags
 from mcis_cli.cli.found import expected_artifact
 from mcis_cli.cli.workspace import names_file
@@ -48,6 +49,16 @@ def train_cls(
     tags: Annotated[str | None, typer.Option("--tags", help="File of tags, relative to DATA.")] = None,
     tags_from_masks: opt.TagsFromMasks = None,
     saliency: Annotated[Path | None, typer.Option("--saliency", help="Folder of saliency maps.")] = None,
+    single_label: src.SingleLabel = None,
+    web: src.Web = None,
+    list_tags: src.ListTags = None,
+    affinity_weights: Annotated[
+        str | None,
+        typer.Option(
+            "--affinity-weights",
+            help="shared, or per-domain-pair: three W_P, the default with single-label images.",
+        ),
+    ] = None,
     seed: opt.Seed = None,
     precision: opt.Precision = None,
     device: opt.Device = "auto",
@@ -69,6 +80,7 @@ def train_cls(
             "weights": _weights(weights),
             "loss": loss,
             "equivariant": equivariant,
+            "affinity_weights": affinity_weights,
             "epochs": epochs,
             "seed": seed,
             "precision": precision,
@@ -78,6 +90,7 @@ def train_cls(
             "tags": tags,
             "tags_from_masks": tags_from_masks,
             "saliency": str(saliency.resolve()) if saliency else None,
+            "sources": src.named_sources(single_label, web, list_tags),
         },
     }
     call = Call(

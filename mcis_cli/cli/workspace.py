@@ -92,10 +92,16 @@ class Workspace:
             The folder; for an artifact that was named, the one that is remembered, with [data] merged over, unless it
             is gone. None where nobody knows.
         """
-        if folder is not None or reference is None:
+        if reference is None:
             return self.data(folder)
         dataset = str(upstream.meta.get("dataset"))  # which not all artifacts have
         place = self.store.location(dataset) if re.fullmatch(r"[0-9a-f]{64}", dataset) else None
+        if folder is not None:
+            data = self.data(folder)
+            sources = DataConfig.model_validate(place).sources if place else ()
+            if data is None or "sources" in self.tables.get("data", {}):
+                return data
+            return data.model_copy(update={"sources": sources})
         if place is None or not Path(place["root"]).exists():
             return self.data()
         section = {key: value for key, value in self.tables.get("data", {}).items() if key != "root"}
@@ -170,11 +176,19 @@ def _with_absolute_paths(tables: dict[str, Any], folder: Path) -> dict[str, Any]
 
 
 def _with_absolute_root(tables: dict[str, Any], folder: Path) -> dict[str, Any]:
-    """The folder of the images is relative to where it is named: to the configuration, or to where a flag is given."""
+    """Folders of images are relative to where they are named: to the configuration, or to where a flag is given."""
     data = tables.get("data")
-    if not isinstance(data, dict) or not isinstance(data.get("root"), str):
+    if not isinstance(data, dict):
         return tables
-    return merge(tables, {"data": {"root": str((folder / data["root"]).resolve())}})
+    absolute: dict[str, Any] = _with_root(data, folder)
+    if isinstance(sources := data.get("sources"), list):
+        absolute["sources"] = [_with_root(one, folder) if isinstance(one, dict) else one for one in sources]
+    return merge(tables, {"data": absolute})
+
+
+def _with_root(named: Mapping[str, Any], folder: Path) -> dict[str, Any]:
+    root = named.get("root")
+    return {**named, "root": str((folder / root).resolve())} if isinstance(root, str) else dict(named)
 
 
 def _with_weights_by_path(tables: Mapping[str, Any], store: Callable[[], Store]) -> dict[str, Any]:

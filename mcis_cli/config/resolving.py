@@ -9,7 +9,7 @@ from typing import Any
 from pydantic import BaseModel, ValidationError
 
 from mcis_cli.config.presets import PRESETS, Preset
-from mcis_cli.config.sections import SECTIONS, CrfConfig, Settings
+from mcis_cli.config.sections import SECTIONS, CrfConfig, Settings, SourceConfig
 from mcis_cli.errors import UsageError
 
 
@@ -83,8 +83,11 @@ def resolve(tables: Mapping[str, Any], preset: Preset | None = None) -> Settings
 
 
 def _explain(error: ValidationError) -> str:
-    first = error.errors()[0]
+    # A name that is not known may be why another is missing.
+    first = min(error.errors(), key=lambda one: one["type"] != "extra_forbidden")
     place = [str(part) for part in first["loc"]]
+    if first["type"] == "missing" and isinstance(first["loc"][-1], str):
+        return f"setting {'.'.join(place)} is missing: expected one there; docs/reference/configuration.md tells of it"
     if first["type"] != "extra_forbidden":
         reason = first["msg"].removeprefix("Input should be ").removeprefix("Value error, ")
         return f"{'.'.join(place)} = {first['input']!r:.80} is not accepted: expected {reason}"
@@ -100,4 +103,6 @@ def _names(section: list[str]) -> list[str]:
     if not section:
         return ["preset", *(field.alias or name for name, field in Settings.model_fields.items())]
     model: type[BaseModel] = SECTIONS.get(section[0], CrfConfig)
-    return list(CrfConfig.model_fields if section[1:] else model.model_fields)
+    if section[1:]:
+        model = SourceConfig if section[0] == "data" else CrfConfig
+    return list(model.model_fields)

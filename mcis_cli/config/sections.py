@@ -7,12 +7,14 @@ docs/explanation/differences-from-the-paper.md.
 import inspect
 import re
 from collections.abc import Mapping
-from typing import Annotated, Literal
+from typing import Annotated, Literal, get_args
 
 from pydantic import AfterValidator, BaseModel, ConfigDict, Field
 
 BACKBONES = ("vgg16", "resnet50", "resnet101", "resnet38", "lite0")
 Precision = Literal["auto", "fp32", "bf16"]
+AffinityWeights = Literal["shared", "per-domain-pair"]
+Domain = Literal["target", "single-label", "web"]
 MAX_SEED = 2**63 - 1
 
 
@@ -43,6 +45,11 @@ def _least_first(values: tuple[float, float]) -> tuple[float, float]:
     return values
 
 
+def _sorted(domains: tuple[Domain, ...]) -> tuple[Domain, ...]:
+    return tuple(sorted(set(domains), key=get_args(Domain).index))
+
+
+Domains = Annotated[tuple[Domain, ...], Field(min_length=1, strict=False), AfterValidator(_sorted)]
 Factor = Annotated[float, Field(gt=0, le=8)]
 Scales = Annotated[tuple[Factor, ...], Field(min_length=1, strict=False)]
 SideRange = Annotated[
@@ -64,6 +71,28 @@ class Config(BaseModel):
     model_config = ConfigDict(frozen=True, extra="forbid", strict=True, allow_inf_nan=False)
 
 
+class SourceConfig(Config):
+    """Further images, of the classes of `[data]`: a table `[[data.sources]]` for each place."""
+
+    root: str  # folder, table, or list of lines `path tag`; relative as the root of [data] is
+    domain: Domain  # what it is: more of the target, images with one label each, or what a search of the web found
+    name: str | None = Field(None, pattern=r"^[A-Za-z0-9][\w.-]*$")  # ids begin with it; else the domain, numbered
+    layout: Literal["auto", "list", "voc", "coco", "table", "folders"] = "auto"  # as in [data]; a .txt file is a list
+    tags: str | None = None  # file of tags, as in [data]
+    list_tags: Literal["one", "first", "all"] = "one"  # of a list's line; further ones: an error, not read, or taken
+    saliency: str | None = None  # folder of saliency maps, as in [data]
+
+
+def _named_apart(sources: tuple[SourceConfig, ...]) -> tuple[SourceConfig, ...]:
+    names = [source.name for source in sources if source.name is not None]
+    if twice := sorted({name for name in names if names.count(name) > 1}):
+        raise ValueError(f"sources of different names, found two called {twice[0]!r}")
+    return sources
+
+
+Sources = Annotated[tuple[SourceConfig, ...], Field(strict=False), AfterValidator(_named_apart)]
+
+
 class DataConfig(Config):
     """Where the images, tags, masks and saliency maps are. Paths are relative to `root`."""
 
@@ -76,6 +105,7 @@ class DataConfig(Config):
     saliency: str | None = None  # folder of saliency maps, ID.png or ID.jpg
     train: str = "train"  # split to learn from
     val: str = "val"  # split to score networks on
+    sources: Sources = ()  # further images, to learn from: [[data.sources]]
 
 
 class CrfConfig(Config):
@@ -98,6 +128,7 @@ class TrainClsConfig(Config):
     loss: Literal["basic", "co-attention", "full"] = "full"  # Eq. 1; Eq. 1 and 5; Eq. 1, 5 and 9
     heads: Literal["shared", "separate"] = "shared"  # one φ for all features, or two [1]
     affinity_init: Literal["uniform", "identity"] = "uniform"  # how W_P starts: at random, or as likeness
+    affinity_weights: AffinityWeights | None = None  # one W_P, or three; else three if there are single-label images
     affinity_lr: float = Field(1.0, ge=0)  # further factor for W_P, whose gradient grows with its channels
     equivariant: bool = False  # SEAM too: a second, smaller view of each image, and maps refined by likeness (LID20)
     pairing: Literal["independent", "rings"] = "independent"  # draw each partner, or let an image serve two pairs
@@ -139,6 +170,8 @@ class CamsConfig(Config):
     refine: bool = False  # let positions that look alike share their scores; of an equivariant classifier
     with_contrastive: bool = False  # average contrastive maps in (Table 2)
     split: str | None = None  # what to map; else the split that the classifier was trained on
+    domains: Domains = ("target",)  # what to map of a set with sources; images of sources are in every split
+    reference_domains: Domains = ("target",)  # where references are drawn from
     image_size: int | None = Field(None, ge=32)  # else that of the training
     scales: Scales = (1.0,)  # factors on image_size; maps are averaged over them
     flip: bool = False  # average over the mirrored image too

@@ -7,16 +7,17 @@ the digest, so that no stage computes on files that are not the ones its recipe 
 import hashlib
 import json
 from collections import Counter
-from collections.abc import Iterable, Iterator, Mapping
+from collections.abc import Collection, Iterable, Iterator, Mapping
 from dataclasses import dataclass, field, replace
 from functools import cached_property
 from pathlib import Path
-from typing import Literal
+from typing import Literal, get_args
 
 import numpy as np
 from jaxtyping import Float32, UInt8
 from numpy import ndarray
 
+from mcis_cli.config import Domain
 from mcis_cli.data.images import MAX_IMAGE_BYTES, decode_grey, decode_image, decode_mask, resize_saliency
 from mcis_cli.data.regular_files import read_regular
 from mcis_cli.errors import DataError, counted
@@ -24,6 +25,8 @@ from mcis_cli.errors import DataError, counted
 IGNORE_INDEX = 255
 Part = Literal["images", "labels", "masks", "saliency", "splits"]
 PARTS: tuple[Part, ...] = ("images", "labels", "masks", "saliency", "splits")
+TARGET: tuple[Domain, ...] = ("target",)
+DOMAINS: tuple[Domain, ...] = get_args(Domain)
 
 SCHEMA: Mapping[str, tuple[str, int]] = {
     "digest": ("uint8", 1),
@@ -33,13 +36,15 @@ SCHEMA: Mapping[str, tuple[str, int]] = {
     "mask_digest": ("uint8", 1),
     "saliency_digest": ("uint8", 1),
 }
+SCHEMA_WITH_SOURCES: Mapping[str, tuple[str, int]] = {**SCHEMA, "domain": ("uint8", 1)}
 
 
 @dataclass(frozen=True, slots=True)
 class ImageEntry:
     """One image: files (relative to the root, POSIX, or absolute), SHA-256 digests (hex), size in pixels, labels.
 
-    `labels` are sorted 0-based foreground classes; class k has the value k + 1 in masks.
+    `labels` are sorted 0-based foreground classes; class k has the value k + 1 in masks. `domain` is that of the source
+    that the image is of; only images of the target are in splits.
     """
 
     id: str
@@ -53,6 +58,7 @@ class ImageEntry:
     mask_digest: str | None = None
     saliency: str | None = None
     saliency_digest: str | None = None
+    domain: Domain = "target"
 
 
 @dataclass(frozen=True)
@@ -92,6 +98,11 @@ class Catalogue:
         return tuple(sorted(self.missing.keys() | {name for entry in self.entries for name in entry.splits}))
 
     @cached_property
+    def domains(self) -> frozenset[Domain]:
+        """The domains that there are images of."""
+        return frozenset(entry.domain for entry in self.entries)
+
+    @cached_property
     def id(self) -> str:
         """SHA-256 (hex) of all that the set holds; equal for equal content, wherever the folder is."""
         return self.digest(*PARTS)
@@ -116,14 +127,21 @@ class Catalogue:
                 f"`mcis check {self.root}` lists them"
             ) from None
 
-    def split(self, name: str) -> "Catalogue":
+    def split(self, name: str, domains: Collection[Domain] = TARGET) -> "Catalogue":
         """The images of one split; "all" is every image.
+
+        Args:
+            name: The split, a list of images of the target.
+            domains: What is wanted: the target's images of the split, and all images of the sources of other domains,
+                which are in no list.
 
         Raises:
             DataError: There is no such split, it is empty, or it lists images that are not there.
         """
+        if absent := set(domains) - {*TARGET, *self.domains} if len(domains) < len(DOMAINS) else set():
+            raise DataError(f"no {min(absent)} images with {self.root}; name them with --{min(absent)} PATH")
         if name == "all":
-            return replace(self, split_name=name)
+            return replace(self, entries=self._of(domains), split_name=name)
         if name not in self.split_names:
             there = ", ".join((*self.split_names, "all"))
             raise DataError(
@@ -135,7 +153,7 @@ class Catalogue:
                 f"the split {name!r} of {self.root} lists images that are not there: {len(missing)}, the first is "
                 f"{missing[0]!r}; add them or take them off the list"
             )
-        entries = tuple(entry for entry in self.entries if name in entry.splits)
+        entries = tuple(entry for entry in self._of(domains) if name in entry.splits or entry.domain != "target")
         if not entries:
             raise DataError(f"the split {name!r} of {self.root} is empty; expected image ids, one a line")
         return replace(self, entries=entries, missing={}, split_name=name)
@@ -156,7 +174,8 @@ class Catalogue:
     def digest(self, *parts: Part) -> str:
         """Identity of what a stage reads: SHA-256 (hex) over the asked parts of every entry, by id.
 
-        Class names count with labels and with masks; paths and the order of work never do.
+        Class names count with labels and with masks, domains with labels: they say how much those are worth. Paths and
+        the order of work never do.
         """
         assert parts, "name at least one part"
         asked = frozenset(parts)
@@ -220,6 +239,11 @@ class Catalogue:
         saliency = decode_grey(self._bytes(entry.saliency, entry.saliency_digest), name)
         return resize_saliency(saliency, entry.height, entry.width) if resize else saliency
 
+    def _of(self, domains: Collection[Domain]) -> tuple[ImageEntry, ...]:
+        if self.domains <= {*domains}:
+            return self.entries
+        return tuple(entry for entry in self.entries if entry.domain in domains)
+
     @cached_property
     def _by_id(self) -> dict[str, ImageEntry]:
         return {entry.id: entry for entry in self.entries}
@@ -253,20 +277,26 @@ def mask_fault(mask: UInt8[ndarray, "height width"], entry: ImageEntry, num_clas
     return None
 
 
-def as_records(catalogue: Catalogue) -> Iterator[tuple[str, dict[str, ndarray]]]:
-    """Give the entries as records of the data set's artifact, by id (see `SCHEMA`)."""
+def schema_of(catalogue: Catalogue) -> Mapping[str, tuple[str, int]]:
+    """The fields of the records: domains are told where there are others than the target."""
+    return SCHEMA if catalogue.domains <= {*TARGET} else SCHEMA_WITH_SOURCES
+
+
+def as_records(
+    catalogue: Catalogue, schema: Mapping[str, tuple[str, int]] = SCHEMA
+) -> Iterator[tuple[str, dict[str, ndarray]]]:
+    """Give the entries as records of the data set's artifact, by id; `schema` is that of the whole set."""
     for entry in catalogue.entries:
-        yield (
-            entry.id,
-            {
-                "digest": _digest_bytes(entry.digest),
-                "size": np.array([entry.height, entry.width], dtype=np.int32),
-                "labels": np.array(entry.labels, dtype=np.int32),
-                "splits": np.frombuffer("\n".join(sorted(entry.splits)).encode(), dtype=np.uint8),
-                "mask_digest": _digest_bytes(entry.mask_digest),
-                "saliency_digest": _digest_bytes(entry.saliency_digest),
-            },
-        )
+        fields = {
+            "digest": _digest_bytes(entry.digest),
+            "size": np.array([entry.height, entry.width], dtype=np.int32),
+            "labels": np.array(entry.labels, dtype=np.int32),
+            "splits": np.frombuffer("\n".join(sorted(entry.splits)).encode(), dtype=np.uint8),
+            "mask_digest": _digest_bytes(entry.mask_digest),
+            "saliency_digest": _digest_bytes(entry.saliency_digest),
+            "domain": np.frombuffer(entry.domain.encode(), dtype=np.uint8),
+        }
+        yield entry.id, {name: fields[name] for name in schema}
 
 
 def meta(catalogue: Catalogue) -> dict[str, object]:
@@ -278,7 +308,14 @@ def meta(catalogue: Catalogue) -> dict[str, object]:
         "num_masks": sum(entry.mask is not None for entry in catalogue.entries),
         "num_saliency": sum(entry.saliency is not None for entry in catalogue.entries),
         "splits": {name: splits[name] for name in catalogue.split_names},
+        **({"domains": domains} if (domains := count_domains(catalogue)).keys() - {*TARGET} else {}),
     }
+
+
+def count_domains(catalogue: Catalogue) -> dict[Domain, int]:
+    """The number of images of each domain that there is."""
+    counts = Counter(entry.domain for entry in catalogue.entries)
+    return {domain: counts[domain] for domain in DOMAINS if counts[domain]}
 
 
 def _part(entry: ImageEntry, part: Part) -> object:
@@ -286,7 +323,7 @@ def _part(entry: ImageEntry, part: Part) -> object:
         case "images":
             return entry.digest
         case "labels":
-            return entry.labels
+            return entry.labels if entry.domain == "target" else [entry.domain, *entry.labels]
         case "masks":
             return entry.mask_digest
         case "saliency":

@@ -9,7 +9,7 @@ from collections import defaultdict
 from collections.abc import Iterator, Mapping, Sequence
 
 from mcis_cli.config import DataConfig
-from mcis_cli.data.catalogue import Catalogue, ImageEntry
+from mcis_cli.data.catalogue import Catalogue, ImageEntry, count_domains
 from mcis_cli.data.check_pixels import Progress, check_pixels
 from mcis_cli.data.left_out import left_out
 from mcis_cli.data.listing import Finding, Listing, Severity
@@ -70,6 +70,7 @@ def survey(
         *listing.findings,
         *unreadable,
         *left_out(config, listing),
+        *(told for source in listing.sources for told in left_out(source.config, source.listing)),
         *_ids(catalogue),
         *_splits(config, catalogue),
         *_tags(config, catalogue, num_references),
@@ -87,7 +88,9 @@ def _summary(listing: Listing, catalogue: Catalogue) -> Iterator[Finding]:
     splits = ", ".join(f"{name} {count}" for name, count in _split_sizes(catalogue))
     masks = sum(entry.mask is not None for entry in catalogue.entries)
     saliency = sum(entry.saliency is not None for entry in catalogue.entries)
-    yield Finding("note", "layout", f"layout {listing.layout}, {_count(listing.items, 'image')}, {tags}")
+    domains = ", ".join(f"{domain} {count}" for domain, count in count_domains(catalogue).items())
+    images = _count(listing.items, "image") + (f" ({domains})" if listing.sources else "")
+    yield Finding("note", "layout", f"layout {listing.layout}, {images}, {tags}")
     yield Finding("note", "classes", f"{_count(names, 'class', 'classes')}: {shown}", names)
     yield Finding("note", "splits", f"splits: {splits or 'none'}")
     yield Finding("note", "companions", f"{counted(masks, 'mask')}, {counted(saliency, 'saliency map')}")
@@ -162,11 +165,12 @@ def _slips(few: Mapping[str, int], counts: Mapping[str, int]) -> Iterator[Findin
 
 
 def _companions(config: DataConfig, catalogue: Catalogue) -> Iterator[Finding]:
-    no_saliency = tuple(entry.id for entry in catalogue.entries if entry.saliency is None)
+    mapped = [entry for entry in catalogue.entries if entry.domain == "target"]
+    no_saliency = tuple(entry.id for entry in mapped if entry.saliency is None)
     if no_saliency:
         message = f"saliency missing for {_count(no_saliency, 'image')} (the first is {no_saliency[0]!r})"
-        message += "; give `mcis pseudo` --background constant" if len(no_saliency) == len(catalogue) else ""
-        severity: Severity = "note" if len(no_saliency) == len(catalogue) else "warning"
+        message += "; give `mcis pseudo` --background constant" if len(no_saliency) == len(mapped) else ""
+        severity: Severity = "note" if len(no_saliency) == len(mapped) else "warning"
         yield Finding(severity, "no-saliency", message, no_saliency)
     no_mask = tuple(i for i in sorted(_members(catalogue, config.val)) if catalogue[i].mask is None)
     if no_mask:
@@ -184,6 +188,7 @@ def _contents(config: DataConfig, catalogue: Catalogue) -> Iterator[Finding]:
         message = f"{_count(groups, 'group')} of images with the same content (the first: {ids[0]!r}, {ids[1]!r})"
         yield Finding("warning", "same-content", message, ids)
     train, val = _members(catalogue, config.train), _members(catalogue, config.val)
+    train |= {entry.id for entry in catalogue.entries if entry.domain != "target"}  # they are learnt from, too
     leaks = [e for e in groups if {x.id for x in e} & (train - val) and {x.id for x in e} & (val - train)]
     if leaks:
         ids = tuple(entry.id for entries in leaks for entry in entries)
@@ -193,7 +198,8 @@ def _contents(config: DataConfig, catalogue: Catalogue) -> Iterator[Finding]:
 
 
 def _members(catalogue: Catalogue, split: str) -> frozenset[str]:
-    return frozenset(entry.id for entry in catalogue.entries if split == "all" or split in entry.splits)
+    target = (entry for entry in catalogue.entries if entry.domain == "target")
+    return frozenset(entry.id for entry in target if split == "all" or split in entry.splits)
 
 
 def _count(things: Sequence[object], singular: str, plural: str | None = None) -> str:

@@ -60,13 +60,17 @@ def left_out(config: DataConfig, listing: Listing) -> Iterator[Finding]:
         config: the settings that the listing was made with; folders of masks and saliency are not looked into.
         listing: what is read.
     """
+    root = listing.root.absolute()
+    if listing.layout == "list":  # which says which files are meant
+        return
     used = {
-        os.path.normpath(path)
+        os.path.relpath(root / path, root)
         for item in listing.items
         for path in (item.image, item.mask, item.saliency)
         if path is not None
     }
     aside = {os.path.normpath(name) for name in (config.masks, config.saliency, config.tags) if name is not None}
+    aside |= {os.path.relpath(source.listing.root.absolute(), root) for source in listing.sources}  # told by themselves
     lists = {Path(listing.tag_source or "").name, "classes.txt"}
     found: dict[str, list[str]] = {}
     for name, kind in _kinds(listing.root, aside | used):

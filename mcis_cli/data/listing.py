@@ -11,7 +11,7 @@ from dataclasses import dataclass, field
 from pathlib import Path, PurePosixPath
 from typing import Literal
 
-from mcis_cli.config import DataConfig
+from mcis_cli.config import DataConfig, Domain
 from mcis_cli.data.images import MASK_SUFFIXES, PHOTO_SUFFIXES
 from mcis_cli.data.regular_files import read_regular
 from mcis_cli.errors import DataError, counted
@@ -60,11 +60,23 @@ class Item:
     splits: frozenset[str]
     mask: str | None
     saliency: str | None
+    domain: Domain = "target"
+
+
+@dataclass(frozen=True, slots=True)
+class Source:
+    """Where further images of a listing were found: `listing` is that place by itself, `config` how it was read."""
+
+    name: str
+    domain: Domain
+    config: DataConfig
+    listing: "Listing"
 
 
 @dataclass(frozen=True, slots=True)
 class Listing:
-    """An image set by names only. `missing` holds, for each split, the ids that have no image."""
+    """An image set by names only. `missing` holds, for each split, the ids that have no image; images of `sources` are
+    among the items."""
 
     root: Path
     layout: str
@@ -73,6 +85,7 @@ class Listing:
     items: tuple[Item, ...]
     missing: Mapping[str, tuple[str, ...]]
     findings: tuple[Finding, ...]
+    sources: tuple[Source, ...] = ()
 
 
 def assemble(config: DataConfig, root: Path, layout: str, found: Found) -> Listing:

@@ -6,16 +6,19 @@
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from pathlib import Path
 
-from mcis_cli.config import DataConfig
+from mcis_cli.config import DataConfig, SourceConfig
 from mcis_cli.data.catalogue import Catalogue, ImageEntry
 from mcis_cli.data.coco import ANNOTATIONS, PREFIX, find_instances, read_coco
 from mcis_cli.data.facts import Facts, Measure, file_facts, no_facts
 from mcis_cli.data.folders import has_class_folders, read_folders
 from mcis_cli.data.images import inspect
-from mcis_cli.data.listing import Finding, Item, Listing, assemble
+from mcis_cli.data.listing import Finding, Item, Listing, Source, assemble
 from mcis_cli.data.mask_tags import with_tags_of_masks
 from mcis_cli.data.multi_hot import SUFFIX, find_multi_hot, read_multi_hot_set
+from mcis_cli.data.sources import joined, names_of
 from mcis_cli.data.table import TABLE_SUFFIXES, find_table, read_table
+from mcis_cli.data.tag_lists import SUFFIX as LIST_SUFFIX
+from mcis_cli.data.tag_lists import read_tag_list
 from mcis_cli.data.voc import IMAGES, read_voc
 from mcis_cli.errors import DataError, counted
 from mcis_cli.store import StatCache
@@ -63,11 +66,43 @@ def require_root(config: DataConfig) -> Path:
 
 
 def read_listing(config: DataConfig, cache: StatCache | None = None) -> Listing:
-    """List an image set by names, in the layout that it has.
+    """List an image set by names, with the images of its sources.
 
     Raises:
         DataError: There is no image set, or a list of it cannot be read.
     """
+    listing = _read_place(config, cache)
+    if not config.sources:
+        return listing
+    names = names_of(config.sources)
+    read = (_read_source(source, name, listing, cache) for source, name in zip(config.sources, names, strict=True))
+    return joined(listing, list(read))
+
+
+def _read_source(source: SourceConfig, name: str, target: Listing, cache: StatCache | None) -> Source:
+    """List one source by itself; its classes are those of the target, in their order."""
+    layout = source.layout
+    root = Path(source.root)
+    if layout == "auto" and root.suffix.lower() == LIST_SUFFIX and not root.is_dir():
+        layout = "list"
+    config = DataConfig(
+        root=source.root,
+        layout="auto" if layout == "list" else layout,
+        tags=source.tags,
+        classes=target.class_names,
+        saliency=source.saliency,
+    )
+    try:
+        if layout != "list":
+            return Source(name, source.domain, config, _read_place(config, cache))
+        found = read_tag_list(root, source.list_tags)
+        return Source(name, source.domain, config, assemble(config, root.parent, layout, found))
+    except DataError as error:
+        raise DataError(f"source {name!r}: {error}") from error
+
+
+def _read_place(config: DataConfig, cache: StatCache | None) -> Listing:
+    """List the images of one place, in the layout that it has."""
     root = require_root(config)
     layout = config.layout if config.layout != "auto" else _layout(config, root)
     if layout == "table":
@@ -182,6 +217,7 @@ def _entry(
         mask_digest=mask_digest,
         saliency=item.saliency if saliency_digest else None,
         saliency_digest=saliency_digest,
+        domain=item.domain,
     )
 
 

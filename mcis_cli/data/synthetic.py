@@ -10,7 +10,7 @@ from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from functools import partial
 from pathlib import Path
-from typing import Any
+from typing import Any, NamedTuple
 
 import numpy as np
 import numpy.typing as npt
@@ -75,13 +75,7 @@ def write_synthetic(
     Raises:
         UsageError: the folder exists and has something in it.
     """
-    if root.exists() and (not root.is_dir() or any(root.iterdir())):
-        raise UsageError(
-            f"cannot write the synthetic set to {root}: found something there, expected nothing or an empty folder; "
-            "give another folder or remove it"
-        )
-    unfinished = root.with_name(root.name + ".unfinished")
-    shutil.rmtree(unfinished, ignore_errors=True)
+    unfinished = begin(root)
     for folder in ("JPEGImages", "SegmentationClass", "saliency", "ImageSets/Segmentation"):
         (unfinished / folder).mkdir(parents=True)
 
@@ -99,6 +93,23 @@ def write_synthetic(
     write_lines(unfinished / "image_tags.txt", tags)
     write_lines(unfinished / "classes.txt", ["background", *(kind.name for kind in chosen)])
     unfinished.rename(root)
+
+
+def begin(root: Path) -> Path:
+    """Where a set is drawn, before it is whole and gets its name.
+
+    Raises:
+        UsageError: there is something of that name.
+    """
+    if root.exists() and (not root.is_dir() or any(root.iterdir())):
+        raise UsageError(
+            f"cannot write the synthetic set to {root}: found something there, expected nothing or an empty folder; "
+            "give another folder or remove it"
+        )
+    unfinished = root.with_name(root.name + ".unfinished")
+    shutil.rmtree(unfinished, ignore_errors=True)
+    unfinished.mkdir(parents=True)
+    return unfinished
 
 
 def write_scene(root: Path, image_id: str, scene: Scene, chosen: Sequence[Kind]) -> str:
@@ -197,15 +208,36 @@ def outline(
     return x, y, (distance * placement.radius).astype(np.float32)
 
 
+Range = tuple[float, float]
+
+
+class Style(NamedTuple):
+    """How tokens are painted: saturation and brightness of the body, strength of the texture, share with a badge."""
+
+    saturation: Range = (0.12, 0.5)
+    value: Range = (0.5, 0.88)
+    texture: Range = (0.12, 0.22)
+    badges: float = 0.88
+
+
+PLAIN = Style()
+
+
 def token(
-    kind: Kind, x: Field, y: Field, distance: Field, placement: Placement, random: np.random.Generator
+    kind: Kind,
+    x: Field,
+    y: Field,
+    distance: Field,
+    placement: Placement,
+    random: np.random.Generator,
+    style: Style = PLAIN,
 ) -> Picture:
-    """Colour a token: a body of any colour, the faint texture of its kind, and mostly a badge."""
-    body = hsv(random.random(), random.uniform(0.12, 0.5), random.uniform(0.5, 0.88))
+    """Colour a token: a body of any colour, the texture of its kind, and mostly a badge."""
+    body = hsv(random.random(), random.uniform(*style.saturation), random.uniform(*style.value))
     unit = placement.radius / 8
     pattern = np.clip(kind.texture((x * unit).astype(np.float32), (y * unit).astype(np.float32)), -1, 1)
-    picture = body * (1 + random.uniform(0.12, 0.22) * pattern[..., None])
-    if random.random() < 0.88:
+    picture = body * (1 + random.uniform(*style.texture) * pattern[..., None])
+    if random.random() < style.badges:
         picture = pin_badge(picture, kind, x, y, distance, placement, random)
     return picture.astype(np.float32)
 

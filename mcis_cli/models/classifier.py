@@ -8,11 +8,18 @@ from collections.abc import Callable, Set
 from typing import Literal, NamedTuple
 
 import torch
-from jaxtyping import Float
+from jaxtyping import Bool, Float
 from torch import Tensor, nn
 
 from mcis_cli.models.backbones import Backbone
-from mcis_cli.models.co_attention import AffinityInit, CoAttention, contrastive_attention, mix, weigh_activations
+from mcis_cli.models.co_attention import (
+    AffinityInit,
+    AffinityWeights,
+    CoAttention,
+    contrastive_attention,
+    mix,
+    weigh_activations,
+)
 from mcis_cli.models.equivariance import PixelCorrelation, ViewMaps, cues_of, refine
 from mcis_cli.models.layers import average, new_conv, num_features_of
 
@@ -56,6 +63,7 @@ class CoAttentionClassifier(nn.Module):
         num_features: int | None = None,
         heads: Literal["shared", "separate"] = "shared",
         affinity_init: AffinityInit = "uniform",
+        affinity_weights: AffinityWeights = "shared",
         equivariant: bool = False,
         generator: torch.Generator | None = None,
     ) -> None:
@@ -67,6 +75,7 @@ class CoAttentionClassifier(nn.Module):
             num_features: C; asked of the backbone where None.
             heads: One φ for all features (paper), or a second one (released code).
             affinity_init: How W_P starts, see `CoAttention`.
+            affinity_weights: One W_P, or three, see `CoAttention`.
             equivariant: With a pixel correlation module, on a `Backbone`.
             generator: Source of the new layers' weights; torch's own where None.
         """
@@ -79,7 +88,9 @@ class CoAttentionClassifier(nn.Module):
             if heads == "separate"
             else None
         )
-        self.co_attention = CoAttention(channels, affinity_init=affinity_init, generator=generator)
+        self.co_attention = CoAttention(
+            channels, affinity_init=affinity_init, affinity_weights=affinity_weights, generator=generator
+        )
         self.pixel_correlation: PixelCorrelation | None = None
         if equivariant:
             assert isinstance(backbone, Backbone), "its lower taps are needed"
@@ -127,6 +138,8 @@ class CoAttentionClassifier(nn.Module):
         image_n: Float[Tensor, "batch 3 h_n w_n"],
         *,
         terms: Set[Term] = ALL_TERMS,
+        single_m: Bool[Tensor, " batch"] | None = None,
+        single_n: Bool[Tensor, " batch"] | None = None,
     ) -> PairScores:
         """Scores of a pair of normalised images, whose sizes may differ (Eq. 1-9).
 
@@ -134,6 +147,8 @@ class CoAttentionClassifier(nn.Module):
             image_m: First images of the pairs.
             image_n: Second images.
             terms: Losses to compute scores for; "basic" is always there.
+            single_m: Which first images are of a single-label source, where that has a W_P of its own (§3.2).
+            single_n: Which second images are.
 
         Returns:
             Logits in float32 at least.
@@ -142,7 +157,7 @@ class CoAttentionClassifier(nn.Module):
             features_m, features_n = self.features(torch.cat([image_m, image_n])).chunk(2)
         else:
             features_m, features_n = self.features(image_m), self.features(image_n)
-        return self.pair_from_features(features_m, features_n, terms=terms)
+        return self.pair_from_features(features_m, features_n, terms=terms, single_m=single_m, single_n=single_n)
 
     forward = forward_pair
 
@@ -152,6 +167,8 @@ class CoAttentionClassifier(nn.Module):
         features_n: Float[Tensor, "batch channel h_n w_n"],
         *,
         terms: Set[Term] = ALL_TERMS,
+        single_m: Bool[Tensor, " batch"] | None = None,
+        single_n: Bool[Tensor, " batch"] | None = None,
     ) -> PairScores:
         """Scores of a pair from its features (Eq. 1-9), so that one image's features can serve several pairs.
 
@@ -159,6 +176,8 @@ class CoAttentionClassifier(nn.Module):
             features_m: F_m.
             features_n: F_n.
             terms: Losses to compute scores for; "basic" is always there.
+            single_m: As for `forward_pair`.
+            single_n: As for `forward_pair`.
 
         Returns:
             Logits in float32 at least.
@@ -167,7 +186,7 @@ class CoAttentionClassifier(nn.Module):
         scores_n = average(self.activation_maps(features_n))
         if not terms & {"co_attention", "contrastive"}:
             return PairScores(scores_m, scores_n)
-        attention_over_m, attention_over_n = self.co_attention.attentions(features_m, features_n)
+        attention_over_m, attention_over_n = self.co_attention.attentions(features_m, features_n, single_m, single_n)
         common_m, unshared_m = self._cross_scores(features_m, features_n, attention_over_n, terms)
         common_n, unshared_n = self._cross_scores(features_n, features_m, attention_over_m, terms)
         return PairScores(scores_m, scores_n, common_m, common_n, unshared_m, unshared_n)

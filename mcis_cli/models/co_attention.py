@@ -7,19 +7,20 @@ the values lie, not by the image that they were made of. The heads and the losse
 from typing import Literal
 
 import torch
-from jaxtyping import Float
+from jaxtyping import Bool, Float
 from torch import Tensor, nn
 from torch.nn import functional
 
 from mcis_cli.models.layers import new_conv, product
 
 AffinityInit = Literal["uniform", "identity"]
+AffinityWeights = Literal["shared", "per-domain-pair"]
 
 
 def affinity(
     features_m: Float[Tensor, "batch channel hw_m"],
     features_n: Float[Tensor, "batch channel hw_n"],
-    affinity_weight: Float[Tensor, "channel channel"],
+    affinity_weight: Float[Tensor, "channel channel"] | Float[Tensor, "batch channel channel"],
 ) -> Float[Tensor, "batch hw_m hw_n"]:
     """Affinity of every position of m with every position of n (Eq. 2): P = F_mᵀ W_P F_n.
 
@@ -29,14 +30,16 @@ def affinity(
     Args:
         features_m: Features of image m, flattened over its positions.
         features_n: Features of image n, likewise; the number of positions may differ.
-        affinity_weight: W_P, learned.
+        affinity_weight: W_P, learned; one for all pairs, or that of each.
 
     Returns:
         The affinity, unbounded; it is the logit of both attentions.
     """
+    weight = affinity_weight.to(features_n.dtype)
+    if weight.ndim == 3:
+        return product(features_m.mT, weight @ features_n)
     # As a linear layer over all positions of the batch: one product, forward and backward, where W @ F is one each.
-    transformed_n = functional.linear(features_n.mT, affinity_weight.to(features_n.dtype))
-    return product(features_m.mT, transformed_n.mT)
+    return product(features_m.mT, functional.linear(features_n.mT, weight).mT)
 
 
 def attention(
@@ -176,13 +179,20 @@ def attended_activations(
 
 
 class CoAttention(nn.Module):
-    """The learned parts of co-attention: W_P of Eq. 2 and W_B of Eq. 6."""
+    """The learned parts of co-attention: W_P of Eq. 2 and W_B of Eq. 6.
+
+    Attributes:
+        affinity_weight: W_P; with three of them, that of two images neither of which is of a single-label source.
+        affinity_weight_single: W_P of two images of single-label sources; None where there is one for all (§3.2).
+        affinity_weight_mixed: W_P of one of each, the one that is not single-label on its left; None likewise.
+    """
 
     def __init__(
         self,
         num_features: int,
         *,
         affinity_init: AffinityInit = "uniform",
+        affinity_weights: AffinityWeights = "shared",
         generator: torch.Generator | None = None,
     ) -> None:
         """Draw the initial weights.
@@ -193,17 +203,56 @@ class CoAttention(nn.Module):
         Args:
             num_features: C, channels of the features.
             affinity_init: How W_P starts.
+            affinity_weights: One W_P for all pairs, or three by the domains of the pair.
             generator: Source of the random numbers; torch's own where None.
         """
         super().__init__()
         self.affinity_weight = nn.Parameter(torch.empty(num_features, num_features))
+        self.affinity_weight_single: nn.Parameter | None = None
+        self.affinity_weight_mixed: nn.Parameter | None = None
+        if affinity_weights == "per-domain-pair":
+            self.affinity_weight_single = nn.Parameter(torch.empty(num_features, num_features))
+            self.affinity_weight_mixed = nn.Parameter(torch.empty(num_features, num_features))
         self.mask_conv = new_conv(num_features, 1, std=0.01, generator=generator)
         bound = num_features**-0.5
         with torch.no_grad():
-            if affinity_init == "uniform":
-                self.affinity_weight.uniform_(-bound, bound, generator=generator)
-            else:
-                self.affinity_weight.copy_(bound * torch.eye(num_features))
+            for weight in self.affinity_parameters():
+                if affinity_init == "uniform":
+                    weight.uniform_(-bound, bound, generator=generator)
+                else:
+                    weight.copy_(bound * torch.eye(num_features))
+
+    def affinity_parameters(self) -> list[nn.Parameter]:
+        """The one W_P, or all three."""
+        weights = (self.affinity_weight, self.affinity_weight_single, self.affinity_weight_mixed)
+        return [weight for weight in weights if weight is not None]
+
+    def weight_of(self, is_single_m: bool, is_single_n: bool) -> Float[Tensor, "channel channel"]:
+        """W_P of one pair, for P = F_mᵀ W_P F_n with the images in this order.
+
+        Args:
+            is_single_m: Whether m is of a single-label source.
+            is_single_n: Whether n is.
+        """
+        if self.affinity_weight_single is None or self.affinity_weight_mixed is None:
+            return self.affinity_weight
+        if is_single_m == is_single_n:
+            return self.affinity_weight_single if is_single_m else self.affinity_weight
+        return self.affinity_weight_mixed.T if is_single_m else self.affinity_weight_mixed
+
+    def weights_of(
+        self, single_m: Bool[Tensor, " batch"] | None, single_n: Bool[Tensor, " batch"] | None
+    ) -> Float[Tensor, "channel channel"] | Float[Tensor, "batch channel channel"]:
+        """W_P of each pair of a batch, as `weight_of`; the one there is where it is shared.
+
+        Args:
+            single_m: Which first images are of a single-label source; none where None.
+            single_n: Which second images are.
+        """
+        if self.affinity_weight_mixed is None or single_m is None or single_n is None:
+            return self.affinity_weight
+        by_kind = torch.stack([self.weight_of(m, n) for m in (False, True) for n in (False, True)])
+        return by_kind[2 * single_m.long() + single_n.long()]
 
     def forward(
         self, features_m: Float[Tensor, "batch channel h_m w_m"], features_n: Float[Tensor, "batch channel h_n w_n"]
@@ -212,10 +261,15 @@ class CoAttention(nn.Module):
         return co_attend(features_m, features_n, self.affinity_weight)
 
     def attentions(
-        self, features_m: Float[Tensor, "batch channel h_m w_m"], features_n: Float[Tensor, "batch channel h_n w_n"]
+        self,
+        features_m: Float[Tensor, "batch channel h_m w_m"],
+        features_n: Float[Tensor, "batch channel h_n w_n"],
+        single_m: Bool[Tensor, " batch"] | None = None,
+        single_n: Bool[Tensor, " batch"] | None = None,
     ) -> tuple[Float[Tensor, "batch hw_m hw_n"], Float[Tensor, "batch hw_n hw_m"]]:
-        """Attention over m and over n of a pair (Eq. 2-3)."""
-        return attention(affinity(features_m.flatten(2), features_n.flatten(2), self.affinity_weight))
+        """Attention over m and over n of a pair (Eq. 2-3), with the W_P of its domains, see `weights_of`."""
+        weight = self.weights_of(single_m, single_n)
+        return attention(affinity(features_m.flatten(2), features_n.flatten(2), weight))
 
     def common_mask(self, coattentive: Float[Tensor, "batch channel h w"]) -> Float[Tensor, "batch 1 h w"]:
         """Class-agnostic mask of what the pair has in common (Eq. 6): B = σ(W_B F^{m∩n}), in [0, 1]."""

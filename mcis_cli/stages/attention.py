@@ -95,7 +95,6 @@ def look(
         precision=choose_precision("auto", device),
         budget=options.cache_mb * 2**20,
     )
-    weight = model.co_attention.affinity_weight
     for image_id, class_index in asked:
         named = references_of(maps, image_id).get(images.class_names[class_index], ())
         references = [one for one in dict.fromkeys(named) if one in images]
@@ -106,6 +105,9 @@ def look(
             evidence = []
             for reference in references:
                 other = features(reference, View())
+                weight = model.co_attention.weight_of(
+                    *(images[one].domain == "single-label" for one in (image_id, reference))
+                )
                 pair = affinity(own.features.flatten(1)[None].float(), other.features.flatten(1)[None].float(), weight)
                 over_reference = attention(pair)[1][0]
                 found = mix(other.co_activations[class_index][None], over_reference, own.features.shape[1:])[0]

@@ -42,7 +42,7 @@ def run_all(configs: Sequence[CamsConfig], inputs: Inputs, store: Store, options
     contrastive maps) costs little more than the most expensive of them.
 
     Args:
-        configs: settings that agree in split, size of the images and precision.
+        configs: settings that agree in split, domains, size of the images and precision.
         inputs: a classifier.
         store: where the artifacts go.
         options: how to run on this machine.
@@ -52,18 +52,16 @@ def run_all(configs: Sequence[CamsConfig], inputs: Inputs, store: Store, options
     """
     classifier = inputs.expect("train-cls")
     configs = [recipes.settled_cams(config, classifier) for config in configs]
-    split, image_size, precision = configs[0].split, configs[0].image_size, configs[0].precision
-    assert all((one.split, one.image_size, one.precision) == (split, image_size, precision) for one in configs)
+    passes = {(one.split, one.domains, one.reference_domains, one.image_size, one.precision) for one in configs}
+    assert len(passes) == 1, "settings of one pass"
     if any(config.refine for config in configs) and not classifier.meta["model"].get("equivariant", False):
         raise UsageError(
             f"maps of {classifier.path.name} cannot be refined: found a classifier without pixel correlation, expected "
             "one of `mcis train-cls --equivariant`; give --set cams.refine=false"
         )
     catalogue = images_of(classifier, inputs.data, store)
-    carriers = catalogue.split(classifier.meta["split"])
-    split = split or classifier.meta["split"]
-    images = carriers if split == carriers.split_name else catalogue.split(split)
-    warn_if_changed(classifier, carriers, options.reporter)
+    images, carriers = recipes.cams_images(configs[0], catalogue, classifier)
+    warn_if_changed(classifier, recipes.learnt(catalogue, classifier.meta["split"]), options.reporter)
 
     def recipe_of(settled: CamsConfig) -> Recipe:
         return recipes.cams(settled, classifier.id, images, carriers)
@@ -121,6 +119,7 @@ def _compute(
                 "localization": config.localization,
                 "initialisation": classifier.meta["initialisation"],
                 "image_size": config.image_size,
+                **({} if images.domains <= {"target"} else {"domains": list(config.domains)}),
             },
             machine=describe_machine(device, precision),
         )
@@ -154,7 +153,7 @@ def without_effect(config: CamsConfig, given: Mapping[str, object]) -> list[str]
     """The settings among those given that the chosen kind of map does not use."""
     unused = {"scales", "flip", "refine"} if config.localization == "released" else set()
     if not config.refs:
-        unused.add("with_contrastive")
+        unused |= {"with_contrastive", "reference_domains"}
     return sorted(name for name, value in given.items() if value and name in unused)
 
 

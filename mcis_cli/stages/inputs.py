@@ -9,7 +9,7 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from mcis_cli.config import DataConfig, Reporter
-from mcis_cli.data.catalogue import SCHEMA, Catalogue, as_records, meta
+from mcis_cli.data.catalogue import Catalogue, as_records, meta, schema_of
 from mcis_cli.data.reading import read_catalogue
 from mcis_cli.errors import DataError, MissingError, UsageError
 from mcis_cli.stages import recipes
@@ -72,13 +72,18 @@ def list_images(data: DataConfig, store: Store) -> Catalogue:
     recipe = recipes.dataset(catalogue)
     if store.find(recipe) is None:
         with store.begin(recipe) as partial:
-            segments = segments_of(catalogue.ids)
+            segments, schema = segments_of(catalogue.ids), schema_of(catalogue)
             for index, ids in enumerate(segments):
-                partial.write_segment(index, SCHEMA, as_records(catalogue.only(ids)))
-            partial.seal(SCHEMA, len(segments), meta(catalogue), {})
-    place = data.model_copy(update={"root": str(Path(data.root).resolve())})
-    store.set_location(catalogue.id, place.model_dump(mode="json"))
+                partial.write_segment(index, schema, as_records(catalogue.only(ids), schema))
+            partial.seal(schema, len(segments), meta(catalogue), {})
+    store.set_location(catalogue.id, _resolved(data).model_dump(mode="json"))
     return catalogue
+
+
+def _resolved(data: DataConfig) -> DataConfig:
+    """The same place, wherever a command is run."""
+    sources = tuple(source.model_copy(update={"root": str(Path(source.root).resolve())}) for source in data.sources)
+    return data.model_copy(update={"root": str(Path(data.root).resolve()), "sources": sources})
 
 
 def images_of(artifact: Artifact, data: DataConfig | None, store: Store) -> Catalogue:

@@ -11,7 +11,7 @@ import numpy as np
 from numpy.typing import NDArray
 from pydantic import BaseModel, ConfigDict, Field, ValidationError
 
-from mcis_cli.config import Backbone
+from mcis_cli.config import AffinityWeights, Backbone
 from mcis_cli.data import catalogue
 from mcis_cli.data.listing import MAX_CLASSES
 from mcis_cli.store import Artifact, Record, Schema
@@ -58,6 +58,7 @@ class _Classifier(_Meta):
     heads: Literal["shared", "separate"]
     affinity_init: Literal["uniform", "identity"]
     equivariant: bool = False
+    affinity_weights: AffinityWeights = "shared"
     num_foreground: int
 
 
@@ -118,9 +119,10 @@ def check_kind(artifact: Artifact) -> None:
     """
     if artifact.stage not in SCHEMAS:
         return
-    schema = SCHEMAS[artifact.stage]
-    expected = None if schema is None else {name: list(field) for name, field in schema.items()}
-    if artifact.manifest.get("schema") != expected:
+    found = artifact.manifest.get("schema")
+    if found != _spelled(SCHEMAS[artifact.stage]) and not (
+        artifact.stage == "dataset" and found == _spelled(catalogue.SCHEMA_WITH_SOURCES)
+    ):
         raise damaged(artifact.path, "its records have other fields", f"those of {artifact.stage}")
     try:
         meta = _METAS[artifact.stage].model_validate(artifact.meta)
@@ -143,6 +145,11 @@ def _refuse_unlisted(artifact: Artifact, backbone: str) -> None:
 
         if not is_listed(backbone.removeprefix("timm:")):
             raise damaged(artifact.path, f"its backbone is {backbone!r:.80}", "a network that this timm lists")
+
+
+def _spelled(schema: Schema | None) -> dict[str, list[str | int]] | None:
+    """A schema as a manifest has it; None for tensors."""
+    return None if schema is None else {name: list(field) for name, field in schema.items()}
 
 
 def _check_sizes(artifact: Artifact, meta: _TrainCls | _TrainSeg | _Eval) -> None:

@@ -94,10 +94,11 @@ class Mapper:
         maps = own.activations[list(entry.labels)]
         if not any(references.values()):
             return maps
-        transformed = query(own.features, self.model.co_attention.affinity_weight)
+        queries = self._queries(entry, own, _distinct(references))
         found: dict[int, list[Tensor]] = {k: [] for k in entry.labels}
         for reference in _distinct(references):
             other = self.features(reference, _of_reference(view))
+            transformed = queries[self._is_single(reference)]
             for k, activation in self._pair_maps(own, transformed, reference, other, references).items():
                 # Drawn with replacement, a reference may count more than once.
                 found[k] += [activation] * max(1, references[k].count(reference))
@@ -110,6 +111,15 @@ class Mapper:
         """Maps in which positions that look alike share their scores (SEAM; paper §4.4), where the settings ask so."""
         embedding = self.features(entry.id, view).embedding if self.config.refine and len(maps) else None
         return maps if embedding is None else refine(cues_of(maps[None]), embedding[None])[0, 1:]
+
+    def _queries(self, entry: ImageEntry, own: Features, references: Sequence[str]) -> dict[bool, Tensor]:
+        """G of `query` for references of single-label sources and for others, as far as there are such."""
+        single = entry.domain == "single-label"
+        weight_of = self.model.co_attention.weight_of
+        return {kind: query(own.features, weight_of(single, kind)) for kind in {*map(self._is_single, references)}}
+
+    def _is_single(self, image_id: str) -> bool:
+        return self.carriers[image_id].domain == "single-label"
 
     def _pair_maps(
         self, own: Features, transformed: Tensor, reference: str, other: Features, references: References
@@ -142,7 +152,8 @@ class Mapper:
     def _self_maps(self, entry: ImageEntry, shown: View, other: View) -> Float[Tensor, "cls h w"]:
         """Maps of one view of an image, made of another view of the same image."""
         own, reference = self.features(entry.id, shown), self.features(entry.id, other)
-        transformed = query(own.features, self.model.co_attention.affinity_weight)
+        single = entry.domain == "single-label"
+        transformed = query(own.features, self.model.co_attention.weight_of(single, single))
         return attended_activations(transformed, reference.features, reference.co_activations[list(entry.labels)])
 
 

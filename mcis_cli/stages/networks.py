@@ -8,7 +8,7 @@ import torch
 from numpy.typing import NDArray
 from torch import Tensor, nn
 
-from mcis_cli.config import TrainClsConfig, TrainSegConfig
+from mcis_cli.config import AffinityWeights, TrainClsConfig, TrainSegConfig
 from mcis_cli.errors import DamagedError, WeightsError
 from mcis_cli.models.backbones import Backbone, build_backbone
 from mcis_cli.models.classifier import CoAttentionClassifier
@@ -17,8 +17,10 @@ from mcis_cli.store import Artifact
 from mcis_cli.training.initial_weights import InitialWeights
 
 
-def describe_classifier(config: TrainClsConfig, num_foreground: int) -> dict[str, Any]:
-    """What `build_classifier` needs, as JSON."""
+def describe_classifier(
+    config: TrainClsConfig, num_foreground: int, affinity_weights: AffinityWeights = "shared"
+) -> dict[str, Any]:
+    """What `build_classifier` needs, as JSON; a shared W_P is what is meant where nothing is said of it."""
     return {
         "backbone": config.backbone,
         "output_stride": config.output_stride,
@@ -26,6 +28,7 @@ def describe_classifier(config: TrainClsConfig, num_foreground: int) -> dict[str
         "affinity_init": config.affinity_init,
         "equivariant": config.equivariant,
         "num_foreground": num_foreground,
+        **({} if affinity_weights == "shared" else {"affinity_weights": affinity_weights}),
     }
 
 
@@ -38,6 +41,7 @@ def build_classifier(model: Mapping[str, Any]) -> CoAttentionClassifier:
         heads=model["heads"],
         affinity_init=model["affinity_init"],
         equivariant=model.get("equivariant", False),
+        affinity_weights=model.get("affinity_weights", "shared"),
     )
 
 

@@ -92,7 +92,7 @@ def wanted_of(
     make: Callable[[Any], Recipe]
     config: Config
     if stage == "train-cls":
-        config, images = settings.train_cls, catalogue.split(data.train)
+        config, images = settings.train_cls, recipes.learnt(catalogue, data.train)
         weights = starting_identity(settings.train_cls.backbone, settings.train_cls.weights)
         make = lambda settled: recipes.train_cls(settled, images, weights)  # noqa: E731
     elif stage == "train-seg" and settings.train_seg.supervision == "full":
@@ -114,8 +114,7 @@ def _downstream(
     saliency: str | None,
 ) -> tuple[Config, Catalogue, Callable[[Any], Recipe]]:
     if stage == "cams":
-        carriers = catalogue.split(upstream.meta["split"])
-        mapped = catalogue.split(settings.cams.split or upstream.meta["split"])
+        mapped, carriers = recipes.cams_images(settings.cams, catalogue, upstream)
         config = recipes.settled_cams(settings.cams, upstream)
         return config, mapped, lambda settled: recipes.cams(settled, upstream.id, mapped, carriers)
     if stage == "pseudo" and upstream.stage == "train-seg":

@@ -354,7 +354,7 @@ def _train_cls(config: TrainClsConfig, data: DataConfig, images: Catalogue, spli
     from mcis_cli.stages import train_cls
 
     inputs = Inputs(data=data.model_copy(update={"train": split}))
-    recipe = recipes.train_cls(config, images.split(split), done.inputs["weights"])
+    recipe = recipes.train_cls(config, recipes.learnt(images, split), done.inputs["weights"])
     return _Work(recipe, lambda store, options: train_cls.run(config, inputs, store, options))
 
 
@@ -362,9 +362,8 @@ def _cams(config: CamsConfig, data: DataConfig, images: Catalogue, classifier: A
     from mcis_cli.stages import cams
 
     inputs = Inputs(upstream=classifier, data=data)
-    carriers = images.split(classifier.meta["split"])
     assert config.split is not None, "given by the meta of the maps"
-    recipe = recipes.cams(config, classifier.id, images.split(config.split), carriers)
+    recipe = recipes.cams(config, classifier.id, *recipes.cams_images(config, images, classifier))
     return _Work(recipe, lambda store, options: cams.run(config, inputs, store, options))
 
 

@@ -5,11 +5,20 @@ stage by hand when its results change for the same settings. The name of the spl
 recipe, since results say which split they are of: two lists of equal images are two recipes.
 """
 
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Callable, Collection, Iterator, Mapping
 from typing import Any, Protocol, TypeVar
 
-from mcis_cli.config import CamsConfig, Config, EvalConfig, PseudoConfig, TrainClsConfig, TrainSegConfig
-from mcis_cli.data.catalogue import Catalogue
+from mcis_cli.config import (
+    AffinityWeights,
+    CamsConfig,
+    Config,
+    Domain,
+    EvalConfig,
+    PseudoConfig,
+    TrainClsConfig,
+    TrainSegConfig,
+)
+from mcis_cli.data.catalogue import DOMAINS, TARGET, Catalogue
 from mcis_cli.store import Artifact, Recipe, Store
 
 Settled = TypeVar("Settled", bound=Config)
@@ -49,6 +58,13 @@ UNUSED_BY_PSEUDO: Mapping[str, frozenset[str]] = {
 
 OF_NETWORKS_MASKS = ("min_confidence", "scales", "flip", "precision")
 
+UNUSED_WITHOUT_REFERENCES = (
+    "seed",
+    "reference_domains",
+    "reference_replacement",
+    "reference_self",
+    "with_contrastive",
+)
 
 # What a loss has no term for. Not `heads` and `affinity_init`: they change the weights that are kept, used or not.
 _OF_CONTRAST = ("contrastive_from_epoch", "contrastive_rule")
@@ -61,6 +77,10 @@ UNUSED_BY_SCHEDULE: Mapping[str, tuple[str, ...]] = {
     "milestones": ("lr_power",),
     "poly": ("lr_milestones", "lr_gamma"),
 }
+
+
+# What a recipe means that says nothing of a setting.
+UNSAID: Mapping[str, Any] = {"processes": 1, "domains": ["target"], "reference_domains": ["target"]}
 
 
 class Described(Protocol):
@@ -77,11 +97,18 @@ def dataset(catalogue: Catalogue) -> Recipe:
 
 
 def train_cls(config: TrainClsConfig, images: Catalogue, weights: str) -> Recipe:
-    """The classifier: images and tags of the training split, and the initial weights."""
+    """The classifier: images and tags of the training split and of the sources, and the initial weights."""
     unused = (*UNUSED_BY_LOSS[config.loss], *UNUSED_BY_SCHEDULE[config.lr_schedule])
-    without_effect = ("weights", *unused, *_alone(config.processes))
-    settings = {**_settings(config, *without_effect), "split": images.split_name}
+    settings = _settings(config, "weights", "affinity_weights", *unused)
+    if "single-label" in images.domains:
+        settings["affinity_weights"] = affinity_weights(config, images)
+    settings["split"] = images.split_name
     return _recipe("train-cls", settings, {"images": images.digest("images", "labels"), "weights": weights})
+
+
+def affinity_weights(config: TrainClsConfig, images: Catalogue) -> AffinityWeights:
+    """One W_P or three: three where there are single-label images, if nothing else is asked for; one without them."""
+    return (config.affinity_weights or "per-domain-pair") if "single-label" in images.domains else "shared"
 
 
 def cams(config: CamsConfig, classifier: str, mapped: Catalogue, references: Catalogue) -> Recipe:
@@ -89,8 +116,28 @@ def cams(config: CamsConfig, classifier: str, mapped: Catalogue, references: Cat
     inputs = {"classifier": classifier, "images": mapped.digest("images", "labels")}
     if config.refs:
         inputs["references"] = references.digest("images", "labels")
-    without_effect = () if config.refs else ("seed", "reference_replacement", "reference_self", "with_contrastive")
+    without_effect = () if config.refs else UNUSED_WITHOUT_REFERENCES
     return _recipe("cams", {**_settings(config, *without_effect), "split": mapped.split_name}, inputs)
+
+
+def learnt(catalogue: Catalogue, split: str) -> Catalogue:
+    """The images that a classifier learns from: those of the split, and all of the sources."""
+    return catalogue.split(split, DOMAINS)
+
+
+def domains_of(recipe: Recipe, role: str) -> Collection[Domain]:
+    """The domains of the images that a recipe reads in some role, beside the splits of the target."""
+    if recipe.stage in ("dataset", "train-cls"):
+        return DOMAINS
+    named = {"images": "domains", "references": "reference_domains"}.get(role, "")
+    return tuple(recipe.config.get(named, TARGET)) if recipe.stage == "cams" else TARGET
+
+
+def cams_images(config: CamsConfig, catalogue: Catalogue, classifier: Described) -> tuple[Catalogue, Catalogue]:
+    """The images to map, and those that references are drawn from."""
+    trained_on = classifier.meta["split"]
+    mapped = catalogue.split(config.split or trained_on, config.domains)
+    return mapped, catalogue.split(trained_on, config.reference_domains)
 
 
 def settled_cams(config: CamsConfig, classifier: Described) -> CamsConfig:
@@ -128,7 +175,7 @@ def train_seg(config: TrainSegConfig, masks: str, images: Catalogue, weights: st
     """The segmentation network: images, their masks (an artifact's id, or the digest of the ground truth), weights."""
     inputs = {"masks": masks, "images": images.digest("images"), "weights": weights}
     without_effect = ("weights", "iterations") if config.epochs else ("weights",)
-    settings = _settings(config, *without_effect, *_alone(config.processes))
+    settings = _settings(config, *without_effect)
     if config.supervision == "full":  # pseudo masks say themselves which split they are of
         settings["split"] = images.split_name
     return _recipe("train-seg", settings, inputs)
@@ -160,12 +207,8 @@ def _recipe(stage: str, config: Mapping[str, Any], inputs: Mapping[str, str]) ->
 
 
 def _settings(config: Config, *without_effect: str) -> dict[str, Any]:
-    return config.model_dump(mode="json", exclude=set(without_effect))
-
-
-def _alone(processes: int) -> tuple[str, ...]:
-    """One process is what a recipe means that says nothing of them."""
-    return ("processes",) if processes == 1 else ()
+    settings = config.model_dump(mode="json", exclude=set(without_effect))
+    return {name: value for name, value in settings.items() if name not in UNSAID or value != UNSAID[name]}
 
 
 def _unused_crf(crf: bool) -> tuple[str, ...]:

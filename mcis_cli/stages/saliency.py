@@ -45,7 +45,8 @@ def run(model: Path, inputs: Inputs, store: Store, options: RunOptions, *, split
     """
     assert inputs.data is not None, "the command names the images"
     content = read_regular(model, MAX_MODEL_BYTES)
-    images = list_images(inputs.data, store).split(split or "all")
+    catalogue = list_images(inputs.data, store)
+    images = catalogue.split(split) if split else recipes.learnt(catalogue, "all")
     digest = hashlib.sha256(content).hexdigest()
     recipe = recipes.saliency(digest, images)
     if done := store.find(recipe):

@@ -10,9 +10,9 @@ import torch
 from torch import Tensor
 from torch.nn import functional
 
-from mcis_cli.config import RunOptions, TrainClsConfig
+from mcis_cli.config import AffinityWeights, RunOptions, TrainClsConfig
 from mcis_cli.data.augment import classification_view
-from mcis_cli.data.catalogue import Catalogue
+from mcis_cli.data.catalogue import Catalogue, count_domains
 from mcis_cli.data.loading import ordered_map
 from mcis_cli.data.pairs import sample_pairs, sample_rings
 from mcis_cli.data.seeds import generator
@@ -45,6 +45,7 @@ class PairBatch:
     and its labels.
 
     Attributes:
+        single_m, single_n: which images of either side are of a single-label source.
         num_pairs: how many count; 0 where one stands in so that this process has something to do.
         labels_of_step: labels of both sides of all processes' pairs; None where all are here.
     """
@@ -54,6 +55,8 @@ class PairBatch:
     index_n: Tensor
     labels_m: Tensor
     labels_n: Tensor
+    single_m: Tensor
+    single_n: Tensor
     epoch: int
     num_pairs: int = 0
     labels_of_step: tuple[Tensor, Tensor] | None = None
@@ -85,7 +88,7 @@ def run(config: TrainClsConfig, inputs: Inputs, store: Store, options: RunOption
     catalogue = list_images(data, store)
     if data.tags_from_masks:
         options.reporter.warn("tags are taken from masks: whatever is made of them has seen pixel supervision")
-    images = catalogue.split(data.train)
+    images = recipes.learnt(catalogue, data.train)
     weights = starting_identity(config.backbone, config.weights)
 
     def recipe_of(settled: TrainClsConfig) -> Recipe:
@@ -134,8 +137,10 @@ def _train(
         untagged = counted(len(images.ids) - len(tagged), "image")
         options.reporter.note(f"left out of the training: {untagged} without a tag")
 
+    affinity_weights = recipes.affinity_weights(config, images)
+    _tell_domains(config, images, affinity_weights, options)
     initial = load_starting(config.backbone, config.weights)
-    description = describe_classifier(config, catalogue.num_foreground)
+    description = describe_classifier(config, catalogue.num_foreground, affinity_weights)
 
     def meta() -> dict[str, Any]:
         return {
@@ -156,6 +161,19 @@ def _train(
         return _training(model, config, images, tagged, device, options, ranks)
 
     return train(recipe, prepare, meta, store, options, ranks)
+
+
+def _tell_domains(
+    config: TrainClsConfig, images: Catalogue, affinity_weights: AffinityWeights, options: RunOptions
+) -> None:
+    counts = count_domains(images)
+    if counts.keys() > {"target"}:
+        listed = ", ".join(f"{count} {domain}" for domain, count in counts.items())
+        options.reporter.note(f"learns from images of {listed}; W_P is {affinity_weights}")
+    if config.affinity_weights not in (None, affinity_weights):
+        options.reporter.warn(
+            "train-cls.affinity_weights has no effect without images of a single-label source; give --single-label PATH"
+        )
 
 
 def without_effect(config: TrainClsConfig, given: Mapping[str, object]) -> dict[str, str]:
@@ -220,7 +238,7 @@ def learning_groups(model: CoAttentionClassifier, config: TrainClsConfig) -> lis
         new_layer_lr=config.new_layer_lr,
         new_bias_lr=config.new_bias_lr,
         pretrained_bias_lr=config.pretrained_bias_lr,
-        own_factors={model.co_attention.affinity_weight: config.new_layer_lr * config.affinity_lr},
+        own_factors=dict.fromkeys(model.co_attention.affinity_parameters(), config.new_layer_lr * config.affinity_lr),
     )
 
 
@@ -268,6 +286,10 @@ def _batches(
         )
         return m.to(device), n.to(device)
 
+    def singles(some: Sequence[tuple[int, int]]) -> tuple[Tensor, Tensor]:
+        m, n = (torch.tensor([images[tagged[pair[side]]].domain == "single-label" for pair in some]) for side in (0, 1))
+        return m.to(device), n.to(device)
+
     needed = (member for chunk in chunks for member in _members(chunk, config))
     views = ordered_map(view, needed, workers=options.workers, ahead=4 * config.batch_pairs)
     for step, part, chunk in zip(steps, parts, chunks, strict=True):
@@ -278,7 +300,7 @@ def _batches(
             for side in (0, 1)
         )
         of_step = None if ranks.count == 1 else labels_of(step)
-        yield PairBatch(stacked, index_m, index_n, *labels_of(chunk), epoch, len(part), of_step)
+        yield PairBatch(stacked, index_m, index_n, *labels_of(chunk), *singles(chunk), epoch, len(part), of_step)
 
 
 Member = tuple[int, str]
@@ -311,7 +333,9 @@ def _step_loss(model: CoAttentionClassifier, config: TrainClsConfig, batch: Pair
         else:
             features, embedding = model.features(batch.images), None
         features_m, features_n = features[batch.index_m], features[batch.index_n]
-        result = model.pair_from_features(features_m, features_n, terms=terms)
+        result = model.pair_from_features(
+            features_m, features_n, terms=terms, single_m=batch.single_m, single_n=batch.single_n
+        )
         loss = pair_loss(
             result,
             batch.labels_m,
@@ -363,7 +387,13 @@ def _self_pair_loss(
     """Co-attention of each first image with its own mirror, 0.75× and 2× view: all labels are common (difference 3)."""
     total = features_m.new_zeros(())
     for view in self_views(batch.images[batch.index_m]):
-        result = model.pair_from_features(features_m, model.features(view), terms=TERMS["co-attention"])
+        result = model.pair_from_features(
+            features_m,
+            model.features(view),
+            terms=TERMS["co-attention"],
+            single_m=batch.single_m,
+            single_n=batch.single_m,
+        )
         total = total + pair_loss(result, batch.labels_m, batch.labels_m, weighting=config.loss_weighting).co_attention
     return total
 

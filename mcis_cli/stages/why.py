@@ -3,7 +3,7 @@
 No torch, nothing computed.
 """
 
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Collection, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
 
@@ -182,9 +182,9 @@ def _compared(
     """Field by field: version, settings, inputs."""
     if then.version != now.version:
         yield Difference("version", then.version, now.version, f"{then.version}, now {now.version}")
-    # A recipe that says nothing of processes means one.
-    alone = {"processes": 1} if {"processes"} & {*then.config, *now.config} else {}
-    before, after = (alone | dict(flat(recipe.as_dict()["config"])) for recipe in (then, now))
+    said = {*then.config, *now.config}
+    unsaid = {name: value for name, value in recipes.UNSAID.items() if name in said}
+    before, after = (unsaid | dict(flat(recipe.as_dict()["config"])) for recipe in (then, now))
     changed = [name for name in sorted(before.keys() & after.keys()) if before[name] != after[name]]
     # Settings have no effect, or have one, because of another that changed; they are worth a line only without it.
     for name in changed or sorted(before.keys() ^ after.keys()):
@@ -234,11 +234,13 @@ def _told(then: Recipe, done: Done | None, wanted: Wanted, store: Store) -> dict
             told[role] = f"{before}, now {after}"
         elif role in ("images", "references", "masks", "saliency"):
             parts = _READ.get(then.stage, {"images"}) if role in ("images", "references") else {role}
-            told[role] = _change(then, done, store, wanted.images, parts)
+            told[role] = _change(then, done, store, wanted.images, parts, role)
     return told
 
 
-def _change(then: Recipe, done: Done | None, store: Store, images: Catalogue, parts: set[str]) -> str:
+def _change(
+    then: Recipe, done: Done | None, store: Store, images: Catalogue, parts: set[str], role: str = "files"
+) -> str:
     """What is different about images, tags, masks or saliency maps, as far as the list of then is in the store."""
     nouns = [noun for part, noun in _NOUNS.items() if part in parts]
     other = f"other {' or '.join(nouns)}" if len(nouns) < 3 else "another data set"
@@ -249,7 +251,8 @@ def _change(then: Recipe, done: Done | None, store: Store, images: Catalogue, pa
         if parts != {"images"} and list(dataset.meta["class_names"]) != list(images.class_names):
             return f"{other}: other classes"
         split = None if done is None or then.stage == "dataset" else done.meta.get("split")
-        before = {image_id: fields for image_id, fields in dataset.records() if _belongs(fields, split)}
+        domains = recipes.domains_of(then, role)
+        before = {image_id: fields for image_id, fields in dataset.records() if _belongs(fields, split, domains)}
     after = {entry.id: entry for entry in images.entries}
     changed = sum(
         any(_part_then(before[image_id], part) != _part_now(after[image_id], part) for part in parts)
@@ -268,7 +271,10 @@ def _dataset(then: Recipe, done: Done | None, store: Store) -> Artifact | None:
     return store.find(Recipe("dataset", recipes.VERSIONS["dataset"], {}, {"files": files}))
 
 
-def _belongs(fields: Mapping[str, Any], split: object) -> bool:
+def _belongs(fields: Mapping[str, Any], split: object, domains: Collection[str]) -> bool:
+    domain = _domain_then(fields)
+    if domain != "target" or domain not in domains:
+        return domain in domains
     return split in (None, "all") or split in fields["splits"].tobytes().decode().split("\n")
 
 
@@ -277,10 +283,15 @@ def _part_then(fields: Mapping[str, Any], part: str) -> object:
         case "images":
             return fields["digest"].tobytes().hex()
         case "labels":
-            return tuple(fields["labels"].tolist())
+            return _domain_then(fields), tuple(fields["labels"].tolist())
         case "splits":
             return fields["splits"].tobytes().decode()
     return fields["mask_digest" if part == "masks" else "saliency_digest"].tobytes().hex() or None
+
+
+def _domain_then(fields: Mapping[str, Any]) -> str:
+    """The domain of an image, of which a list without sources says nothing."""
+    return fields["domain"].tobytes().decode() if "domain" in fields else "target"
 
 
 def _part_now(entry: Any, part: str) -> object:
@@ -288,7 +299,7 @@ def _part_now(entry: Any, part: str) -> object:
         case "images":
             return entry.digest
         case "labels":
-            return entry.labels
+            return entry.domain, entry.labels
         case "splits":
             return "\n".join(sorted(entry.splits))
     return entry.mask_digest if part == "masks" else entry.saliency_digest
