@@ -20,6 +20,7 @@ from torch import nn
 
 from mcis_cli.config import (
     PRESETS,
+    AffinityConfig,
     CamsConfig,
     DataConfig,
     EvalConfig,
@@ -36,7 +37,18 @@ from mcis_cli.maps.scoring import count_pixels
 from mcis_cli.models.backbones import Backbone, _Trunk
 from mcis_cli.models.classifier import CoAttentionClassifier
 from mcis_cli.models.deeplab import DeepLabLargeFOV
-from mcis_cli.stages import evaluate, kinds, pseudo, recipes, train_cls, train_seg
+from mcis_cli.models.pairwise_affinity import PairwiseAffinity, pair_offsets
+from mcis_cli.stages import (
+    affinity,
+    affinity_labels,
+    evaluate,
+    kinds,
+    pseudo,
+    recipes,
+    train_affinity,
+    train_cls,
+    train_seg,
+)
 from mcis_cli.stages.features import FeatureCache
 from mcis_cli.stages.mapping import Mapper
 from mcis_cli.store import ContentHash, Recipe, open_store
@@ -88,7 +100,14 @@ def _write(path: Path, data: bytes) -> None:
 def backbone() -> Backbone:
     """Two layers: through fifty of them, the last bit of a CPU's rounding becomes the first of the result."""
     layers = nn.Sequential(nn.Conv2d(3, 8, 4, stride=4), nn.ReLU(), nn.Conv2d(8, 8, 4, stride=4), nn.ReLU())
-    trunk = _Trunk(layers=layers, stages=(), num_features=8, dropped=(), new_layers=nn.Sequential())
+    trunk = _Trunk(
+        layers=layers,
+        stages=(),
+        num_features=8,
+        dropped=(),
+        new_layers=nn.Sequential(),
+        taps=((layers[1], 8), (layers[2], 8)),
+    )
     return Backbone(trunk, name="golden", output_stride=16)
 
 
@@ -112,11 +131,14 @@ def variants() -> dict[str, Settings]:
         "released maps": {"cams": {"localization": "released"}},
         "constant": {"pseudo": {"background": "constant"}},
         "power": {"pseudo": {"background": "power"}},
+        "walk": {"pseudo": {"background": "affinity"}},
+        "deeplabv3": {"train-seg": {"network": "deeplabv3"}},
         "crf": {"pseudo": {"crf": True}, "eval": {"crf": True}},
         "epochs": {"train-seg": {"epochs": 5}},
     }
     precise = {"precision": "fp32"}
-    settled = {"train-cls": precise, "cams": {"image_size": 256, **precise}, "train-seg": precise, "eval": precise}
+    settled = dict.fromkeys(("train-cls", "affinity", "train-seg", "eval"), precise)
+    settled["cams"] = {"image_size": 256, **precise}
     named = {name: resolve(settled, name) for name in PRESETS}
     for name, sections in over.items():
         named[name] = resolve({key: {**settled.get(key, {}), **sections.get(key, {})} for key in {*settled, *sections}})
@@ -134,9 +156,15 @@ def keys() -> dict[str, dict[str, Any]]:
             recipes.dataset(images),
             recipes.train_cls(settings.train_cls, images.split("train"), weights),
             recipes.cams(settings.cams, artifact, images.split("train"), images.split("train")),
+            recipes.affinity_labels(settings.affinity, artifact, images),
+            recipes.affinity_net(settings.affinity, artifact, images, weights),
+            recipes.affinity(settings.affinity, artifact, "33" * 32, images),
             recipes.pseudo(settings.pseudo, artifact, images),
             recipes.train_seg(settings.train_seg, artifact, images, weights),
-            *(recipes.evaluate(settings.eval, artifact, images, of_stage=of) for of in ("train-seg", "cams", "pseudo")),
+            *(
+                recipes.evaluate(settings.eval, artifact, images, of_stage=of)
+                for of in ("train-seg", "cams", "affinity", "pseudo")
+            ),
         ]
         for recipe in made:
             found.setdefault(f"{recipe.stage} {recipe.key[:16]}", {"variants": [], "recipe": recipe.as_dict()})
@@ -156,6 +184,9 @@ def results() -> dict[str, Any]:
             "dataset": _dataset,
             "train-cls": _train_cls,
             "cams": _cams,
+            "affinity-labels": _affinity_labels,
+            "affinity-net": _affinity_net,
+            "affinity": _affinity,
             "pseudo": _pseudo,
             "train-seg": _train_seg,
             "eval": _eval,
@@ -196,7 +227,7 @@ def _trained(training: Any, section: str) -> dict[str, Any]:
         on_checkpoint=lambda step: None,
     )
     *_, last = training.model.parameters()
-    names = {"lr", "total", "basic", "co_attention", "contrastive"}
+    names = {"lr", "total", "basic", "co_attention", "contrastive", "background", "foreground", "negative"}
     kept = [{name: value for name, value in step.items() if name in names} for step in losses]
     return {"steps": kept, "weights": last.detach().double().flatten()[:8].tolist()}
 
@@ -244,12 +275,37 @@ def _maps() -> NDArray[np.float32]:
     return np.stack([np.where(x < 2, 8, y), np.where(x > 2, 7, y - 1)]).astype(np.float32)
 
 
+def _affinity_labels(images: Catalogue) -> dict[str, Any]:
+    config = AffinityConfig.model_validate({"crf_settings": {"gaussian_weight": 0.0, "bilateral_weight": 0.0}})
+    material = affinity_labels.Material("b", images.read_image("b"), _maps(), (0, 1))
+    _, fields = affinity_labels.labels_of(config, material)
+    return {"labels": [row.tolist() for row in fields["labels"][2::8, 2::8]]}
+
+
+def _affinity_net(images: Catalogue) -> dict[str, Any]:
+    config = AffinityConfig(crop=48, epochs=2, batch_size=2, lr=1e-2, precision="fp32")
+    model = with_fixed_weights(PairwiseAffinity(backbone()))
+    labelled = train_affinity.Labelled(images, images.read_mask)
+    return _trained(train_affinity._training(model, config, labelled, CPU, _options()), "affinity")
+
+
+def _affinity(images: Catalogue) -> dict[str, Any]:
+    config = AffinityConfig(walk_doublings=3)
+    offsets = pair_offsets(config.radius)
+    planes = ((np.arange(len(offsets) * 12) * 7919) % 31 / 31).reshape(-1, 3, 4).astype(np.float32)
+    material = affinity.Material("b", _maps(), (0, 1), planes, offsets)
+    _, fields = affinity.walked(config, material)
+    seen = affinity.on_grid(images.read_image("b"), 40, 8)
+    return {"maps": fields["maps"].astype(np.float64).tolist(), "grid": [side // 8 for side in seen.shape[:2]]}
+
+
 def _pseudo(images: Catalogue) -> dict[str, Any]:
     found: dict[str, Any] = {}
     backgrounds: dict[str, dict[str, Any]] = {
         "saliency": {},
         "constant": {"background": "constant", "background_score": 0.4},
         "power": {"background": "power", "normalization": "max"},
+        "affinity": {"background": "affinity", "background_threshold": 0.9},
     }
     for name, given in backgrounds.items():
         material = pseudo.Material(
@@ -277,6 +333,7 @@ def _eval(images: Catalogue) -> dict[str, Any]:
     config = EvalConfig(thresholds=(0.1, 0.4, 0.7))
     return {
         "maps": evaluate.count_maps(config, fields, target).tolist(),
+        "walked": evaluate.count_maps(config, fields, target, is_walked=True).tolist(),
         "masks": count_pixels(images.read_mask("d"), target).tolist(),
         "shifted": count_pixels(np.roll(target, 5, axis=1), target).tolist(),
     }
@@ -306,6 +363,8 @@ def artifacts(root: Path) -> None:
                 "references": np.frombuffer(b'{"cat": ["a"], "dog": ["c"]}', np.uint8),
             },
         ),
+        "affinity-labels": (common, {"labels": np.array([[0, 1, 255], [2, 0, 1]], np.uint8)}),
+        "affinity": (common, {"maps": _maps().astype(np.float16), "classes": np.array([0, 1], np.int32)}),
         "pseudo": (
             {**common, "background": "saliency"},
             {"mask": np.array([[0, 1, 255], [2, 0, 1]], np.uint8), "classes": np.array([0, 1], np.int32)},
@@ -322,6 +381,7 @@ def artifacts(root: Path) -> None:
         ),
     }
     tensors = {
+        "affinity-net": {**common, "model": {**network, "radius": 5}},
         "train-cls": {
             **common,
             "model": {**network, "heads": "shared", "affinity_init": "identity", "num_foreground": 2},

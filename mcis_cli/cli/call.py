@@ -2,9 +2,10 @@
 
 import time
 from collections.abc import Callable, Mapping, Sequence
+from contextlib import AbstractContextManager
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import typer
 
@@ -17,8 +18,11 @@ from mcis_cli.config import DataConfig, RunOptions, Settings, merge
 from mcis_cli.errors import UnfinishedError, UsageError
 from mcis_cli.store import Artifact
 
+if TYPE_CHECKING:
+    from mcis_cli.stages.forecast import Forecaster
+
 Flags = Mapping[str, Mapping[str, Any]]
-SHARDED = ("saliency", "cams", "pseudo", "eval")
+SHARDED = ("saliency", "cams", "affinity", "pseudo", "eval")
 
 
 @dataclass(frozen=True)
@@ -129,16 +133,30 @@ class Call:
             variants: settings, where it would be done with several.
             saliency: maps that were named.
         """
+        named = saliency.id if saliency else None
+        with self._looking(workspace, upstream, data) as looking:
+            some = variants or [workspace.settings(upstream)]
+            found = [looking.stage(self.stage, settings, upstream, saliency=named) for settings in some]
+            tell(found, as_json=self.as_json)
+
+    def tell_walk(
+        self, workspace: Workspace, maps: Artifact, data: DataConfig | None, network: Artifact | None
+    ) -> None:
+        """Tell what the three stages of `mcis affinity` would do, or the last of them where a network is named."""
+        settings = workspace.settings(maps)
+        with self._looking(workspace, maps, data) as looking:
+            alone = [] if network is None else [looking.stage("affinity", settings, maps, network=network)]
+            tell(alone or list(looking.walk(settings, maps)), as_json=self.as_json)
+
+    def _looking(
+        self, workspace: Workspace, upstream: Artifact | None, data: DataConfig | None
+    ) -> AbstractContextManager["Forecaster"]:
         if data is None:
             assert upstream is not None, "a command that starts from images names them"
             from mcis_cli.stages.inputs import place_of
 
             data = place_of(upstream, workspace.store)
-        named = saliency.id if saliency else None
-        with forecaster(workspace, data, self.device) as looking:
-            some = variants or [workspace.settings(upstream)]
-            found = [looking.stage(self.stage, settings, upstream, saliency=named) for settings in some]
-            tell(found, as_json=self.as_json)
+        return forecaster(workspace, data, self.device)
 
     def _shard(self, reporter: TerminalReporter) -> tuple[int, int] | None:
         """The part of the work that was asked for; else what is this process's, which is told."""

@@ -8,6 +8,7 @@ import typer
 
 from mcis_cli.cli import launched
 from mcis_cli.cli import options as opt
+from mcis_cli.cli.affinity import walked_maps
 from mcis_cli.cli.forecast import forecaster, tell
 from mcis_cli.cli.output import TerminalReporter, announce
 from mcis_cli.cli.tables import print_scores
@@ -43,7 +44,7 @@ def run(
             "mcis run does its stages in one process, found several (WORLD_SIZE); give torchrun a single stage, as in "
             "torchrun --nproc-per-node 2 -m mcis_cli train-cls"
         )
-    flags = {stage: {"seed": seed} for stage in ("train-cls", "cams", "train-seg")}
+    flags = {stage: {"seed": seed} for stage in ("train-cls", "cams", "affinity", "train-seg")}
     workspace = open_workspace(
         store=store, config=config, preset=preset, assignments=assignments or (), flags=flags, may_create=not dry_run
     )
@@ -79,17 +80,18 @@ def run(
 
 def _foretell(workspace: Workspace, data: DataConfig, device: str, *, as_json: bool) -> None:
     """What `chain` would do."""
-    from mcis_cli.stages.plan import CHAIN
+    from mcis_cli.stages.plan import chain_of
 
     settings = workspace.settings()
+    stages = tuple(chain_of(settings))
     with forecaster(workspace, data, device) as looking:
         without = num_without_ground_truth(settings, data, looking.catalogue)
-        first = CHAIN.index("train-seg") if settings.train_seg.supervision == "full" else 0
-        tell(list(looking.chain(settings, CHAIN[first : -1 if without else None])), as_json=as_json)
+        first = stages.index("train-seg") if settings.train_seg.supervision == "full" else 0
+        tell(list(looking.chain(settings, stages[first : -1 if without else None])), as_json=as_json)
 
 
 def chain(settings: Settings, data: DataConfig, store: Store, options: RunOptions) -> list[Artifact]:
-    """The five stages, one after the other.
+    """The stages, one after the other; the maps walk where the pseudo masks want that.
 
     Without ground truth the last is left out, which is said first; so are those before the network where it learns from
     ground truth itself.
@@ -107,9 +109,13 @@ def chain(settings: Settings, data: DataConfig, store: Store, options: RunOption
     def train(inputs: Inputs) -> Artifact:
         return train_seg.run(settings.train_seg, inputs, store, options)
 
+    def walk(inputs: Inputs) -> Artifact:
+        return walked_maps(settings.affinity, inputs.expect("cams"), data, store, options)
+
     stages: tuple[Callable[[Inputs], Artifact], ...] = (
         lambda inputs: train_cls.run(settings.train_cls, inputs, store, options),
         lambda inputs: cams.run(settings.cams, inputs, store, options),
+        *((walk,) if settings.pseudo.background == "affinity" else ()),
         lambda inputs: pseudo.run(settings.pseudo, inputs, store, options),
         train,
         lambda inputs: evaluate.run(settings.eval, inputs, store, options),

@@ -18,11 +18,12 @@ Complete = Callable[[typer.Context, str], list[Offer]]
 # What each command starts from; the others take any artifact.
 _STARTS_FROM = {
     "cams": ("train-cls",),
-    "pseudo": ("cams", "train-seg"),
+    "affinity": ("cams",),
+    "pseudo": ("cams", "affinity", "train-seg"),
     "train-seg": ("pseudo",),
-    "eval": ("train-seg", "pseudo", "cams"),
+    "eval": ("train-seg", "pseudo", "affinity", "cams"),
     "predict": ("train-seg",),
-    "log": ("train-seg", "train-cls"),
+    "log": ("train-seg", "affinity-net", "train-cls"),
 }
 
 

@@ -21,7 +21,7 @@ if TYPE_CHECKING:
     from mcis_cli.data.exporting import File, Mask
     from mcis_cli.stages.export import Maps, Source
 
-MASKS, MAPS, NETWORK = ("pseudo", "train-seg"), ("cams",), ("train-seg",)
+MASKS, MAPS, NETWORK = ("pseudo", "train-seg"), ("cams", "affinity"), ("train-seg",)
 OF_NETWORKS = ("--crf", "--scales", "--flip", "--window")
 
 

@@ -29,11 +29,13 @@ def expected_artifact(workspace: Workspace, reference: str | None, stage: str) -
             f"no artifact to start from: give one of {stage} as argument or through a pipe, or work in a folder with "
             f"mcis.toml (`mcis init DATA` writes it); `mcis ls` shows what there is"
         )
-    from mcis_cli.stages.plan import plan
+    from mcis_cli.stages.plan import COMMANDS, plan
 
     planned = {one.stage: one.artifact for one in plan(workspace.settings(), data, workspace.store)}
     wanted = planned.get(stage)
     if wanted is None:
         missing = stage if stage in planned else next(name for name, artifact in planned.items() if artifact is None)
-        raise MissingError(f"{workspace.config_file} asks for a stage that is not done: run `mcis {missing}` first")
+        raise MissingError(
+            f"{workspace.config_file} asks for a stage that is not done: run `mcis {COMMANDS[missing]}` first"
+        )
     return wanted

@@ -14,7 +14,7 @@ from mcis_cli.config import RunOptions, resolve
 from mcis_cli.errors import UsageError
 from mcis_cli.store import Artifact
 
-KINDS = "FILE.h5, --cams FOLDER, --saliency FOLDER or --weights FILE"
+KINDS = "FILE.h5, --cams FOLDER, --saliency FOLDER, --weights FILE or --affinity-net FILE"
 
 
 def import_(
@@ -33,6 +33,10 @@ def import_(
     ] = None,
     weights: Annotated[
         Path | None, typer.Option("--weights", help="File of initial weights, .pth or .safetensors; needs --backbone.")
+    ] = None,
+    affinity_net: Annotated[
+        Path | None,
+        typer.Option("--affinity-net", help="File of a trained AffinityNet, as its authors name it; needs --backbone."),
     ] = None,
     data: Annotated[Path | None, typer.Option("--data", help="Folder of the images; else that of mcis.toml.")] = None,
     split: Annotated[
@@ -57,7 +61,7 @@ def import_(
     Example: mcis import --cams irn/cams --data VOC2012 --split train
     """
     given = [name for name, value in (("FILE.h5", artifacts), ("--cams", cams), ("--saliency", saliency)) if value]
-    given += ["--weights"] if weights else []
+    given += [flag for flag, file in (("--weights", weights), ("--affinity-net", affinity_net)) if file]
     if len(given) != 1:
         found = " and ".join(given) or "none"
         raise UsageError(
@@ -68,7 +72,7 @@ def import_(
         ("--data", data, of_maps),
         ("--split", split, of_maps),
         ("--allow-missing", allow_missing, of_maps),
-        ("--backbone", backbone, weights),
+        ("--backbone", backbone, weights or affinity_net),
     ):
         if value and not fits:
             raise UsageError(f"{flag} has no meaning with {given[0]}; leave it out, or see mcis import --help")
@@ -77,8 +81,8 @@ def import_(
     options = opt.run_options(workers=workers, reporter=reporter)
     started = time.monotonic()
     try:
-        if weights is not None:
-            made = [_weights(weights, backbone, workspace, options)]
+        if weights is not None or affinity_net is not None:
+            made = [_weights(weights, affinity_net, backbone, workspace, options)]
         elif of_maps is not None:
             made = [_maps(cams, saliency, data, workspace, options, split, allow_missing)]
         else:
@@ -123,14 +127,19 @@ def _maps(
     return import_saliency.run(saliency, inputs, workspace.store, options, split=split, allow_missing=allow_missing)
 
 
-def _weights(file: Path, backbone: str | None, workspace: Workspace, options: RunOptions) -> Artifact:
+def _weights(
+    weights: Path | None, affinity_net: Path | None, backbone: str | None, workspace: Workspace, options: RunOptions
+) -> Artifact:
+    file = weights or affinity_net
+    assert file is not None, "one of both was given"
     if backbone is None:
         raise UsageError(f"{file} is for a network that is not named: expected --backbone vgg16, resnet50, … with it")
     checked = resolve({"train-cls": {"backbone": backbone}}).train_cls.backbone
-    from mcis_cli.stages import import_weights
+    from mcis_cli.stages import import_affinity_net, import_weights
     from mcis_cli.training.initial_weights import load_initial_weights
 
-    return import_weights.run(checked, load_initial_weights(checked, file), workspace.store, options)
+    run = import_weights.run if weights is not None else import_affinity_net.run
+    return run(checked, load_initial_weights(checked, file), workspace.store, options)
 
 
 def register(app: typer.Typer) -> None:

@@ -156,19 +156,20 @@ def status(
         store=store, config=config, preset=preset, assignments=assignments or (), may_create=False
     )
     data = _data(workspace)
-    from mcis_cli.stages.plan import CHAIN, plan
+    from mcis_cli.stages.plan import chain_of, plan
 
     settings = workspace.settings()
     planned: dict[str, Planned] = {}
     if workspace.has_store:
         planned = {one.stage: one for one in plan(settings, data, workspace.store)}
-    unneeded = CHAIN[: CHAIN.index("train-seg")] if settings.train_seg.supervision == "full" else ()
+    stages = tuple(chain_of(settings))
+    unneeded = stages[: stages.index("train-seg")] if settings.train_seg.supervision == "full" else ()
     table = Table("stage", "state", "artifact", box=None)
     is_done = True
-    for stage in CHAIN:
+    for stage in stages:
         if stage in unneeded:
             state, told = "left out", "the network learns from ground truth"  # as `mcis run` does
-        elif not planned and stage == CHAIN[len(unneeded)]:
+        elif not planned and stage == stages[len(unneeded)]:
             state, told = "to do", f"run `mcis {stage}`"
         else:
             state, told = _state(planned.get(stage), stage)
@@ -188,7 +189,9 @@ def _state(planned: "Planned | None", stage: str) -> tuple[str, str]:
         return "done", planned.artifact.path.stem
     if stage == "eval" and any(entry.mask is None for entry in planned.wanted.images.entries):
         return "left out", "images without ground truth"  # as `mcis run` does
-    return "to do", f"run `mcis {stage}`{_progress(planned)}"
+    from mcis_cli.stages.plan import COMMANDS
+
+    return "to do", f"run `mcis {COMMANDS[stage]}`{_progress(planned)}"
 
 
 def _progress(planned: "Planned") -> str:

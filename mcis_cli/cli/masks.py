@@ -133,7 +133,7 @@ def pseudo(
         str | None,
         typer.Option(
             "--background",
-            help="saliency, constant or power.",
+            help="saliency, constant, power or affinity.",
             autocompletion=completion.values("pseudo", "background"),
         ),
     ] = None,
@@ -145,6 +145,9 @@ def pseudo(
     ] = None,
     background_power: Annotated[
         float | None, typer.Option("--background-power", help="Background is (1 - max) to this power.")
+    ] = None,
+    background_threshold: Annotated[
+        float | None, typer.Option("--background-threshold", help="Of maps after their walk: less is background.")
     ] = None,
     conflict_threshold: Annotated[
         float | None, typer.Option("--conflict-threshold", help="Two scores over it: ignored.")
@@ -197,6 +200,7 @@ def pseudo(
             "foreground_threshold": foreground_threshold,
             "background_score": background_score,
             "background_power": background_power,
+            "background_threshold": background_threshold,
             "conflict_threshold": conflict_threshold,
             "salient_threshold": salient_threshold,
             "confident_threshold": confident_threshold,
@@ -211,8 +215,9 @@ def pseudo(
         "data": {"saliency": str(saliency.resolve()) if saliency and saliency.is_dir() else None},
     }
     call = Call("pseudo", flags, config, preset, assignments, store, device, workers, as_json, quiet, shard, dry_run)
-    reference, workspace = call.follow(maps, "cams")
-    upstream = expected_artifact(workspace, reference, "cams")
+    previous = "affinity" if call.open().settings().pseudo.background == "affinity" else "cams"
+    reference, workspace = call.follow(maps, previous)
+    upstream = expected_artifact(workspace, reference, previous)
     imported = _imported_saliency(saliency, workspace)
     images = workspace.data_for(upstream, data, reference)
     if dry_run:

@@ -10,6 +10,7 @@ _SAID_BY_TORCH = ("out of memory", "can't allocate memory", "not enough memory",
 _REMEDIES: Mapping[str, str] = {
     "train-cls": "--set train-cls.batch_pairs=2, --set train-cls.image_size=224 or --workers 1",
     "cams": "--cache-mb 256, --image-size 224 or --workers 1",
+    "affinity": "--set affinity.longest_side=320, --set affinity.crop=224, --set affinity.batch_size=4 or --workers 1",
     "pseudo": "--workers 1 or --no-crf",
     "train-seg": "--set train-seg.batch_size=4, --set train-seg.crop=257 or --workers 1",
     "eval": "--set eval.window=512, --scales 1 or --workers 1",

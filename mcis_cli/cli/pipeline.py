@@ -2,6 +2,7 @@
 
 import typer
 
+from mcis_cli.cli.affinity import affinity
 from mcis_cli.cli.evaluate import evaluate
 from mcis_cli.cli.masks import cams, pseudo
 from mcis_cli.cli.train import train_cls, train_seg
@@ -11,6 +12,7 @@ def register(app: typer.Typer) -> None:
     """Add the commands."""
     app.command("train-cls")(train_cls)
     app.command("cams")(cams)
+    app.command("affinity")(affinity)
     app.command("pseudo")(pseudo)
     app.command("train-seg")(train_seg)
     app.command("eval")(evaluate)

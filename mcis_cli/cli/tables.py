@@ -9,7 +9,12 @@ from rich.text import Text
 from mcis_cli.cli.output import console, plain
 from mcis_cli.errors import counted
 
-SUBJECTS = {"train-seg": "segmentation network", "cams": "localization maps", "pseudo": "pseudo masks"}
+SUBJECTS = {
+    "train-seg": "segmentation network",
+    "cams": "localization maps",
+    "affinity": "maps after their walk",
+    "pseudo": "pseudo masks",
+}
 
 
 def percent(fraction: float | None) -> str:
@@ -39,7 +44,7 @@ def describe(metrics: Mapping[str, Any]) -> str:
         parts.append("with CRF" if metrics["crf"] else "without CRF")
         parts.append(f"scales {', '.join(f'{scale:g}' for scale in metrics['scales'])}")
         parts.append("with mirror" if metrics["flip"] else "without mirror")
-    if metrics["subject"] == "cams":
+    if "threshold" in metrics:
         chosen = " (chosen with ground truth)" if metrics["threshold_chosen_with_ground_truth"] else ""
         parts.append(f"background threshold {metrics['threshold']:g}{chosen}")
     if metrics["subject"] == "pseudo":

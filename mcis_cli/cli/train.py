@@ -10,15 +10,10 @@ from mcis_cli.cli import options as opt
 from mcis_cli.cli import sources as src
 from mcis_cli.cli.call import Call, Flags
 from mcis_cli.cli.found import expected_artifact
-from mcis_cli.cli.workspace import names_file
+from mcis_cli.cli.weights import weights_reference
 from mcis_cli.config import RunOptions, Settings
 from mcis_cli.errors import UsageError
 from mcis_cli.store import Artifact
-
-
-def _weights(given: Path | None) -> str | None:
-    """A file of weights by its whole path, or a reference to an artifact as it is."""
-    return str(given.absolute() if names_file(str(given), Path()) else given) if given else None
 
 
 def train_cls(
@@ -77,7 +72,7 @@ def train_cls(
     flags: Flags = {
         "train-cls": {
             "backbone": backbone,
-            "weights": _weights(weights),
+            "weights": weights_reference(weights),
             "loss": loss,
             "equivariant": equivariant,
             "affinity_weights": affinity_weights,
@@ -129,7 +124,9 @@ def train_seg(
     ] = None,
     network: Annotated[
         str | None,
-        typer.Option("--network", help="deeplab-largefov.", autocompletion=completion.values("train-seg", "network")),
+        typer.Option(
+            "--network", help="deeplab-largefov or deeplabv3.", autocompletion=completion.values("train-seg", "network")
+        ),
     ] = None,
     backbone: opt.Backbone = None,
     weights: opt.Weights = None,
@@ -156,7 +153,7 @@ def train_seg(
             "supervision": supervision,
             "network": network,
             "backbone": backbone,
-            "weights": _weights(weights),
+            "weights": weights_reference(weights),
             "epochs": epochs,
             "seed": seed,
             "precision": precision,
@@ -179,6 +176,8 @@ def train_seg(
         from mcis_cli.stages import train_seg as stage
         from mcis_cli.stages.inputs import Inputs
 
+        for name in stage.without_effect(settings.train_seg, workspace.tables.get("train-seg", {})):
+            options.reporter.warn(f"train-seg.{name} has no effect with --network {settings.train_seg.network}")
         return stage.run(settings.train_seg, Inputs(upstream=upstream, data=images), workspace.store, options)
 
     call.run(workspace, upstream, work)

@@ -41,6 +41,13 @@ PRESETS: Mapping[Preset, Mapping[str, Any]] = {
             "affinity_lr": 0.01,
         },
         "cams": {"image_size": 320},
+        "affinity": {
+            "backbone": "lite0",
+            "longest_side": 320,
+            "crop": 224,
+            "epochs": 4,
+            "frozen_stages": 3,
+        },
         "train-seg": {
             "backbone": "lite0",
             "output_stride": 16,
@@ -74,5 +81,21 @@ PRESETS: Mapping[Preset, Mapping[str, Any]] = {
             "frozen_stages": 2,
         },
         "cams": {"refs": 0, "refine": True, "scales": (0.5, 1.0, 1.5, 2.0), "flip": True},
+        "affinity": {"backbone": "resnet38", "frozen_stages": 2},
+        "pseudo": {"background": "affinity", "background_threshold": 0.2},
+        # Four cards in the paper: twelve crops for each. What it does not say (crop, scales, stride) is torchvision's.
+        "train-seg": {
+            "network": "deeplabv3",
+            "backbone": "resnet101",
+            "output_stride": 16,
+            "head_dilation": 6,
+            "crop": 513,
+            "scales": (0.5, 2.0),
+            "epochs": 100,
+            "batch_size": 48,
+            "lr": 7e-3,
+            "weight_decay": 1e-4,
+        },
+        "eval": {"scales": (0.5, 0.75, 1.0, 1.25, 1.5), "flip": True, "crf": True},
     },
 }

@@ -119,6 +119,14 @@ class CrfConfig(Config):
     bilateral_weight: float = Field(3, ge=0)  # weight of the appearance term
 
 
+class SureCrfConfig(CrfConfig):
+    """Dense CRF of the regions that maps are sure of; stronger than that of predictions."""
+
+    gaussian_weight: float = Field(3, ge=0)  # weight of the smoothness term
+    bilateral_rgb: float = Field(13, gt=0)  # width of the appearance term, grey levels
+    bilateral_weight: float = Field(10, ge=0)  # weight of the appearance term
+
+
 class TrainClsConfig(Config):
     """The co-attention classifier and its training (paper §3.1, §3.3)."""
 
@@ -178,13 +186,42 @@ class CamsConfig(Config):
     precision: Precision = "auto"  # of matrix products
 
 
+class AffinityConfig(Config):
+    """AffinityNet on confident regions of localization maps, and the random walk of the maps (paper §4.4)."""
+
+    seed: int = Field(0, ge=0, le=MAX_SEED)  # of everything random in the training
+    longest_side: int = Field(512, ge=32)  # images with a longer side are shrunk to it, pixels
+    normalization: Literal["minmax", "max"] = "max"  # of each map: (m − min) / (max − min), or m / max
+    object_power: float = Field(4.0, gt=0)  # sure objects: stronger than background (1 − max over the maps) to it
+    background_power: float = Field(32.0, gt=0)  # sure background: so strong that it wins with this power
+    crf_settings: SureCrfConfig = SureCrfConfig()  # of both
+    backbone: Backbone = "vgg16"  # network under the new layers
+    output_stride: Literal[8, 16] = 8  # pixels of the image to one position of the walk
+    crop: int = Field(448, ge=32)  # side of the square that is cut out, pixels
+    mirror: bool = True  # mirror half of the images
+    color_jitter: ColorJitter = (0.3, 0.3, 0.3, 0.1)  # strengths of brightness, contrast, saturation, hue
+    radius: int = Field(5, ge=2)  # positions nearer than this are pairs
+    epochs: int = Field(8, ge=1)  # passes over the images
+    batch_size: int = Field(8, ge=1)  # crops of a step
+    lr: float = Field(0.1, gt=0)  # learning rate
+    lr_power: float = Field(0.9, ge=0)  # lr falls with (1 − step / steps) to this power
+    new_layer_lr: float = Field(10.0, gt=0)  # factor on lr for the new layers
+    momentum: float = Field(0.9, ge=0, lt=1)  # of SGD
+    weight_decay: float = Field(5e-4, ge=0)  # L2 penalty
+    frozen_stages: int = Field(0, ge=0)  # first stages of the backbone that do not learn, 0 to 5
+    precision: Precision = "auto"  # of matrix products; auto takes bf16 where the hardware has it
+    weights: str | None = None  # a file of initial weights; its content is hashed, not its name
+    walk_power: float = Field(8.0, gt=0)  # affinities to it are what the walk goes by
+    walk_doublings: int = Field(8, ge=0, le=16)  # the walk takes 2 to this power steps
+
+
 class PseudoConfig(Config):
     """From localization maps, or from what a segmentation network predicts, to pseudo masks.
 
     Every score and threshold is in [0, 1].
     """
 
-    background: Literal["saliency", "constant", "power"] = "saliency"  # what tells background
+    background: Literal["saliency", "constant", "power", "affinity"] = "saliency"  # what tells background
     normalization: Literal["minmax", "max"] = "minmax"  # of each map: (m − min) / (max − min), or m / max
     foreground_threshold: float = Field(0.3, ge=0, le=1)  # saliency: class scores under it do not count
     conflict_threshold: float = Field(0.99, ge=0, le=1)  # saliency: two scores over it, ignored
@@ -193,6 +230,7 @@ class PseudoConfig(Config):
     min_foreground: float = Field(0.01, ge=0, le=1)  # saliency: images with a smaller share of it, wholly ignored
     background_score: float = Field(0.2, ge=0, le=1)  # constant: classes under it are background
     background_power: float = Field(4.0, gt=0)  # power: background scores (1 − max over the maps) to it
+    background_threshold: float = Field(0.2, ge=0, le=1)  # affinity: classes that walk to less are background
     allow_missing_saliency: bool = False  # saliency: images without a map are wholly ignored, not an error
     crf: bool = False  # refine the masks with a dense CRF over the labels that are present
     crf_confidence: float = Field(0.7, gt=0.5, lt=1)  # maps: that a pixel's label is right, before the CRF
@@ -204,15 +242,15 @@ class PseudoConfig(Config):
 
 
 class TrainSegConfig(Config):
-    """DeepLab-LargeFOV on pseudo masks, or on ground truth (`supervision = "full"`, the upper bound)."""
+    """DeepLab on pseudo masks, or on ground truth (`supervision = "full"`, the upper bound)."""
 
     seed: int = Field(0, ge=0, le=MAX_SEED)  # of everything random in the stage
     supervision: Literal["pseudo", "full"] = "pseudo"  # pseudo masks, or ground truth
-    network: Literal["deeplab-largefov"] = "deeplab-largefov"  # the only one so far
+    network: Literal["deeplab-largefov", "deeplabv3"] = "deeplab-largefov"  # which head: one wide layer, or ASPP
     backbone: Backbone = "resnet101"  # network under the head
     output_stride: Literal[8, 16] = 8  # pixels of the image to one position of the features
-    head_channels: int = Field(1024, ge=1)  # of the two layers before the scores
-    head_dilation: int = Field(12, ge=1)  # of the 3×3 convolution
+    head_channels: int = Field(1024, ge=1)  # deeplab-largefov: of the two layers before the scores
+    head_dilation: int = Field(12, ge=1)  # of the 3×3 convolution; of deeplabv3's first, then twice and three times it
     crop: int = Field(321, ge=32)  # side of the square that is cut out, pixels
     scales: ScaleRange = (0.7, 1.3)  # least and greatest factor on the size, drawn evenly
     mirror: bool = True  # mirror half of the images
@@ -252,6 +290,7 @@ class Settings(Config):
     data: DataConfig = DataConfig()
     train_cls: TrainClsConfig = Field(TrainClsConfig(), alias="train-cls")
     cams: CamsConfig = CamsConfig()
+    affinity: AffinityConfig = AffinityConfig()
     pseudo: PseudoConfig = PseudoConfig()
     train_seg: TrainSegConfig = Field(TrainSegConfig(), alias="train-seg")
     eval: EvalConfig = EvalConfig()
@@ -261,6 +300,7 @@ SECTIONS: Mapping[str, type[Config]] = {
     "data": DataConfig,
     "train-cls": TrainClsConfig,
     "cams": CamsConfig,
+    "affinity": AffinityConfig,
     "pseudo": PseudoConfig,
     "train-seg": TrainSegConfig,
     "eval": EvalConfig,
@@ -268,6 +308,8 @@ SECTIONS: Mapping[str, type[Config]] = {
 
 
 def descriptions(section: type[Config]) -> dict[str, str]:
-    """The comment behind each setting of a section."""
-    lines = re.finditer(r"^    (\w+): .*?  # (.+)$", inspect.getsource(section), re.MULTILINE)
+    """The comment behind each setting of a section, those of its parents included."""
+    parents = [kind for kind in reversed(section.__mro__) if issubclass(kind, Config)]
+    sources = "\n".join(inspect.getsource(kind) for kind in parents)
+    lines = re.finditer(r"^    (\w+): .*?  # (.+)$", sources, re.MULTILINE)
     return {line[1]: line[2] for line in lines}

@@ -96,7 +96,7 @@ def choose(run: Run, images: Catalogue, scores: Mapping[str, Scores], count: int
     A third of each are the best, a third the worst where images have scores; the others are spread over the rest.
     """
     pools: list[tuple[Sequence[str], Mapping[str, float]]] = []
-    for subjects in (("pseudo", "cams"), ("train-seg",)):
+    for subjects in (("pseudo", "affinity", "cams"), ("train-seg",)):
         known = [scores[subject] for subject in subjects if subject in scores]
         made = [run.made[subject] for subject in subjects if subject in run.made and subject != "train-seg"]
         holding = [*made, *(one.artifact for one in known)]
@@ -160,9 +160,10 @@ def _card(
     target = images.read_mask(image_id) if entry.mask is not None else None
     tiles = {"photograph": Tile("photo", "photograph")}
     of_image = {name: one.images[image_id] for name, one in scores.items() if image_id in one.images}
-    if (maps := _holding(run, "cams", image_id)) is not None:
-        found = tuple(map_layers(read_record(maps, image_id), entry.height, entry.width))
-        tiles["map"] = Tile("map", "map", found, of_image.get("cams"))
+    for stage, title in (("cams", "map"), ("affinity", "walked map")):
+        if (maps := _holding(run, stage, image_id)) is not None:
+            found = tuple(map_layers(read_record(maps, image_id), entry.height, entry.width))
+            tiles[title] = Tile("map", title, found, of_image.get(stage))
     masks: dict[str, tuple[str, NDArray[np.uint8] | None]] = {"ground truth": ("", target)}
     if (pseudo := _holding(run, "pseudo", image_id)) is not None:
         masks = {"pseudo mask": ("pseudo", read_record(pseudo, image_id)["mask"]), **masks}
@@ -202,7 +203,8 @@ def map_layers(fields: Mapping[str, NDArray[np.generic]], height: int, width: in
 def columns_of(shown: Iterable[Card]) -> list[str]:
     """The titles of the columns that any card has, in their order."""
     titles = {title for card in shown for title in card.tiles}
-    return [title for title in ("photograph", "map", "pseudo mask", "prediction", "ground truth") if title in titles]
+    known = ("photograph", "map", "walked map", "pseudo mask", "prediction", "ground truth")
+    return [title for title in known if title in titles]
 
 
 def _holding(run: Run, stage: str, image_id: str) -> Artifact | None:

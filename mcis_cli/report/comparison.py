@@ -21,6 +21,7 @@ from mcis_cli.store.artifact import ID_DIGITS
 
 COLUMNS: Mapping[str, Sequence[str]] = {
     "cams": ("map",),
+    "affinity": ("walked map",),
     "pseudo": ("map", "pseudo mask"),
     "train-seg": ("prediction",),
 }

@@ -17,6 +17,9 @@ RAIL, TOP, BELOW = 30.0, 66.0, 34.0
 WORKS: Mapping[str, str] = {
     "train-cls": "classifier",
     "cams": "localization maps",
+    "affinity-labels": "sure regions",
+    "affinity-net": "network of affinities",
+    "affinity": "maps after their walk",
     "pseudo": "pseudo masks",
     "train-seg": "segmentation network",
     "eval": "scores",
@@ -107,6 +110,10 @@ def _facts(artifact: Artifact) -> str:
             refs = config.get("refs")
             drawn = [counted(int(refs), "reference"), f"seed {config.get('seed')}"] if refs else ["without references"]
             words = [*drawn]
+        case "affinity-net":
+            words = [f"{config.get('backbone')}", f"seed {config.get('seed')}"]
+        case "affinity":
+            words = [f"{2 ** int(config.get('walk_doublings', 0))} steps"]
         case "pseudo":
             words = [f"background {config.get('background')}", *(["CRF"] if config.get("crf") else [])]
         case "train-seg":

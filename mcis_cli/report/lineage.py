@@ -11,7 +11,7 @@ from mcis_cli.stages.plan import CHAIN
 from mcis_cli.stages.why import ROLES
 from mcis_cli.store import Artifact, Store
 
-SUBJECTS = ("cams", "pseudo", "train-seg")  # what can be scored, in the order in which it is made
+SUBJECTS = ("cams", "affinity", "pseudo", "train-seg")  # what can be scored, in the order in which it is made
 
 
 @dataclass(frozen=True)
@@ -114,7 +114,8 @@ def _upwards(artifact: Artifact, store: Store, absent: dict[str, str]) -> Iterat
 def _stage_before(artifact: Artifact) -> str:
     if artifact.stage == "eval":
         return str(artifact.meta["subject"])
-    return CHAIN[CHAIN.index(artifact.stage) - 1]
+    role = ROLES[artifact.stage]
+    return {"classifier": "train-cls", "labels": "affinity-labels", "masks": "pseudo"}.get(role, "cams")
 
 
 def _scores_of(made: Mapping[str, Artifact], store: Store) -> list[Artifact]:

@@ -9,11 +9,16 @@ from jaxtyping import Int64
 
 from mcis_cli.maps.scoring import at_threshold, total_counts
 from mcis_cli.stages.evaluate import metrics
-from mcis_cli.stages.kinds import read_records
+from mcis_cli.stages.kinds import MAPS, read_records
 from mcis_cli.store import Artifact
 
 IGNORE_INDEX = 255
-TITLES: Mapping[str, str] = {"cams": "maps", "pseudo": "pseudo masks", "train-seg": "network"}
+TITLES: Mapping[str, str] = {
+    "cams": "maps",
+    "affinity": "walked maps",
+    "pseudo": "pseudo masks",
+    "train-seg": "network",
+}
 
 
 @dataclass(frozen=True)
@@ -51,7 +56,7 @@ def read_scores(artifact: Artifact) -> Scores:
         DamagedError: it is not what that stage writes.
     """
     found = metrics(artifact)
-    thresholds = artifact.meta["settings"].get("thresholds", []) if found["subject"] == "cams" else []
+    thresholds = artifact.meta["settings"].get("thresholds", []) if found["subject"] in MAPS else []
     chosen = thresholds.index(found["threshold"]) if thresholds else None
     records = [(image_id, fields["counts"]) for image_id, fields in read_records(artifact)]
     total = total_counts((counts for _, counts in records), len(thresholds) + 1)

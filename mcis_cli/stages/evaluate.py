@@ -16,7 +16,7 @@ from mcis_cli.maps.localization import enlarge, normalise
 from mcis_cli.maps.scoring import count_pixels, scores, sweep, total_counts
 from mcis_cli.stages import recipes
 from mcis_cli.stages.inputs import Inputs, images_of
-from mcis_cli.stages.kinds import check_kind, read_record, read_records
+from mcis_cli.stages.kinds import MAPS, check_kind, read_record, read_records
 from mcis_cli.stages.segmented import ByImage, run_segments
 from mcis_cli.store import Artifact, Recipe, Record, Schema, Store
 
@@ -38,7 +38,7 @@ def run(config: EvalConfig, inputs: Inputs, store: Store, options: RunOptions) -
         MissingError: nothing to evaluate, or its images are not found.
         DataError: images of the split have no ground truth, or are not in the artifact.
     """
-    subject = inputs.expect("train-seg", "cams", "pseudo")
+    subject = inputs.expect("train-seg", "cams", "affinity", "pseudo")
     catalogue = images_of(subject, inputs.data, store)
     images, split = _images(config, subject, catalogue, inputs)
 
@@ -87,7 +87,7 @@ def metrics(artifact: Artifact) -> dict[str, Any]:
     meta = artifact.meta
     names = ["background", *meta["class_names"]]
     settings = meta["settings"]
-    is_maps = meta["subject"] == "cams"
+    is_maps = meta["subject"] in MAPS
     thresholds = settings["thresholds"] if is_maps else []
     total = total_counts((fields["counts"] for _, fields in read_records(artifact)), len(thresholds) + 1)
     found: dict[str, Any] = {
@@ -148,14 +148,20 @@ def _counting(config: EvalConfig, subject: Artifact, images: Catalogue, options:
         fields = read_record(subject, image_id)
         if subject.stage == "pseudo":
             return image_id, {"counts": count_pixels(fields["mask"], target)}
-        return image_id, {"counts": count_maps(config, fields, target)}
+        return image_id, {"counts": count_maps(config, fields, target, is_walked=subject.stage == "affinity")}
 
     return ByImage(Workers(count, options.workers), lambda ids: ids)
 
 
-def count_maps(config: EvalConfig, fields: dict[str, NDArray[Any]], target: NDArray[np.uint8]) -> NDArray[np.int64]:
-    """Counts of the maps of one image, with the number of thresholds that each pixel's strongest class is over."""
-    maps = normalise(enlarge(fields["maps"].astype(np.float32), *target.shape), config.normalization)
+def count_maps(
+    config: EvalConfig, fields: dict[str, NDArray[Any]], target: NDArray[np.uint8], *, is_walked: bool = False
+) -> NDArray[np.int64]:
+    """Counts of the maps of one image, with the number of thresholds that each pixel's strongest class is over.
+
+    Those after a walk are compared as they are; see `stages.affinity`.
+    """
+    maps = enlarge(fields["maps"].astype(np.float32), *target.shape)
+    maps = maps if is_walked else normalise(maps, config.normalization)
     if not len(maps):
         return count_pixels(np.zeros_like(target), target)
     winner = (fields["classes"][maps.argmax(axis=0)] + 1).astype(np.uint8)

@@ -13,7 +13,7 @@ from typing import Any
 from mcis_cli.config import DataConfig, Settings
 from mcis_cli.data.catalogue import Catalogue
 from mcis_cli.errors import counted
-from mcis_cli.stages.plan import CHAIN, Expected, Wanted, wanted_of
+from mcis_cli.stages.plan import CHAIN, COMMANDS, WALK, Expected, Wanted, chain_of, wanted_of
 from mcis_cli.stages.why import ROLES, reasons
 from mcis_cli.store import Artifact, Begun, Recipe, Store
 from mcis_cli.store.notes import Done
@@ -29,11 +29,19 @@ _FREE: Mapping[str, frozenset[str]] = {
         }
     ),
     "cams": frozenset({"seed", "split", "reference_replacement", "reference_self"}),
+    "affinity-labels": frozenset({"normalization", "object_power", "background_power"}),
+    "affinity-net": frozenset(
+        {
+            *("seed", "epochs", "mirror", "color_jitter", "lr", "lr_power", "new_layer_lr", "momentum"),
+            "weight_decay",
+        }
+    ),
+    "affinity": frozenset({"normalization", "walk_power"}),
     "pseudo": frozenset(
         {
             *("normalization", "foreground_threshold", "conflict_threshold", "salient_threshold", "background_score"),
             *("confident_threshold", "min_foreground", "background_power", "allow_missing_saliency", "crf_confidence"),
-            *("min_confidence", "split"),
+            *("min_confidence", "background_threshold", "split"),
         }
     ),
     "train-seg": frozenset(
@@ -111,14 +119,25 @@ class Forecaster:
 
         Args:
             settings: of all.
-            stages: the first of them starts from images.
+            stages: the first of them starts from images; those that the settings do not ask for are left out.
             of: what it is for.
         """
-        upstream: Artifact | Expected | None = None
+        starts = chain_of(settings)
+        made: dict[str | None, Artifact | Expected] = {}
+        last: Artifact | Expected | None = None
         for stage in stages:
-            one = self.stage(stage, settings, upstream, of=of)
-            upstream = one.following
+            if stage in WALK and stage not in starts:
+                continue
+            upstream = made.get(starts.get(stage), last)
+            one = self.stage(stage, settings, upstream, network=made.get("affinity-net"), of=of)
+            made[stage] = last = one.following
             yield one
+
+    def walk(self, settings: Settings, maps: Artifact | Expected) -> Iterator[Forecast]:
+        """The three stages of `mcis affinity`."""
+        labels = self.stage("affinity-labels", settings, maps)
+        network = self.stage("affinity-net", settings, labels.following)
+        yield from (labels, network, self.stage("affinity", settings, maps, network=network.following))
 
     def stage(
         self,
@@ -127,10 +146,13 @@ class Forecaster:
         upstream: Artifact | Expected | None,
         *,
         saliency: str | None = None,
+        network: Artifact | Expected | None = None,
         of: str = "",
     ) -> Forecast:
         """One stage, given what it starts from."""
-        wanted = wanted_of(stage, settings, self.data, self.catalogue, upstream, saliency=saliency)
+        wanted = wanted_of(
+            stage, settings, self.data, self.catalogue, upstream, saliency=saliency, network=network
+        )
         recipe = wanted.recipes[0]
         together = f"{stage} of {upstream.id}" if stage == "cams" and upstream else recipe.key
         found = next(filter(None, map(self.store.find, wanted.recipes)), None)
@@ -139,7 +161,8 @@ class Forecaster:
             return Forecast(stage, of, found.path.stem, (), images, done, found, together, recipe.key)
         begun = next(filter(None, map(self.store.begun, wanted.recipes)), None)
         why = _goes_on(begun, wanted) or reasons(wanted, self._done_before(stage, upstream), self.store)
-        cost = self._cost(wanted, upstream, _left(wanted, begun))
+        priced_by = network if stage == "affinity" else upstream
+        cost = self._cost(wanted, priced_by, _left(wanted, begun))
         following = _expected(wanted, settings, upstream)
         return Forecast(stage, of, None, why, len(wanted.images), cost, following, together, recipe.key)
 
@@ -251,11 +274,11 @@ def _expected(wanted: Wanted, settings: Settings, upstream: Artifact | Expected 
     """What is known of an artifact before it is made."""
     recipe: Recipe = wanted.recipes[0]
     meta: dict[str, Any] = {"split": wanted.images.split_name}
-    if upstream is not None and wanted.stage in ("pseudo", "train-seg"):
+    if upstream is not None and wanted.stage in (*WALK, "pseudo", "train-seg"):
         meta["split"] = upstream.meta["split"]
     if wanted.stage == "train-cls":
         meta["image_size"] = settings.train_cls.image_size
-    if wanted.stage in ("train-cls", "train-seg"):
+    if wanted.stage in ("train-cls", "affinity-net", "train-seg"):
         meta["model"] = {name: recipe.config.get(name) for name in _OF_NETWORK}
-    words = f"what `mcis {wanted.stage}` has yet to make ({recipe.key[:8]})"
+    words = f"what `mcis {COMMANDS[wanted.stage]}` has yet to make ({recipe.key[:8]})"
     return Expected(wanted.stage, words, meta, wanted.images.ids)

@@ -25,11 +25,13 @@ class Inputs:
         upstream: the artifact of the stage before.
         data: where the images are; None follows the upstream artifact to the folder its images were listed in.
         saliency: saliency maps that were made or imported; None takes those of the image set.
+        network: the network of affinities that maps walk by.
     """
 
     upstream: Artifact | None = None
     data: DataConfig | None = None
     saliency: Artifact | None = None
+    network: Artifact | None = None
 
     def expect(self, *stages: str) -> Artifact:
         """The upstream artifact, which has to come from one of `stages`.

@@ -18,11 +18,16 @@ from mcis_cli.store import Artifact, Record, Schema
 from mcis_cli.store.user_block import damaged
 
 IGNORE_INDEX = 255
+ASPP_CHANNELS = 256  # of torchvision's head of DeepLab-V3
+MAPS = ("cams", "affinity")  # whose records are maps
 
 SCHEMAS: Mapping[str, Schema | None] = {
     "dataset": catalogue.SCHEMA,
     "train-cls": None,
     "cams": {"maps": ("float16", 3), "classes": ("int32", 1), "references": ("uint8", 1)},
+    "affinity-labels": {"labels": ("uint8", 2)},
+    "affinity-net": None,
+    "affinity": {"maps": ("float16", 3), "classes": ("int32", 1)},
     "pseudo": {"mask": ("uint8", 2), "classes": ("int32", 1)},
     "train-seg": None,
     "eval": {"counts": ("int64", 2)},
@@ -67,11 +72,22 @@ class _TrainCls(_OfImages):
     image_size: Side
 
 
-class _Segmenter(_Meta):
-    network: Literal["deeplab-largefov"]
+class _Affinities(_Meta):
     backbone: Backbone
     output_stride: Literal[8, 16]
-    head_channels: Annotated[int, Field(ge=1)]
+    radius: Annotated[int, Field(ge=2, le=64)]
+
+
+class _AffinityNet(_Meta):
+    model: _Affinities
+    initialisation: Text
+
+
+class _Segmenter(_Meta):
+    network: Literal["deeplab-largefov", "deeplabv3"]
+    backbone: Backbone
+    output_stride: Literal[8, 16]
+    head_channels: Annotated[int, Field(ge=1)] = ASPP_CHANNELS
     head_dilation: Annotated[int, Field(ge=1, le=2**14)]
     num_classes: int
 
@@ -89,7 +105,7 @@ class _Scored(_Meta):
 
 
 class _Eval(_OfImages):
-    subject: Literal["train-seg", "cams", "pseudo"]
+    subject: Literal["train-seg", "cams", "affinity", "pseudo"]
     supervision: Literal["pseudo", "full"]
     settings: _Scored
 
@@ -103,6 +119,9 @@ _METAS: Mapping[str, type[_Meta]] = {
     "dataset": _OfClasses,
     "train-cls": _TrainCls,
     "cams": _OfImages,
+    "affinity-labels": _OfImages,
+    "affinity-net": _AffinityNet,
+    "affinity": _OfImages,
     "pseudo": _OfImages,
     "train-seg": _TrainSeg,
     "eval": _Eval,
@@ -156,7 +175,8 @@ def _check_sizes(artifact: Artifact, meta: _TrainCls | _TrainSeg | _Eval) -> Non
     """Check that what is built for a meta is no larger than what the file holds."""
     num_foreground = len(meta.class_names)
     if isinstance(meta, _Eval):
-        needed = {"cams": {"thresholds"}, "train-seg": {"scales", "flip", "crf"}}.get(meta.subject, set())
+        of_networks = {"scales", "flip", "crf"} if meta.subject == "train-seg" else set()
+        needed = {"thresholds"} if meta.subject in MAPS else of_networks
         if not needed <= meta.settings.model_fields_set:
             raise damaged(artifact.path, "its meta lacks settings", f"{', '.join(sorted(needed))}")
         return
@@ -170,7 +190,8 @@ def _check_sizes(artifact: Artifact, meta: _TrainCls | _TrainSeg | _Eval) -> Non
     listed = artifact.manifest.get("tensors")
     entries = listed if isinstance(listed, list) else []
     shapes = [entry[2] for entry in entries if isinstance(entry, list) and len(entry) == 3]
-    if [channels, channels, 1, 1] not in shapes:
+    middle = [channels, (5 if meta.model.network == "deeplabv3" else 1) * channels, 1, 1]  # five branches are joined
+    if middle not in shapes:
         raise damaged(artifact.path, f"its head has {channels} channels by its meta", "tensors of that size")
 
 
@@ -219,9 +240,18 @@ def _fault_of_masks(fields: Mapping[str, NDArray[Any]], meta: Mapping[str, Any])
     return None if ((mask <= num_foreground) | (mask == IGNORE_INDEX)).all() else "a value that is no class"
 
 
+def _fault_of_labels(fields: Mapping[str, NDArray[Any]], meta: Mapping[str, Any]) -> str | None:
+    labels = fields["labels"]
+    if not labels.size:
+        return f"labels of the shape {labels.shape}"
+    return (
+        None if ((labels <= len(meta["class_names"])) | (labels == IGNORE_INDEX)).all() else "a value that is no class"
+    )
+
+
 def _fault_of_counts(fields: Mapping[str, NDArray[Any]], meta: Mapping[str, Any]) -> str | None:
     counts = fields["counts"]
-    num_levels = len(meta["settings"]["thresholds"]) + 1 if meta["subject"] == "cams" else 1
+    num_levels = len(meta["settings"]["thresholds"]) + 1 if meta["subject"] in MAPS else 1
     if counts.shape[1] != 4:
         return f"counts of the shape {counts.shape}"
     limits = np.array([num_levels, 256, 256, 2**40])
@@ -233,4 +263,10 @@ def _ascend(classes: NDArray[Any], num_foreground: int) -> bool:
     return inside and bool((np.diff(classes.astype(np.int64)) > 0).all())
 
 
-_FAULTS = {"cams": _fault_of_maps, "pseudo": _fault_of_masks, "eval": _fault_of_counts}
+_FAULTS = {
+    "cams": _fault_of_maps,
+    "affinity-labels": _fault_of_labels,
+    "affinity": _fault_of_maps,
+    "pseudo": _fault_of_masks,
+    "eval": _fault_of_counts,
+}

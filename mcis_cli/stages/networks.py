@@ -8,13 +8,19 @@ import torch
 from numpy.typing import NDArray
 from torch import Tensor, nn
 
-from mcis_cli.config import AffinityWeights, TrainClsConfig, TrainSegConfig
+from mcis_cli.config import AffinityConfig, AffinityWeights, TrainClsConfig, TrainSegConfig
 from mcis_cli.errors import DamagedError, WeightsError
 from mcis_cli.models.backbones import Backbone, build_backbone
 from mcis_cli.models.classifier import CoAttentionClassifier
 from mcis_cli.models.deeplab import DeepLabLargeFOV
+from mcis_cli.models.deeplab_v3 import DeepLabV3
+from mcis_cli.models.pairwise_affinity import PairwiseAffinity
+from mcis_cli.stages import recipes
 from mcis_cli.store import Artifact
 from mcis_cli.training.initial_weights import InitialWeights
+
+DeepLab = DeepLabLargeFOV | DeepLabV3
+OnBackbone = CoAttentionClassifier | DeepLab | PairwiseAffinity
 
 
 def describe_classifier(
@@ -47,7 +53,7 @@ def build_classifier(model: Mapping[str, Any]) -> CoAttentionClassifier:
 
 def describe_segmenter(config: TrainSegConfig, num_classes: int) -> dict[str, Any]:
     """What `build_segmenter` needs, as JSON."""
-    return {
+    described = {
         "network": config.network,
         "backbone": config.backbone,
         "output_stride": config.output_stride,
@@ -55,23 +61,39 @@ def describe_segmenter(config: TrainSegConfig, num_classes: int) -> dict[str, An
         "head_dilation": config.head_dilation,
         "num_classes": num_classes,
     }
+    unused = recipes.UNUSED_BY_NETWORK[config.network]
+    return {name: value for name, value in described.items() if name not in unused}
 
 
-def build_segmenter(model: Mapping[str, Any]) -> DeepLabLargeFOV:
+def build_segmenter(model: Mapping[str, Any]) -> DeepLab:
     """An untrained segmentation network."""
     backbone = build_backbone(model["backbone"], output_stride=model["output_stride"], role="segmentation")
+    if model["network"] == "deeplabv3":
+        return DeepLabV3(backbone, model["num_classes"], dilation=model["head_dilation"])
     return DeepLabLargeFOV(
         backbone, model["num_classes"], head_channels=model["head_channels"], dilation=model["head_dilation"]
     )
 
 
-def backbone_of(model: CoAttentionClassifier | DeepLabLargeFOV) -> Backbone:
+def describe_affinity_net(config: AffinityConfig) -> dict[str, Any]:
+    """What `build_affinity_net` needs, as JSON, and the radius of its pairs."""
+    return {"backbone": config.backbone, "output_stride": config.output_stride, "radius": config.radius}
+
+
+def build_affinity_net(model: Mapping[str, Any]) -> PairwiseAffinity:
+    """An untrained network of affinities; its backbone ends where those for segmentation do."""
+    return PairwiseAffinity(
+        build_backbone(model["backbone"], output_stride=model["output_stride"], role="segmentation")
+    )
+
+
+def backbone_of(model: OnBackbone) -> Backbone:
     """The backbone of a network that was built here."""
     assert isinstance(model.backbone, Backbone)
     return model.backbone
 
 
-def initialise(model: CoAttentionClassifier | DeepLabLargeFOV, initial: InitialWeights) -> None:
+def initialise(model: OnBackbone, initial: InitialWeights) -> None:
     """Start a network's backbone from published weights, and where these are SEAM's, its pixel correlation too.
 
     Raises:
@@ -103,10 +125,18 @@ def stored_classifier(artifact: Artifact) -> CoAttentionClassifier:
     return model
 
 
-def stored_segmenter(artifact: Artifact) -> DeepLabLargeFOV:
+def stored_segmenter(artifact: Artifact) -> DeepLab:
     """The segmentation network of an artifact; raises as `load_tensors` does."""
     with torch.device("meta"):
         model = build_segmenter(artifact.meta["model"])
+    load_tensors(model, artifact)
+    return model
+
+
+def stored_affinity_net(artifact: Artifact) -> PairwiseAffinity:
+    """The network of affinities of an artifact; raises as `load_tensors` does."""
+    with torch.device("meta"):
+        model = build_affinity_net(artifact.meta["model"])
     load_tensors(model, artifact)
     return model
 

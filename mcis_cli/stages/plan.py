@@ -11,8 +11,10 @@ from mcis_cli.stages.inputs import look_at_images
 from mcis_cli.stages.starting import starting_identity
 from mcis_cli.store import Artifact, Begun, Recipe, Store, segments_of
 
-CHAIN = ("train-cls", "cams", "pseudo", "train-seg", "eval")
-_BY_IMAGE = frozenset({"cams", "pseudo", "eval"})
+WALK = ("affinity-labels", "affinity-net", "affinity")  # what `mcis affinity` does, one after the other
+CHAIN = ("train-cls", "cams", *WALK, "pseudo", "train-seg", "eval")
+COMMANDS: Mapping[str, str] = {stage: "affinity" if stage in WALK else stage for stage in CHAIN}
+_BY_IMAGE = frozenset({"cams", "affinity-labels", "affinity", "pseudo", "eval"})
 
 
 @dataclass(frozen=True)
@@ -62,6 +64,20 @@ class Expected:
     ids: tuple[str, ...]
 
 
+def chain_of(settings: Settings) -> Mapping[str, str | None]:
+    """The stages that settings ask for, in order, each with the one that it starts from; None is the images."""
+    walks = settings.pseudo.background == "affinity"
+    starts: dict[str, str | None] = {"train-cls": None, "cams": "train-cls"}
+    if walks:
+        starts |= {"affinity-labels": "cams", "affinity-net": "affinity-labels", "affinity": "cams"}
+    full = settings.train_seg.supervision == "full"
+    return starts | {
+        "pseudo": "affinity" if walks else "cams",
+        "train-seg": None if full else "pseudo",
+        "eval": "train-seg",
+    }
+
+
 def plan(settings: Settings, data: DataConfig, store: Store, catalogue: Catalogue | None = None) -> Iterator[Planned]:
     """The stages in order, each with its artifact, without those whose upstream artifact is not done.
 
@@ -69,14 +85,16 @@ def plan(settings: Settings, data: DataConfig, store: Store, catalogue: Catalogu
     a stage: here, whichever result there is counts.
     """
     catalogue = catalogue or look_at_images(data, store)
-    found: Artifact | None = None
-    first = {"train-cls", "train-seg"} if settings.train_seg.supervision == "full" else {"train-cls"}
-    for stage in CHAIN:
-        if found is None and stage not in first:
+    done: dict[str, Artifact] = {}
+    for stage, start in chain_of(settings).items():
+        if (start is not None and start not in done) or (stage == "affinity" and "affinity-net" not in done):
             continue
-        wanted = wanted_of(stage, settings, data, catalogue, found)
+        upstream = None if start is None else done[start]
+        wanted = wanted_of(stage, settings, data, catalogue, upstream, network=done.get("affinity-net"))
         found = next(filter(None, map(store.find, wanted.recipes)), None)
         begun = None if found else next(filter(None, map(store.begun, wanted.recipes)), None)
+        if found:
+            done[stage] = found
         yield Planned(stage, found, wanted, begun)
 
 
@@ -87,8 +105,10 @@ def wanted_of(
     catalogue: Catalogue,
     upstream: Artifact | Expected | None,
     saliency: str | None = None,
+    network: Artifact | Expected | None = None,
 ) -> Wanted:
-    """What a configuration asks of a stage, given the artifact that it starts from, and any of saliency maps."""
+    """What a configuration asks of a stage, given the artifact that it starts from, any of saliency maps, and for a
+    walk its network."""
     make: Callable[[Any], Recipe]
     config: Config
     if stage == "train-cls":
@@ -101,7 +121,7 @@ def wanted_of(
         make = lambda settled: recipes.train_seg(settled, images.digest("masks"), images, weights)  # noqa: E731
     else:
         assert upstream is not None, "such stages are left out"
-        config, images, make = _downstream(stage, settings, data, catalogue, upstream, saliency)
+        config, images, make = _downstream(stage, settings, data, catalogue, upstream, saliency, network)
     return Wanted(stage, tuple(map(make, recipes.settled(config))), images)
 
 
@@ -112,6 +132,7 @@ def _downstream(
     catalogue: Catalogue,
     upstream: Artifact | Expected,
     saliency: str | None,
+    network: Artifact | Expected | None,
 ) -> tuple[Config, Catalogue, Callable[[Any], Recipe]]:
     if stage == "cams":
         mapped, carriers = recipes.cams_images(settings.cams, catalogue, upstream)
@@ -120,6 +141,9 @@ def _downstream(
     if stage == "pseudo" and upstream.stage == "train-seg":
         images = catalogue.split(upstream.meta["split"])
         return settings.pseudo, images, lambda settled: recipes.second_round(settled, upstream.id, images)
+    if stage in WALK:
+        images = catalogue.only(upstream.ids)
+        return settings.affinity, images, _of_walk(stage, settings, images, upstream, network)
     if stage == "pseudo":
         images = catalogue.only(upstream.ids)
         return settings.pseudo, images, lambda settled: recipes.pseudo(settled, upstream.id, images, saliency)
@@ -136,3 +160,19 @@ def _downstream(
         scored,
         lambda settled: recipes.evaluate(settled, upstream.id, scored, of_stage=upstream.stage),
     )
+
+
+def _of_walk(
+    stage: str,
+    settings: Settings,
+    images: Catalogue,
+    upstream: Artifact | Expected,
+    network: Artifact | Expected | None,
+) -> Callable[[Any], Recipe]:
+    if stage == "affinity-labels":
+        return lambda settled: recipes.affinity_labels(settled, upstream.id, images)
+    if stage == "affinity-net":
+        weights = starting_identity(settings.affinity.backbone, settings.affinity.weights)
+        return lambda settled: recipes.affinity_net(settled, upstream.id, images, weights)
+    assert network is not None, "left out where it is not done"
+    return lambda settled: recipes.affinity(settled, upstream.id, network.id, images)

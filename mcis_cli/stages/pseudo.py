@@ -31,15 +31,16 @@ def run(config: PseudoConfig, inputs: Inputs, store: Store, options: RunOptions)
 
     Args:
         config: settings.
-        inputs: localization maps.
+        inputs: localization maps, or those after their walk, which `background = "affinity"` asks for.
         store: where the artifact goes.
         options: how to run on this machine.
 
     Raises:
         MissingError: no maps, or their images are not found.
+        UsageError: walked maps are asked for, and these are others.
         DataError: saliency is asked for and missing for some images.
     """
-    maps = inputs.expect("cams")
+    maps = _maps(config, inputs)
     catalogue = images_of(maps, inputs.data, store)
     images = catalogue.only(maps.ids)
     saliency = _imported_saliency(config, inputs)
@@ -91,7 +92,11 @@ class Material:
 
 def make_mask(config: PseudoConfig, material: Material) -> Record:
     """The pseudo mask of one image; wholly ignored where saliency is asked for and there is none."""
-    maps = normalise(enlarge(material.maps, *material.size), config.normalization)
+    maps = enlarge(material.maps, *material.size)
+    if config.background == "affinity":  # the walk has left them on the scale of the background, see `stages.affinity`
+        mask = fuse_constant(maps, material.classes, background_score=config.background_threshold)
+        return _finished(config, material, mask)
+    maps = normalise(maps, config.normalization)
     if config.background == "constant":
         mask = fuse_constant(maps, material.classes, background_score=config.background_score)
     elif config.background == "power":
@@ -109,6 +114,11 @@ def make_mask(config: PseudoConfig, material: Material) -> Record:
             confident_threshold=config.confident_threshold,
             min_foreground=config.min_foreground,
         )
+    return _finished(config, material, mask)
+
+
+def _finished(config: PseudoConfig, material: Material, mask: UInt8[np.ndarray, "height width"]) -> Record:
+    """The record of a mask, after a dense CRF where one is asked for."""
     if material.image is not None:
         terms = config.crf_settings.model_dump()
         mask = refine_mask(material.image, mask, confidence=config.crf_confidence, **terms)
@@ -144,6 +154,16 @@ def _material(
         saliency=_saliency_of(image_id, images, saliency) if config.background == "saliency" else None,
         image=images.read_image(image_id) if config.crf else None,
     )
+
+
+def _maps(config: PseudoConfig, inputs: Inputs) -> Artifact:
+    maps = inputs.expect("cams", "affinity")
+    if config.background == "affinity" and maps.stage != "affinity":
+        raise UsageError(
+            f"--background affinity compares maps after their walk, found those of {maps.path.name}: expected an "
+            "artifact of affinity; run `mcis affinity` on them first"
+        )
+    return maps
 
 
 def _imported_saliency(config: PseudoConfig, inputs: Inputs) -> Artifact | None:

@@ -7,13 +7,14 @@ that was done: what cannot lead to the same artifact is not computed.
 import re
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import Any, TypeVar
 
 from pydantic import ValidationError
 
 from mcis_cli.config import (
+    AffinityConfig,
     CamsConfig,
     Config,
     DataConfig,
@@ -30,6 +31,8 @@ from mcis_cli.data.reading import read_catalogue
 from mcis_cli.errors import DamagedError, DataError, McisError, MissingError, WeightsError
 from mcis_cli.stages import recipes
 from mcis_cli.stages.inputs import Inputs, list_images
+from mcis_cli.stages.plan import WALK
+from mcis_cli.stages.why import ROLES
 from mcis_cli.store import Artifact, Recipe, StatCache, Store, mending
 from mcis_cli.store.artifact import file_name
 from mcis_cli.store.locks import held
@@ -37,7 +40,6 @@ from mcis_cli.store.notes import Done
 from mcis_cli.store.verification import Finding
 from mcis_cli.training.initial_weights import initial_weights_identity
 
-UPSTREAM: Mapping[str, str] = {"cams": "classifier", "pseudo": "maps", "train-seg": "masks", "eval": "artifact"}
 Settled = TypeVar("Settled", bound=Config)
 
 
@@ -206,7 +208,7 @@ def rebuild(done: Done, store: Store, means: Means) -> Artifact:
     """
     recipe = done.recipe
     if recipe.config.get("imported"):
-        what = {"cams": "cams", "saliency": "saliency", "weights": "weights"}.get(recipe.stage, "…")
+        what = {name: name for name in ("cams", "saliency", "weights", "affinity-net")}.get(recipe.stage, "…")
         raise MissingError(f"it was imported, expected the files that it was made of; run `mcis import --{what}` again")
     if recipe.stage not in recipes.VERSIONS:
         raise MissingError(f"{recipe.stage} makes nothing again by itself; run the command that made it")
@@ -273,7 +275,8 @@ def _list_again(done: Done, store: Store, means: Means) -> Artifact:
 def _upstream(recipe: Recipe, store: Store) -> Artifact | None:
     if recipe.stage == "train-cls" or recipe.config.get("supervision") == "full":
         return None
-    content_id = recipe.inputs["network" if "network" in recipe.inputs else UPSTREAM[recipe.stage]]
+    is_second_round = recipe.stage == "pseudo" and "network" in recipe.inputs
+    content_id = recipe.inputs["network" if is_second_round else ROLES[recipe.stage]]
     try:
         return store.get(content_id)
     except MissingError:
@@ -331,6 +334,8 @@ def _works(
         yield _cams(_settings(CamsConfig, {**recipe.config, "split": split}), data, images, upstream)
     elif recipe.stage == "pseudo" and upstream is not None and upstream.stage == "train-seg":
         yield _second_round(_settings(PseudoConfig, without_split), data, images, upstream)
+    elif recipe.stage in WALK and upstream is not None:
+        yield _walk(_settings(AffinityConfig, with_weights), data, images, upstream, recipe, store)
     elif recipe.stage == "pseudo" and upstream is not None:
         yield _pseudo(_settings(PseudoConfig, recipe.config), data, images, upstream, _saliency(recipe, store))
     elif upstream is not None:
@@ -374,6 +379,25 @@ def _saliency(recipe: Recipe, store: Store) -> Artifact | None:
     except MissingError:
         return None
     return found if found.stage == "saliency" else None
+
+
+def _walk(
+    config: AffinityConfig, data: DataConfig, images: Catalogue, upstream: Artifact, done: Recipe, store: Store
+) -> _Work:
+    """One of the three stages of `mcis affinity`."""
+    from mcis_cli.stages import affinity, affinity_labels, train_affinity
+
+    inputs, learnt = Inputs(upstream=upstream, data=data), images.only(upstream.ids)
+    if done.stage == "affinity-labels":
+        recipe = recipes.affinity_labels(config, upstream.id, learnt)
+        return _Work(recipe, lambda store, options: affinity_labels.run(config, inputs, store, options))
+    if done.stage == "affinity-net":
+        recipe = recipes.affinity_net(config, upstream.id, learnt, done.inputs["weights"])
+        return _Work(recipe, lambda store, options: train_affinity.run(config, inputs, store, options))
+    network = store.get(done.inputs["network"])
+    recipe = recipes.affinity(config, upstream.id, network.id, learnt)
+    walking = replace(inputs, network=network)
+    return _Work(recipe, lambda store, options: affinity.run(config, walking, store, options))
 
 
 def _pseudo(

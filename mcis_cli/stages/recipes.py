@@ -9,6 +9,7 @@ from collections.abc import Callable, Collection, Iterator, Mapping
 from typing import Any, Protocol, TypeVar
 
 from mcis_cli.config import (
+    AffinityConfig,
     AffinityWeights,
     CamsConfig,
     Config,
@@ -23,7 +24,17 @@ from mcis_cli.store import Artifact, Recipe, Store
 
 Settled = TypeVar("Settled", bound=Config)
 
-VERSIONS: Mapping[str, int] = {"dataset": 1, "train-cls": 2, "cams": 2, "pseudo": 2, "train-seg": 1, "eval": 2}
+VERSIONS: Mapping[str, int] = {
+    "dataset": 1,
+    "train-cls": 2,
+    "cams": 2,
+    "affinity-labels": 1,
+    "affinity-net": 1,
+    "affinity": 1,
+    "pseudo": 2,
+    "train-seg": 1,
+    "eval": 2,
+}
 
 IMPORT_VERSION = 1
 SALIENCY_VERSION = 1
@@ -33,15 +44,18 @@ _OF_NETWORKS = ("scales", "flip", "window", "crf", "crf_labels", "crf_settings",
 UNUSED_BY_EVAL: Mapping[str, tuple[str, ...]] = {
     "train-seg": _OF_MAPS,
     "cams": _OF_NETWORKS,
+    "affinity": (*_OF_NETWORKS, "normalization"),
     "pseudo": (*_OF_MAPS, *_OF_NETWORKS),
 }
 
 
 _OF_BACKGROUNDS: Mapping[str, frozenset[str]] = {
-    "constant": frozenset({"background_score"}),
-    "power": frozenset({"background_power"}),
+    "constant": frozenset({"normalization", "background_score"}),
+    "power": frozenset({"normalization", "background_power"}),
+    "affinity": frozenset({"background_threshold"}),  # walked maps keep their scale
     "saliency": frozenset(
         {
+            "normalization",
             "foreground_threshold",
             "conflict_threshold",
             "salient_threshold",
@@ -54,6 +68,10 @@ _OF_BACKGROUNDS: Mapping[str, frozenset[str]] = {
 UNUSED_BY_PSEUDO: Mapping[str, frozenset[str]] = {
     background: frozenset().union(*_OF_BACKGROUNDS.values()) - used for background, used in _OF_BACKGROUNDS.items()
 }
+
+# What each of the three stages of `mcis affinity` looks at; the rest of its section is for the network's training.
+_OF_SURE_REGIONS = ("longest_side", "normalization", "object_power", "background_power", "crf_settings")
+_OF_WALK = ("longest_side", "normalization", "walk_power", "walk_doublings")
 
 
 OF_NETWORKS_MASKS = ("min_confidence", "scales", "flip", "precision")
@@ -145,6 +163,24 @@ def settled_cams(config: CamsConfig, classifier: Described) -> CamsConfig:
     return config.model_copy(update={"image_size": config.image_size or classifier.meta["image_size"]})
 
 
+def affinity_labels(config: AffinityConfig, maps: str, images: Catalogue) -> Recipe:
+    """The confident regions of maps: labels of positions, for the network of affinities to learn from."""
+    settings = config.model_dump(mode="json", include=set(_OF_SURE_REGIONS))
+    return _recipe("affinity-labels", settings, {"maps": maps, "images": images.digest("images")})
+
+
+def affinity_net(config: AffinityConfig, labels: str, images: Catalogue, weights: str) -> Recipe:
+    """The network of affinities: images, their labels, and the initial weights."""
+    settings = _settings(config, *_OF_SURE_REGIONS, *_OF_WALK, "weights")
+    return _recipe("affinity-net", settings, {"labels": labels, "images": images.digest("images"), "weights": weights})
+
+
+def affinity(config: AffinityConfig, maps: str, network: str, images: Catalogue) -> Recipe:
+    """The maps after their random walk: by the affinities that the network finds in the images."""
+    settings = config.model_dump(mode="json", include={*_OF_WALK, "precision"})
+    return _recipe("affinity", settings, {"maps": maps, "network": network, "images": images.digest("images")})
+
+
 def pseudo(config: PseudoConfig, maps: str, images: Catalogue, saliency: str | None = None) -> Recipe:
     """The pseudo masks: maps, the images' sizes (and pixels, for a CRF), and saliency where it is used."""
     inputs = {"maps": maps, "images": images.digest("images")}
@@ -171,10 +207,15 @@ def saliency(model: str, images: Catalogue) -> Recipe:
     return Recipe("saliency", SALIENCY_VERSION, {}, {"model": model, "images": images.digest("images")})
 
 
+UNUSED_BY_NETWORK: Mapping[str, tuple[str, ...]] = {"deeplab-largefov": (), "deeplabv3": ("head_channels",)}
+
+
 def train_seg(config: TrainSegConfig, masks: str, images: Catalogue, weights: str) -> Recipe:
     """The segmentation network: images, their masks (an artifact's id, or the digest of the ground truth), weights."""
     inputs = {"masks": masks, "images": images.digest("images"), "weights": weights}
-    without_effect = ("weights", "iterations") if config.epochs else ("weights",)
+    without_effect = ["weights", *UNUSED_BY_NETWORK[config.network]]
+    if config.epochs:
+        without_effect.append("iterations")
     settings = _settings(config, *without_effect)
     if config.supervision == "full":  # pseudo masks say themselves which split they are of
         settings["split"] = images.split_name

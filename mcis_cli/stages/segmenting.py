@@ -12,9 +12,8 @@ from torch.nn import functional
 
 from mcis_cli.data.augment import normalise
 from mcis_cli.maps.windows import average_windows
-from mcis_cli.models.deeplab import DeepLabLargeFOV
 from mcis_cli.stages.kinds import check_kind
-from mcis_cli.stages.networks import backbone_of, place, stored_segmenter
+from mcis_cli.stages.networks import DeepLab, backbone_of, place, stored_segmenter
 from mcis_cli.store import Artifact
 from mcis_cli.training.precision import Precision, autocast
 
@@ -34,7 +33,7 @@ class Segmenter:
         precision: of its matrix products.
     """
 
-    model: DeepLabLargeFOV
+    model: DeepLab
     scales: tuple[float, ...]
     flip: bool
     window: int | None

@@ -19,11 +19,10 @@ from mcis_cli.data.catalogue import Catalogue
 from mcis_cli.data.loading import ordered_map
 from mcis_cli.data.seeds import generator
 from mcis_cli.errors import DataError, UsageError
-from mcis_cli.models.deeplab import DeepLabLargeFOV
 from mcis_cli.stages import recipes
 from mcis_cli.stages.inputs import Inputs, images_of, list_images
 from mcis_cli.stages.kinds import read_record
-from mcis_cli.stages.networks import backbone_of, build_segmenter, describe_segmenter, initialise, place
+from mcis_cli.stages.networks import DeepLab, backbone_of, build_segmenter, describe_segmenter, initialise, place
 from mcis_cli.stages.starting import load_starting, starting_identity
 from mcis_cli.stages.trained import Training, batch_of, settle, train, unless_done
 from mcis_cli.store import Artifact, Recipe, Store
@@ -128,6 +127,12 @@ def _train(
     return train(recipe, prepare, meta, store, options, ranks)
 
 
+def without_effect(config: TrainSegConfig, given: Mapping[str, object]) -> list[str]:
+    """The settings among those given that the chosen network has no use for."""
+    unused = recipes.UNUSED_BY_NETWORK[config.network]
+    return sorted(name for name, value in given.items() if value is not None and name in unused)
+
+
 def _supervision(config: TrainSegConfig, inputs: Inputs, store: Store) -> Supervision:
     if config.supervision == "pseudo":
         masks = inputs.expect("pseudo")
@@ -155,7 +160,7 @@ def _labelled_images(data: DataConfig | None, upstream: Artifact | None, store: 
 
 
 def _training(
-    model: DeepLabLargeFOV,
+    model: DeepLab,
     config: TrainSegConfig,
     supervision: Supervision,
     device: torch.device,
@@ -197,7 +202,7 @@ def _training(
 
 
 def _batches(
-    model: DeepLabLargeFOV,
+    model: DeepLab,
     config: TrainSegConfig,
     supervision: Supervision,
     useful: Sequence[str],
@@ -243,7 +248,7 @@ def _batches(
 
 
 def _step_loss(
-    model: DeepLabLargeFOV, config: TrainSegConfig, batch: CropBatch, precision: Precision, ranks: Ranks = ALONE
+    model: DeepLab, config: TrainSegConfig, batch: CropBatch, precision: Precision, ranks: Ranks = ALONE
 ) -> Mapping[str, Tensor]:
     """The loss of one step: this rank's share of the mean over the pixels of all ranks' crops."""
     with autocast(batch.images.device, precision):

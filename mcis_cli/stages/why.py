@@ -5,6 +5,7 @@ No torch, nothing computed.
 
 from collections.abc import Collection, Iterator, Mapping, Sequence
 from dataclasses import dataclass
+from types import MappingProxyType
 from typing import Any
 
 from mcis_cli.config import DataConfig, Settings
@@ -12,14 +13,21 @@ from mcis_cli.data.catalogue import Catalogue
 from mcis_cli.errors import DamagedError, MissingError
 from mcis_cli.stages import recipes
 from mcis_cli.stages.inputs import look_at_images
-from mcis_cli.stages.plan import CHAIN, Wanted, plan, wanted_of
+from mcis_cli.stages.plan import CHAIN, COMMANDS, Wanted, chain_of, plan, wanted_of
 from mcis_cli.store import Artifact, Recipe, Store
 from mcis_cli.store.artifact import file_name
 from mcis_cli.store.notes import Done
 from mcis_cli.store.verification import locate
 
-_BEFORE: Mapping[str, str] = {"cams": "train-cls", "pseudo": "cams", "train-seg": "pseudo", "eval": "train-seg"}
-ROLES: Mapping[str, str] = {"cams": "classifier", "pseudo": "maps", "train-seg": "masks", "eval": "artifact"}
+ROLES: Mapping[str, str] = {
+    "cams": "classifier",
+    "affinity-labels": "maps",
+    "affinity-net": "labels",
+    "affinity": "maps",
+    "pseudo": "maps",
+    "train-seg": "masks",
+    "eval": "artifact",
+}
 _ALL_PARTS = {"images", "labels", "masks", "saliency", "splits"}
 _READ: Mapping[str, set[str]] = {"train-cls": {"images", "labels"}, "cams": {"images", "labels"}}
 _NOUNS = {"images": "images", "labels": "tags", "masks": "masks", "saliency": "saliency maps", "splits": "splits"}
@@ -136,30 +144,37 @@ def _differences(
         return
     if then.stage not in CHAIN:
         raise MissingError(f"{then.stage} is no stage of the chain, nothing asks for it; `mcis show` tells what it is")
-    upstream, waits = _upstream(then, settings, data, store, catalogue)
-    if upstream is None and waits is not None:
-        yield waits
+    planned = {one.stage: one.artifact for one in plan(settings, data, store, catalogue)}
+    inputs = {role: _input(role, then, settings, planned, store) for role in _roles(then, settings)}
+    waits = {role: waiting for role, (_, waiting) in inputs.items() if waiting is not None}
+    if any(artifact is None for artifact, _ in inputs.values()):
+        yield from waits.values()
         return
-    wanted = wanted_of(then.stage, settings, data, catalogue, upstream)
+    upstream, network = (inputs[role][0] if role in inputs else None for role in (ROLES.get(then.stage), "network"))
+    wanted = wanted_of(then.stage, settings, data, catalogue, upstream, network=network)
     yield from _compared(then, _nearest(then, wanted), _told(then, done, wanted, store), waits)
 
 
-def _upstream(
-    then: Recipe, settings: Settings, data: DataConfig, store: Store, catalogue: Catalogue
+def _roles(then: Recipe, settings: Settings) -> tuple[str, ...]:
+    """The inputs that are artifacts of the chain; none where the stage starts from images."""
+    if then.stage == "train-cls" or (then.stage == "train-seg" and settings.train_seg.supervision == "full"):
+        return ()
+    return (ROLES[then.stage], "network") if then.stage == "affinity" else (ROLES[then.stage],)
+
+
+def _input(
+    role: str, then: Recipe, settings: Settings, planned: Mapping[str, Artifact | None], store: Store
 ) -> tuple[Artifact | None, Difference | None]:
     """The artifact that the stage would start from now. Where that is not done, the one it started from, and word of
-    that; neither where the stage starts from images."""
-    if then.stage == "train-cls" or (then.stage == "train-seg" and settings.train_seg.supervision == "full"):
-        return None, None
-    role = ROLES[then.stage]
+    that."""
     before = _artifact(then.inputs.get(role, ""), store)
-    stage = before.stage if before is not None else _BEFORE[then.stage]
-    planned = {one.stage: one.artifact for one in plan(settings, data, store, catalogue)}
+    start = "affinity-net" if role == "network" else chain_of(settings).get(then.stage) or "cams"
+    stage = before.stage if before is not None else start
     if (found := planned.get(stage)) is not None:
         return found, None
     old = before.path.stem if before is not None else then.inputs.get(role, "")[:12]
     to_do = next((name for name, artifact in planned.items() if artifact is None), stage)
-    told = f"{old}, now what `mcis {stage}` has yet to make; why: mcis show --why {to_do}"
+    told = f"{old}, now what `mcis {COMMANDS[stage]}` has yet to make; why: mcis show --why {to_do}"
     return before, Difference(f"inputs.{role}", then.inputs.get(role), None, told)
 
 
@@ -177,7 +192,7 @@ def _nearest(then: Recipe, wanted: Wanted) -> Recipe:
 
 
 def _compared(
-    then: Recipe, now: Recipe, told: Mapping[str, str], waits: Difference | None = None
+    then: Recipe, now: Recipe, told: Mapping[str, str], waits: Mapping[str, Difference] = MappingProxyType({})
 ) -> Iterator[Difference]:
     """Field by field: version, settings, inputs."""
     if then.version != now.version:
@@ -191,8 +206,8 @@ def _compared(
         spelled = [_spelled(values, name) for values in (before, after)]
         yield Difference(f"config.{name}", before.get(name), after.get(name), f"{spelled[0]}, now {spelled[1]}")
     for role in sorted({*then.inputs, *now.inputs}):
-        if waits is not None and waits.field == f"inputs.{role}":
-            yield waits
+        if role in waits:
+            yield waits[role]
         elif then.inputs.get(role) != now.inputs.get(role):
             text = told.get(role) or f"{_short(then.inputs.get(role))}, now {_short(now.inputs.get(role))}"
             yield Difference(f"inputs.{role}", then.inputs.get(role), now.inputs.get(role), text)
@@ -229,7 +244,7 @@ def _told(then: Recipe, done: Done | None, wanted: Wanted, store: Store) -> dict
             continue
         artifacts = [_artifact(digest, store) for digest in (then.inputs[role], now.inputs[role])]
         after = now.inputs[role] if artifacts[1] is None else artifacts[1].path.stem
-        if role == ROLES.get(then.stage) and len(after) != 64:  # a name, or words for what is not made yet
+        if role in (ROLES.get(then.stage), "network") and len(after) != 64:  # a name, or words for what is not made yet
             before = _short(then.inputs[role]) if artifacts[0] is None else artifacts[0].path.stem
             told[role] = f"{before}, now {after}"
         elif role in ("images", "references", "masks", "saliency"):
