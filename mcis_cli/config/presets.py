@@ -94,6 +94,7 @@ PRESETS: Mapping[Preset, Mapping[str, Any]] = {
             "epochs": 100,
             "batch_size": 48,
             "lr": 7e-3,
+            "head_lr": 1.0,
             "weight_decay": 1e-4,
         },
         "eval": {"scales": (0.5, 0.75, 1.0, 1.25, 1.5), "flip": True, "crf": True},

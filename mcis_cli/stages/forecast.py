@@ -150,9 +150,7 @@ class Forecaster:
         of: str = "",
     ) -> Forecast:
         """One stage, given what it starts from."""
-        wanted = wanted_of(
-            stage, settings, self.data, self.catalogue, upstream, saliency=saliency, network=network
-        )
+        wanted = wanted_of(stage, settings, self.data, self.catalogue, upstream, saliency=saliency, network=network)
         recipe = wanted.recipes[0]
         together = f"{stage} of {upstream.id}" if stage == "cams" and upstream else recipe.key
         found = next(filter(None, map(self.store.find, wanted.recipes)), None)
