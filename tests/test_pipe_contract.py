@@ -51,6 +51,7 @@ NETWORK = "NETWORK"  # stands for the id of the network
 CASES: Mapping[str, Case] = {
     "train-cls": Case(),
     "cams": Case(),
+    "affinity": Case(("--epochs", "1", "--set", "affinity.crop=48", "--set", "affinity.walk_doublings=2")),
     "pseudo": Case(),
     "train-seg": Case(),
     "eval": Case(),
