@@ -80,7 +80,7 @@ def test_what_is_done_is_found_done(chain, walked):
     [
         ({"walk_doublings": 3}, {"affinity"}),
         ({"lr": 0.05}, {"affinity-net", "affinity"}),
-        ({"background_power": 1.0}, {"affinity-labels", "affinity-net", "affinity"}),
+        ({"longest_side": 40}, {"affinity-labels", "affinity-net", "affinity"}),
     ],
 )
 def test_a_setting_asks_for_the_stages_that_use_it_again(chain, walked, setting, again):

@@ -1,7 +1,5 @@
 """`mcis affinity` and what knows its stages: status, why, verify, gc, run; and networks that are imported."""
 
-import shutil
-
 import pytest
 import torch
 from chains import SMALL, mcis, shell, write_shapes
@@ -204,7 +202,6 @@ def test_the_whole_way_of_the_challenge_in_one_line(tmp_path):
 @pytest.mark.slow
 def test_the_chain_of_a_configuration_walks_where_its_masks_want_that(walked):
     copy, made = walked
-    shutil.rmtree(copy.folder / ".mcis/partial", ignore_errors=True)
     answer = mcis("run", "--set", "train-seg.network=deeplabv3", cwd=copy.folder)
     assert answer.code == 0, answer.err
     assert f"affinity: {made['affinity'].path.stem}" in answer.err

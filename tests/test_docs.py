@@ -124,7 +124,7 @@ def commands_in(line: str) -> Iterator[list[str]]:
     """The words of each `mcis …` and `make …` in a line of shell."""
     for command in re.split(r"\||&&|;|\$\(|\)", line.split(" #")[0].removeprefix("$ ")):
         if command.split()[:1] in (["mcis"], ["make"]):
-            yield shlex.split(command.replace("'", ""))
+            yield shlex.split(re.sub("[\"']", "", command))
 
 
 def unknown(words: list[str]) -> Iterator[str]:
@@ -134,7 +134,7 @@ def unknown(words: list[str]) -> Iterator[str]:
         yield from (word for word in words[1:] if "=" not in word and word not in targets and word[0] != "-")
         return
     known = dict(generate.commands())
-    if words[1].startswith("-") or words[1].isupper():
+    if words[1].startswith("-") or words[1].isupper() or words[1][0].isdigit():  # a version, as `mcis env` tells
         return
     if words[1] not in known:
         yield words[1]
