@@ -20,6 +20,7 @@ from mcis_cli.models.classifier import CoAttentionClassifier
 from mcis_cli.stages import cams, train_cls
 from mcis_cli.stages.inputs import Inputs
 from mcis_cli.stages.networks import backbone_of, build_classifier, describe_classifier, place
+from mcis_cli.stages.pair_batches import PairBatch, pair_batches
 from mcis_cli.store import Artifact
 from mcis_cli.training.precision import autocast
 
@@ -170,9 +171,7 @@ def train_vs_plain(sizes: Sizes) -> list[Row]:
             ours, theirs = _twins(config, images.num_foreground)
             place(ours, CPU)
             first, second = (_optimizer(model, config) for model in (ours, theirs))
-            batch = next(
-                train_cls._batches(ours, config, images, list(images.ids), 0, 0, CPU, bench.options(workers=0))
-            )
+            batch = next(pair_batches(ours, config, images, list(images.ids), 0, 0, CPU, bench.options(workers=0)))
             pairs = batch.images[batch.index_m].contiguous(), batch.images[batch.index_n].contiguous()
             with torch.no_grad():
                 full = config.model_copy(update={"precision": "fp32"})
@@ -184,7 +183,7 @@ def train_vs_plain(sizes: Sizes) -> list[Row]:
             def our_step(
                 model: CoAttentionClassifier = ours,
                 config: TrainClsConfig = config,
-                batch: train_cls.PairBatch = batch,
+                batch: PairBatch = batch,
                 optimizer: torch.optim.Optimizer = first,
             ) -> None:
                 optimizer.zero_grad()
@@ -194,7 +193,7 @@ def train_vs_plain(sizes: Sizes) -> list[Row]:
             def plain_step(
                 model: CoAttentionClassifier = theirs,
                 pairs: tuple[torch.Tensor, torch.Tensor] = pairs,
-                batch: train_cls.PairBatch = batch,
+                batch: PairBatch = batch,
                 optimizer: torch.optim.Optimizer = second,
             ) -> None:
                 optimizer.zero_grad()

@@ -12,7 +12,8 @@ from mcis_cli.config import DataConfig
 from mcis_cli.errors import MissingError
 from mcis_cli.stages import cams, evaluate, pseudo, rebuild, train_cls, train_seg
 from mcis_cli.stages.inputs import Inputs
-from mcis_cli.stages.rebuild import Means, repair
+from mcis_cli.stages.rebuild import Means
+from mcis_cli.stages.repair import repair
 from mcis_cli.store import Recipe, notes
 from mcis_cli.store.verification import verify
 

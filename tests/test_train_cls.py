@@ -20,6 +20,7 @@ from mcis_cli.models.losses import pair_loss
 from mcis_cli.stages import train_cls
 from mcis_cli.stages.inputs import Inputs
 from mcis_cli.stages.networks import backbone_of, build_classifier, load_tensors
+from mcis_cli.stages.pair_batches import PairBatch, pair_batches
 from mcis_cli.stages.train_cls import learning_groups
 from mcis_cli.store import open_store
 
@@ -148,7 +149,7 @@ def test_an_equivariant_step_is_a_mean_over_the_sides_of_its_pairs():
     model = CoAttentionClassifier(build_backbone("lite0"), 3, equivariant=True).eval()
     images, labels = torch.randn(3, 3, 120, 110), torch.tensor([[1.0, 0, 0], [1, 1, 0], [0, 1, 0]])
     index_m, index_n = torch.tensor([0, 1]), torch.tensor([1, 2])
-    batch = train_cls.PairBatch(images, index_m, index_n, labels[index_m], labels[index_n], epoch=0)
+    batch = PairBatch(images, index_m, index_n, labels[index_m], labels[index_n], epoch=0)
     with torch.inference_mode():
         found = train_cls._equivariant_losses(model, batch, *model.features_and_embedding(images))
         one_by_one = []
@@ -240,7 +241,7 @@ def test_a_step_passes_each_view_once_and_its_loss_is_that_of_its_pairs_one_by_o
     config = chain.settings(train_cls={"pairing": pairing, "batch_pairs": 8, "precision": "fp32"}).train_cls
     torch.manual_seed(0)
     model = build_classifier(train_cls.describe_classifier(config, images.num_foreground)).eval()
-    batches = list(train_cls._batches(model, config, images, tagged, 0, 0, torch.device("cpu"), options()))
+    batches = list(pair_batches(model, config, images, tagged, 0, 0, torch.device("cpu"), options()))
     assert sum(len(batch.index_m) for batch in batches) == len(tagged)
     shared = 0
     for batch in batches:
@@ -278,7 +279,7 @@ def test_a_self_pair_has_all_labels_of_the_image_as_common_labels(weighting, sha
     images, other = torch.rand(2, 2, 3, 16, 24)
     labels, none = torch.tensor([[1.0, 0, 1], [0, 1, 0]]), torch.zeros(2, 3)
     both, index_m, index_n = torch.cat([images, other]), torch.tensor([0, 1]), torch.tensor([2, 3])
-    found = train_cls._step_loss(model, config, train_cls.PairBatch(both, index_m, index_n, labels, none, epoch=0))
+    found = train_cls._step_loss(model, config, PairBatch(both, index_m, index_n, labels, none, epoch=0))
     losses = {name: loss.detach() for name, loss in found.items()}
     expected = torch.zeros(())
     for view in train_cls.self_views(images):

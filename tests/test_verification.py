@@ -358,7 +358,8 @@ def test_an_artifact_is_located_whatever_state_it_is_in(store, tmp_path):
 
 
 def mended(store):
-    from mcis_cli.stages.rebuild import Means, repair
+    from mcis_cli.stages.rebuild import Means
+    from mcis_cli.stages.repair import repair
 
     return {outcome.finding.path: outcome for outcome in repair(store, verify(store).findings, Means())}
 
@@ -442,7 +443,8 @@ def test_swapped_artifacts_get_their_names_back(store):
 
 def test_two_repairs_at_once_do_not_meet(store):
     from mcis_cli.errors import BusyError
-    from mcis_cli.stages.rebuild import Means, repair
+    from mcis_cli.stages.rebuild import Means
+    from mcis_cli.stages.repair import repair
     from mcis_cli.store.locks import held
 
     flip(store.root / "refs/best")

@@ -148,7 +148,8 @@ def _mended(
 ) -> Iterator[Result]:
     if not verified.findings:
         return
-    from mcis_cli.stages.rebuild import Means, repair
+    from mcis_cli.stages.rebuild import Means
+    from mcis_cli.stages.repair import repair
 
     means = Means(
         data=images, fallback=_configured(workspace), weights=tuple(weights), device=device, reporter=reporter
