@@ -13,6 +13,7 @@ from test_mapping import CPU, SIZE, features_of
 
 from mcis_cli.config import CamsConfig, DataConfig, SourceConfig, TrainClsConfig, resolve
 from mcis_cli.data.catalogue import DOMAINS
+from mcis_cli.data.pairs import sample_pairs
 from mcis_cli.data.synthetic import write_synthetic
 from mcis_cli.data.synthetic_sources import write_single_label, write_web
 from mcis_cli.models.backbones import build_backbone
@@ -304,7 +305,7 @@ def test_pairs_are_of_both_domains_and_say_so(mixed, chain):
     tagged = [entry.id for entry in mixed.entries if entry.labels]
     model = CoAttentionClassifier(build_backbone("lite0", output_stride=16), 3)
     (batch,) = pair_batches(model, config, mixed, tagged, 0, 0, CPU, options())
-    pairs = train_cls.sample_pairs([mixed[one].labels for one in tagged], tagged, seed=config.seed, epoch=0)
+    pairs = sample_pairs([mixed[one].labels for one in tagged], tagged, seed=config.seed, epoch=0)
     for side, single in ((0, batch.single_m), (1, batch.single_n)):
         assert single.tolist() == [mixed[tagged[pair[side]]].domain == "single-label" for pair in pairs]
     assert len({*zip(batch.single_m.tolist(), batch.single_n.tolist(), strict=True)}) >= 3

@@ -143,13 +143,16 @@ def test_the_log_has_the_losses_that_are_descended_and_their_sum(chain, tmp_path
     assert line["total"] == pytest.approx(sum(line[term] for term in terms), rel=1e-5)
 
 
+TARGETS = (torch.zeros(2, dtype=torch.bool),) * 2  # two pairs, none of their images is of a single-label source
+
+
 def test_an_equivariant_step_is_a_mean_over_the_sides_of_its_pairs():
     """A view that serves two pairs counts twice, with its own labels."""
     torch.manual_seed(0)
     model = CoAttentionClassifier(build_backbone("lite0"), 3, equivariant=True).eval()
     images, labels = torch.randn(3, 3, 120, 110), torch.tensor([[1.0, 0, 0], [1, 1, 0], [0, 1, 0]])
     index_m, index_n = torch.tensor([0, 1]), torch.tensor([1, 2])
-    batch = PairBatch(images, index_m, index_n, labels[index_m], labels[index_n], epoch=0)
+    batch = PairBatch(images, index_m, index_n, labels[index_m], labels[index_n], *TARGETS, epoch=0)
     with torch.inference_mode():
         found = train_cls._equivariant_losses(model, batch, *model.features_and_embedding(images))
         one_by_one = []
@@ -279,7 +282,7 @@ def test_a_self_pair_has_all_labels_of_the_image_as_common_labels(weighting, sha
     images, other = torch.rand(2, 2, 3, 16, 24)
     labels, none = torch.tensor([[1.0, 0, 1], [0, 1, 0]]), torch.zeros(2, 3)
     both, index_m, index_n = torch.cat([images, other]), torch.tensor([0, 1]), torch.tensor([2, 3])
-    found = train_cls._step_loss(model, config, PairBatch(both, index_m, index_n, labels, none, epoch=0))
+    found = train_cls._step_loss(model, config, PairBatch(both, index_m, index_n, labels, none, *TARGETS, epoch=0))
     losses = {name: loss.detach() for name, loss in found.items()}
     expected = torch.zeros(())
     for view in train_cls.self_views(images):
