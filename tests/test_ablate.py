@@ -4,6 +4,7 @@ import csv
 import io
 import json
 import xml.etree.ElementTree as ET
+from collections import Counter
 
 import pytest
 from chains import done, sealed
@@ -12,7 +13,6 @@ from mcis_cli.config.ablations import TABLES
 from mcis_cli.report.ablation import Measurement, as_csv, summarise, told
 from mcis_cli.report.ablation_figure import figure
 from mcis_cli.stages import evaluate, pseudo
-from mcis_cli.stages.plan import CHAIN
 from mcis_cli.store import open_store
 
 
@@ -234,7 +234,7 @@ def test_a_dry_run_counts_what_rows_have_in_common_once_and_writes_nothing(call,
     answer = call(*arguments, "--json", cwd=chain_copy.folder)
     assert (answer.code, answer.err) == (0, "")
     found = json.loads(answer.out)["stages"]
-    counts = {stage: sum(one["stage"] == stage for one in found) for stage in CHAIN}
+    counts = Counter(one["stage"] for one in found)
     assert counts == {"train-cls": 2, "cams": 12, "pseudo": 12, "train-seg": 12, "eval": 24}
     assert (found[0]["stage"], found[0]["artifact"]) == ("train-cls", chain_copy.made["train-cls"].path.stem)
     shared = next(one for one in found if (one["stage"], one["of"]) == ("cams", "2 references, seed 0"))

@@ -220,8 +220,8 @@ def test_ids_that_leave_their_folder_get_no_name(call, tmp_path, image_id):
 
 
 def test_an_artifact_of_an_unknown_stage_is_of_a_newer_mcis(call, tmp_path):
-    path = seal_records(make_store(tmp_path), Recipe("affinity", 1, {}, {})).path
+    path = seal_records(make_store(tmp_path), Recipe("panoptic", 1, {}, {})).path
     answer = call("import", path, "--store", "other", cwd=tmp_path)
     assert answer.code == 2
-    assert "was made by affinity: expected one of dataset, train-cls" in answer.err
+    assert "was made by panoptic: expected one of dataset, train-cls" in answer.err
     assert str(path) in answer.err

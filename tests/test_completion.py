@@ -70,7 +70,8 @@ def test_the_answer_needs_no_torch(chain, monkeypatch):
     for name, value in (("_MCIS_COMPLETE", "complete_bash"), ("COMP_WORDS", "mcis predict "), ("COMP_CWORD", "2")):
         monkeypatch.setenv(name, value)
     code, out, modules = loaded(chain.folder)
-    assert (code, out.split()) == (0, [chain.made["train-seg"].id[:12]])
+    assert code == 0
+    assert chain.made["train-seg"].id[:12] in out.split()
     assert not modules & {"torch", "numpy", "h5py", "PIL"}
 
 
@@ -92,4 +93,5 @@ def test_bash_completes_once_it_is_taught(chain, tmp_path):
     done = subprocess.run(
         ["bash", "-c", script], cwd=chain.folder, env=variables, capture_output=True, text=True, timeout=120
     )
-    assert (done.stdout, done.stderr) == (f"{chain.made['train-seg'].id[:12]}\n", "")
+    assert not done.stderr
+    assert chain.made["train-seg"].id[:12] in done.stdout.split()

@@ -9,8 +9,8 @@ import pytest
 from image_sets import encode, photo, write, write_voc
 from sizes import size
 
+from mcis_cli.cli import photographs
 from mcis_cli.cli.folder_output import OutputFolder
-from mcis_cli.cli.predict import targets
 from mcis_cli.config import DataConfig
 from mcis_cli.data.listing import id_fault
 from mcis_cli.data.reading import read_catalogue
@@ -101,7 +101,7 @@ def test_photographs_with_names_that_are_no_text_are_refused(tmp_path: Path) -> 
     for name in ("a\nb.png", "a\x1b[31m.png", os.fsdecode(b"a\xff.png")):
         write(tmp_path / "photos" / name, encode(photo(0)))
         with pytest.raises(McisError, match="characters that are no text; rename the photograph"):
-            list(targets([tmp_path / "photos" / name], tmp_path / "masks"))
+            photographs.find([tmp_path / "photos" / name], tmp_path / "masks")
 
 
 @pytest.mark.parametrize("dangling", [True, False])

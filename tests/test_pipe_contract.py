@@ -61,7 +61,7 @@ CASES: Mapping[str, Case] = {
     "check": Case(lines=0),
     "init": Case(("shapes", "--force")),
     "saliency": Case(("--model", "tiny.onnx")),
-    "predict": Case((NETWORK, "photos"), lines=2),
+    "predict": Case((NETWORK, "photos"), lines=2, as_json=2),
     "report": Case(("--no-attention", "--no-predictions")),
     "log": Case(lines=None, as_json=None),
     "ls": Case(lines=None, as_json=None),
