@@ -43,6 +43,7 @@ man_pages = [("docs/reference/cli", "mcis", "from images with tags to pixel mask
 def setup(app: Sphinx) -> None:
     """Complete three pages as they are read, and name the first one so that browsers find it."""
     app.connect("source-read", complete)
+    app.connect("autodoc-skip-member", without_places)
     app.connect("build-finished", name_first_page)
 
 
@@ -69,6 +70,11 @@ def with_docstrings(part: str) -> str:
     link = r"\[`(mcis_cli[\w.]*)`\]\(\.\./\.\./mcis_cli/[\w/]+\.py\)"
     found = [f"### {name}\n\n```{{eval-rst}}\n.. automodule:: {name}\n```\n\n" for name in re.findall(link, part)]
     return re.sub(link, r"{py:mod}`\1`", part) + "\n".join(["", *found])
+
+
+def without_places(app: Sphinx, what: str, name: str, member: object, skip: bool, options: object) -> bool | None:
+    """Leave out that a field of a named tuple has a place in it: what it is stands in the docstring of the tuple."""
+    return True if type(member).__name__ == "_tuplegetter" else None
 
 
 def name_first_page(app: Sphinx, error: Exception | None) -> None:
