@@ -92,7 +92,7 @@ def test_the_golden_input_has_the_results_that_it_had(one_thread):
 @pytest.mark.parametrize(
     ("target", "change"),
     [
-        ("mcis_cli.stages.train_cls.classification_view", lambda view: lambda *a, **k: view(*a, **k).flip(-1)),
+        ("mcis_cli.stages.pair_batches.classification_view", lambda view: lambda *a, **k: view(*a, **k).flip(-1)),
         ("mcis_cli.stages.mapping.draw_references", lambda draw: lambda *a, **k: draw(*a, **k)[:1]),
         ("mcis_cli.stages.mapping.aggregate", lambda mean: lambda *a, **k: 1.01 * mean(*a, **k)),
         ("mcis_cli.stages.pseudo.enlarge", lambda enlarge: lambda *a: enlarge(*a)[:, ::-1]),
