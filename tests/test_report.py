@@ -78,16 +78,16 @@ def asks_for_nothing(text: str) -> None:
     assert "https:" not in text
 
 
-def test_the_page_of_a_chain_shows_each_part(call, chain, tmp_path: Path) -> None:
+def test_the_page_of_a_chain_shows_each_part(call, chain_copy, tmp_path: Path) -> None:
     target = tmp_path / "page.html"
-    answer = call("report", "--device", "cpu", "--images", "6", "--references", "2", "--out", target, cwd=chain.folder)
+    answer = call("report", "--device", "cpu", "--images", "6", "--references", "2", "--out", target, cwd=chain_copy.folder)
     assert answer.code == 0, answer.err
     assert answer.out == f"{target}\n"
     text = target.read_text(encoding="utf-8")
     asks_for_nothing(text)
     page = Page(text)
     assert not page.open
-    for artifact in chain.made.values():
+    for artifact in chain_copy.made.values():
         assert artifact.id[:12] in page.texts
     assert len(page.of_class("card")) == 6
     assert len(page.of_class("attended")) == 2
