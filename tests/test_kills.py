@@ -30,9 +30,9 @@ def test_after_kill_9_the_next_run_makes_the_same_and_redoes_a_segment_at_most(s
         moment, finished, reported = place.moment(), place.finished(), place.reported()
         clocks[real].learn(moment)
         if stage in TRAININGS and moment != "after":  # once it is sealed, the checkpoints go before the log does
-            # Every ten steps, and at the last one, there is a report and then a checkpoint, or the artifact: all that is
-            # lost is the steps after the last checkpoint, fewer than ten, or those of the last report where that had
-            # come and the checkpoint had not.
+            # Every ten steps, and at the last one, there is a report and then a checkpoint, or the artifact. So all
+            # that is lost is the steps after the last checkpoint, fewer than ten, or those of the last report where
+            # that had come and the checkpoint had not.
             last = INTERVAL if reported < place.total else (place.total - 1) % INTERVAL + 1
             assert reported - finished in (0, last)
         else:
