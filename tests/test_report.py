@@ -80,7 +80,9 @@ def asks_for_nothing(text: str) -> None:
 
 def test_the_page_of_a_chain_shows_each_part(call, chain_copy, tmp_path: Path) -> None:
     target = tmp_path / "page.html"
-    answer = call("report", "--device", "cpu", "--images", "6", "--references", "2", "--out", target, cwd=chain_copy.folder)
+    answer = call(
+        "report", "--device", "cpu", "--images", "6", "--references", "2", "--out", target, cwd=chain_copy.folder
+    )
     assert answer.code == 0, answer.err
     assert answer.out == f"{target}\n"
     text = target.read_text(encoding="utf-8")
