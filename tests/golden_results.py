@@ -50,6 +50,7 @@ from mcis_cli.stages import (
     train_seg,
 )
 from mcis_cli.stages.features import FeatureCache
+from mcis_cli.stages.likeness import Nearest
 from mcis_cli.stages.mapping import Mapper
 from mcis_cli.store import ContentHash, Recipe, open_store
 from mcis_cli.training.loop import fit
@@ -128,6 +129,7 @@ def variants() -> dict[str, Settings]:
     """The presets, and settings that leave others without effect."""
     over = {
         "single-round": {"cams": {"refs": 0}},
+        "nearest references": {"cams": {"reference_choice": "nearest"}},
         "released maps": {"cams": {"localization": "released"}},
         "constant": {"pseudo": {"background": "constant"}},
         "power": {"pseudo": {"background": "power"}},
@@ -254,10 +256,12 @@ def _cams(images: Catalogue) -> dict[str, Any]:
         "references": {"refs": 2},
         "single-round": {"refs": 0, "flip": True, "scales": (1.0, 1.5)},
         "contrastive": {"refs": 2, "with_contrastive": True},
+        "nearest": {"refs": 2, "reference_choice": "nearest"},
         "released": {"localization": "released", "reference_replacement": True, "reference_self": True},
     }
+    nearest = Nearest(cache, images, images, num_references=2, options=_options())
     for name, given in settings.items():
-        mapper = Mapper(model, cache, CamsConfig(image_size=SIDE, precision="fp32", **given), images)
+        mapper = Mapper(model, cache, CamsConfig(image_size=SIDE, precision="fp32", **given), images, nearest)
         _, fields = mapper.record(images["b"])
         maps = fields["maps"].astype(np.float64)
         found[name] = {

@@ -2,10 +2,11 @@
 
 from collections import Counter
 
+import numpy as np
 from hypothesis import given
 from hypothesis import strategies as st
 
-from mcis_cli.data.references import draw_references
+from mcis_cli.data.references import draw_references, nearest_references
 from mcis_cli.data.seeds import generator
 
 CARRIERS = [f"image-{position}" for position in range(9)]
@@ -67,3 +68,23 @@ def test_released_rules_repeat_and_allow_the_image_itself() -> None:
     assert draw_references(["a"], "a", "cat", 3, 0, allow_self=True) == ("a",)
     assert draw_references(["a", "b"], "a", "cat", 2, 0, replacement=True) == ("b", "b")
     assert draw_references(["a"], "a", "cat", 3, 0, replacement=True) == ()
+
+
+@given(
+    carriers=st.lists(st.text("abx", min_size=1, max_size=2), max_size=8, unique=True).map(sorted),
+    num_references=st.integers(0, 6),
+    more=st.integers(0, 3),
+    data=st.data(),
+)
+def test_the_nearest_are_the_first_of_all_others_by_likeness_then_id(
+    carriers: list[str], num_references: int, more: int, data: st.DataObject
+) -> None:
+    """With few values, so that many are equal."""
+    likeness = data.draw(
+        st.lists(st.sampled_from([-1.0, 0.25, 0.5, 1.0]), min_size=len(carriers), max_size=len(carriers))
+    )
+    others = [(-alike, one) for alike, one in zip(likeness, carriers, strict=True) if one != "x"]
+    expected = tuple(one for _, one in sorted(others))
+    assert nearest_references(carriers, "x", np.array(likeness), num_references) == expected[:num_references]
+    longer = nearest_references(carriers, "x", np.array(likeness), num_references + more)
+    assert longer[:num_references] == expected[:num_references]

@@ -39,6 +39,14 @@ def cams(
             help="References for each map; 0 is single-round. Several numbers share one pass, and give maps each.",
         ),
     ] = None,
+    reference_choice: Annotated[
+        str | None,
+        typer.Option(
+            "--reference-choice",
+            help="random, or nearest: those of the class that are most like the image.",
+            autocompletion=completion.values("cams", "reference_choice"),
+        ),
+    ] = None,
     with_contrastive: Annotated[
         bool | None, typer.Option("--with-contrastive/--no-contrastive", help="Average contrastive maps in (Table 2).")
     ] = None,
@@ -87,6 +95,7 @@ def cams(
     flags: Flags = {
         "cams": {
             "refs": numbers[0] if numbers else None,
+            "reference_choice": reference_choice,
             "with_contrastive": with_contrastive,
             "split": split,
             "domains": opt.words(domains),
@@ -118,11 +127,12 @@ def cams(
         from mcis_cli.stages import cams as stage
         from mcis_cli.stages.inputs import Inputs
 
-        for name in stage.without_effect(settings.cams, flags["cams"]):
+        configs = [one.cams for one in variants(settings)]
+        for name in stage.without_effect(max(configs, key=lambda one: one.refs), flags["cams"]):
             options.reporter.warn(f"--{name.replace('_', '-')} has no effect on maps with these settings")
         inputs = Inputs(upstream=upstream, data=images)
         options = replace(options, cache_mb=cache_mb, scratch_mb=scratch_mb)
-        return stage.run_all([one.cams for one in variants(settings)], inputs, workspace.store, options)
+        return stage.run_all(configs, inputs, workspace.store, options)
 
     call.run(workspace, upstream, work)
 

@@ -170,11 +170,12 @@ class TrainClsConfig(Config):
 class CamsConfig(Config):
     """Localization maps, single-round and multi-round (paper §3.2)."""
 
-    seed: int = Field(0, ge=0, le=MAX_SEED)  # of the choice of references
+    seed: int = Field(0, ge=0, le=MAX_SEED)  # of the draw of references
     refs: int = Field(3, ge=0)  # references for each map and class; 0 is single-round
     localization: Literal["references", "released"] = "references"  # or the released code's five maps [2]
+    reference_choice: Literal["random", "nearest"] = "random"  # drawn, or those of the class most like the image [10]
     reference_replacement: bool = False  # draw references with replacement [7]
-    reference_self: bool = False  # an image may be its own reference [7]
+    reference_self: bool = False  # an image may draw itself as its reference [7]
     refine: bool = False  # let positions that look alike share their scores; of an equivariant classifier
     with_contrastive: bool = False  # average contrastive maps in (Table 2)
     split: str | None = None  # what to map; else the split that the classifier was trained on

@@ -5,8 +5,10 @@ Which images have a class, and what is computed with them, is left to the stage.
 
 from bisect import bisect_left
 from collections.abc import Sequence
+from itertools import islice
 
 import numpy as np
+from jaxtyping import Float
 
 from mcis_cli.data.seeds import generator
 
@@ -48,6 +50,27 @@ def draw_references(
     else:
         drawn = first_of_shuffled(num_others, min(num_references, num_others), random)
     return tuple(carriers[index + (is_left_out and index >= place)] for index in drawn)
+
+
+def nearest_references(
+    carriers: Sequence[str], image_id: str, likeness: Float[np.ndarray, " carrier"], num_references: int
+) -> tuple[str, ...]:
+    """Choose as references R of one image and one of its classes those that are most like it (difference 10).
+
+    The first r of R references are the references for r.
+
+    Args:
+        carriers: ids of all images that have the class, sorted, each once; with or without the image itself.
+        image_id: the image that gets the map; never its own reference.
+        likeness: of each carrier with the image. Of equals, the first by id comes first.
+        num_references: how many, 0 or more.
+
+    Returns:
+        `num_references` ids, the most alike first; fewer where the class has too few other images.
+    """
+    order = np.argsort(-likeness, kind="stable")
+    others = (carriers[place] for place in order if carriers[place] != image_id)
+    return tuple(islice(others, num_references))
 
 
 def first_of_shuffled(size: int, count: int, random: np.random.Generator) -> list[int]:

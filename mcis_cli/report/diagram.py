@@ -108,8 +108,8 @@ def _facts(artifact: Artifact) -> str:
             words = [f"loss {config.get('loss')}", f"{config.get('backbone')}", f"seed {config.get('seed')}"]
         case "cams":
             refs = config.get("refs")
-            drawn = [counted(int(refs), "reference"), f"seed {config.get('seed')}"] if refs else ["without references"]
-            words = [*drawn]
+            drawn = "nearest" if config.get("reference_choice") == "nearest" else f"seed {config.get('seed')}"
+            words = [counted(int(refs), "reference"), drawn] if refs else ["without references"]
         case "affinity-net":
             words = [f"{config.get('backbone')}", f"seed {config.get('seed')}"]
         case "affinity":

@@ -88,6 +88,7 @@ def _compute(
     # What is done is found without waiting for torch.
     from mcis_cli.stages.exchange import Exchange
     from mcis_cli.stages.features import FeatureCache
+    from mcis_cli.stages.likeness import Nearest
     from mcis_cli.stages.mapping import SCHEMA, Mapper
     from mcis_cli.stages.networks import place, stored_classifier
     from mcis_cli.stages.scratch import Scratch
@@ -102,8 +103,8 @@ def _compute(
     assert image_size is not None, "settled above"
     reporter = Joined(options.reporter)
 
-    def begin(config: CamsConfig, cache: FeatureCache) -> Work:
-        mapper = Mapper(model, cache, config, carriers)
+    def begin(config: CamsConfig, cache: FeatureCache, nearest: Nearest | None) -> Work:
+        mapper = Mapper(model, cache, config, carriers, nearest)
         return segment_by_segment(
             recipe_of(config),
             store,
@@ -143,8 +144,11 @@ def _compute(
             scratch=scratch,
             embeds=embeds,
         )
+        nearest = None
+        if most := max((one.refs for one in settled if one.reference_choice == "nearest"), default=0):
+            nearest = Nearest(cache, images, carriers, num_references=most, options=options)
         # In the order of their keys: two processes with the same in mind never wait for each other in a circle.
-        made = run_together({key: begin(by_key[key], cache) for key in sorted(by_key)})
+        made = run_together({key: begin(by_key[key], cache, nearest) for key in sorted(by_key)})
     reporter.tell()
     return [made[recipe_of(config).key] for config in settled]
 
@@ -153,16 +157,19 @@ def without_effect(config: CamsConfig, given: Mapping[str, object]) -> list[str]
     """The settings among those given that the chosen kind of map does not use."""
     unused = {"scales", "flip", "refine"} if config.localization == "released" else set()
     if not config.refs:
-        unused |= {"with_contrastive", "reference_domains"}
+        unused |= {"with_contrastive", "reference_domains", "reference_choice"}
+    elif config.reference_choice == "nearest":
+        unused.add("seed")
     return sorted(name for name, value in given.items() if value and name in unused)
 
 
 def _tell_short_classes(images: Catalogue, carriers: Catalogue, config: CamsConfig, options: RunOptions) -> None:
+    draws = config.reference_choice == "random"
     for index, name in enumerate(carriers.class_names):
         mapped, pool = images.carriers(index), set(carriers.carriers(index))
-        excludes_itself = not config.reference_self and not pool.isdisjoint(mapped)
+        excludes_itself = not (draws and config.reference_self) and not pool.isdisjoint(mapped)
         num_others = len(pool) - excludes_itself
-        enough = num_others >= config.refs or (config.reference_replacement and num_others > 0)
+        enough = num_others >= config.refs or (draws and config.reference_replacement and num_others > 0)
         if mapped and not enough:
             options.reporter.warn(
                 f"class {name} has {counted(len(pool), 'image')} to draw references from: found {num_others} for its "

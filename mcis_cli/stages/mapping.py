@@ -17,6 +17,7 @@ from mcis_cli.models.classifier import CoAttentionClassifier
 from mcis_cli.models.co_attention import attended_activations, query, weigh_activations
 from mcis_cli.models.equivariance import cues_of, refine
 from mcis_cli.stages.features import FeatureCache, Features, Key, View
+from mcis_cli.stages.likeness import Nearest
 from mcis_cli.store import Record, Schema
 
 SCHEMA: Schema = {"maps": ("float16", 3), "classes": ("int32", 1), "references": ("uint8", 1)}
@@ -27,15 +28,26 @@ References = Mapping[int, tuple[str, ...]]
 
 @dataclass(frozen=True)
 class Mapper:
-    """Makes the record of one image: a pure function of the image, the seed, and the images of its classes."""
+    """Makes the record of one image: a pure function of the image, the seed, and the images of its classes.
+
+    Attributes:
+        model: the classifier.
+        features: of all images.
+        config: settings.
+        carriers: the images that references are of.
+        nearest: chooses references, where the settings ask for the nearest.
+    """
 
     model: CoAttentionClassifier
     features: FeatureCache
     config: CamsConfig
     carriers: Catalogue
+    nearest: Nearest | None = None
 
     def records(self, entries: Sequence[ImageEntry], workers: int) -> Iterator[Record]:
         """The records of images, while `workers` threads read ahead the images and references that will be needed."""
+        if self.nearest is not None:
+            self.nearest.prepare()
         with self.features.reading_ahead(self._order(entries), workers):
             yield from map(self.record, entries)
 
@@ -51,6 +63,9 @@ class Mapper:
 
     def references(self, entry: ImageEntry) -> References:
         """The references of each class of an image."""
+        if self.config.reference_choice == "nearest" and self.config.refs:
+            assert self.nearest is not None, "given with these settings"
+            return {k: self.nearest(entry.id, k)[: self.config.refs] for k in entry.labels}
         return {
             k: draw_references(
                 self.carriers.carriers(k),

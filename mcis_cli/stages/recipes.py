@@ -78,11 +78,16 @@ OF_NETWORKS_MASKS = ("min_confidence", "scales", "flip", "precision")
 
 UNUSED_WITHOUT_REFERENCES = (
     "seed",
+    "reference_choice",
     "reference_domains",
     "reference_replacement",
     "reference_self",
     "with_contrastive",
 )
+UNUSED_BY_CHOICE: Mapping[str, tuple[str, ...]] = {  # what is not drawn takes no seed, and says nothing of how to draw
+    "random": (),
+    "nearest": ("seed", "reference_replacement", "reference_self"),
+}
 
 # What a loss has no term for. Not `heads` and `affinity_init`: they change the weights that are kept, used or not.
 _OF_CONTRAST = ("contrastive_from_epoch", "contrastive_rule")
@@ -98,7 +103,12 @@ UNUSED_BY_SCHEDULE: Mapping[str, tuple[str, ...]] = {
 
 
 # What a recipe means that says nothing of a setting.
-UNSAID: Mapping[str, Any] = {"processes": 1, "domains": ["target"], "reference_domains": ["target"]}
+UNSAID: Mapping[str, Any] = {
+    "processes": 1,
+    "domains": ["target"],
+    "reference_domains": ["target"],
+    "reference_choice": "random",
+}
 
 
 class Described(Protocol):
@@ -134,7 +144,7 @@ def cams(config: CamsConfig, classifier: str, mapped: Catalogue, references: Cat
     inputs = {"classifier": classifier, "images": mapped.digest("images", "labels")}
     if config.refs:
         inputs["references"] = references.digest("images", "labels")
-    without_effect = () if config.refs else UNUSED_WITHOUT_REFERENCES
+    without_effect = UNUSED_BY_CHOICE[config.reference_choice] if config.refs else UNUSED_WITHOUT_REFERENCES
     return _recipe("cams", {**_settings(config, *without_effect), "split": mapped.split_name}, inputs)
 
 
