@@ -4,20 +4,26 @@
 this file run as a script, imports what the stages import, and forks a child for each command. The child is in a session
 of its own, has the signals that a new process has, calls `main` as the real command does, and leaves by the ordinary
 end of the interpreter. What it skips is the imports, and nothing else; some commands of each test are real ones.
+
+A server that was given the name of a socket forks for whoever calls there, which `forked_call.py` does: so a script of
+a shell has its `mcis`, in pipes as well.
 """
 
+import atexit
+import gc
 import json
 import os
 import resource
 import select
 import signal
+import socket
 import subprocess
 import sys
 import time
-from collections.abc import Mapping
-from contextlib import suppress
+from collections.abc import Iterator, Mapping
+from contextlib import contextmanager, suppress
 from pathlib import Path
-from typing import IO, Any
+from typing import IO, Any, NoReturn
 
 Limit = int | None
 
@@ -192,6 +198,25 @@ class Server:
             self._stream(self._process.stdin).close()
 
 
+@contextmanager
+def listening(folder: Path, environment: Mapping[str, str]) -> Iterator[Path]:
+    """A folder of programs `mcis` and `python`, to be the first on the path of a script, while the server listens."""
+    line, programs = folder / "line", folder / "bin"
+    programs.mkdir()
+    caller = f'"{sys.executable}" -S -E "{Path(__file__).with_name("forked_call.py")}" "{line}"'
+    for name, program in (("mcis", caller), ("python", f'"{sys.executable}"')):
+        (programs / name).write_text(f'#!/bin/sh\nexec {program} "$@"\n')
+        (programs / name).chmod(0o755)
+    command = [sys.executable, __file__, str(line)]
+    with subprocess.Popen(command, env=dict(environment), stdin=subprocess.DEVNULL, stdout=subprocess.PIPE) as server:
+        try:
+            assert server.stdout is not None
+            assert server.stdout.readline(), "the server is gone"  # it is ready
+            yield programs
+        finally:
+            server.terminate()
+
+
 def limit_files(limit: Limit) -> None:
     """Let no file grow over `limit` bytes: a write beyond that fails, and no signal comes of it."""
     if limit is not None:
@@ -246,7 +271,65 @@ def become(request: Mapping[str, Any]) -> list[str]:
     return list(request["arguments"])
 
 
+def listen(path: str) -> NoReturn:
+    """Answer calls at a socket, several at a time, until it is told to stop."""
+    preload()
+    gc.freeze()
+    with socket.socket(socket.AF_UNIX) as line:
+        line.bind(path)
+        line.listen()
+        answer("ready")
+        while True:
+            call, _ = line.accept()
+            with suppress(ChildProcessError):
+                while os.waitpid(-1, os.WNOHANG)[0]:
+                    pass
+            if os.fork() == 0:
+                line.close()
+                run_called(call)
+            call.close()
+
+
+def run_called(call: socket.socket) -> NoReturn:
+    """Run the command of a call in a child, tell the caller how it ended, and leave."""
+    _, streams, _, _ = socket.recv_fds(call, 1, 3)
+    request = json.loads(call.makefile().readline())
+    pid = os.fork()
+    if pid:
+        for stream in (0, 1, 2, *streams):  # a pipe ends with the command
+            os.close(stream)
+        _, status = os.waitpid(pid, 0)
+        call.sendall(f"{os.waitstatus_to_exitcode(status)}\n".encode())
+        os._exit(0)
+    call.close()
+    for number, stream in enumerate(streams):
+        os.dup2(stream, number)
+        os.close(stream)
+    sys.stdin = os.fdopen(0, closefd=False)
+    sys.stdout, sys.stderr = (os.fdopen(number, "w", encoding="utf-8", closefd=False) for number in (1, 2))
+    os.environ.clear()
+    os.environ.update(request["environment"])
+    os.chdir(request["folder"])
+    leave_quickly(request["arguments"])
+
+
+def leave_quickly(arguments: list[str]) -> NoReturn:
+    """Run a command; leave without taking down, module by module, what was imported, which takes a second."""
+    from mcis_cli.cli.start import main
+
+    try:
+        main(arguments)
+    except SystemExit as left:
+        atexit._run_exitfuncs()
+        sys.stdout.flush()
+        sys.stderr.flush()
+        os._exit(int(left.code or 0))
+    raise AssertionError("a command leaves")
+
+
 if __name__ == "__main__":
+    if sys.argv[1:]:
+        listen(sys.argv[1])
     arguments = serve()
     if arguments is not None:
         from mcis_cli.cli.start import main

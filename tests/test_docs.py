@@ -1,31 +1,33 @@
-"""Pages say what is so: generated ones are current, links lead somewhere, commands that are shown exist, and the
-README's commands run, on a tiny set."""
+"""Pages say what is so: generated ones are current, links lead somewhere, and commands that are shown are understood.
+
+`test_page_commands.py` runs them.
+"""
 
 import ast
 import re
-import shlex
 from collections.abc import Iterator
 from pathlib import Path
 
 import generate
 import pytest
-from chains import shell
-from image_sets import encode, photo, write
-from saliency_models import redness
+import typer
+from pages import PAGES, ROOT, commands_in, names, shown_commands
 
+from mcis_cli.cli.app import app
 from mcis_cli.config import read_toml, resolve
-from mcis_cli.data.synthetic import write_synthetic
+from mcis_cli.errors import McisError
 
-ROOT = Path(__file__).parent.parent
-PAGES = sorted({*ROOT.glob("*.md"), *ROOT.glob("docs/**/*.md"), *ROOT.glob("examples/**/*.md")})
 EXAMPLES = sorted(ROOT.glob("examples/*/run.sh"))
 SETTINGS = sorted(path.parent for path in ROOT.glob("examples/*/mcis.toml"))
 EVERYWHERE = {"--help", "-h"}
-NO_COMMANDS = {"mcis artifact 1", "mcis content", "mcis store 1"}  # texts of the file format
-
-
-def names(paths: list[Path]) -> list[str]:
-    return [path.relative_to(ROOT).as_posix() for path in paths]
+COMMAND = typer.main.get_command(app)
+# What a command says in an empty folder, once it has understood what it was given.
+NOTHING_THERE = re.compile(
+    "does not exist|there is no (artifact|store)|no artifact to start from|no images are named|no artifact is named|"
+    "found no file|found No such file|has nothing to report on yet|needs images with ground truth|no training with a"
+)
+# What is no call, but a name in a line of text.
+NAMES_ALONE = re.compile("Missing argument|requires an argument|is not clear|nothing is named|no table is named")
 
 
 @pytest.mark.parametrize("page", generate.pages(), ids=lambda path: path.name)
@@ -107,26 +109,6 @@ def test_the_map_of_the_paper_names_every_equation_and_a_name_that_is_not_is_fou
     ]
 
 
-def blocks(page: Path) -> list[str]:
-    """The shell blocks of a page."""
-    return re.findall(r"^```(?:sh|console)\n(.*?)^```$", page.read_text(encoding="utf-8"), re.MULTILINE | re.DOTALL)
-
-
-def shown_commands(page: Path) -> Iterator[list[str]]:
-    """The words of each `mcis …` and `make …` that a page shows, in blocks and in lines of text."""
-    inline = re.findall(r"`((?:mcis|make) [^`\n]+)`", page.read_text(encoding="utf-8"))
-    for line in [*"\n".join(blocks(page)).replace("\\\n", " ").splitlines(), *inline]:
-        if line not in NO_COMMANDS:
-            yield from commands_in(line)
-
-
-def commands_in(line: str) -> Iterator[list[str]]:
-    """The words of each `mcis …` and `make …` in a line of shell."""
-    for command in re.split(r"\||&&|;|\$\(|\)", line.split(" #")[0].removeprefix("$ ")):
-        if command.split()[:1] in (["mcis"], ["make"]):
-            yield shlex.split(re.sub("[\"']", "", command))
-
-
 def unknown(words: list[str]) -> Iterator[str]:
     """Subcommands and options that do not exist."""
     if words[0] == "make":
@@ -148,6 +130,43 @@ def test_commands_that_are_shown_exist(page: Path):
     assert not [(" ".join(words), bad) for words in shown_commands(page) for bad in unknown(words)]
 
 
+def misunderstood(words: list[str]) -> str | None:
+    """What a command has against what it was given, in a folder where there is nothing that it could work on."""
+    try:
+        COMMAND(words[1:], prog_name="mcis", standalone_mode=False)
+    except McisError as error:
+        told = str(error)
+    except Exception as error:
+        told = str(getattr(error, "message", error))
+    else:
+        return None
+    placeholders = [word for word in words if re.fullmatch("[A-Z]+", word)]
+    if NOTHING_THERE.search(told) or any(f"'{word}'" in told for word in placeholders):
+        return None
+    return None if NAMES_ALONE.search(told) else told
+
+
+def is_harmless(words: list[str]) -> bool:
+    """Whether a command does nothing where there is nothing."""
+    return words[0] == "mcis" and words[1] in dict(generate.commands()) and words[1] not in ("demo", "env")
+
+
+@pytest.mark.parametrize("page", PAGES, ids=names(PAGES))
+def test_commands_that_are_shown_are_understood(page: Path, tmp_path, monkeypatch):
+    monkeypatch.chdir(tmp_path)
+    found = {" ".join(words): misunderstood(words) for words in shown_commands(page) if is_harmless(words)}
+    assert not {command: told for command, told in found.items() if told}
+
+
+def test_what_is_not_understood_is_found(tmp_path, monkeypatch):
+    monkeypatch.chdir(tmp_path)
+    assert "'thick'" in str(misunderstood(["mcis", "train-cls", "photos", "--loss", "thick"]))
+    assert "-2" in str(misunderstood(["mcis", "cams", "--set", "cams.image_size=-2"]))
+    assert "bacground" in str(misunderstood(["mcis", "pseudo", "--set", "pseudo.bacground=constant"]))
+    assert "'1;2'" in str(misunderstood(["mcis", "eval", "--scales", "1;2"]))
+    assert "nine" in str(misunderstood(["mcis", "run", "nine"]))
+
+
 @pytest.mark.parametrize("script", EXAMPLES, ids=names(EXAMPLES))
 def test_commands_of_the_examples_exist(script: Path):
     lines = script.read_text(encoding="utf-8").replace("\\\n", " ").splitlines()
@@ -167,52 +186,3 @@ def test_what_does_not_exist_is_found():
     assert list(unknown(["mcis", "cams", "--refs", "3", "--references", "3", "-q"])) == ["--references"]
     assert list(unknown(["mcis", "camps"])) == ["camps"]
     assert list(unknown(["make", "demo", "PYTHON=python3.12", "tea"])) == ["tea"]
-
-
-@pytest.fixture
-def folder(tmp_path: Path) -> Path:
-    """A folder with everything that the README's commands name: a set of each layout, new photographs."""
-    write_synthetic(tmp_path / "photos", num_train=12, num_val=4, num_classes=3, size=(48, 72), seed=0)
-    shots = [encode(photo(seed, 48, 72), "JPEG") for seed in range(8)]
-    rows = "".join(f"images/{number}.jpg,{'mug' if number % 2 else 'mug;pen'}\n" for number in range(8))
-    write(tmp_path / "shop/tags.csv", f"image,tags\n{rows}")
-    for number, shot in enumerate(shots):
-        write(tmp_path / f"shop/images/{number}.jpg", shot)
-        write(tmp_path / f"zoo/{'lion' if number % 2 else 'zebra'}/{number}.jpg", shot)
-        write(tmp_path / f"holiday/{number}.jpg", shot)
-    return tmp_path
-
-
-@pytest.mark.slow
-def test_the_commands_of_the_page_on_reports_run(chain_copy):
-    ids = {"3fa8c1d2": chain_copy.made["train-seg"].id, "9be01f77": chain_copy.made["cams"].id}
-    for block in blocks(ROOT / "docs/how-to/report.md"):
-        script = "\n".join(
-            line.removeprefix("$ ") for line in block.splitlines() if line.startswith(("mcis ", "$ mcis "))
-        )
-        for shown, content_id in ids.items():
-            script = script.replace(shown, content_id)
-        answer = shell(f"set -eu\n{script}", cwd=chain_copy.folder)
-        assert answer.code == 0, f"{script}\n{answer.err}"
-    assert {path.name for path in chain_copy.folder.glob("*.html")} == {"report.html", "maps.html", "two.html"}
-
-
-@pytest.mark.slow
-def test_the_commands_of_the_page_on_saliency_run(chain_copy):
-    write(chain_copy.folder / "u2netp.onnx", redness())
-    script = "\n".join(line for block in blocks(ROOT / "docs/how-to/saliency.md") for line in block.splitlines())
-    ran = "\n".join(line.removeprefix("$ ") for line in script.splitlines() if line.startswith(("mcis ", "$ mcis ")))
-    ran = ran.replace("b14e77a7ddb8", chain_copy.made["cams"].id)
-    answer = shell(f"set -eu\n{ran}", cwd=chain_copy.folder, XDG_DATA_HOME=str(chain_copy.folder))
-    assert answer.code == 0, answer.err
-    assert len(list((chain_copy.folder / "maps").glob("*.png"))) == 22
-
-
-@pytest.mark.slow
-def test_the_commands_of_the_readme_run(folder: Path):
-    ran = [block for block in blocks(ROOT / "README.md") if block.startswith("mcis ")]
-    assert ran
-    for block in ran:
-        answer = shell(f"set -eu\n{block}", cwd=folder)
-        assert answer.code == 0, f"{block}\n{answer.err}"
-    assert len(list((folder / "masks").glob("*.png"))) == 16
