@@ -10,6 +10,7 @@ import ast
 import json
 import os
 import re
+import select
 import shutil
 import subprocess
 from collections.abc import Callable, Iterator, Mapping
@@ -164,8 +165,8 @@ class Scene:
         write(self.folder / f"{name}/tags.csv", "\n".join(["image,tags" + ",split" * bool(num_val), *rows]) + "\n")
 
     def folders(self, name: str, *classes: str) -> None:
-        """Write a set with a folder for each class."""
-        self.photographs(*(f"{name}/{one}/{number}.jpg" for one in classes for number in range(24 // len(classes))))
+        """Write a set with a folder for each class, of four images."""
+        self.photographs(*(f"{name}/{one}/{number}.jpg" for one in classes for number in range(4)))
 
     def shrink(self, *more: str) -> None:
         """Have the settings of `mcis.toml` need seconds."""
@@ -183,7 +184,7 @@ class Scene:
 def readme(scene: Scene) -> None:
     scene.draw("photos")
     scene.table("shop", ["mug", "mug;pen"] * 4)
-    scene.folders("zoo", "lion", "zebra", "okapi")
+    scene.folders("zoo", "lion", "zebra")
     scene.photographs("holiday/0.jpg", "holiday/1.jpg")
     scene.shrink()
 
@@ -435,10 +436,12 @@ class Session:
         shell = self._shell
         assert shell.stdin is not None
         assert shell.stdout is not None
-        shell.stdin.write(f"{{ {line}\n}} < /dev/null > {self._out} 2>&1; echo $? $PWD\n")
+        shell.stdin.write(f"{{ {line}\n}} < /dev/null > '{self._out}' 2>&1; echo $? $PWD\n")
         shell.stdin.flush()
-        code, folder = shell.stdout.readline().split()
-        return Answer(int(code), self._out.read_text().replace(f"{folder}/", ""))
+        assert select.select([shell.stdout], [], [], 900)[0], f"no end of: {line}"
+        code, folder = shell.stdout.readline().rstrip("\n").split(" ", 1)
+        text = self._out.read_text().replace(f"{folder}/", "").replace(f"{Path(folder).parent}/", "")
+        return Answer(int(code), text)
 
     def close(self) -> None:
         """Leave the shell."""
@@ -479,12 +482,13 @@ def without_numbers(line: str) -> str:
 
 
 def learn(ids: dict[str, str], shown: Shown, answer: Answer) -> None:
-    """Note which artifacts those that a page shows are here: of each stage, those that were told, in their order."""
-    told = IDS.findall(answer.text)
-    for stage, shown_id in dict.fromkeys(IDS.findall("\n".join(shown.printed))):
-        of_stage = list(dict.fromkeys(one for other, one in told if other == stage and one not in ids.values()))
-        if shown_id not in ids and of_stage:
-            ids[shown_id] = of_stage[0]
+    """Note which artifacts those that a page shows are here: of each stage, in the order in which they are told."""
+    pairs, told = IDS.findall("\n".join(shown.printed)), IDS.findall(answer.text)
+    known = {ids[shown_id] for _, shown_id in pairs if shown_id in ids}
+    for stage in {stage for stage, _ in pairs}:
+        new = dict.fromkeys(one for of, one in pairs if of == stage and one not in ids)
+        found = dict.fromkeys(one for of, one in told if of == stage and one not in known)
+        ids.update(zip(new, found, strict=False))
 
 
 @pytest.mark.slow
@@ -500,7 +504,7 @@ def test_the_commands_of_the_page_run(name: str, session, tmp_path, request):
     for number, block in enumerate(blocks(ROOT / name)):
         play.before.get(number, nothing)(scene)
         for shown in block:
-            if shown.line not in excused:
+            if shown.line not in excused and (shutil.which("jq") or " | jq " not in shown.line):
                 answer = run(re.sub("|".join(ids) or "$^", lambda found: ids[found[0]], shown.line))
                 check(shown, answer, play)
                 learn(ids, shown, answer)
@@ -549,8 +553,12 @@ def test_the_scripts_of_the_page_on_curves_read_the_log(number: int, chain, prog
     tree = ast.fix_missing_locations(Sending().visit(ast.parse(script)))
     exec(compile(tree, "curves.md", "exec"), {"send": send})
     log = [json.loads(line) for line in training.path.with_suffix(".jsonl").read_text().splitlines()]
-    assert [(values[0], named["step"]) for values, named in sent if "step" in named] == [(r, r["step"]) for r in log]
-    assert all(isinstance(value, int | float) for report in log for value in report.values())
+    reports = [(values[0], named["step"]) for values, named in sent if "step" in named]
+    assert [step for _, step in reports] == [report["step"] for report in log]
+    for (report, _), logged in zip(reports, log, strict=True):
+        assert report["total"] > 0
+        assert report.items() <= logged.items()
+        assert all(isinstance(value, int | float) for value in report.values())
     told = [*(values[0] for values, _ in sent if values), *(named.get("config") for _, named in sent)]
     assert any(isinstance(one, dict) and one.get("image_size") == 64 for one in told)
     assert any(training.id[:12] in str(named) for _, named in sent)
