@@ -211,6 +211,43 @@ def test_identity_start_makes_affinity_a_scaled_dot_product() -> None:
     torch.testing.assert_close(affinity(features_m.flatten(2), features_n.flatten(2), weight), expected)
 
 
+def test_scaled_affinities_are_cosines_at_the_start_whatever_the_strength_of_the_features() -> None:
+    features_m, features_n, _ = make_pair()
+    module = CoAttention(CHANNEL, affinity_init="identity", affinity_scale=20.0).double()
+    flat = features_m.flatten(2).mT, features_n.flatten(2)
+    cosine = flat[0] @ flat[1] / (flat[0].norm(dim=2)[:, :, None] * flat[1].norm(dim=1)[:, None])
+    for strength in (1, 1000):
+        over_m, over_n = module.attentions(strength * features_m, features_n)
+        torch.testing.assert_close(over_n, (20 * cosine).softmax(2).mT)
+        torch.testing.assert_close(over_m, (20 * cosine).softmax(1))
+
+
+def test_scaled_affinities_are_eq_2_of_features_of_unit_length_and_mix_them_as_they_were() -> None:
+    features_m, features_n, weight = make_pair()
+    module = CoAttention(CHANNEL, affinity_scale=7.0).double()
+    with torch.no_grad():
+        module.affinity_weight.copy_(weight)
+    found_m, found_n = module(features_m, features_n)
+    unit_m, unit_n = (features / features.norm(dim=1, keepdim=True) for features in (features_m, features_n))
+    over_m, over_n = attention(7 * affinity(unit_m.flatten(2), unit_n.flatten(2), weight))
+    torch.testing.assert_close(found_m, mix(features_n, over_n, features_m.shape[2:]))
+    torch.testing.assert_close(found_n, mix(features_m, over_m, features_n.shape[2:]))
+
+
+def test_positions_without_features_attend_evenly_and_do_not_stop_learning() -> None:
+    features_m, features_n, _ = make_pair()
+    features_m[:, :, 0, 0] = 0
+    features_m.requires_grad_()
+    module = CoAttention(CHANNEL, affinity_scale=45.0).double()
+    over_m, over_n = module.attentions(features_m, features_n)
+    torch.testing.assert_close(over_n[:, :, 0], torch.full_like(over_n[:, :, 0], 1 / over_n.shape[1]))
+    (over_m.square().sum() + over_n.square().sum()).backward()
+    assert features_m.grad is not None
+    assert features_m.grad.isfinite().all()
+    assert module.affinity_weight.grad is not None
+    assert module.affinity_weight.grad.any()
+
+
 def test_uniform_start_is_bounded_and_follows_the_generator() -> None:
     first, again = (CoAttention(64, generator=torch.Generator().manual_seed(3)).affinity_weight for _ in range(2))
     assert torch.equal(first, again)

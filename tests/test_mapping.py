@@ -23,11 +23,11 @@ CPU = torch.device("cpu")
 CLOSE = {"rtol": 0, "atol": 1e-4}
 
 
-def build(heads):
+def build(heads, **config):
     torch.manual_seed(3)
     backbone = build_backbone("lite0", output_stride=16)
     backbone.initialise(load_initial_weights("lite0", None).state)
-    model = CoAttentionClassifier(backbone, 3, heads=heads, affinity_init="identity")
+    model = CoAttentionClassifier(backbone, 3, heads=heads, affinity_init="identity", **config)
     with torch.no_grad():  # biases and masks that are not zero, and attention that is neither flat nor one-hot
         model.class_head.bias.uniform_(-1, 1)
         model.co_attention.mask_conv.weight.normal_(std=0.05)
@@ -130,6 +130,20 @@ def test_maps_of_one_reference_are_those_of_the_fixed_function(images):
 
     found, wanted = found_and_expected(model, images, entry, expected=expected, refs=1)
     np.testing.assert_allclose(found, wanted, **CLOSE)
+
+
+@torch.inference_mode()
+def test_maps_of_scaled_affinities_are_the_common_scores_of_their_pairs(images):
+    model = build("shared", affinity_scale=30.0)
+    plain, entry = build("shared"), image_of(images, 2)
+    mapper = mapper_of(model, images, refs=1)
+    references = mapper.references(entry)
+    found = mapper.maps(entry, references)
+    assert np.abs(found - mapper_of(plain, images, refs=1).maps(entry, references)).max() > 1e-3
+    for place, k in enumerate(entry.labels):
+        pair = [features_of(model, images, image_id) for image_id in (entry.id, references[k][0])]
+        scores = model.pair_from_features(*pair)
+        assert found[place].mean() == pytest.approx(float(scores.common_scores_m[0, k]), abs=1e-4)
 
 
 @torch.inference_mode()

@@ -7,7 +7,16 @@ from hypothesis import strategies as st
 from hypothesis.extra import numpy as hnp
 
 from mcis_cli.config import PseudoConfig
-from mcis_cli.maps.pseudo import fuse_constant, fuse_power, fuse_saliency, is_ignored
+from mcis_cli.maps.pseudo import (
+    fuse_constant,
+    fuse_power,
+    fuse_saliency,
+    is_ignored,
+    mask_of_probabilities,
+    power_background,
+    salient_background,
+    soft_scores,
+)
 
 RULES = {
     name: getattr(PseudoConfig(), name)
@@ -161,3 +170,36 @@ def test_maps_classes_and_saliency_must_fit():
         fuse_constant(np.zeros((2, 2, 3)), [0], background_score=0.2)
     with pytest.raises(AssertionError, match="254"):
         fuse_constant(np.zeros((1, 2, 3)), [254], background_score=0.2)
+
+
+@given(some_maps, st.floats(0, 1), st.floats(0.1, 50))
+def test_soft_scores_agree_with_a_loop_over_pixels(maps, background_score, sharpness):
+    background = np.full(SHAPE, background_score)
+    found = soft_scores(maps, background, sharpness=sharpness)
+    for row in range(SHAPE[0]):
+        for column in range(SHAPE[1]):
+            odds = [np.exp(np.float32(sharpness) * value) for value in (background_score, *maps[:, row, column])]
+            np.testing.assert_allclose(found[:, row, column], np.array(odds) / sum(odds), rtol=1e-4, atol=1e-30)
+
+
+@given(some_maps, score, st.floats(0.1, 50))
+def test_without_a_crf_soft_masks_are_the_hard_ones(maps, background_score, sharpness):
+    """Where no two scores are nearly equal: what the softmax rounds to one probability is any of theirs."""
+    background = np.full(SHAPE, background_score)
+    soft = soft_scores(maps, background, sharpness=sharpness)
+    found = mask_of_probabilities(soft, CLASSES, min_confidence=0)
+    first, second = np.sort(np.concatenate([background[None], maps]), axis=0)[[-1, -2]]
+    clear = (first - second) * sharpness > 1e-5
+    expected = fuse_constant(maps, CLASSES, background_score=background_score)
+    np.testing.assert_array_equal(found[clear], expected[clear])
+
+
+@given(grey, st.floats(0, 1), st.floats(0, 2), st.floats(0, 1))
+def test_saliency_lowers_the_score_of_background_by_its_distance_from_the_middle(grey_levels, base, weight, middle):
+    found = salient_background(grey_levels / 255, background_score=base, weight=weight, middle=middle)
+    np.testing.assert_allclose(found, base - weight * (grey_levels / 255 - middle))
+
+
+def test_background_of_an_image_without_classes_has_all_the_probability():
+    nothing = np.zeros((0, *SHAPE), np.float32)
+    assert (soft_scores(nothing, power_background(nothing, 4), sharpness=8) == 1).all()

@@ -8,9 +8,16 @@ from chains import Heard, done, options
 
 from mcis_cli.config import PseudoConfig
 from mcis_cli.errors import DataError
-from mcis_cli.maps.crf import refine_mask
+from mcis_cli.maps.crf import dense_crf, refine_mask
 from mcis_cli.maps.localization import enlarge, normalise
-from mcis_cli.maps.pseudo import fuse_constant, fuse_power, fuse_saliency
+from mcis_cli.maps.pseudo import (
+    fuse_constant,
+    fuse_power,
+    fuse_saliency,
+    mask_of_probabilities,
+    salient_background,
+    soft_scores,
+)
 from mcis_cli.stages import pseudo
 from mcis_cli.stages.inputs import Inputs
 from mcis_cli.store import open_store
@@ -76,6 +83,32 @@ def test_a_crf_refines_the_fused_mask_of_the_photograph(chain):
         **PseudoConfig().crf_settings.model_dump(),
     )
     np.testing.assert_array_equal(refined.read(image_id)["mask"], expected)
+
+
+@pytest.mark.parametrize("crf", [False, True])
+def test_soft_masks_are_the_probabilities_of_the_scores_after_a_crf_on_them(chain, crf):
+    soft = {"fusion": "soft", "background_score": 0.35, "sharpness": 6.0, "min_confidence": 0.55, "crf": crf}
+    made = make(chain, saliency_weight=0.5, saliency_middle=0.4, **soft)
+    images, seen = chain.images(), set()
+    for image_id in made.ids[:4]:
+        maps, labels = maps_of(chain, image_id)
+        saliency = images.read_saliency(image_id)
+        background = salient_background(saliency, background_score=0.35, weight=0.5, middle=0.4)
+        probabilities = soft_scores(maps, background, sharpness=6.0)
+        if crf:
+            terms = PseudoConfig().crf_settings.model_dump()
+            probabilities = dense_crf(images.read_image(image_id), probabilities, **terms)
+        expected = mask_of_probabilities(probabilities, labels, min_confidence=0.55)
+        np.testing.assert_array_equal(made.read(image_id)["mask"], expected)
+        seen |= set(np.unique(expected).tolist())
+    assert {0, 255} < seen, "something of each kind"
+
+
+@pytest.mark.parametrize("kind", [{"background": "constant", "background_score": 0.35}, {"background": "power"}])
+def test_soft_masks_without_saliency_and_crf_are_the_hard_ones_but_for_near_ties(chain, kind):
+    hard, soft = make(chain, **kind), make(chain, fusion="soft", **kind)
+    for image_id in hard.ids[:4]:
+        assert (hard.read(image_id)["mask"] != soft.read(image_id)["mask"]).mean() < 0.001
 
 
 def test_a_second_run_finds_the_artifact_and_computes_nothing(chain):
@@ -175,16 +208,25 @@ def test_saliency_of_other_content_makes_other_masks(chain_copy):
 
 
 @pytest.mark.parametrize(
-    ("background", "unused"),
+    ("background", "fusion", "unused"),
     [
-        ("saliency", ["background_power", "background_score"]),
-        ("constant", ["background_power", "conflict_threshold"]),
-        ("power", ["background_score", "conflict_threshold"]),
+        ("saliency", "hard", ["background_power", "background_score", "sharpness"]),
+        ("constant", "hard", ["background_power", "conflict_threshold", "sharpness"]),
+        ("power", "hard", ["background_score", "conflict_threshold", "sharpness"]),
+        ("saliency", "soft", ["background_power", "conflict_threshold"]),
+        ("constant", "soft", ["background_power", "conflict_threshold"]),
+        ("power", "soft", ["background_score", "conflict_threshold"]),
     ],
 )
-def test_settings_that_a_background_does_not_use_are_known(background, unused):
-    given = {"background_power": 2.0, "background_score": 0.1, "conflict_threshold": 0.9, "min_foreground": None}
-    assert pseudo.without_effect(PseudoConfig(background=background), given) == unused
+def test_settings_that_a_background_and_a_fusion_do_not_use_are_known(background, fusion, unused):
+    given = {
+        "background_power": 2.0,
+        "background_score": 0.1,
+        "conflict_threshold": 0.9,
+        "min_foreground": None,
+        "sharpness": 3.0,
+    }
+    assert pseudo.without_effect(PseudoConfig(background=background, fusion=fusion), given) == unused
 
 
 def test_an_image_without_tags_is_background():

@@ -147,11 +147,19 @@ def pseudo(
             autocompletion=completion.values("pseudo", "background"),
         ),
     ] = None,
+    fusion: Annotated[
+        str | None,
+        typer.Option(
+            "--fusion",
+            help="hard: the highest score wins. soft: scores become probabilities, from which a CRF starts.",
+            autocompletion=completion.values("pseudo", "fusion"),
+        ),
+    ] = None,
     foreground_threshold: Annotated[
         float | None, typer.Option("--foreground-threshold", help="Class scores under it do not count.")
     ] = None,
     background_score: Annotated[
-        float | None, typer.Option("--background-score", help="Of the constant background.")
+        float | None, typer.Option("--background-score", help="Of the constant background; soft: with saliency too.")
     ] = None,
     background_power: Annotated[
         float | None, typer.Option("--background-power", help="Background is (1 - max) to this power.")
@@ -180,7 +188,7 @@ def pseudo(
     ] = None,
     crf: opt.Crf = None,
     min_confidence: Annotated[
-        float | None, typer.Option("--min-confidence", help="Of a network: less probable labels are ignored.")
+        float | None, typer.Option("--min-confidence", help="Of a network, and soft: less probable labels are ignored.")
     ] = None,
     scales: opt.Scales = None,
     flip: opt.Flip = None,
@@ -200,13 +208,14 @@ def pseudo(
     """Turn localization maps into pseudo masks; or, for a second round, what a segmentation network predicts.
 
     Every score and threshold is in [0, 1]. The masks of a network have the classes that an image is tagged with, and
-    background; --scales, --flip, --min-confidence and --device are for them.
+    background; --scales, --flip and --device are for them.
 
     Example: mcis pseudo --background constant --background-score 0.2
     """
     flags: Flags = {
         "pseudo": {
             "background": background,
+            "fusion": fusion,
             "foreground_threshold": foreground_threshold,
             "background_score": background_score,
             "background_power": background_power,
@@ -244,6 +253,8 @@ def pseudo(
             _warn(of_network.without_effect(flags["pseudo"]), "on masks of a network", options)
             return of_network.run(settings.pseudo, inputs, workspace.store, options)
         kind = f"with --background {settings.pseudo.background}"
+        if settings.pseudo.fusion == "soft":
+            kind += " and --fusion soft"
         _warn(of_maps.without_effect(settings.pseudo, flags["pseudo"]), kind, options)
         return of_maps.run(settings.pseudo, inputs, workspace.store, options)
 

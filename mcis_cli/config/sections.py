@@ -137,6 +137,7 @@ class TrainClsConfig(Config):
     heads: Literal["shared", "separate"] = "shared"  # one φ for all features, or two [1]
     affinity_init: Literal["uniform", "identity"] = "uniform"  # how W_P starts: at random, or as likeness
     affinity_weights: AffinityWeights | None = None  # one W_P, or three; else three if there are single-label images
+    affinity_scale: float | None = Field(None, gt=0)  # P of features of unit length, times this; else as in Eq. 2 [11]
     affinity_lr: float = Field(1.0, ge=0)  # further factor for W_P, whose gradient grows with its channels
     equivariant: bool = False  # SEAM too: a second, smaller view of each image, and maps refined by likeness (LID20)
     pairing: Literal["independent", "rings"] = "independent"  # draw each partner, or let an image serve two pairs
@@ -224,19 +225,23 @@ class PseudoConfig(Config):
 
     background: Literal["saliency", "constant", "power", "affinity"] = "saliency"  # what tells background
     normalization: Literal["minmax", "max"] = "minmax"  # of each map: (m − min) / (max − min), or m / max
+    fusion: Literal["hard", "soft"] = "hard"  # the highest score wins; or scores become probabilities [12]
     foreground_threshold: float = Field(0.3, ge=0, le=1)  # saliency: class scores under it do not count
     conflict_threshold: float = Field(0.99, ge=0, le=1)  # saliency: two scores over it, ignored
     salient_threshold: float = Field(32 / 255, ge=0, le=1)  # saliency: background that is so salient, ignored
     confident_threshold: float = Field(0.95, ge=0, le=1)  # saliency: background with a map over it, ignored
     min_foreground: float = Field(0.01, ge=0, le=1)  # saliency: images with a smaller share of it, wholly ignored
-    background_score: float = Field(0.2, ge=0, le=1)  # constant: classes under it are background
+    background_score: float = Field(0.2, ge=0, le=1)  # constant, and soft with saliency: background scores it
     background_power: float = Field(4.0, gt=0)  # power: background scores (1 − max over the maps) to it
     background_threshold: float = Field(0.2, ge=0, le=1)  # affinity: classes that walk to less are background
+    sharpness: float = Field(8.0, gt=0)  # soft: probabilities are the softmax of the scores times this
+    saliency_weight: float = Field(0.75, ge=0)  # soft, saliency: what background loses from saliency 0 to 1
+    saliency_middle: float = Field(0.3, ge=0, le=1)  # soft, saliency: where background neither gains nor loses
     allow_missing_saliency: bool = False  # saliency: images without a map are wholly ignored, not an error
     crf: bool = False  # refine the masks with a dense CRF over the labels that are present
-    crf_confidence: float = Field(0.7, gt=0.5, lt=1)  # maps: that a pixel's label is right, before the CRF
+    crf_confidence: float = Field(0.7, gt=0.5, lt=1)  # hard: that a pixel's label is right, before the CRF
     crf_settings: CrfConfig = CrfConfig()  # see CRF
-    min_confidence: float = Field(0.0, ge=0, lt=1)  # network: pixels whose label is less probable, ignored
+    min_confidence: float = Field(0.0, ge=0, lt=1)  # soft, network: pixels whose label is less probable, ignored
     scales: Scales = (1.0,)  # network: factors on the size; probabilities are averaged over them
     flip: bool = False  # network: average over the mirrored image too
     precision: Precision = "auto"  # network: of matrix products

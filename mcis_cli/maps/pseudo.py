@@ -1,8 +1,8 @@
 """Pseudo masks: an index image out of localization maps and a score of background.
 
 With saliency as in the authors' released code (the paper says only that background cues come from saliency); without,
-by a constant background score or by a power of what the maps leave over. Values: 0 is background, k + 1 is class k,
-255 is to be ignored.
+by a constant background score or by a power of what the maps leave over. The same scores can become probabilities, for
+a CRF to start from, and then a mask. Values: 0 is background, k + 1 is class k, 255 is to be ignored.
 """
 
 from collections.abc import Sequence
@@ -91,7 +91,51 @@ def fuse_power(
     Returns:
         Index image of the given classes and 0; nothing is ignored.
     """
-    return _strongest((1 - maps.max(axis=0, initial=0)) ** background_power, maps, classes)
+    return _strongest(power_background(maps, background_power), maps, classes)
+
+
+def power_background(maps: Float[np.ndarray, "cls height width"], power: float) -> Float[np.ndarray, "height width"]:
+    """Background score (1 − max over the maps)^power; 1 where there are no maps."""
+    return np.asarray((1 - maps.max(axis=0, initial=0)) ** power)
+
+
+def salient_background(
+    saliency: Float[np.ndarray, "height width"], *, background_score: float, weight: float, middle: float
+) -> Float[np.ndarray, "height width"]:
+    """Background score that saliency lowers or raises: background_score + weight · (middle − saliency).
+
+    Args:
+        saliency: in [0, 1].
+        background_score: where saliency is at its middle.
+        weight: how much saliency counts, beside maps in [0, 1].
+        middle: saliency that says nothing of background.
+
+    Returns:
+        The score, which may leave [0, 1].
+    """
+    return background_score + weight * (middle - saliency)
+
+
+def soft_scores(
+    maps: Float[np.ndarray, "cls height width"],
+    background: Float[np.ndarray, "height width"],
+    *,
+    sharpness: float,
+) -> Float[np.ndarray, "kept height width"]:
+    """Probabilities of background and of each class: the softmax of their scores times `sharpness`.
+
+    Args:
+        maps: scores of the classes, in [0, 1].
+        background: its score, on the same scale.
+        sharpness: over 0; the odds of two labels grow e-fold when their scores part by its inverse.
+
+    Returns:
+        Background first, then the classes; sum to one at each pixel. Without CRF, the most probable one is that with
+        the highest score.
+    """
+    scores = np.float32(sharpness) * np.concatenate([background[None], maps])
+    odds = np.exp(scores - scores.max(axis=0))
+    return np.asarray(odds / odds.sum(axis=0))
 
 
 def among_tags(

@@ -64,6 +64,7 @@ class CoAttentionClassifier(nn.Module):
         heads: Literal["shared", "separate"] = "shared",
         affinity_init: AffinityInit = "uniform",
         affinity_weights: AffinityWeights = "shared",
+        affinity_scale: float | None = None,
         equivariant: bool = False,
         generator: torch.Generator | None = None,
     ) -> None:
@@ -76,6 +77,7 @@ class CoAttentionClassifier(nn.Module):
             heads: One φ for all features (paper), or a second one (released code).
             affinity_init: How W_P starts, see `CoAttention`.
             affinity_weights: One W_P, or three, see `CoAttention`.
+            affinity_scale: Where affinities are of features of unit length, the factor on them, see `CoAttention`.
             equivariant: With a pixel correlation module, on a `Backbone`.
             generator: Source of the new layers' weights; torch's own where None.
         """
@@ -89,7 +91,11 @@ class CoAttentionClassifier(nn.Module):
             else None
         )
         self.co_attention = CoAttention(
-            channels, affinity_init=affinity_init, affinity_weights=affinity_weights, generator=generator
+            channels,
+            affinity_init=affinity_init,
+            affinity_weights=affinity_weights,
+            affinity_scale=affinity_scale,
+            generator=generator,
         )
         self.pixel_correlation: PixelCorrelation | None = None
         if equivariant:

@@ -11,7 +11,7 @@ from jaxtyping import Bool, Float
 from torch import Tensor, nn
 from torch.nn import functional
 
-from mcis_cli.models.layers import new_conv, product
+from mcis_cli.models.layers import at_least_float32, new_conv, product
 
 AffinityInit = Literal["uniform", "identity"]
 AffinityWeights = Literal["shared", "per-domain-pair"]
@@ -144,7 +144,7 @@ def query(
     Then Pᵀ = F_rᵀ G for every reference r, since P = F_mᵀ W_P F_r with the queried image first.
 
     Args:
-        features_m: Features of the image whose maps are wanted.
+        features_m: Features of the image whose maps are wanted, as they are compared.
         affinity_weight: W_P.
 
     Returns:
@@ -168,8 +168,8 @@ def attended_activations(
 
     Args:
         query_m: G of `query`, of the image whose maps are wanted.
-        features_r: Features of one reference, or of several of one size.
-        activations_r: 1×1 convolutions of `features_r`, bias included.
+        features_r: Features of one reference, or of several of one size, as they are compared.
+        activations_r: 1×1 convolutions of the reference's features, bias included.
 
     Returns:
         For each reference, the activations on m's grid, in float32 at least.
@@ -185,6 +185,7 @@ class CoAttention(nn.Module):
         affinity_weight: W_P; with three of them, that of two images neither of which is of a single-label source.
         affinity_weight_single: W_P of two images of single-label sources; None where there is one for all (§3.2).
         affinity_weight_mixed: W_P of one of each, the one that is not single-label on its left; None likewise.
+        affinity_scale: s of `compared`; None where features are compared as they are.
     """
 
     def __init__(
@@ -193,20 +194,25 @@ class CoAttention(nn.Module):
         *,
         affinity_init: AffinityInit = "uniform",
         affinity_weights: AffinityWeights = "shared",
+        affinity_scale: float | None = None,
         generator: torch.Generator | None = None,
     ) -> None:
         """Draw the initial weights.
 
         The paper does not say how W_P starts. "uniform" is what a linear layer has, U(−1/√C, 1/√C). "identity" is
-        I/√C: affinity starts as likeness, scaled as in dot-product attention so that the softmax is not saturated.
+        I/√C: affinity starts as likeness, scaled as in dot-product attention so that the softmax is not saturated;
+        with `affinity_scale`, which sees to that, it is I.
 
         Args:
             num_features: C, channels of the features.
             affinity_init: How W_P starts.
             affinity_weights: One W_P for all pairs, or three by the domains of the pair.
+            affinity_scale: s of `compared`: affinities are of features of unit length, and s times that; as in Eq. 2
+                where None.
             generator: Source of the random numbers; torch's own where None.
         """
         super().__init__()
+        self.affinity_scale = affinity_scale
         self.affinity_weight = nn.Parameter(torch.empty(num_features, num_features))
         self.affinity_weight_single: nn.Parameter | None = None
         self.affinity_weight_mixed: nn.Parameter | None = None
@@ -215,12 +221,28 @@ class CoAttention(nn.Module):
             self.affinity_weight_mixed = nn.Parameter(torch.empty(num_features, num_features))
         self.mask_conv = new_conv(num_features, 1, std=0.01, generator=generator)
         bound = num_features**-0.5
+        likeness = (bound if affinity_scale is None else 1) * torch.eye(num_features)
         with torch.no_grad():
             for weight in self.affinity_parameters():
                 if affinity_init == "uniform":
                     weight.uniform_(-bound, bound, generator=generator)
                 else:
-                    weight.copy_(bound * torch.eye(num_features))
+                    weight.copy_(likeness)
+
+    def compared(self, features: Float[Tensor, "*batch channel h w"]) -> Float[Tensor, "*batch channel h w"]:
+        """Features as affinities take them: F, or at each position √s F / ‖F‖.
+
+        Eq. 2 of the latter is s times a likeness that does not know how strong the features are: with W_P the identity,
+        s times their cosine. What attention mixes stays F. Not in the paper.
+
+        Returns:
+            The features, as precise and laid out as they were; zero where F is.
+        """
+        if self.affinity_scale is None:
+            return features
+        unit = functional.normalize(at_least_float32(features), dim=-3)
+        scaled: Tensor = self.affinity_scale**0.5 * unit
+        return scaled.to(features.dtype)
 
     def affinity_parameters(self) -> list[nn.Parameter]:
         """The one W_P, or all three."""
@@ -258,7 +280,8 @@ class CoAttention(nn.Module):
         self, features_m: Float[Tensor, "batch channel h_m w_m"], features_n: Float[Tensor, "batch channel h_n w_n"]
     ) -> tuple[Float[Tensor, "batch channel h_m w_m"], Float[Tensor, "batch channel h_n w_n"]]:
         """Co-attention of a pair (Eq. 2-4), see `co_attend`."""
-        return co_attend(features_m, features_n, self.affinity_weight)
+        over_m, over_n = self.attentions(features_m, features_n)
+        return mix(features_n, over_n, features_m.shape[2:]), mix(features_m, over_m, features_n.shape[2:])
 
     def attentions(
         self,
@@ -269,7 +292,8 @@ class CoAttention(nn.Module):
     ) -> tuple[Float[Tensor, "batch hw_m hw_n"], Float[Tensor, "batch hw_n hw_m"]]:
         """Attention over m and over n of a pair (Eq. 2-3), with the W_P of its domains, see `weights_of`."""
         weight = self.weights_of(single_m, single_n)
-        return attention(affinity(features_m.flatten(2), features_n.flatten(2), weight))
+        compared_m, compared_n = self.compared(features_m), self.compared(features_n)
+        return attention(affinity(compared_m.flatten(2), compared_n.flatten(2), weight))
 
     def common_mask(self, coattentive: Float[Tensor, "batch channel h w"]) -> Float[Tensor, "batch 1 h w"]:
         """Class-agnostic mask of what the pair has in common (Eq. 6): B = σ(W_B F^{m∩n}), in [0, 1]."""

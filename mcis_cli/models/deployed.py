@@ -88,8 +88,9 @@ class DeployedPair(nn.Module):
         features, features_r = self._features(images, references)
         num_classes = model.class_head.out_channels
         said = torch.cat([model.activation_maps(features_r, co=True), model.co_attention.mask_conv(features_r)], 1)
-        transformed = query(features, model.co_attention.affinity_weight)
-        mixed = attended_activations(transformed, features_r, said)
+        co = model.co_attention
+        transformed = query(co.compared(features), co.affinity_weight)
+        mixed = attended_activations(transformed, co.compared(features_r), said)
         common, mask_logit = mixed[:, :num_classes], mixed[:, num_classes:]
         unshared = contrastive_attention(mask_logit.sigmoid())
         bias = (model.co_class_head or model.class_head).bias
@@ -100,8 +101,9 @@ class DeployedPair(nn.Module):
         self, images: Float[Tensor, "batch 3 h w"], references: Float[Tensor, "batch 3 h_r w_r"]
     ) -> Float[Tensor, "batch hw hw_r"]:
         """What the softmax is taken of (Eq. 2); unbounded."""
-        features, features_r = self._features(images, references)
-        return affinity(features.flatten(2), features_r.flatten(2), self.model.co_attention.affinity_weight)
+        co = self.model.co_attention
+        compared, compared_r = map(co.compared, self._features(images, references))
+        return affinity(compared.flatten(2), compared_r.flatten(2), co.affinity_weight)
 
     def _features(self, images: Tensor, references: Tensor) -> tuple[Tensor, Tensor]:
         return self.model.features(self.normalise(images)), self.model.features(self.normalise(references))

@@ -14,7 +14,7 @@ from torch.nn import functional
 
 from mcis_cli.config import RunOptions
 from mcis_cli.data.catalogue import Catalogue
-from mcis_cli.models.co_attention import affinity, attention, mix
+from mcis_cli.models.co_attention import mix
 from mcis_cli.stages.features import FeatureCache, View
 from mcis_cli.stages.kinds import read_record
 from mcis_cli.stages.networks import build_classifier, load_tensors, place
@@ -105,11 +105,9 @@ def look(
             evidence = []
             for reference in references:
                 other = features(reference, View())
-                weight = model.co_attention.weight_of(
-                    *(images[one].domain == "single-label" for one in (image_id, reference))
-                )
-                pair = affinity(own.features.flatten(1)[None].float(), other.features.flatten(1)[None].float(), weight)
-                over_reference = attention(pair)[1][0]
+                single = (torch.tensor([images[one].domain == "single-label"]) for one in (image_id, reference))
+                pair = own.features[None].float(), other.features[None].float()
+                over_reference = model.co_attention.attentions(*pair, *single)[1][0]
                 found = mix(other.co_activations[class_index][None], over_reference, own.features.shape[1:])[0]
                 coarse = _coarse(over_reference, own.features.shape[1:], other.features.shape[1:])
                 evidence.append(Evidence(reference, coarse, found.float().cpu().numpy()))

@@ -130,8 +130,9 @@ class Mapper:
     def _queries(self, entry: ImageEntry, own: Features, references: Sequence[str]) -> dict[bool, Tensor]:
         """G of `query` for references of single-label sources and for others, as far as there are such."""
         single = entry.domain == "single-label"
-        weight_of = self.model.co_attention.weight_of
-        return {kind: query(own.features, weight_of(single, kind)) for kind in {*map(self._is_single, references)}}
+        co = self.model.co_attention
+        compared = co.compared(own.features)
+        return {kind: query(compared, co.weight_of(single, kind)) for kind in {*map(self._is_single, references)}}
 
     def _is_single(self, image_id: str) -> bool:
         return self.carriers[image_id].domain == "single-label"
@@ -146,7 +147,7 @@ class Mapper:
         wanted = other.co_activations[common]
         if unshared:
             wanted = torch.cat([wanted, self.model.co_attention.mask_conv(other.features[None].float())[0]])
-        mixed = attended_activations(transformed, other.features, wanted)
+        mixed = attended_activations(transformed, self.model.co_attention.compared(other.features), wanted)
         maps = dict(zip(common, mixed, strict=False))
         if unshared:
             faded = 1 - mixed[-1:].sigmoid()
@@ -168,8 +169,10 @@ class Mapper:
         """Maps of one view of an image, made of another view of the same image."""
         own, reference = self.features(entry.id, shown), self.features(entry.id, other)
         single = entry.domain == "single-label"
-        transformed = query(own.features, self.model.co_attention.weight_of(single, single))
-        return attended_activations(transformed, reference.features, reference.co_activations[list(entry.labels)])
+        co = self.model.co_attention
+        transformed = query(co.compared(own.features), co.weight_of(single, single))
+        wanted = reference.co_activations[list(entry.labels)]
+        return attended_activations(transformed, co.compared(reference.features), wanted)
 
 
 def _distinct(references: References) -> list[str]:

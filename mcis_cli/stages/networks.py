@@ -26,7 +26,7 @@ OnBackbone = CoAttentionClassifier | DeepLab | PairwiseAffinity
 def describe_classifier(
     config: TrainClsConfig, num_foreground: int, affinity_weights: AffinityWeights = "shared"
 ) -> dict[str, Any]:
-    """What `build_classifier` needs, as JSON; a shared W_P is what is meant where nothing is said of it."""
+    """What `build_classifier` needs, as JSON; a shared W_P and Eq. 2 are what is meant where nothing is said."""
     return {
         "backbone": config.backbone,
         "output_stride": config.output_stride,
@@ -35,6 +35,7 @@ def describe_classifier(
         "equivariant": config.equivariant,
         "num_foreground": num_foreground,
         **({} if affinity_weights == "shared" else {"affinity_weights": affinity_weights}),
+        **({} if config.affinity_scale is None else {"affinity_scale": config.affinity_scale}),
     }
 
 
@@ -48,6 +49,7 @@ def build_classifier(model: Mapping[str, Any]) -> CoAttentionClassifier:
         affinity_init=model["affinity_init"],
         equivariant=model.get("equivariant", False),
         affinity_weights=model.get("affinity_weights", "shared"),
+        affinity_scale=model.get("affinity_scale"),
     )
 
 

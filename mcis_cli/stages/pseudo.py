@@ -13,9 +13,18 @@ from mcis_cli.config import PseudoConfig, RunOptions
 from mcis_cli.data.catalogue import Catalogue
 from mcis_cli.data.loading import Workers
 from mcis_cli.errors import DataError, UsageError
-from mcis_cli.maps.crf import refine_mask
+from mcis_cli.maps.crf import dense_crf, refine_mask
 from mcis_cli.maps.localization import enlarge, normalise
-from mcis_cli.maps.pseudo import IGNORE_INDEX, fuse_constant, fuse_power, fuse_saliency
+from mcis_cli.maps.pseudo import (
+    IGNORE_INDEX,
+    fuse_constant,
+    fuse_power,
+    fuse_saliency,
+    mask_of_probabilities,
+    power_background,
+    salient_background,
+    soft_scores,
+)
 from mcis_cli.stages import recipes
 from mcis_cli.stages.inputs import Inputs, images_of
 from mcis_cli.stages.kinds import check_kind, read_record
@@ -73,9 +82,13 @@ def run(config: PseudoConfig, inputs: Inputs, store: Store, options: RunOptions)
 
 
 def without_effect(config: PseudoConfig, given: Mapping[str, object]) -> list[str]:
-    """The settings among those given that the chosen background does not use."""
-    unused = {*recipes.UNUSED_BY_PSEUDO[config.background], *recipes.OF_NETWORKS_MASKS}
+    """The settings among those given that the chosen background and fusion do not use."""
+    unused = recipes.unused_by_pseudo(config)
     return sorted(name for name, value in given.items() if value is not None and name in unused)
+
+
+Maps = Float32[np.ndarray, "cls height width"]
+Mask = UInt8[np.ndarray, "height width"]
 
 
 @dataclass(frozen=True)
@@ -93,17 +106,25 @@ class Material:
 def make_mask(config: PseudoConfig, material: Material) -> Record:
     """The pseudo mask of one image; wholly ignored where saliency is asked for and there is none."""
     maps = enlarge(material.maps, *material.size)
-    if config.background == "affinity":  # the walk has left them on the scale of the background, see `stages.affinity`
-        mask = fuse_constant(maps, material.classes, background_score=config.background_threshold)
-        return _finished(config, material, mask)
-    maps = normalise(maps, config.normalization)
-    if config.background == "constant":
-        mask = fuse_constant(maps, material.classes, background_score=config.background_score)
-    elif config.background == "power":
-        mask = fuse_power(maps, material.classes, background_power=config.background_power)
-    elif material.saliency is None:
+    if config.background != "affinity":  # the walk has left those on the scale of the background, see `stages.affinity`
+        maps = normalise(maps, config.normalization)
+    if config.background == "saliency" and material.saliency is None:
         mask = np.full(material.size, IGNORE_INDEX, dtype=np.uint8)
     else:
+        mask = (_soft if config.fusion == "soft" else _hard)(config, material, maps)
+    return material.image_id, {"mask": mask, "classes": np.array(material.classes, dtype=np.int32)}
+
+
+def _hard(config: PseudoConfig, material: Material, maps: Maps) -> Mask:
+    """The mask of the highest scores, after a dense CRF on its labels where one is asked for."""
+    if config.background == "constant":
+        mask = fuse_constant(maps, material.classes, background_score=config.background_score)
+    elif config.background == "affinity":
+        mask = fuse_constant(maps, material.classes, background_score=config.background_threshold)
+    elif config.background == "power":
+        mask = fuse_power(maps, material.classes, background_power=config.background_power)
+    else:
+        assert material.saliency is not None, "looked at before"
         mask = fuse_saliency(
             maps,
             material.classes,
@@ -114,15 +135,32 @@ def make_mask(config: PseudoConfig, material: Material) -> Record:
             confident_threshold=config.confident_threshold,
             min_foreground=config.min_foreground,
         )
-    return _finished(config, material, mask)
+    if material.image is None:
+        return mask
+    return refine_mask(material.image, mask, confidence=config.crf_confidence, **config.crf_settings.model_dump())
 
 
-def _finished(config: PseudoConfig, material: Material, mask: UInt8[np.ndarray, "height width"]) -> Record:
-    """The record of a mask, after a dense CRF where one is asked for."""
-    if material.image is not None:
-        terms = config.crf_settings.model_dump()
-        mask = refine_mask(material.image, mask, confidence=config.crf_confidence, **terms)
-    return material.image_id, {"mask": mask, "classes": np.array(material.classes, dtype=np.int32)}
+def _soft(config: PseudoConfig, material: Material, maps: Maps) -> Mask:
+    """The mask of the highest probabilities, after a dense CRF on them where one is asked for."""
+    probabilities = soft_scores(maps, _background(config, material, maps), sharpness=config.sharpness)
+    if material.image is not None and len(maps):
+        probabilities = dense_crf(material.image, probabilities, **config.crf_settings.model_dump())
+    return mask_of_probabilities(probabilities, material.classes, min_confidence=config.min_confidence)
+
+
+def _background(config: PseudoConfig, material: Material, maps: Maps) -> Float32[np.ndarray, "height width"]:
+    if config.background == "power":
+        return power_background(maps, config.background_power)
+    if config.background == "saliency":
+        assert material.saliency is not None, "looked at before"
+        return salient_background(
+            material.saliency,
+            background_score=config.background_score,
+            weight=config.saliency_weight,
+            middle=config.saliency_middle,
+        )
+    score = config.background_threshold if config.background == "affinity" else config.background_score
+    return np.full(material.size, score, dtype=np.float32)
 
 
 def _making(

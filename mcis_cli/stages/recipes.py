@@ -49,32 +49,31 @@ UNUSED_BY_EVAL: Mapping[str, tuple[str, ...]] = {
 }
 
 
+OF_NETWORKS_MASKS = ("min_confidence", "scales", "flip", "precision")
+
 _OF_BACKGROUNDS: Mapping[str, frozenset[str]] = {
     "constant": frozenset({"normalization", "background_score"}),
     "power": frozenset({"normalization", "background_power"}),
     "affinity": frozenset({"background_threshold"}),  # walked maps keep their scale
-    "saliency": frozenset(
-        {
-            "normalization",
-            "foreground_threshold",
-            "conflict_threshold",
-            "salient_threshold",
-            "confident_threshold",
-            "min_foreground",
-            "allow_missing_saliency",
-        }
+    "saliency": frozenset({"normalization", "allow_missing_saliency"}),
+}
+_OF_FUSIONS: Mapping[str, frozenset[str]] = {
+    "hard": frozenset({"crf_confidence"}),
+    "soft": frozenset({"sharpness", "min_confidence"}),
+}
+_OF_SALIENCY: Mapping[str, frozenset[str]] = {
+    "hard": frozenset(
+        {"foreground_threshold", "conflict_threshold", "salient_threshold", "confident_threshold", "min_foreground"}
     ),
+    "soft": frozenset({"background_score", "saliency_weight", "saliency_middle"}),
 }
-UNUSED_BY_PSEUDO: Mapping[str, frozenset[str]] = {
-    background: frozenset().union(*_OF_BACKGROUNDS.values()) - used for background, used in _OF_BACKGROUNDS.items()
-}
+_OF_SOME_MASKS = frozenset(OF_NETWORKS_MASKS).union(
+    *_OF_BACKGROUNDS.values(), *_OF_FUSIONS.values(), *_OF_SALIENCY.values()
+)
 
 # What each of the three stages of `mcis affinity` looks at; the rest of its section is for the network's training.
 _OF_SURE_REGIONS = ("longest_side", "normalization", "object_power", "background_power", "crf_settings")
 _OF_WALK = ("longest_side", "normalization", "walk_power", "walk_doublings")
-
-
-OF_NETWORKS_MASKS = ("min_confidence", "scales", "flip", "precision")
 
 UNUSED_WITHOUT_REFERENCES = (
     "seed",
@@ -108,6 +107,8 @@ UNSAID: Mapping[str, Any] = {
     "domains": ["target"],
     "reference_domains": ["target"],
     "reference_choice": "random",
+    "affinity_scale": None,
+    "fusion": "hard",
 }
 
 
@@ -196,8 +197,14 @@ def pseudo(config: PseudoConfig, maps: str, images: Catalogue, saliency: str | N
     inputs = {"maps": maps, "images": images.digest("images")}
     if config.background == "saliency":
         inputs["saliency"] = saliency or images.digest("saliency")
-    without_effect = (*UNUSED_BY_PSEUDO[config.background], *OF_NETWORKS_MASKS)
-    return _recipe("pseudo", _settings(config, *without_effect, *_unused_crf(config.crf)), inputs)
+    without_effect = (*unused_by_pseudo(config), *_unused_crf(config.crf))
+    return _recipe("pseudo", _settings(config, *without_effect), inputs)
+
+
+def unused_by_pseudo(config: PseudoConfig) -> frozenset[str]:
+    """The settings that masks of maps do not use, with their background and fusion."""
+    used = _OF_BACKGROUNDS[config.background] | _OF_FUSIONS[config.fusion]
+    return _OF_SOME_MASKS - used - (_OF_SALIENCY[config.fusion] if config.background == "saliency" else frozenset())
 
 
 def second_round(config: PseudoConfig, network: str, images: Catalogue) -> Recipe:
