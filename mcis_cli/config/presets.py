@@ -3,7 +3,7 @@
 from collections.abc import Mapping
 from typing import Any, Literal
 
-Preset = Literal["paper", "released", "quick", "lid20"]
+Preset = Literal["paper", "released", "quick", "best", "lid20"]
 
 PRESETS: Mapping[Preset, Mapping[str, Any]] = {
     "paper": {},
@@ -60,6 +60,46 @@ PRESETS: Mapping[Preset, Mapping[str, Any]] = {
             "loss_resolution": "network",
             "frozen_stages": 3,
         },
+    },
+    # What gave the best masks in docs/explanation/results.md, on a CPU: the features of a classifier as it was
+    # published, compared by their direction alone.
+    "best": {
+        "train-cls": {
+            "backbone": "lite0",
+            "output_stride": 16,
+            "image_size": 224,
+            "mirror": True,
+            "epochs": 4,
+            "batch_pairs": 8,
+            "lr": 0.1,
+            "lr_milestones": (3,),
+            "frozen_stages": 5,
+            "affinity_init": "identity",
+            "affinity_scale": 45.0,
+            "affinity_lr": 0.01,
+        },
+        "cams": {"image_size": 448, "refs": 10, "reference_choice": "nearest"},
+        "affinity": {"backbone": "lite0", "longest_side": 320, "crop": 224, "epochs": 4, "frozen_stages": 3},
+        "pseudo": {
+            "fusion": "soft",
+            "normalization": "max",
+            "background_score": 0.3,
+            "crf": True,
+            "crf_settings": {"gaussian_weight": 3.0, "bilateral_xy": 50.0, "bilateral_rgb": 5.0, "bilateral_weight": 10.0},
+        },
+        "train-seg": {
+            "backbone": "lite0",
+            "output_stride": 16,
+            "head_channels": 256,
+            "head_dilation": 6,
+            "crop": 257,
+            "epochs": 6,
+            "batch_size": 8,
+            "lr": 2e-3,
+            "loss_resolution": "network",
+            "frozen_stages": 3,
+        },
+        "eval": {"normalization": "max"},
     },
     # The setting of the LID challenge (§4.4), where the paper names SEAM and says no more, with SEAM's values.
     "lid20": {
