@@ -54,7 +54,7 @@ Preset = Annotated[
     str | None,
     typer.Option(
         "--preset",
-        help="paper (default), released, quick (for a CPU) or lid20.",
+        help="paper (default), released, quick or best (for a CPU), or lid20.",
         autocompletion=completion.words(*PRESETS),
     ),
 ]
