@@ -115,7 +115,8 @@ def _facts(artifact: Artifact) -> str:
         case "affinity":
             words = [f"{2 ** int(config.get('walk_doublings', 0))} steps"]
         case "pseudo":
-            words = [f"background {config.get('background')}", *(["CRF"] if config.get("crf") else [])]
+            words = [f"background {config.get('background')}"]
+            words += [said for name, said in (("fusion", "soft"), ("crf", "CRF")) if config.get(name)]
         case "train-seg":
             words = [f"{config.get('backbone')}", f"seed {config.get('seed')}"]
     return " · ".join(words)
