@@ -98,7 +98,9 @@ def init(
     preset: Annotated[
         str,
         typer.Option(
-            "--preset", help="paper, released, quick or best (for a CPU), or lid20.", autocompletion=completion.words(*PRESETS)
+            "--preset",
+            help="paper, released, quick or best (for a CPU), or lid20.",
+            autocompletion=completion.words(*PRESETS),
         ),
     ] = "paper",
     force: Annotated[bool, typer.Option("--force", help="Write over a file that is there.")] = False,

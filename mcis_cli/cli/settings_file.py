@@ -21,7 +21,10 @@ def written(preset: Preset, chosen: Mapping[str, Mapping[str, Any]]) -> str:
         preset: named in the file; the values of what is not chosen are its own.
         chosen: settings by section that stand in the file without a comment sign.
     """
-    parts = [HEAD, f"preset = {toml(preset)}  # paper, released (the authors' code), quick or best (for a CPU), or lid20\n"]
+    parts = [
+        HEAD,
+        f"preset = {toml(preset)}  # paper, released (the authors' code), quick or best (for a CPU), or lid20\n",
+    ]
     settings = resolve({}, preset)
     for name in SECTIONS:
         parts += _table(name, getattr(settings, name.replace("-", "_")), chosen.get(name, {}))

@@ -87,7 +87,12 @@ PRESETS: Mapping[Preset, Mapping[str, Any]] = {
             "normalization": "max",
             "background_score": 0.3,
             "crf": True,
-            "crf_settings": {"gaussian_weight": 3.0, "bilateral_xy": 50.0, "bilateral_rgb": 5.0, "bilateral_weight": 10.0},
+            "crf_settings": {
+                "gaussian_weight": 3.0,
+                "bilateral_xy": 50.0,
+                "bilateral_rgb": 5.0,
+                "bilateral_weight": 10.0,
+            },
         },
         "train-seg": {
             "backbone": "lite0",
