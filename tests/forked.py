@@ -15,10 +15,12 @@ import json
 import os
 import resource
 import select
+import shutil
 import signal
 import socket
 import subprocess
 import sys
+import tempfile
 import time
 from collections.abc import Iterator, Mapping
 from contextlib import contextmanager, suppress
@@ -201,8 +203,11 @@ class Server:
 @contextmanager
 def listening(folder: Path, environment: Mapping[str, str]) -> Iterator[Path]:
     """A folder of programs `mcis` and `python`, to be the first on the path of a script, while the server listens."""
-    line, programs = folder / "line", folder / "bin"
+    programs = folder / "bin"
     programs.mkdir()
+    # The name of a socket has 107 bytes at the most: it cannot lie under a folder that may be deep.
+    short = Path(tempfile.mkdtemp(prefix="mcis-", dir="/tmp" if os.path.isdir("/tmp") else None))
+    line = short / "line"
     caller = f'"{sys.executable}" -S -E "{Path(__file__).with_name("forked_call.py")}" "{line}"'
     for name, program in (("mcis", caller), ("python", f'"{sys.executable}"')):
         (programs / name).write_text(f'#!/bin/sh\nexec {program} "$@"\n')
@@ -215,6 +220,7 @@ def listening(folder: Path, environment: Mapping[str, str]) -> Iterator[Path]:
             yield programs
         finally:
             server.terminate()
+            shutil.rmtree(short)
 
 
 def limit_files(limit: Limit) -> None:

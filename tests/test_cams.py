@@ -126,7 +126,7 @@ def test_a_class_with_too_few_images_uses_what_there_is_and_says_so(chain):
     images = chain.images().split("train")
     counts = {name: len(images.carriers(k)) for k, name in enumerate(images.class_names)}
     assert heard.warnings == [
-        f"class {name} has {count} images to draw references from: found {count - 1} for its maps, expected 50 (--refs)"
+        f"class {name} has {count} images to take references from: found {count - 1} for its maps, expected 50 (--refs)"
         for name, count in counts.items()
     ]
     for named in references_of(artifact).values():

@@ -285,6 +285,42 @@ def test_flags_without_effect_are_told(call, chain):
     assert "mcis: warning: --min-foreground has no effect with --background constant" in answer.err
 
 
+def warned(answer):
+    assert answer.code == 0, answer.err
+    return [line for line in answer.err.splitlines() if "has no effect" in line]
+
+
+def test_settings_without_a_flag_are_told_too_and_none_of_a_preset(call, chain_copy):
+    folder = chain_copy.folder
+    answer = call("pseudo", "--set", "pseudo.sharpness=3", "--set", "pseudo.saliency_middle=0.4", cwd=folder)
+    assert warned(answer) == [
+        f"mcis: warning: pseudo.{name} has no effect with --fusion hard" for name in ("saliency_middle", "sharpness")
+    ]
+    nearest = ("cams", chain_copy.made["train-cls"].id, "--reference-choice", "nearest")
+    answer = call(*nearest, "--set", "cams.reference_self=true", cwd=folder)
+    assert warned(answer) == ["mcis: warning: cams.reference_self has no effect on maps with these settings"]
+    assert warned(call(*nearest, "--preset", "released", cwd=folder)) == []  # which sets reference_self
+    best = ("--preset", "best", "--fusion", "hard", "--no-crf")  # which sets values of soft fusion and of a CRF
+    assert warned(call("pseudo", chain_copy.made["cams"].id, *best, cwd=folder)) == []
+
+
+def test_settings_of_a_file_are_told_unless_they_are_for_the_other_round(call, chain_copy):
+    folder = chain_copy.folder
+    with (folder / "mcis.toml").open("a") as file:
+        file.write("\n[pseudo]\nsharpness = 3\nflip = true\n")
+    told = "mcis: warning: pseudo.sharpness has no effect with --fusion hard"
+    assert warned(call("pseudo", cwd=folder)) == [told]
+    assert warned(call("pseudo", "--flip", cwd=folder)) == [
+        "mcis: warning: --flip has no effect on masks of maps",
+        told,
+    ]
+    network = chain_copy.made["train-seg"].id
+    assert warned(call("pseudo", network, cwd=folder)) == []
+    assert warned(call("pseudo", network, "--set", "pseudo.sharpness=4", cwd=folder)) == [
+        "mcis: warning: pseudo.sharpness has no effect on masks of a network"
+    ]
+
+
 def test_missing_saliency_names_images_and_the_ways_out(call, chain_copy):
     (chain_copy.folder / "shapes/saliency/train-0003.png").unlink()
     before = sealed(chain_copy.folder / ".mcis")

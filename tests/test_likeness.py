@@ -219,6 +219,25 @@ def test_a_pass_with_several_numbers_looks_at_each_image_once(chain, tmp_path, m
     assert made[0].id == make(chain, store=open_store(tmp_path / "alone"), refs=0).id
 
 
+def test_maps_without_references_look_at_no_means(chain, tmp_path, monkeypatch):
+    """Neither alone, nor beside maps with references that are done: what is mapped is all that is looked at."""
+    monkeypatch.setattr(segments, "SEGMENT_SIZE", 3)
+    forwards = []
+    compute = FeatureCache._compute
+    monkeypatch.setattr(FeatureCache, "_compute", lambda *a: forwards.append(1) or compute(*a))
+    store = open_store(tmp_path / "store")
+    make(chain, store=store, **NEAREST)
+    forwards.clear()
+    configs = [chain.settings(cams={**NEAREST, "refs": refs}).cams for refs in (0, 3)]
+    heard = Heard()
+    run = options(reporter=heard, shard=(1, 2))
+    with pytest.raises(UnfinishedError):
+        cams.run_all(configs, Inputs(upstream=chain.made["train-cls"], data=chain.data), store, run)
+    assert heard.started[0][0] == "cams"
+    assert len(forwards) == heard.advanced < NUM_TRAIN
+    assert len(heard.started) == 1
+
+
 @pytest.fixture(scope="module")
 def whole(chain, tmp_path_factory):
     """The id of what a command makes without a break."""
@@ -292,9 +311,10 @@ def test_a_class_that_is_too_small_is_told_whatever_is_said_of_drawing(chain):
     ("config", "unused"),
     [
         ({}, []),
-        ({"refs": 0}, ["reference_choice"]),
-        (NEAREST, ["seed"]),
+        ({"refs": 0}, ["reference_choice", "reference_self", "seed"]),
+        (NEAREST, ["reference_self", "seed"]),
     ],
 )
 def test_settings_without_effect_are_known(config, unused):
-    assert cams.without_effect(CamsConfig(**config), {"reference_choice": "nearest", "seed": 3}) == unused
+    given = {"reference_choice": "nearest", "reference_self": False, "seed": 0, "reference_domains": None}
+    assert cams.without_effect(CamsConfig(**config), given) == unused

@@ -210,12 +210,12 @@ def test_saliency_of_other_content_makes_other_masks(chain_copy):
 @pytest.mark.parametrize(
     ("background", "fusion", "unused"),
     [
-        ("saliency", "hard", ["background_power", "background_score", "sharpness"]),
-        ("constant", "hard", ["background_power", "conflict_threshold", "sharpness"]),
-        ("power", "hard", ["background_score", "conflict_threshold", "sharpness"]),
-        ("saliency", "soft", ["background_power", "conflict_threshold"]),
-        ("constant", "soft", ["background_power", "conflict_threshold"]),
-        ("power", "soft", ["background_score", "conflict_threshold"]),
+        ("saliency", "hard", {"background_power": "b", "background_score": "b", "sharpness": "f"}),
+        ("constant", "hard", {"background_power": "b", "conflict_threshold": "b", "sharpness": "f"}),
+        ("power", "hard", {"background_score": "b", "conflict_threshold": "b", "sharpness": "f"}),
+        ("saliency", "soft", {"background_power": "b", "conflict_threshold": "f"}),
+        ("constant", "soft", {"background_power": "b", "conflict_threshold": "bf"}),
+        ("power", "soft", {"background_score": "b", "conflict_threshold": "bf"}),
     ],
 )
 def test_settings_that_a_background_and_a_fusion_do_not_use_are_known(background, fusion, unused):
@@ -226,7 +226,16 @@ def test_settings_that_a_background_and_a_fusion_do_not_use_are_known(background
         "min_foreground": None,
         "sharpness": 3.0,
     }
-    assert pseudo.without_effect(PseudoConfig(background=background, fusion=fusion), given) == unused
+    choices = {"b": f"--background {background}", "f": f"--fusion {fusion}"}
+    told = {name: "with " + " and ".join(choices[letter] for letter in letters) for name, letters in unused.items()}
+    assert pseudo.without_effect(PseudoConfig(background=background, fusion=fusion), given) == told
+
+
+def test_settings_of_a_crf_and_of_networks_have_no_effect_without():
+    given = {"crf_confidence": 0.9, "crf_settings": {"iterations": 3}, "flip": True}
+    without = dict.fromkeys(("crf_confidence", "crf_settings"), "without --crf")
+    assert pseudo.without_effect(PseudoConfig(), given) == {**without, "flip": "on masks of maps"}
+    assert pseudo.without_effect(PseudoConfig(crf=True), given) == {"flip": "on masks of maps"}
 
 
 def test_an_image_without_tags_is_background():

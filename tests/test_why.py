@@ -5,7 +5,7 @@ import json
 import pytest
 from chains import options
 
-from mcis_cli.stages import evaluate, train_cls
+from mcis_cli.stages import cams, evaluate, train_cls
 from mcis_cli.stages.inputs import Inputs
 from mcis_cli.store import notes
 
@@ -31,6 +31,18 @@ def test_settings_that_come_with_another_have_none(call, chain_copy):
     answer = call("show", "--why", "pseudo", "--set", "pseudo.background=power", cwd=chain_copy.folder)
     assert answer.lines[0] == "config.background: saliency, now power"
     assert not [line for line in answer.lines if "threshold" in line]
+
+
+@pytest.mark.parametrize("refs", [(0, 3), (3, 0)])
+def test_what_has_no_effect_without_references_has_none_either(call, chain_copy, one_thread, refs):
+    before, after = refs
+    config = chain_copy.settings(cams={"refs": before, "reference_choice": "nearest"}).cams
+    inputs = Inputs(upstream=chain_copy.made["train-cls"], data=chain_copy.data)
+    made = cams.run(config, inputs, chain_copy.store, options())
+    values = ("--set", f"cams.refs={after}", "--set", "cams.reference_choice=nearest")
+    answer = call("show", "--why", made.id, *values, cwd=chain_copy.folder)
+    told = [line for line in answer.lines if line.startswith("config")]
+    assert told == [f"config.refs: {before}, now {after}"]
 
 
 def test_a_stage_whose_input_has_yet_to_be_made_says_so(call, chain_copy):

@@ -1,6 +1,6 @@
 """The commands between the trainings: localization maps, and pseudo masks."""
 
-from collections.abc import Sequence
+from collections.abc import Iterable, Sequence
 from pathlib import Path
 from typing import Annotated
 
@@ -128,8 +128,9 @@ def cams(
         from mcis_cli.stages.inputs import Inputs
 
         configs = [one.cams for one in variants(settings)]
-        for name in stage.without_effect(max(configs, key=lambda one: one.refs), flags["cams"]):
-            options.reporter.warn(f"--{name.replace('_', '-')} has no effect on maps with these settings")
+        most = max(configs, key=lambda one: one.refs)
+        for name in stage.without_effect(most, workspace.tables.get("cams", {})):
+            options.reporter.warn(f"{_spelled('cams', name, flags)} has no effect on maps with these settings")
         inputs = Inputs(upstream=upstream, data=images)
         options = replace(options, cache_mb=cache_mb, scratch_mb=scratch_mb)
         return stage.run_all(configs, inputs, workspace.store, options)
@@ -247,20 +248,26 @@ def pseudo(
         from mcis_cli.stages import pseudo as of_maps
         from mcis_cli.stages import second_round as of_network
         from mcis_cli.stages.inputs import Inputs
+        from mcis_cli.stages.recipes import OF_NETWORKS_MASKS
+
+        # A file may be of both rounds: what it says of the other's masks waits there.
+        in_all, named = (tables.get("pseudo", {}) for tables in (workspace.tables, workspace.named))
 
         inputs = Inputs(upstream=upstream, data=images, saliency=imported)
         if upstream.stage == "train-seg":
-            _warn(of_network.without_effect(flags["pseudo"]), "on masks of a network", options)
+            warn(((name, "on masks of a network") for name in of_network.without_effect(named)), options)
             return of_network.run(settings.pseudo, inputs, workspace.store, options)
-        kind = f"with --background {settings.pseudo.background}"
-        if settings.pseudo.fusion == "soft":
-            kind += " and --fusion soft"
-        _warn(of_maps.without_effect(settings.pseudo, flags["pseudo"]), kind, options)
+        own = {name: value for name, value in in_all.items() if name not in OF_NETWORKS_MASKS}
+        warn(of_maps.without_effect(settings.pseudo, {**own, **named}).items(), options)
         return of_maps.run(settings.pseudo, inputs, workspace.store, options)
+
+    def warn(unused: Iterable[tuple[str, str]], options: RunOptions) -> None:
+        for name, where in unused:
+            options.reporter.warn(f"{_spelled('pseudo', name, flags)} has no effect {where}")
 
     call.run(workspace, upstream, work)
 
 
-def _warn(unused: Sequence[str], where: str, options: RunOptions) -> None:
-    for name in unused:
-        options.reporter.warn(f"--{name.replace('_', '-')} has no effect {where}")
+def _spelled(section: str, name: str, flags: Flags) -> str:
+    """A setting as it was given: by its flag, or by `--set` or in a file."""
+    return f"--{name.replace('_', '-')}" if flags[section].get(name) is not None else f"{section}.{name}"

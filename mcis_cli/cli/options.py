@@ -127,7 +127,7 @@ Domains = Annotated[
     str | None, typer.Option("--domains", help="What to map: target (default), single-label, web; commas between.")
 ]
 ReferenceDomains = Annotated[
-    str | None, typer.Option("--reference-domains", help="Where references are drawn from; as --domains.")
+    str | None, typer.Option("--reference-domains", help="Where references are taken from; as --domains.")
 ]
 Crf = Annotated[bool | None, typer.Option("--crf/--no-crf", help="Refine with a dense CRF.")]
 

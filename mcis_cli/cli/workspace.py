@@ -26,7 +26,8 @@ class Workspace:
         store_folder: where the store is, or would be.
         may_create: whether a store is made where there is none.
         config_file: the configuration in use, if any.
-        tables: its tables, with those of the flags merged over.
+        tables: its tables, with those of the command merged over.
+        named: those of the command itself: `--set` and flags.
         named_preset: the preset that a flag or the file named, if any.
     """
 
@@ -34,6 +35,7 @@ class Workspace:
     may_create: bool
     config_file: Path | None
     tables: Mapping[str, Any]
+    named: Mapping[str, Any]
     named_preset: Preset | None
 
     @cached_property
@@ -134,14 +136,15 @@ def open_workspace(
     """
     config_file = config or _upwards(CONFIG_FILE)
     of_file = _with_absolute_paths(read_toml(config_file), config_file.parent) if config_file else {}
-    tables = of_file
+    named: dict[str, Any] = {}
     for assignment in assignments:
-        tables = merge(tables, _with_absolute_root(parse_assignment(assignment), Path()))
+        named = merge(named, _with_absolute_root(parse_assignment(assignment), Path()))
     given = {section: {k: v for k, v in values.items() if v is not None} for section, values in (flags or {}).items()}
-    tables = merge(tables, given)
-    named = preset or tables.get("preset")
+    named = merge(named, given)
+    tables = merge(of_file, named)
+    named_preset = cast("Preset | None", preset or tables.get("preset"))
     try:
-        resolve(tables, cast("Preset | None", named))  # complain about the file and the flags before any work
+        resolve(tables, named_preset)  # complain about the file and the flags before any work
     except UsageError as error:
         if str(error) == _fault_of(of_file):
             raise UsageError(f"{config_file}: {error}") from None
@@ -151,7 +154,8 @@ def open_workspace(
         may_create=may_create,
         config_file=config_file,
         tables=tables,
-        named_preset=cast("Preset | None", named),
+        named=named,
+        named_preset=named_preset,
     )
 
 

@@ -104,7 +104,7 @@ def _compute(
     reporter = Joined(options.reporter)
 
     def begin(config: CamsConfig, cache: FeatureCache, nearest: Nearest | None) -> Work:
-        mapper = Mapper(model, cache, config, carriers, nearest)
+        mapper = Mapper(model, cache, config, carriers, nearest if config.refs else None)
         return segment_by_segment(
             recipe_of(config),
             store,
@@ -144,8 +144,9 @@ def _compute(
             scratch=scratch,
             embeds=embeds,
         )
+        missing = [one for one in by_key.values() if not store.find(recipe_of(one))]
         nearest = None
-        if most := max((one.refs for one in settled if one.reference_choice == "nearest"), default=0):
+        if most := max((one.refs for one in missing if one.reference_choice == "nearest"), default=0):
             nearest = Nearest(cache, images, carriers, num_references=most, options=options)
         # In the order of their keys: two processes with the same in mind never wait for each other in a circle.
         made = run_together({key: begin(by_key[key], cache, nearest) for key in sorted(by_key)})
@@ -156,11 +157,8 @@ def _compute(
 def without_effect(config: CamsConfig, given: Mapping[str, object]) -> list[str]:
     """The settings among those given that the chosen kind of map does not use."""
     unused = {"scales", "flip", "refine"} if config.localization == "released" else set()
-    if not config.refs:
-        unused |= {"with_contrastive", "reference_domains", "reference_choice"}
-    elif config.reference_choice == "nearest":
-        unused.add("seed")
-    return sorted(name for name, value in given.items() if value and name in unused)
+    unused |= set(recipes.unused_by_cams(config))
+    return sorted(name for name, value in given.items() if value is not None and name in unused)
 
 
 def _tell_short_classes(images: Catalogue, carriers: Catalogue, config: CamsConfig, options: RunOptions) -> None:
@@ -172,6 +170,6 @@ def _tell_short_classes(images: Catalogue, carriers: Catalogue, config: CamsConf
         enough = num_others >= config.refs or (draws and config.reference_replacement and num_others > 0)
         if mapped and not enough:
             options.reporter.warn(
-                f"class {name} has {counted(len(pool), 'image')} to draw references from: found {num_others} for its "
+                f"class {name} has {counted(len(pool), 'image')} to take references from: found {num_others} for its "
                 f"maps, expected {config.refs} (--refs)"
             )

@@ -3,7 +3,8 @@
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from functools import partial
-from typing import Any
+from itertools import product
+from typing import Any, get_args
 
 import numpy as np
 from jaxtyping import Float32, UInt8
@@ -81,10 +82,25 @@ def run(config: PseudoConfig, inputs: Inputs, store: Store, options: RunOptions)
     return done
 
 
-def without_effect(config: PseudoConfig, given: Mapping[str, object]) -> list[str]:
-    """The settings among those given that the chosen background and fusion do not use."""
-    unused = recipes.unused_by_pseudo(config)
-    return sorted(name for name, value in given.items() if value is not None and name in unused)
+def without_effect(config: PseudoConfig, given: Mapping[str, object]) -> dict[str, str]:
+    """The settings among those given that masks of maps do not use: with which choice they do not."""
+    unused = {name: _why_unused(name, config) for name in recipes.unused_by_pseudo(config)}
+    unused |= dict.fromkeys(recipes.unused_by_crf(config.crf), "without --crf")
+    return {name: unused[name] for name in sorted(given) if given[name] is not None and name in unused}
+
+
+def _why_unused(name: str, config: PseudoConfig) -> str:
+    """The choice, or both, in whose place another would use a setting."""
+    for some in (("background",), ("fusion",), ("background", "fusion")):
+        for others in product(*map(_choices, some)):
+            other = config.model_copy(update=dict(zip(some, others, strict=True)))
+            if name not in recipes.unused_by_pseudo(other):
+                return "with " + " and ".join(f"--{choice} {getattr(config, choice)}" for choice in some)
+    return "on masks of maps"
+
+
+def _choices(name: str) -> tuple[str, ...]:
+    return get_args(PseudoConfig.model_fields[name].annotation)
 
 
 Maps = Float32[np.ndarray, "cls height width"]

@@ -112,6 +112,12 @@ UNSAID: Mapping[str, Any] = {
 }
 
 
+def unsaid(recipe: Recipe) -> dict[str, Any]:
+    """What a recipe means by settings that it may leave out, without those that have no effect on what it makes."""
+    idle = UNUSED_WITHOUT_REFERENCES if recipe.stage == "cams" and recipe.config.get("refs") == 0 else ()
+    return {name: value for name, value in UNSAID.items() if name not in idle}
+
+
 class Described(Protocol):
     """An artifact, or one that is not made yet: what its meta says."""
 
@@ -145,8 +151,12 @@ def cams(config: CamsConfig, classifier: str, mapped: Catalogue, references: Cat
     inputs = {"classifier": classifier, "images": mapped.digest("images", "labels")}
     if config.refs:
         inputs["references"] = references.digest("images", "labels")
-    without_effect = UNUSED_BY_CHOICE[config.reference_choice] if config.refs else UNUSED_WITHOUT_REFERENCES
-    return _recipe("cams", {**_settings(config, *without_effect), "split": mapped.split_name}, inputs)
+    return _recipe("cams", {**_settings(config, *unused_by_cams(config)), "split": mapped.split_name}, inputs)
+
+
+def unused_by_cams(config: CamsConfig) -> tuple[str, ...]:
+    """The settings that maps with so many references, chosen so, do not depend on."""
+    return UNUSED_BY_CHOICE[config.reference_choice] if config.refs else UNUSED_WITHOUT_REFERENCES
 
 
 def learnt(catalogue: Catalogue, split: str) -> Catalogue:
@@ -197,7 +207,7 @@ def pseudo(config: PseudoConfig, maps: str, images: Catalogue, saliency: str | N
     inputs = {"maps": maps, "images": images.digest("images")}
     if config.background == "saliency":
         inputs["saliency"] = saliency or images.digest("saliency")
-    without_effect = (*unused_by_pseudo(config), *_unused_crf(config.crf))
+    without_effect = (*unused_by_pseudo(config), *unused_by_crf(config.crf))
     return _recipe("pseudo", _settings(config, *without_effect), inputs)
 
 
@@ -242,7 +252,7 @@ def train_seg(config: TrainSegConfig, masks: str, images: Catalogue, weights: st
 def evaluate(config: EvalConfig, artifact: str, images: Catalogue, *, of_stage: str) -> Recipe:
     """The scores: what is scored, and the images and ground truth of the split; settings of other subjects left out."""
     inputs = {"artifact": artifact, "images": images.digest("images"), "masks": images.digest("masks")}
-    without_effect = (*UNUSED_BY_EVAL[of_stage], *_unused_crf(config.crf))
+    without_effect = (*UNUSED_BY_EVAL[of_stage], *unused_by_crf(config.crf))
     return _recipe("eval", {**_settings(config, *without_effect), "split": images.split_name}, inputs)
 
 
@@ -269,5 +279,6 @@ def _settings(config: Config, *without_effect: str) -> dict[str, Any]:
     return {name: value for name, value in settings.items() if name not in UNSAID or value != UNSAID[name]}
 
 
-def _unused_crf(crf: bool) -> tuple[str, ...]:
+def unused_by_crf(crf: bool) -> tuple[str, ...]:
+    """The settings of a CRF, where there is none."""
     return () if crf else ("crf_settings", "crf_confidence", "crf_labels")

@@ -198,8 +198,9 @@ def _compared(
     if then.version != now.version:
         yield Difference("version", then.version, now.version, f"{then.version}, now {now.version}")
     said = {*then.config, *now.config}
-    unsaid = {name: value for name, value in recipes.UNSAID.items() if name in said}
-    before, after = (unsaid | dict(flat(recipe.as_dict()["config"])) for recipe in (then, now))
+    meant = ({name: value for name, value in recipes.unsaid(one).items() if name in said} for one in (then, now))
+    config = (dict(flat(recipe.as_dict()["config"])) for recipe in (then, now))
+    before, after = (unsaid | given for unsaid, given in zip(meant, config, strict=True))
     changed = [name for name in sorted(before.keys() & after.keys()) if before[name] != after[name]]
     # Settings have no effect, or have one, because of another that changed; they are worth a line only without it.
     for name in changed or sorted(before.keys() ^ after.keys()):
