@@ -8,7 +8,7 @@ from chains import CLASSES, sealed, write_shapes
 from image_sets import encode, mask_of, photo, write, write_voc
 from PIL import Image
 
-from mcis_cli.config import read_toml, resolve
+from mcis_cli.config import PRESETS, read_toml, resolve
 
 
 def test_a_set_without_faults_is_0_with_its_facts_on_stderr(call, chain):
@@ -78,7 +78,7 @@ def test_names_from_data_are_never_markup(call, tmp_path):
     assert "\x1b" not in answer.err
 
 
-@pytest.mark.parametrize("preset", ["paper", "released", "quick"])
+@pytest.mark.parametrize("preset", PRESETS)
 def test_init_writes_a_configuration_that_reads_back(call, tmp_path, preset):
     write_shapes(tmp_path / "shapes")
     answer = call("init", "shapes", "--preset", preset, cwd=tmp_path)
@@ -88,8 +88,10 @@ def test_init_writes_a_configuration_that_reads_back(call, tmp_path, preset):
     settings = resolve(read_toml(tmp_path / "mcis.toml"))
     assert settings.data.root == "shapes"
     assert (settings.data.train, settings.data.val) == ("train", "val")
-    assert settings.pseudo.background == "saliency"
-    assert settings.train_cls.backbone == ("lite0" if preset == "quick" else "vgg16")
+    of_preset = resolve({}, preset)
+    assert settings.pseudo.background == of_preset.pseudo.background
+    for section in ("train_cls", "cams", "affinity", "pseudo", "train_seg"):
+        assert getattr(settings, section) == getattr(of_preset, section)
     assert call("check", cwd=tmp_path).code == 0
     assert not sealed(tmp_path / ".mcis")
 

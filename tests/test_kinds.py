@@ -4,9 +4,11 @@ import numpy as np
 import pytest
 from store_makers import make_store
 
+from mcis_cli.config import TrainClsConfig
 from mcis_cli.errors import DamagedError
 from mcis_cli.stages import evaluate, kinds, mapping, pseudo
 from mcis_cli.stages.kinds import check_kind, read_record, read_records
+from mcis_cli.stages.networks import build_classifier, describe_classifier
 from mcis_cli.store import Recipe
 
 HEX = "ab" * 32
@@ -145,3 +147,17 @@ def test_values_that_a_stage_never_writes_are_refused(tmp_path, stage, record, f
         read_record(artifact, "a")
     with pytest.raises(DamagedError, match=found):
         list(read_records(artifact))
+
+
+@pytest.mark.parametrize("scale", [0, -1.0, 1e5, "45"])
+def test_a_scale_of_affinities_that_no_training_writes_is_refused(tmp_path, scale):
+    artifact = sealed(tmp_path, "train-cls", {"model": {**CLASSIFIER, "affinity_scale": scale}})
+    with pytest.raises(DamagedError):
+        check_kind(artifact)
+
+
+def test_a_classifier_is_built_with_the_scale_that_its_artifact_says():
+    config = TrainClsConfig(backbone="lite0", output_stride=16, affinity_scale=30)
+    described = describe_classifier(config, 2)
+    assert build_classifier(described).co_attention.affinity_scale == 30
+    assert build_classifier(CLASSIFIER).co_attention.affinity_scale is None

@@ -36,9 +36,9 @@ def build(heads, **config):
     return model.eval()
 
 
-@pytest.fixture(scope="module", params=["shared", "separate"])
+@pytest.fixture(scope="module", params=["shared", "separate", "scaled"])
 def model(request, one_thread):
-    return build(request.param)
+    return build("shared", affinity_scale=30.0) if request.param == "scaled" else build(request.param)
 
 
 @pytest.fixture(scope="module")

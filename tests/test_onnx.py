@@ -12,10 +12,14 @@ import pytest
 import torch
 from chains import CLASSES, NUM_VAL, environment, mcis
 from PIL import Image
+from torch.nn import functional
 
 from mcis_cli.config import EvalConfig
 from mcis_cli.data.augment import normalise, warp
 from mcis_cli.data.images import decode_image
+from mcis_cli.models.backbones import build_backbone
+from mcis_cli.models.classifier import CoAttentionClassifier
+from mcis_cli.models.co_attention import mix
 from mcis_cli.models.deployed import DeployedPair
 from mcis_cli.report.model_card import code
 from mcis_cli.stages import predict
@@ -95,6 +99,21 @@ def test_maps_beside_a_reference_of_another_size_are_those_of_the_pair(chain, wo
         for one, of in zip(found, (coattentive, contrastive), strict=True):
             maps = torch.nn.functional.interpolate(model.activation_maps(of, co=True), size=(48, 81), mode="bilinear")
             np.testing.assert_allclose(one, maps.numpy(), rtol=1e-4, atol=1e-4)
+
+
+@torch.inference_mode()
+def test_a_deployed_pair_scales_its_affinities_as_the_classifier_does():
+    torch.manual_seed(0)
+    body = build_backbone("lite0", output_stride=16)
+    model = CoAttentionClassifier(body, 3, affinity_init="identity", affinity_scale=30.0).eval()
+    pair = DeployedPair(model, body.mean, body.std).eval()
+    images, references = torch.rand(2, 3, 64, 64), torch.rand(2, 3, 64, 96)
+    features, features_r = (model.features(pair.normalise(given)) for given in (images, references))
+    over_r = model.co_attention.attentions(features, features_r)[1]
+    torch.testing.assert_close(pair.affinity(images, references).softmax(2).mT, over_r)
+    mixed = mix(model.activation_maps(features_r), over_r, features.shape[2:])
+    expected = functional.interpolate(mixed, size=(64, 64), mode="bilinear", align_corners=False)
+    torch.testing.assert_close(pair(images, references)[0], expected)
 
 
 def test_maps_of_a_pair_may_be_further_apart_where_affinities_are_large(chain):

@@ -15,7 +15,7 @@ from mcis_cli.cli.folder_output import OutputFolder
 from mcis_cli.cli.output import TerminalReporter, console, plain, say
 from mcis_cli.cli.settings_file import written
 from mcis_cli.cli.workspace import CONFIG_FILE, open_workspace
-from mcis_cli.config import PRESETS, DataConfig, Preset
+from mcis_cli.config import PRESETS, DataConfig, Preset, resolve
 from mcis_cli.errors import CheckError, UsageError, counted
 
 if TYPE_CHECKING:
@@ -120,14 +120,17 @@ def init(
 
     catalogue = read_catalogue(DataConfig(root=str(data)))
     num_salient = sum(entry.saliency is not None for entry in catalogue.entries)
-    background = "saliency" if num_salient == len(catalogue) else "constant"
+    settings = resolve({}, cast(Preset, preset))
+    background = settings.pseudo.background
+    if background == "saliency" and num_salient < len(catalogue):
+        background = "constant"
     splits = {name: len(catalogue.split(name)) for name in catalogue.split_names}
     train = "train" if "train" in splits else max(splits, key=lambda name: splits[name], default="all")
     val = "val" if "val" in splits else train
     chosen: dict[str, dict[str, Any]] = {
         "data": {"root": str(data), "layout": catalogue.layout, "train": train, "val": val},
-        "train-cls": {"seed": 0, "loss": "full"},
-        "cams": {"refs": 3},
+        "train-cls": {"seed": 0, "loss": settings.train_cls.loss},
+        "cams": {"refs": settings.cams.refs},
         "pseudo": {"background": background},
         "train-seg": {"seed": 0},
         "eval": {"crf": True},
@@ -144,7 +147,7 @@ def init(
         f"classes: {', '.join(catalogue.class_names[:MAX_CLASSES])}{', …' * (len(catalogue.class_names) > MAX_CLASSES)}"
     )
     out.print(f"learns from {train}, scored on {val}: {_told(catalogue.split(val))}")
-    without = "" if background == "saliency" else ", so a constant background score is used"
+    without = ", so a constant background score is used" if background == "constant" else ""
     out.print(f"saliency maps: {_share(num_salient, len(catalogue))}{without}")
     out.print("next: `mcis run` for everything, or `mcis train-cls` for the first stage")
     say(str(target))

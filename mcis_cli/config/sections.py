@@ -137,7 +137,7 @@ class TrainClsConfig(Config):
     heads: Literal["shared", "separate"] = "shared"  # one φ for all features, or two [1]
     affinity_init: Literal["uniform", "identity"] = "uniform"  # how W_P starts: at random, or as likeness
     affinity_weights: AffinityWeights | None = None  # one W_P, or three; else three if there are single-label images
-    affinity_scale: float | None = Field(None, gt=0)  # P of features of unit length, times this; else as in Eq. 2 [11]
+    affinity_scale: float | None = Field(None, gt=0, le=1e4)  # P of unit features, times this; else as in Eq. 2 [11]
     affinity_lr: float = Field(1.0, ge=0)  # further factor for W_P, whose gradient grows with its channels
     equivariant: bool = False  # SEAM too: a second, smaller view of each image, and maps refined by likeness (LID20)
     pairing: Literal["independent", "rings"] = "independent"  # draw each partner, or let an image serve two pairs
@@ -234,8 +234,8 @@ class PseudoConfig(Config):
     background_score: float = Field(0.2, ge=0, le=1)  # constant, and soft with saliency: background scores it
     background_power: float = Field(4.0, gt=0)  # power: background scores (1 − max over the maps) to it
     background_threshold: float = Field(0.2, ge=0, le=1)  # affinity: classes that walk to less are background
-    sharpness: float = Field(8.0, gt=0)  # soft: probabilities are the softmax of the scores times this
-    saliency_weight: float = Field(0.75, ge=0)  # soft, saliency: what background loses from saliency 0 to 1
+    sharpness: float = Field(8.0, gt=0, le=1e4)  # soft: probabilities are the softmax of the scores times this
+    saliency_weight: float = Field(0.75, ge=0, le=1e4)  # soft, saliency: what background loses from saliency 0 to 1
     saliency_middle: float = Field(0.3, ge=0, le=1)  # soft, saliency: where background neither gains nor loses
     allow_missing_saliency: bool = False  # saliency: images without a map are wholly ignored, not an error
     crf: bool = False  # refine the masks with a dense CRF over the labels that are present

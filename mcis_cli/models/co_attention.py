@@ -156,7 +156,7 @@ def query(
 
 
 def attended_activations(
-    query_m: Float[Tensor, "channel h_m w_m"],
+    query_m: Float[Tensor, "*query channel h_m w_m"],
     features_r: Float[Tensor, "*reference channel h_r w_r"],
     activations_r: Float[Tensor, "*reference class h_r w_r"],
 ) -> Float[Tensor, "*reference class h_m w_m"]:
@@ -167,7 +167,7 @@ def attended_activations(
     features are bfloat16.
 
     Args:
-        query_m: G of `query`, of the image whose maps are wanted.
+        query_m: G of `query`, of the image whose maps are wanted; or of an image for each reference.
         features_r: Features of one reference, or of several of one size, as they are compared.
         activations_r: 1×1 convolutions of the reference's features, bias included.
 

@@ -116,7 +116,7 @@ def _facts(artifact: Artifact) -> str:
             words = [f"{2 ** int(config.get('walk_doublings', 0))} steps"]
         case "pseudo":
             words = [f"background {config.get('background')}"]
-            words += [said for name, said in (("fusion", "soft"), ("crf", "CRF")) if config.get(name)]
+            words += [*(["soft"] if config.get("fusion") == "soft" else []), *(["CRF"] if config.get("crf") else [])]
         case "train-seg":
             words = [f"{config.get('backbone')}", f"seed {config.get('seed')}"]
     return " · ".join(words)

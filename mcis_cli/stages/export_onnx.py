@@ -95,8 +95,9 @@ def graphs_of(artifact: Artifact) -> tuple[list[Graph], tuple[Triple, Triple]]:
 def tolerance_of_attention(pair: DeployedPair) -> float:
     """How far maps of a pair may be apart: `TOLERANCE`, unless the affinities are large.
 
-    Affinities are unscaled sums. Two libraries whose features agree to the last digits of float32 differ in them by as
-    much times their size, and the softmax hands that on. Products in float64 do not help: the features differ.
+    Affinities are sums that are not scaled, unless the classifier does so. Two libraries whose features agree to the
+    last digits of float32 differ in them by as much times their size, and the softmax hands that on. Products in
+    float64 do not help: the features differ.
     """
     (_, images), (_, references) = _noise(("images", "references"), _CHECKED[::-1], batch=1, seed=0).items()
     with torch.inference_mode():

@@ -62,7 +62,7 @@ class _Classifier(_Meta):
     output_stride: Literal[8, 16]
     heads: Literal["shared", "separate"]
     affinity_init: Literal["uniform", "identity"]
-    affinity_scale: Annotated[float, Field(gt=0)] | None = None
+    affinity_scale: Annotated[float, Field(gt=0, le=1e4)] | None = None
     equivariant: bool = False
     affinity_weights: AffinityWeights = "shared"
     num_foreground: int
