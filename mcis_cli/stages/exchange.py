@@ -6,6 +6,7 @@ lines say what lies where. Where the system has no such way, or the process is g
 """
 
 import json
+import math
 import os
 import re
 from contextlib import ExitStack, suppress
@@ -30,6 +31,11 @@ class Place:
     shape: tuple[int, ...]
     stride: tuple[int, ...]
     dtype: torch.dtype
+
+    @property
+    def num_bytes(self) -> int:
+        """How much of the file it takes."""
+        return self.dtype.itemsize * math.prod(self.shape)
 
 
 @dataclass

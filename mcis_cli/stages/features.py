@@ -24,7 +24,7 @@ from mcis_cli.stages.slots import Slots
 from mcis_cli.training.precision import Precision, autocast
 
 
-@dataclass(frozen=True)
+@dataclass(frozen=True, slots=True)
 class View:
     """How an image is shown to the network: factor on the side of the square it is warped to, and mirrored or not."""
 

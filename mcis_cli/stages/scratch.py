@@ -16,6 +16,8 @@ from torch import Tensor
 
 from mcis_cli.stages.exchange import Exchange, Place
 
+_Layouts = tuple[tuple[tuple[int, ...], tuple[int, ...], torch.dtype], ...]  # shape, stride and type of each tensor
+
 
 class Scratch:
     """Tensors by key, in the order in which they came. Never more than `limit` bytes, nor more than it leaves free.
@@ -42,7 +44,10 @@ class Scratch:
         self.is_shared = exchange is not None
         self._descriptor: int | None = None
         self.num_bytes = 0
-        self._places: dict[object, list[Place]] = {}
+        # Of each key where its first tensor begins, and how its tensors lie: few ways, each kept once. There may be
+        # hundreds of thousands of keys.
+        self._written: dict[object, tuple[int, _Layouts]] = {}
+        self._layouts: dict[_Layouts, _Layouts] = {}
 
     def __enter__(self) -> Self:
         return self
@@ -52,7 +57,7 @@ class Scratch:
 
     def close(self) -> None:
         """Give back the room that the file takes, and what is in it."""
-        self._places.clear()
+        self._written.clear()
         if self._exchange is not None:
             self._exchange.close()
         if self._descriptor is not None:
@@ -70,7 +75,7 @@ class Scratch:
         try:
             if self.num_bytes + 2 * more > shutil.disk_usage(self._folder).free:
                 return
-            self._places[key] = [self._write(tensor.cpu()) for tensor in tensors]
+            self._write(key, [tensor.cpu() for tensor in tensors])
         except OSError:  # no space, or no such right: then it is computed again
             self._limit = 0
             if self._descriptor is not None:
@@ -78,7 +83,7 @@ class Scratch:
             self.close()
             return
         if self._exchange is not None and self._descriptor is not None:
-            self._exchange.tell(key, self._places[key], self._descriptor)
+            self._exchange.tell(key, self._places(key), self._descriptor)
 
     def get(self, key: object) -> list[Tensor]:
         """The tensors of a key that is in it, on the CPU, as they were in memory.
@@ -94,26 +99,36 @@ class Scratch:
 
     def _find(self, key: object) -> tuple[int, list[Place]] | None:
         """The descriptor of the file that has a key, and where in it."""
-        if key in self._places and self._descriptor is not None:
-            return self._descriptor, self._places[key]
+        if key in self._written and self._descriptor is not None:
+            return self._descriptor, self._places(key)
         return None if self._exchange is None else self._exchange.find(key)
 
-    def _write(self, tensor: Tensor) -> Place:
+    def _places(self, key: object) -> list[Place]:
+        """Where the tensors of a key lie: one after the other."""
+        start, layouts = self._written[key]
+        places = []
+        for shape, stride, dtype in layouts:
+            places.append(Place(start, shape, stride, dtype))
+            start += places[-1].num_bytes
+        return places
+
+    def _write(self, key: object, tensors: Sequence[Tensor]) -> None:
         if self._descriptor is None:
             with tempfile.TemporaryFile(dir=self._folder) as file:
                 self._descriptor = os.dup(file.fileno())
-        place = Place(self.num_bytes, tuple(tensor.shape), tensor.stride(), tensor.dtype)
-        left = tensor.as_strided((tensor.numel(),), (1,)).view(torch.uint8).numpy().data
-        while left:
-            written = os.pwrite(self._descriptor, left, self.num_bytes)
-            self.num_bytes += written
-            left = left[written:]
-        return place
+        start = self.num_bytes
+        for tensor in tensors:
+            left = tensor.as_strided((tensor.numel(),), (1,)).view(torch.uint8).numpy().data
+            while left:
+                written = os.pwrite(self._descriptor, left, self.num_bytes)
+                self.num_bytes += written
+                left = left[written:]
+        layouts = tuple((tuple(tensor.shape), tensor.stride(), tensor.dtype) for tensor in tensors)
+        self._written[key] = start, self._layouts.setdefault(layouts, layouts)
 
 
 def _read(descriptor: int, place: Place) -> Tensor:
-    num_bytes = place.dtype.itemsize * torch.Size(place.shape).numel()
-    buffer = bytearray(num_bytes)
-    if os.preadv(descriptor, [buffer], place.offset) != num_bytes:
-        raise OSError(f"the scratch file ends before byte {place.offset + num_bytes}")
+    buffer = bytearray(place.num_bytes)
+    if os.preadv(descriptor, [buffer], place.offset) != place.num_bytes:
+        raise OSError(f"the scratch file ends before byte {place.offset + place.num_bytes}")
     return torch.frombuffer(buffer, dtype=place.dtype).as_strided(place.shape, place.stride)
