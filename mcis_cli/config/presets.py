@@ -5,6 +5,23 @@ from typing import Any, Literal
 
 Preset = Literal["paper", "released", "quick", "best", "lid20"]
 
+# The further networks of `quick` and `best`: small, and a few minutes for a thousand images on two CPU cores.
+_SMALL_NETWORKS: Mapping[str, Mapping[str, Any]] = {
+    "affinity": {"backbone": "lite0", "longest_side": 320, "crop": 224, "epochs": 4, "frozen_stages": 3},
+    "train-seg": {
+        "backbone": "lite0",
+        "output_stride": 16,
+        "head_channels": 256,
+        "head_dilation": 6,
+        "crop": 257,
+        "epochs": 6,
+        "batch_size": 8,
+        "lr": 2e-3,
+        "loss_resolution": "network",
+        "frozen_stages": 3,
+    },
+}
+
 PRESETS: Mapping[Preset, Mapping[str, Any]] = {
     "paper": {},
     "released": {
@@ -41,25 +58,7 @@ PRESETS: Mapping[Preset, Mapping[str, Any]] = {
             "affinity_lr": 0.01,
         },
         "cams": {"image_size": 320},
-        "affinity": {
-            "backbone": "lite0",
-            "longest_side": 320,
-            "crop": 224,
-            "epochs": 4,
-            "frozen_stages": 3,
-        },
-        "train-seg": {
-            "backbone": "lite0",
-            "output_stride": 16,
-            "head_channels": 256,
-            "head_dilation": 6,
-            "crop": 257,
-            "epochs": 6,
-            "batch_size": 8,
-            "lr": 2e-3,
-            "loss_resolution": "network",
-            "frozen_stages": 3,
-        },
+        **_SMALL_NETWORKS,
     },
     # What gave the best masks in docs/explanation/results.md, on a CPU: the features of a classifier as it was
     # published, compared by their direction alone.
@@ -81,7 +80,6 @@ PRESETS: Mapping[Preset, Mapping[str, Any]] = {
             "affinity_lr": 0.01,
         },
         "cams": {"image_size": 448, "refs": 10, "reference_choice": "nearest"},
-        "affinity": {"backbone": "lite0", "longest_side": 320, "crop": 224, "epochs": 4, "frozen_stages": 3},
         "pseudo": {
             "fusion": "soft",
             "normalization": "max",
@@ -94,18 +92,7 @@ PRESETS: Mapping[Preset, Mapping[str, Any]] = {
                 "bilateral_weight": 10.0,
             },
         },
-        "train-seg": {
-            "backbone": "lite0",
-            "output_stride": 16,
-            "head_channels": 256,
-            "head_dilation": 6,
-            "crop": 257,
-            "epochs": 6,
-            "batch_size": 8,
-            "lr": 2e-3,
-            "loss_resolution": "network",
-            "frozen_stages": 3,
-        },
+        **_SMALL_NETWORKS,
         "eval": {"normalization": "max"},
     },
     # The setting of the LID challenge (§4.4), where the paper names SEAM and says no more, with SEAM's values.
