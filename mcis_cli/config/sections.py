@@ -181,7 +181,7 @@ class CamsConfig(Config):
     with_contrastive: bool = False  # average contrastive maps in (Table 2)
     split: str | None = None  # what to map; else the split that the classifier was trained on
     domains: Domains = ("target",)  # what to map of a set with sources; images of sources are in every split
-    reference_domains: Domains = ("target",)  # where references are drawn from
+    reference_domains: Domains = ("target",)  # where references are taken from
     image_size: int | None = Field(None, ge=32)  # else that of the training
     scales: Scales = (1.0,)  # factors on image_size; maps are averaged over them
     flip: bool = False  # average over the mirrored image too
