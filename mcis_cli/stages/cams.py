@@ -144,9 +144,8 @@ def _compute(
             scratch=scratch,
             embeds=embeds,
         )
-        missing = [one for one in by_key.values() if not store.find(recipe_of(one))]
-        nearest = None
-        if most := max((one.refs for one in missing if one.reference_choice == "nearest"), default=0):
+        nearest = None  # looks at nothing before maps that want it are made
+        if most := max((one.refs for one in by_key.values() if one.reference_choice == "nearest"), default=0):
             nearest = Nearest(cache, images, carriers, num_references=most, options=options)
         # In the order of their keys: two processes with the same in mind never wait for each other in a circle.
         made = run_together({key: begin(by_key[key], cache, nearest) for key in sorted(by_key)})

@@ -33,6 +33,9 @@ from mcis_cli.stages.masks import SCHEMA, Ignored, named, tell_ignored, tell_unt
 from mcis_cli.stages.segmented import ByImage, run_segments
 from mcis_cli.store import Artifact, Record, Store
 
+Maps = Float32[np.ndarray, "cls height width"]
+Mask = UInt8[np.ndarray, "height width"]
+
 
 def run(config: PseudoConfig, inputs: Inputs, store: Store, options: RunOptions) -> Artifact:
     """Make the masks, or return them if that was done before.
@@ -101,10 +104,6 @@ def _why_unused(name: str, config: PseudoConfig) -> str:
 
 def _choices(name: str) -> tuple[str, ...]:
     return get_args(PseudoConfig.model_fields[name].annotation)
-
-
-Maps = Float32[np.ndarray, "cls height width"]
-Mask = UInt8[np.ndarray, "height width"]
 
 
 @dataclass(frozen=True)
