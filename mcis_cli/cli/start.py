@@ -35,6 +35,9 @@ def main(arguments: list[str] | None = None) -> None:
     stop = Stop(given)
     try:
         stop.listen()
+        from mcis_cli.cli.allocator import keep_freed_memory
+
+        keep_freed_memory()
         from mcis_cli.cli.app import run
 
         code = run(given, lambda: bool(stop.number))
