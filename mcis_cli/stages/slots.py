@@ -4,6 +4,7 @@ Thousands of small tensors that outlive the work around them would leave the hea
 comes next, so that it grows several times as large as they are.
 """
 
+import mmap
 import weakref
 from collections import defaultdict
 from collections.abc import Sequence
@@ -43,7 +44,7 @@ class Slots:
     def _take(self, size: int) -> NDArray[np.uint8]:
         free = self._free[size]
         if not free:
-            block = _aligned(max(1, BLOCK // size) * size)
+            block = _own_pages(max(1, BLOCK // size) * size)
             free += [(block, start) for start in range(0, len(block), size)]
         block, start = free.pop()
         slot = block[start : start + size]
@@ -52,10 +53,9 @@ class Slots:
         return slot
 
 
-def _aligned(num_bytes: int) -> NDArray[np.uint8]:
-    block = np.empty(num_bytes + ALIGNMENT, np.uint8)
-    start = -block.ctypes.data % ALIGNMENT
-    return block[start : start + num_bytes]
+def _own_pages(num_bytes: int) -> NDArray[np.uint8]:
+    """Memory from the system itself: the heap keeps what is freed, and a block in its midst would part that."""
+    return np.frombuffer(mmap.mmap(-1, max(1, num_bytes)), np.uint8)[:num_bytes]
 
 
 def _copy(tensor: Tensor, place: Tensor) -> Tensor:
