@@ -234,8 +234,8 @@ def test_settings_that_a_background_and_a_fusion_do_not_use_are_known(background
 def test_settings_of_a_crf_and_of_networks_have_no_effect_without():
     given = {"crf_confidence": 0.9, "crf_settings": {"iterations": 3}, "flip": True}
     without = dict.fromkeys(("crf_confidence", "crf_settings"), "without --crf")
-    assert pseudo.without_effect(PseudoConfig(), given) == {**without, "flip": "on masks of maps"}
-    assert pseudo.without_effect(PseudoConfig(crf=True), given) == {"flip": "on masks of maps"}
+    assert pseudo.without_effect(PseudoConfig(), given) == {**without, "flip": "on masks of maps without --network"}
+    assert pseudo.without_effect(PseudoConfig(crf=True), given) == {"flip": "on masks of maps without --network"}
 
 
 def test_an_image_without_tags_is_background():

@@ -1,4 +1,4 @@
-"""Pseudo masks of a second round: what a network predicts, among the tags of each image."""
+"""Pseudo masks of a second round: what a network predicts, among the tags of each image, alone or beside maps."""
 
 import json
 
@@ -13,8 +13,9 @@ from hypothesis.extra import numpy as hnp
 from mcis_cli.config import PseudoConfig
 from mcis_cli.errors import UsageError
 from mcis_cli.maps.crf import dense_crf
-from mcis_cli.maps.pseudo import among_tags, mask_of_probabilities
-from mcis_cli.stages import second_round, train_seg
+from mcis_cli.maps.localization import enlarge, normalise
+from mcis_cli.maps.pseudo import PREDICTED_FLOOR, agreed, among_tags, mask_of_probabilities, soft_scores
+from mcis_cli.stages import pseudo, second_round, train_seg
 from mcis_cli.stages.inputs import Inputs
 from mcis_cli.stages.segmenting import load_segmenter
 from mcis_cli.store import open_store
@@ -103,6 +104,99 @@ def test_the_command_makes_them_a_network_learns_from_them_and_a_repair_makes_th
     inputs = Inputs(upstream=masks, data=chain_copy.data)
     second = train_seg.run(chain_copy.settings().train_seg, inputs, chain_copy.store, options())
     assert second.id != chain_copy.made["train-seg"].id
+
+    content = bytearray(masks.path.read_bytes())
+    content[len(content) // 2] ^= 1
+    masks.path.chmod(0o644)
+    masks.path.write_bytes(content)
+    repaired = mcis("verify", "--repair", cwd=chain_copy.folder)
+    assert repaired.code == 0, repaired.err
+    assert verify(chain_copy.store).findings == []
+    assert chain_copy.store.get(masks.id).path == masks.path
+
+
+WITNESSES = hnp.arrays(np.float32, (2, NUM_LABELS, *SIZE), elements=st.floats(0, 1, width=32))
+
+
+@given(WITNESSES, st.floats(0.1, 10))
+def test_two_witnesses_agree_on_the_product_of_what_they_say_by_a_loop(planes, weight):
+    first, second = (among_tags(plane, range(NUM_LABELS - 1)) for plane in planes)
+    both = agreed(first, second, weight=weight)
+    for place in np.ndindex(*SIZE):
+        at = (slice(None), *place)
+        odds = [float(a) * max(float(b), PREDICTED_FLOOR) ** weight for a, b in zip(first[at], second[at], strict=True)]
+        np.testing.assert_allclose(both[at], np.array(odds) / sum(odds), rtol=1e-3, atol=1e-6)
+
+
+def test_a_label_that_nobody_else_leaves_has_all_the_probability_whatever_the_weight():
+    first = np.array([1, 0, 0], np.float32)[:, None, None]
+    second = np.array([0, 0.5, 0.5], np.float32)[:, None, None]
+    assert agreed(first, second, weight=1e4).ravel().tolist() == [1, 0, 0]
+
+
+def beside_maps(chain, *, run=None, store=None, network="train-seg", **config):
+    chosen = {"fusion": "soft", "background": "constant", **config}
+    settings = chain.settings(pseudo=chosen).pseudo
+    inputs = Inputs(upstream=chain.made["cams"], data=chain.data, network=chain.made.get(network))
+    return pseudo.run(settings, inputs, store or chain.store, run or options())
+
+
+@pytest.mark.parametrize("crf", [False, True])
+def test_masks_of_maps_and_a_network_are_what_both_say(chain, one_thread, crf):
+    artifact, images = beside_maps(chain, precision="fp32", flip=True, network_weight=0.5, crf=crf), chain.images()
+    segmenter, settings = segmenter_of(chain, flip=True, precision="fp32"), PseudoConfig()
+    assert artifact.inputs["network"] == chain.made["train-seg"].id
+    for image_id in artifact.ids[:4]:
+        image, labels = images.read_image(image_id), images[image_id].labels
+        maps = chain.made["cams"].read(image_id)["maps"].astype(np.float32)
+        maps = normalise(enlarge(maps, *image.shape[:2]), "minmax")
+        background = np.full(image.shape[:2], settings.background_score, np.float32)
+        scores = soft_scores(maps, background, sharpness=settings.sharpness)
+        both = agreed(scores, among_tags(segmenter.probabilities(image), labels), weight=0.5)
+        if crf:
+            both = dense_crf(image, both, **settings.crf_settings.model_dump())
+        expected = mask_of_probabilities(both, labels, min_confidence=0)
+        np.testing.assert_array_equal(artifact.read(image_id)["mask"], expected)
+
+
+def test_a_network_beside_maps_is_part_of_the_recipe_and_settings_of_it_have_no_effect_without(chain, one_thread):
+    first, heard = beside_maps(chain), Heard()
+    assert beside_maps(chain, run=options(reporter=heard)).path == first.path
+    assert not heard.started
+    assert beside_maps(chain, network_weight=2.0).manifest["key"] != first.manifest["key"]
+    without = beside_maps(chain, network=None)
+    assert without.manifest["key"] != first.manifest["key"]
+    assert beside_maps(chain, network=None, network_weight=2.0, flip=True).path == without.path
+    given = {"network_weight": 2.0, "background_power": 2.0}
+    told = pseudo.without_effect(PseudoConfig(background="constant"), given)
+    assert told["network_weight"] == "on masks of maps without --network"
+    assert "network_weight" not in pseudo.without_effect(PseudoConfig(background="constant"), given, True)
+
+
+def test_workers_change_nothing_beside_maps(chain, tmp_path, one_thread):
+    first = beside_maps(chain, crf=True)
+    assert beside_maps(chain, crf=True, store=open_store(tmp_path), run=options(workers=1)).id == first.id
+
+
+def test_a_network_beside_maps_has_to_be_one_and_asks_for_probabilities(chain):
+    with pytest.raises(UsageError, match=r"was made by cams: expected a segmentation network.*`mcis ls`"):
+        beside_maps(chain, network="cams")
+    with pytest.raises(UsageError, match="found --fusion hard, which has none: give --fusion soft"):
+        beside_maps(chain, fusion="hard")
+
+
+@pytest.mark.slow
+def test_the_command_asks_maps_and_network_and_a_repair_makes_the_masks_again(chain_copy, one_thread):
+    maps, network = (chain_copy.made[stage].path.stem for stage in ("cams", "train-seg"))
+    call = ("pseudo", maps, "--network", network, "--fusion", "soft", "--background", "constant")
+    before = mcis(*call, "--dry-run", "--json", cwd=chain_copy.folder)
+    assert before.code == 0, before.err
+    answer = mcis(*call, "--json", cwd=chain_copy.folder)
+    assert answer.code == 0, answer.err
+    masks = chain_copy.store.get(json.loads(answer.out)["id"])
+    after = mcis(*call, "--dry-run", "--json", cwd=chain_copy.folder)
+    assert (masks.path.stem in before.out, masks.path.stem in after.out) == (False, True)
+    assert mcis("pseudo", network, "--network", network, cwd=chain_copy.folder).code == 2
 
     content = bytearray(masks.path.read_bytes())
     content[len(content) // 2] ^= 1

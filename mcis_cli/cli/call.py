@@ -123,6 +123,7 @@ class Call:
         data: DataConfig | None,
         variants: Sequence[Settings] = (),
         saliency: Artifact | None = None,
+        network: Artifact | None = None,
     ) -> None:
         """Tell what the stage would do (`--dry-run`).
 
@@ -132,11 +133,14 @@ class Call:
             data: where the images are; None where nobody knows.
             variants: settings, where it would be done with several.
             saliency: maps that were named.
+            network: that was named.
         """
         named = saliency.id if saliency else None
         with self._looking(workspace, upstream, data) as looking:
             some = variants or [workspace.settings(upstream)]
-            found = [looking.stage(self.stage, settings, upstream, saliency=named) for settings in some]
+            found = [
+                looking.stage(self.stage, settings, upstream, saliency=named, network=network) for settings in some
+            ]
             tell(found, as_json=self.as_json)
 
     def tell_walk(

@@ -187,6 +187,15 @@ def pseudo(
         Path | None,
         typer.Option("--saliency", help="Saliency maps: a folder, or an artifact of saliency or import."),
     ] = None,
+    network: Annotated[
+        str | None,
+        typer.Option(
+            "--network",
+            metavar="ARTIFACT",
+            help="A second round: ask this segmentation network beside the maps.",
+            autocompletion=completion.artifact,
+        ),
+    ] = None,
     crf: opt.Crf = None,
     min_confidence: Annotated[
         float | None, typer.Option("--min-confidence", help="Of a network, and soft: less probable labels are ignored.")
@@ -208,8 +217,9 @@ def pseudo(
 ) -> None:
     """Turn localization maps into pseudo masks; or, for a second round, what a segmentation network predicts.
 
-    Every score and threshold is in [0, 1]. The masks of a network have the classes that an image is tagged with, and
-    background; --scales, --flip and --device are for them.
+    Every score and threshold is in [0, 1]. With --network, maps and network are asked together; given in the place of
+    maps, the network alone. Its masks have the classes that an image is tagged with, and background; --scales, --flip
+    and --device are for it.
 
     Example: mcis pseudo --background constant --background-score 0.2
     """
@@ -239,9 +249,12 @@ def pseudo(
     reference, workspace = call.follow(maps, previous)
     upstream = expected_artifact(workspace, reference, previous)
     imported = _imported_saliency(saliency, workspace)
+    asked = None if network is None else workspace.store.get(network)
     images = workspace.data_for(upstream, data, reference)
+    if asked is not None and upstream.stage == "train-seg":
+        raise UsageError("--network is asked beside maps, found a network in their place: give one or the other")
     if dry_run:
-        call.tell(workspace, upstream, images, saliency=imported)
+        call.tell(workspace, upstream, images, saliency=imported, network=asked)
         return
 
     def work(settings: Settings, options: RunOptions) -> Artifact:
@@ -253,12 +266,13 @@ def pseudo(
         # A file may be of both rounds: what it says of the other's masks waits there.
         in_all, named = (tables.get("pseudo", {}) for tables in (workspace.tables, workspace.named))
 
-        inputs = Inputs(upstream=upstream, data=images, saliency=imported)
+        inputs = Inputs(upstream=upstream, data=images, saliency=imported, network=asked)
         if upstream.stage == "train-seg":
             warn(((name, "on masks of a network") for name in of_network.without_effect(named)), options)
             return of_network.run(settings.pseudo, inputs, workspace.store, options)
         own = {name: value for name, value in in_all.items() if name not in OF_NETWORKS_MASKS}
-        warn(of_maps.without_effect(settings.pseudo, {**own, **named}).items(), options)
+        waits = in_all if asked is not None else own
+        warn(of_maps.without_effect(settings.pseudo, {**waits, **named}, asked is not None).items(), options)
         return of_maps.run(settings.pseudo, inputs, workspace.store, options)
 
     def warn(unused: Iterable[tuple[str, str]], options: RunOptions) -> None:

@@ -83,7 +83,10 @@ PRESETS: Mapping[Preset, Mapping[str, Any]] = {
         "pseudo": {
             "fusion": "soft",
             "normalization": "max",
-            "background_score": 0.3,
+            "background_score": 0.35,
+            "saliency_weight": 1.0,
+            "scales": (0.75, 1.0, 1.25, 1.5),
+            "flip": True,
             "crf": True,
             "crf_settings": {
                 "gaussian_weight": 3.0,

@@ -242,6 +242,7 @@ class PseudoConfig(Config):
     crf_confidence: float = Field(0.7, gt=0.5, lt=1)  # hard: that a pixel's label is right, before the CRF
     crf_settings: CrfConfig = CrfConfig()  # see CRF
     min_confidence: float = Field(0.0, ge=0, lt=1)  # soft, network: pixels whose label is less probable, ignored
+    network_weight: float = Field(1.0, gt=0, le=1e4)  # maps and network: the power of the network's probabilities [13]
     scales: Scales = (1.0,)  # network: factors on the size; probabilities are averaged over them
     flip: bool = False  # network: average over the mirrored image too
     precision: Precision = "auto"  # network: of matrix products

@@ -12,6 +12,7 @@ from jaxtyping import Float, UInt8
 
 BACKGROUND = 0
 IGNORE_INDEX = 255
+PREDICTED_FLOOR = 1e-4
 
 
 def fuse_saliency(
@@ -153,6 +154,28 @@ def among_tags(
     kept = probabilities[[BACKGROUND, *(index + 1 for index in classes)]]
     total = kept.sum(axis=0, keepdims=True)
     return np.asarray(np.divide(kept, total, out=np.full_like(kept, 1 / len(kept)), where=total > 0))
+
+
+def agreed(
+    probabilities: Float[np.ndarray, "kept height width"],
+    predicted: Float[np.ndarray, "kept height width"],
+    *,
+    weight: float,
+) -> Float[np.ndarray, "kept height width"]:
+    """Probabilities of labels by two witnesses: the product of theirs, those of the second to a power, at sum one.
+
+    Args:
+        probabilities: of the first: maps and background cues.
+        predicted: of the second: a network. No label is less probable than `PREDICTED_FLOOR` to it.
+        weight: the power.
+
+    Returns:
+        The probabilities; sum to one at each pixel.
+    """
+    with np.errstate(divide="ignore"):  # what the first rules out stays so
+        scores = np.log(probabilities) + np.float32(weight) * np.log(np.maximum(predicted, np.float32(PREDICTED_FLOOR)))
+    odds = np.exp(scores - scores.max(axis=0))
+    return np.asarray(odds / odds.sum(axis=0))
 
 
 def mask_of_probabilities(

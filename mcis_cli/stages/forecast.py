@@ -13,7 +13,7 @@ from typing import Any
 from mcis_cli.config import DataConfig, Settings
 from mcis_cli.data.catalogue import Catalogue
 from mcis_cli.errors import counted
-from mcis_cli.stages.plan import CHAIN, COMMANDS, WALK, Expected, Wanted, chain_of, wanted_of
+from mcis_cli.stages.plan import CHAIN, COMMANDS, NETWORKS, WALK, Expected, Wanted, chain_of, wanted_of
 from mcis_cli.stages.why import ROLES, reasons
 from mcis_cli.store import Artifact, Begun, Recipe, Store
 from mcis_cli.store.notes import Done
@@ -42,6 +42,7 @@ _FREE: Mapping[str, frozenset[str]] = {
             *("normalization", "foreground_threshold", "conflict_threshold", "salient_threshold", "background_score"),
             *("confident_threshold", "min_foreground", "background_power", "allow_missing_saliency", "crf_confidence"),
             *("min_confidence", "background_threshold", "split", "sharpness", "saliency_weight", "saliency_middle"),
+            "network_weight",
         }
     ),
     "train-seg": frozenset(
@@ -129,7 +130,7 @@ class Forecaster:
             if stage in WALK and stage not in starts:
                 continue
             upstream = made.get(starts.get(stage), last)
-            one = self.stage(stage, settings, upstream, network=made.get("affinity-net"), of=of)
+            one = self.stage(stage, settings, upstream, network=made.get(NETWORKS.get(stage, "")), of=of)
             made[stage] = last = one.following
             yield one
 
@@ -159,8 +160,7 @@ class Forecaster:
             return Forecast(stage, of, found.path.stem, (), images, done, found, together, recipe.key)
         begun = next(filter(None, map(self.store.begun, wanted.recipes)), None)
         why = _goes_on(begun, wanted) or reasons(wanted, self._done_before(stage, upstream), self.store)
-        priced_by = network if stage == "affinity" else upstream
-        cost = self._cost(wanted, priced_by, _left(wanted, begun))
+        cost = self._cost(wanted, network or upstream, _left(wanted, begun))
         following = _expected(wanted, settings, upstream)
         return Forecast(stage, of, None, why, len(wanted.images), cost, following, together, recipe.key)
 

@@ -25,7 +25,8 @@ class Inputs:
         upstream: the artifact of the stage before.
         data: where the images are; None follows the upstream artifact to the folder its images were listed in.
         saliency: saliency maps that were made or imported; None takes those of the image set.
-        network: the network of affinities that maps walk by.
+        network: the network of affinities that maps walk by, or a segmentation network whose predictions count beside
+            maps.
     """
 
     upstream: Artifact | None = None

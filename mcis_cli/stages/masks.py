@@ -1,16 +1,21 @@
-"""What stages that make pseudo masks share: the fields of a record, and word of masks that teach nothing."""
+"""What stages that make pseudo masks share: the fields of a record, what a network says, and word of masks that teach
+nothing."""
 
-from collections.abc import Sequence
+from collections.abc import Callable, Mapping, Sequence
 from typing import Any
 
-from mcis_cli.config import Reporter
+import numpy as np
+from jaxtyping import Float32, UInt8
+
+from mcis_cli.config import PseudoConfig, Reporter, RunOptions
 from mcis_cli.data.catalogue import Catalogue
 from mcis_cli.errors import counted
-from mcis_cli.maps.pseudo import is_ignored
+from mcis_cli.maps.pseudo import among_tags, is_ignored
 from mcis_cli.store import Artifact, Record, Schema
 
 SCHEMA: Schema = {"mask": ("uint8", 2), "classes": ("int32", 1)}
 NUM_NAMED = 5
+WINDOW = 1024  # longest side of one forward pass, as `eval` has it by default
 
 
 class Ignored:
@@ -52,3 +57,31 @@ def tell_untagged(images: Catalogue, reporter: Reporter) -> None:
 def named(ids: Sequence[str]) -> str:
     """The first of some ids."""
     return ", ".join(ids[:NUM_NAMED]) + (", …" if len(ids) > NUM_NAMED else "")
+
+
+def settled_here(config: PseudoConfig, options: RunOptions) -> tuple[PseudoConfig, Mapping[str, Any]]:
+    """The settings with the precision of this machine, and what it is, for the provenance."""
+    from mcis_cli.training.precision import choose_device, choose_precision, describe_machine
+
+    device = choose_device(options.device, options.local)
+    precision = choose_precision(config.precision, device)
+    return config.model_copy(update={"precision": precision}), describe_machine(device, precision)
+
+
+def predictions(
+    config: PseudoConfig, network: Artifact, options: RunOptions
+) -> Callable[[UInt8[np.ndarray, "height width 3"], Sequence[int]], Float32[np.ndarray, "kept height width"]]:
+    """From an image and its tags to what a network predicts among them, over scales and mirror as the settings say."""
+    from mcis_cli.stages.segmenting import load_segmenter
+    from mcis_cli.training.precision import choose_device, choose_precision
+
+    device = choose_device(options.device, options.local)
+    segmenter = load_segmenter(
+        network,
+        scales=config.scales,
+        flip=config.flip,
+        window=WINDOW,
+        device=device,
+        precision=choose_precision(config.precision, device),
+    )
+    return lambda image, classes: among_tags(segmenter.probabilities(image), classes)

@@ -14,6 +14,7 @@ from mcis_cli.store import Artifact, Begun, Recipe, Store, segments_of
 WALK = ("affinity-labels", "affinity-net", "affinity")  # what `mcis affinity` does, one after the other
 CHAIN = ("train-cls", "cams", *WALK, "pseudo", "train-seg", "eval")
 COMMANDS: Mapping[str, str] = {stage: "affinity" if stage in WALK else stage for stage in CHAIN}
+NETWORKS: Mapping[str, str] = {"affinity": "affinity-net"}  # what a stage of the chain works with beside its maps
 _BY_IMAGE = frozenset({"cams", "affinity-labels", "affinity", "pseudo", "eval"})
 
 
@@ -90,7 +91,7 @@ def plan(settings: Settings, data: DataConfig, store: Store, catalogue: Catalogu
         if (start is not None and start not in done) or (stage == "affinity" and "affinity-net" not in done):
             continue
         upstream = None if start is None else done[start]
-        wanted = wanted_of(stage, settings, data, catalogue, upstream, network=done.get("affinity-net"))
+        wanted = wanted_of(stage, settings, data, catalogue, upstream, network=done.get(NETWORKS.get(stage, "")))
         found = next(filter(None, map(store.find, wanted.recipes)), None)
         begun = None if found else next(filter(None, map(store.begun, wanted.recipes)), None)
         if found:
@@ -107,8 +108,8 @@ def wanted_of(
     saliency: str | None = None,
     network: Artifact | Expected | None = None,
 ) -> Wanted:
-    """What a configuration asks of a stage, given the artifact that it starts from, any of saliency maps, and for a
-    walk its network."""
+    """What a configuration asks of a stage, given the artifact that it starts from, any of saliency maps, and a
+    network: that of a walk, or the segmentation network of a second round."""
     make: Callable[[Any], Recipe]
     config: Config
     if stage == "train-cls":
@@ -146,7 +147,8 @@ def _downstream(
         return settings.affinity, images, _of_walk(stage, settings, images, upstream, network)
     if stage == "pseudo":
         images = catalogue.only(upstream.ids)
-        return settings.pseudo, images, lambda settled: recipes.pseudo(settled, upstream.id, images, saliency)
+        seen_by = network.id if network else None
+        return settings.pseudo, images, lambda settled: recipes.pseudo(settled, upstream.id, images, saliency, seen_by)
     if stage == "train-seg":
         weights = starting_identity(settings.train_seg.backbone, settings.train_seg.weights)
         images = catalogue.only(upstream.ids)

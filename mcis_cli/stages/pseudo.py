@@ -1,7 +1,10 @@
-"""`pseudo`: localization maps become pseudo masks, with a background cue from saliency or from the maps themselves."""
+"""`pseudo`: localization maps become pseudo masks, with a background cue from saliency or from the maps themselves.
+
+In a second round, a segmentation network that learned from earlier masks is asked as well.
+"""
 
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from functools import partial
 from itertools import product
 from typing import Any, get_args
@@ -18,6 +21,7 @@ from mcis_cli.maps.crf import dense_crf, refine_mask
 from mcis_cli.maps.localization import enlarge, normalise
 from mcis_cli.maps.pseudo import (
     IGNORE_INDEX,
+    agreed,
     fuse_constant,
     fuse_power,
     fuse_saliency,
@@ -29,9 +33,17 @@ from mcis_cli.maps.pseudo import (
 from mcis_cli.stages import recipes
 from mcis_cli.stages.inputs import Inputs, images_of
 from mcis_cli.stages.kinds import check_kind, read_record
-from mcis_cli.stages.masks import SCHEMA, Ignored, named, tell_ignored, tell_untagged
+from mcis_cli.stages.masks import (
+    SCHEMA,
+    Ignored,
+    named,
+    predictions,
+    settled_here,
+    tell_ignored,
+    tell_untagged,
+)
 from mcis_cli.stages.segmented import ByImage, run_segments
-from mcis_cli.store import Artifact, Record, Store
+from mcis_cli.store import Artifact, Recipe, Record, Store
 
 Maps = Float32[np.ndarray, "cls height width"]
 Mask = UInt8[np.ndarray, "height width"]
@@ -44,28 +56,37 @@ def run(config: PseudoConfig, inputs: Inputs, store: Store, options: RunOptions)
 
     Args:
         config: settings.
-        inputs: localization maps, or those after their walk, which `background = "affinity"` asks for.
+        inputs: localization maps, or those after their walk, which `background = "affinity"` asks for; for a second
+            round a segmentation network too.
         store: where the artifact goes.
         options: how to run on this machine.
 
     Raises:
         MissingError: no maps, or their images are not found.
-        UsageError: walked maps are asked for, and these are others.
+        UsageError: walked maps are asked for, and these are others; the network is none, of other classes, or given
+            with hard fusion.
         DataError: saliency is asked for and missing for some images.
     """
     maps = _maps(config, inputs)
+    network = _network(config, inputs, maps)
     catalogue = images_of(maps, inputs.data, store)
     images = catalogue.only(maps.ids)
     saliency = _imported_saliency(config, inputs)
     without_saliency = _check_saliency(images, config, options, saliency)
-    recipe = recipes.pseudo(config, maps.id, images, saliency.id if saliency else None)
     tell_untagged(images, options.reporter)
-    ignored = Ignored()
-    if (done := store.find(recipe)) is None:
-        making = _making(config, maps, images, saliency, options)
+
+    def recipe_of(settled: PseudoConfig) -> Recipe:
+        seen_by = network.id if network else None
+        return recipes.pseudo(settled, maps.id, images, saliency.id if saliency else None, seen_by)
+
+    if (done := recipes.find(store, config, recipe_of)) is None:
+        machine: Mapping[str, Any] | None = None
+        if network is not None:
+            config, machine = settled_here(config, options)
+        ignored, making = Ignored(), _making(config, maps, images, saliency, network, options)
         with making.workers:
             done = run_segments(
-                recipe,
+                recipe_of(config),
                 store,
                 options,
                 schema=SCHEMA,
@@ -78,6 +99,7 @@ def run(config: PseudoConfig, inputs: Inputs, store: Store, options: RunOptions)
                     "background": config.background,
                     "initialisation": maps.meta["initialisation"],
                 },
+                machine=machine,
                 observe=ignored.add,
                 observed={"ignored": ignored.facts},
             )
@@ -85,9 +107,9 @@ def run(config: PseudoConfig, inputs: Inputs, store: Store, options: RunOptions)
     return done
 
 
-def without_effect(config: PseudoConfig, given: Mapping[str, object]) -> dict[str, str]:
+def without_effect(config: PseudoConfig, given: Mapping[str, object], has_network: bool = False) -> dict[str, str]:
     """The settings among those given that masks of maps do not use: with which choice they do not."""
-    unused = {name: _why_unused(name, config) for name in recipes.unused_by_pseudo(config)}
+    unused = {name: _why_unused(name, config) for name in recipes.unused_by_pseudo(config, has_network)}
     unused |= dict.fromkeys(recipes.unused_by_crf(config.crf), "without --crf")
     return {name: unused[name] for name in sorted(given) if given[name] is not None and name in unused}
 
@@ -99,7 +121,7 @@ def _why_unused(name: str, config: PseudoConfig) -> str:
             other = config.model_copy(update=dict(zip(some, others, strict=True)))
             if name not in recipes.unused_by_pseudo(other):
                 return "with " + " and ".join(f"--{choice} {getattr(config, choice)}" for choice in some)
-    return "on masks of maps"
+    return "on masks of maps without --network"
 
 
 def _choices(name: str) -> tuple[str, ...]:
@@ -116,6 +138,7 @@ class Material:
     size: tuple[int, int]
     saliency: Float32[np.ndarray, "height width"] | None
     image: UInt8[np.ndarray, "height width 3"] | None
+    predicted: Float32[np.ndarray, "kept height width"] | None = None
 
 
 def make_mask(config: PseudoConfig, material: Material) -> Record:
@@ -156,8 +179,10 @@ def _hard(config: PseudoConfig, material: Material, maps: Maps) -> Mask:
 
 
 def _soft(config: PseudoConfig, material: Material, maps: Maps) -> Mask:
-    """The mask of the highest probabilities, after a dense CRF on them where one is asked for."""
+    """The mask of the highest probabilities, a network's among them, after a dense CRF where one is asked for."""
     probabilities = soft_scores(maps, _background(config, material, maps), sharpness=config.sharpness)
+    if material.predicted is not None:
+        probabilities = agreed(probabilities, material.predicted, weight=config.network_weight)
     if material.image is not None and len(maps):
         probabilities = dense_crf(material.image, probabilities, **config.crf_settings.model_dump())
     return mask_of_probabilities(probabilities, material.classes, min_confidence=config.min_confidence)
@@ -179,11 +204,27 @@ def _background(config: PseudoConfig, material: Material, maps: Maps) -> Float32
 
 
 def _making(
-    config: PseudoConfig, maps: Artifact, images: Catalogue, saliency: Artifact | None, options: RunOptions
+    config: PseudoConfig,
+    maps: Artifact,
+    images: Catalogue,
+    saliency: Artifact | None,
+    network: Artifact | None,
+    options: RunOptions,
 ) -> ByImage:
     def material(image_id: str) -> Material:
         return _material(config, image_id, read_record(maps, image_id), images, saliency)
 
+    if network is not None:  # it predicts in this process, one image after the other
+        predict = predictions(config, network, options)
+
+        def seen(image_id: str) -> Material:
+            plain, image = material(image_id), images.read_image(image_id)
+            return replace(plain, predicted=predict(image, plain.classes))
+
+        crf: Workers[Any, Record] = Workers(
+            partial(make_mask, config), options.workers if config.crf else 0, processes=True
+        )
+        return ByImage(crf, lambda ids: map(seen, ids))
     # Only the CRF is worth processes; the rest is NumPy and Pillow, which let threads run side by side.
     if config.crf:
         workers: Workers[Any, Record] = Workers(partial(make_mask, config), options.workers, processes=True)
@@ -217,6 +258,28 @@ def _maps(config: PseudoConfig, inputs: Inputs) -> Artifact:
             "artifact of affinity; run `mcis affinity` on them first"
         )
     return maps
+
+
+def _network(config: PseudoConfig, inputs: Inputs, maps: Artifact) -> Artifact | None:
+    network = inputs.network
+    if network is None:
+        return None
+    if network.stage != "train-seg":
+        raise UsageError(
+            f"--network {network.path.stem} was made by {network.stage}: expected a segmentation network, an artifact "
+            "of train-seg; `mcis ls` shows what there is"
+        )
+    if network.meta["class_names"] != maps.meta["class_names"]:
+        raise UsageError(
+            f"--network {network.path.stem} knows {len(network.meta['class_names'])} classes that are not those of "
+            f"{maps.path.stem}, which has {len(maps.meta['class_names'])}: expected the same, in the same order"
+        )
+    if config.fusion != "soft":
+        raise UsageError(
+            f"--network weighs probabilities, found --fusion {config.fusion}, which has none: give --fusion soft"
+        )
+    check_kind(network)
+    return network
 
 
 def _imported_saliency(config: PseudoConfig, inputs: Inputs) -> Artifact | None:

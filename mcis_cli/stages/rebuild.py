@@ -138,8 +138,8 @@ def _list_again(done: Done, store: Store, means: Means) -> Artifact:
 def _upstream(recipe: Recipe, store: Store) -> Artifact | None:
     if recipe.stage == "train-cls" or recipe.config.get("supervision") == "full":
         return None
-    is_second_round = recipe.stage == "pseudo" and "network" in recipe.inputs
-    content_id = recipe.inputs["network" if is_second_round else ROLES[recipe.stage]]
+    role = ROLES[recipe.stage]
+    content_id = recipe.inputs[role if role in recipe.inputs else "network"]  # of a second round without maps
     try:
         return store.get(content_id)
     except MissingError:
@@ -200,7 +200,7 @@ def _works(
     elif recipe.stage in WALK and upstream is not None:
         yield _walk(_settings(AffinityConfig, with_weights), data, images, upstream, recipe, store)
     elif recipe.stage == "pseudo" and upstream is not None:
-        yield _pseudo(_settings(PseudoConfig, recipe.config), data, images, upstream, _saliency(recipe, store))
+        yield _pseudo(_settings(PseudoConfig, recipe.config), data, images, upstream, recipe, store)
     elif upstream is not None:
         if upstream.stage != "train-seg":  # all images that it has, or a split
             of_all = images.only(upstream.ids, upstream.meta["split"])
@@ -264,12 +264,14 @@ def _walk(
 
 
 def _pseudo(
-    config: PseudoConfig, data: DataConfig, images: Catalogue, maps: Artifact, saliency: Artifact | None
+    config: PseudoConfig, data: DataConfig, images: Catalogue, maps: Artifact, done: Recipe, store: Store
 ) -> _Work:
     from mcis_cli.stages import pseudo
 
-    inputs = Inputs(upstream=maps, data=data, saliency=saliency)
-    recipe = recipes.pseudo(config, maps.id, images.only(maps.ids), saliency.id if saliency else None)
+    saliency, seen_by = _saliency(done, store), done.inputs.get("network")
+    network = None if seen_by is None else store.get(seen_by)
+    inputs = Inputs(upstream=maps, data=data, saliency=saliency, network=network)
+    recipe = recipes.pseudo(config, maps.id, images.only(maps.ids), saliency.id if saliency else None, seen_by)
     return _Work(recipe, lambda store, options: pseudo.run(config, inputs, store, options))
 
 

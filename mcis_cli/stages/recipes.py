@@ -49,7 +49,8 @@ UNUSED_BY_EVAL: Mapping[str, tuple[str, ...]] = {
 }
 
 
-OF_NETWORKS_MASKS = ("min_confidence", "scales", "flip", "precision")
+_OF_PREDICTIONS = ("scales", "flip", "precision")
+OF_NETWORKS_MASKS = ("min_confidence", *_OF_PREDICTIONS)
 
 _OF_BACKGROUNDS: Mapping[str, frozenset[str]] = {
     "constant": frozenset({"normalization", "background_score"}),
@@ -67,9 +68,8 @@ _OF_SALIENCY: Mapping[str, frozenset[str]] = {
     ),
     "soft": frozenset({"background_score", "saliency_weight", "saliency_middle"}),
 }
-_OF_SOME_MASKS = frozenset(OF_NETWORKS_MASKS).union(
-    *_OF_BACKGROUNDS.values(), *_OF_FUSIONS.values(), *_OF_SALIENCY.values()
-)
+_OF_SECOND_ROUND = frozenset({"network_weight", *_OF_PREDICTIONS})
+_OF_SOME_MASKS = _OF_SECOND_ROUND.union(*_OF_BACKGROUNDS.values(), *_OF_FUSIONS.values(), *_OF_SALIENCY.values())
 
 # What each of the three stages of `mcis affinity` looks at; the rest of its section is for the network's training.
 _OF_SURE_REGIONS = ("longest_side", "normalization", "object_power", "background_power", "crf_settings")
@@ -202,23 +202,29 @@ def affinity(config: AffinityConfig, maps: str, network: str, images: Catalogue)
     return _recipe("affinity", settings, {"maps": maps, "network": network, "images": images.digest("images")})
 
 
-def pseudo(config: PseudoConfig, maps: str, images: Catalogue, saliency: str | None = None) -> Recipe:
-    """The pseudo masks: maps, the images' sizes (and pixels, for a CRF), and saliency where it is used."""
+def pseudo(
+    config: PseudoConfig, maps: str, images: Catalogue, saliency: str | None = None, network: str | None = None
+) -> Recipe:
+    """The pseudo masks: maps, the images' sizes (and pixels, for a CRF or a network), and saliency and a segmentation
+    network where they are used."""
     inputs = {"maps": maps, "images": images.digest("images")}
     if config.background == "saliency":
         inputs["saliency"] = saliency or images.digest("saliency")
-    without_effect = (*unused_by_pseudo(config), *unused_by_crf(config.crf))
+    if network is not None:
+        inputs["network"] = network
+    without_effect = (*unused_by_pseudo(config, network is not None), *unused_by_crf(config.crf))
     return _recipe("pseudo", _settings(config, *without_effect), inputs)
 
 
-def unused_by_pseudo(config: PseudoConfig) -> frozenset[str]:
-    """The settings that masks of maps do not use, with their background and fusion."""
+def unused_by_pseudo(config: PseudoConfig, has_network: bool = False) -> frozenset[str]:
+    """The settings that masks of maps do not use, with their background and fusion, and a network or none."""
     used = _OF_BACKGROUNDS[config.background] | _OF_FUSIONS[config.fusion]
+    used |= _OF_SECOND_ROUND if has_network else frozenset()
     return _OF_SOME_MASKS - used - (_OF_SALIENCY[config.fusion] if config.background == "saliency" else frozenset())
 
 
 def second_round(config: PseudoConfig, network: str, images: Catalogue) -> Recipe:
-    """Pseudo masks of a second round: a segmentation network, the images that it looks at, and their tags."""
+    """Pseudo masks of a second round without maps: a segmentation network, the images it looks at, and their tags."""
     used = {*OF_NETWORKS_MASKS, "crf", *(("crf_settings",) if config.crf else ())}
     settings = {**config.model_dump(mode="json", include=used), "split": images.split_name}
     return _recipe("pseudo", settings, {"network": network, "images": images.digest("images", "labels")})

@@ -1,7 +1,7 @@
 """`pseudo NETWORK`: what a segmentation network predicts, limited to the tags of each image, becomes pseudo masks.
 
 Not in the paper. The network has seen all images, so it mends what single maps got wrong; its tags keep it from
-inventing classes.
+inventing classes. `pseudo MAPS --network NETWORK` asks it and the maps, see `stages.pseudo`.
 """
 
 from collections.abc import Iterator, Mapping, Sequence
@@ -16,14 +16,12 @@ from mcis_cli.config import PseudoConfig, RunOptions
 from mcis_cli.data.catalogue import Catalogue
 from mcis_cli.data.loading import Workers
 from mcis_cli.maps.crf import dense_crf
-from mcis_cli.maps.pseudo import among_tags, mask_of_probabilities
+from mcis_cli.maps.pseudo import mask_of_probabilities
 from mcis_cli.stages import recipes
 from mcis_cli.stages.inputs import Inputs, images_of
-from mcis_cli.stages.masks import SCHEMA, Ignored, tell_ignored, tell_untagged
+from mcis_cli.stages.masks import SCHEMA, Ignored, predictions, settled_here, tell_ignored, tell_untagged
 from mcis_cli.stages.segmented import ByImage, run_segments
 from mcis_cli.store import Artifact, Recipe, Record, Store
-
-WINDOW = 1024  # longest side of one forward pass, as `eval` has it by default
 
 
 def run(config: PseudoConfig, inputs: Inputs, store: Store, options: RunOptions) -> Artifact:
@@ -48,11 +46,7 @@ def run(config: PseudoConfig, inputs: Inputs, store: Store, options: RunOptions)
 
     done = recipes.find(store, config, recipe_of)
     if done is None:
-        from mcis_cli.training.precision import choose_device, choose_precision, describe_machine
-
-        device = choose_device(options.device, options.local)
-        precision = choose_precision(config.precision, device)
-        config = config.model_copy(update={"precision": precision})
+        config, machine = settled_here(config, options)
         ignored = Ignored()
         making = _making(config, network, images, options)
         with making.workers:
@@ -70,7 +64,7 @@ def run(config: PseudoConfig, inputs: Inputs, store: Store, options: RunOptions)
                     "background": "network",
                     "initialisation": network.meta["initialisation"],
                 },
-                machine=describe_machine(device, precision),
+                machine=machine,
                 observe=ignored.add,
                 observed={"ignored": ignored.facts},
             )
@@ -104,23 +98,12 @@ def make_mask(config: PseudoConfig, predicted: Predicted) -> Record:
 
 
 def _making(config: PseudoConfig, network: Artifact, images: Catalogue, options: RunOptions) -> ByImage:
-    from mcis_cli.stages.segmenting import load_segmenter
-    from mcis_cli.training.precision import choose_device, choose_precision
-
-    device = choose_device(options.device, options.local)
-    segmenter = load_segmenter(
-        network,
-        scales=config.scales,
-        flip=config.flip,
-        window=WINDOW,
-        device=device,
-        precision=choose_precision(config.precision, device),
-    )
+    predict = predictions(config, network, options)
 
     def predicted(ids: Sequence[str]) -> Iterator[Predicted]:
         for image_id in ids:
             image, classes = images.read_image(image_id), images[image_id].labels
-            yield Predicted(image_id, image, classes, among_tags(segmenter.probabilities(image), classes))
+            yield Predicted(image_id, image, classes, predict(image, classes))
 
     workers: Workers[Any, Record] = Workers(
         partial(make_mask, config), options.workers if config.crf else 0, processes=True

@@ -13,7 +13,7 @@ from mcis_cli.data.catalogue import Catalogue
 from mcis_cli.errors import DamagedError, MissingError
 from mcis_cli.stages import recipes
 from mcis_cli.stages.inputs import look_at_images
-from mcis_cli.stages.plan import CHAIN, COMMANDS, Wanted, chain_of, plan, wanted_of
+from mcis_cli.stages.plan import CHAIN, COMMANDS, NETWORKS, Wanted, chain_of, plan, wanted_of
 from mcis_cli.store import Artifact, Recipe, Store
 from mcis_cli.store.artifact import file_name
 from mcis_cli.store.notes import Done
@@ -159,7 +159,7 @@ def _roles(then: Recipe, settings: Settings) -> tuple[str, ...]:
     """The inputs that are artifacts of the chain; none where the stage starts from images."""
     if then.stage == "train-cls" or (then.stage == "train-seg" and settings.train_seg.supervision == "full"):
         return ()
-    return (ROLES[then.stage], "network") if then.stage == "affinity" else (ROLES[then.stage],)
+    return (ROLES[then.stage], "network") if then.stage in NETWORKS else (ROLES[then.stage],)
 
 
 def _input(
