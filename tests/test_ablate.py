@@ -7,6 +7,7 @@ import xml.etree.ElementTree as ET
 from collections import Counter
 
 import pytest
+import walks
 from chains import done, sealed
 
 from mcis_cli.config.ablations import TABLES
@@ -107,7 +108,7 @@ def test_rows_of_a_table_are_settings_with_one_seed(chain, number):
     settings = chain.settings()
     for row in TABLES[number].rows:
         varied = row.of(settings, seed=7)
-        assert (varied.train_cls.seed, varied.cams.seed, varied.train_seg.seed) == (7, 7, 7)
+        assert {one.seed for one in (varied.train_cls, varied.cams, varied.affinity, varied.train_seg)} == {7}
         assert (varied.train_cls.loss, varied.cams.refs) == (row.loss, row.refs)
         assert varied.cams.with_contrastive == row.with_contrastive
         assert (varied.pseudo, varied.eval, varied.data) == (settings.pseudo, settings.eval, settings.data)
@@ -240,6 +241,30 @@ def test_a_dry_run_counts_what_rows_have_in_common_once_and_writes_nothing(call,
     shared = next(one for one in found if (one["stage"], one["of"]) == ("cams", "2 references, seed 0"))
     assert shared["artifact"] == chain_copy.made["cams"].path.stem
     assert sealed(chain_copy.folder / ".mcis") == before
+
+
+@pytest.mark.slow
+def test_rows_walk_where_their_masks_want_it_as_a_dry_run_tells(call, chain_copy):
+    with (chain_copy.folder / "mcis.toml").open("a") as file:
+        file.write(walks.TOML + '\n[pseudo]\nbackground = "affinity"\n')
+    arguments = ("ablate", "--table", "2", "--seeds", "0", "--on", "maps,pseudo", "--json")
+    told = json.loads(call(*arguments, "--dry-run", cwd=chain_copy.folder).out)["stages"]
+    first = [one["stage"] for one in told if one["of"] == "single-round, seed 0"]
+    assert first == ["train-cls", "cams", "eval", "affinity-labels", "affinity-net", "affinity", "pseudo", "eval"]
+
+    answer = call(*arguments, "--workers", "0", cwd=chain_copy.folder)
+    assert answer.code == 0, answer.err
+    found = json.loads(answer.out)
+    assert found["failed"] == []
+    assert Counter(row["on"] for row in found["rows"]) == {"maps": 3, "pseudo": 3}
+    store = chain_copy.store
+    before = chain_copy.made["pseudo"].id
+    masks = [one for one in store.artifacts() if one.stage == "pseudo" and one.id != before]
+    assert {store.get(one.inputs["maps"]).stage for one in masks} == {"affinity"}
+    assert len(done(store, "affinity")) == 3
+    again = json.loads(call(*arguments, "--dry-run", cwd=chain_copy.folder).out)
+    assert all(one["artifact"] for one in again["stages"])
+    assert again["seconds"] == 0
 
 
 @pytest.mark.parametrize(

@@ -1,10 +1,11 @@
 """What `mcis ablate` does: for each row of a table and each seed a list of stages, nothing more."""
 
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass, field
 from typing import TYPE_CHECKING
 
+from mcis_cli.cli.affinity import walked_maps
 from mcis_cli.cli.tables import percent
 from mcis_cli.config import DataConfig, RunOptions, Settings
 from mcis_cli.config.ablations import AblationTable, Row
@@ -16,7 +17,9 @@ if TYPE_CHECKING:
     from mcis_cli.report.ablation import Failure, Measurement
     from mcis_cli.stages.forecast import Forecast, Forecaster
 
-KINDS = ("maps", "pseudo", "segmentation")  # what can be scored, in the order in which it is made
+# What can be scored, in the order in which it is made, and the stage that makes it.
+STAGES: Mapping[str, str] = {"maps": "cams", "pseudo": "pseudo", "segmentation": "train-seg"}
+KINDS = tuple(STAGES)
 
 
 @dataclass(frozen=True)
@@ -66,15 +69,17 @@ class Ablation:
 
     def forecast(self, looking: "Forecaster", seeds: Sequence[int]) -> "Iterator[Forecast]":
         """What `Measuring.measure` would do; equal work comes up as often as rows have it in common."""
-        chain = ("train-cls", "cams", "pseudo", "train-seg")
+        from mcis_cli.stages.plan import CHAIN
+
+        chain = CHAIN[: 1 + CHAIN.index(STAGES[self.needed[-1]])]
+        scored = {STAGES[kind]: kind for kind in self.kinds}
         for seed in seeds:
             for row in self.table.rows:
                 settings, of = row.of(self.settings, seed), f"{row.name}, seed {seed}"
-                made = list(looking.chain(settings, chain[: 1 + len(self.needed)], of=of))
-                yield from made
-                for kind, one in zip(self.needed, made[1:], strict=True):
-                    if kind in self.kinds:
-                        yield looking.stage("eval", self.scoring(settings, kind), one.following, of=of)
+                for one in looking.chain(settings, chain, of=of):
+                    yield one
+                    if one.stage in scored:
+                        yield looking.stage("eval", self.scoring(settings, scored[one.stage]), one.following, of=of)
 
 
 @dataclass
@@ -121,6 +126,8 @@ class Measuring:
 
         made = maps
         for kind in self.ablation.needed:
+            if kind == "pseudo" and settings.pseudo.background == "affinity":
+                made = walked_maps(settings.affinity, made, self.ablation.data, self.store, self.options)
             inputs = Inputs(upstream=made, data=self.ablation.data)
             if kind == "pseudo":
                 made = pseudo.run(settings.pseudo, inputs, self.store, self.options)

@@ -37,6 +37,7 @@ class Row:
             update={
                 "train_cls": settings.train_cls.model_copy(update={"loss": self.loss, "seed": seed}),
                 "cams": settings.cams.model_copy(update=cams),
+                "affinity": settings.affinity.model_copy(update={"seed": seed}),
                 "train_seg": settings.train_seg.model_copy(update={"seed": seed}),
             }
         )
