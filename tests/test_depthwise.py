@@ -18,7 +18,8 @@ def make_inputs() -> Tensor:
 
 
 @pytest.mark.parametrize(
-    ("kernel_size", "dilation", "padding"), [(3, 1, 1), (5, 2, 4), (5, 4, 8), (3, 2, 0), (3, 1, 2)]
+    ("kernel_size", "dilation", "padding"),
+    [(3, 1, 1), (5, 2, 4), (5, 4, 8), (3, 2, 0), (3, 1, 2), (7, 1, 3), (4, 2, 3), (1, 1, 0), (5, 1, 2), (2, 1, 0)],
 )
 def test_result_and_gradients_equal_those_of_conv2d(kernel_size: int, dilation: int, padding: int) -> None:
     conv = make_conv(kernel_size, dilation, padding).double()
@@ -30,6 +31,21 @@ def test_result_and_gradients_equal_those_of_conv2d(kernel_size: int, dilation: 
         results.append((output, *torch.autograd.grad(output, [inputs, conv.weight], upstream)))
     for got, expected in zip(results[1], results[0], strict=True):
         torch.testing.assert_close(got, expected)
+
+
+@pytest.mark.parametrize(
+    ("kernel_size", "dilation", "padding"),
+    [(3, 1, 1), (3, 2, 2), (5, 1, 2), (5, 2, 4), (5, 4, 8), (7, 1, 3), (4, 2, 3)],
+)
+def test_the_gradient_in_bfloat16_is_the_exact_one_of_rounded_numbers(kernel_size, dilation, padding) -> None:
+    conv = make_conv(kernel_size, dilation, padding).bfloat16()
+    inputs, upstream = make_inputs().bfloat16(), None
+    found = []
+    for layer in (DepthwiseConv(conv), conv.double()):
+        output = layer(inputs.to(layer.weight.dtype))
+        upstream = torch.ones_like(output) if upstream is None else upstream
+        found += torch.autograd.grad(output, layer.weight, upstream.to(output.dtype))
+    torch.testing.assert_close(found[0].double(), found[1].double(), rtol=0.005, atol=0.02)
 
 
 def test_gradients_agree_with_finite_differences() -> None:

@@ -1,8 +1,9 @@
 """Depthwise convolution with a quick backward pass on CPUs, where it takes most of the time of training lite0.
 
-There, PyTorch differentiates a dilated depthwise convolution ten and more times slower than it computes it, and more
-so in bfloat16. Two identities help: the gradient of the input is a depthwise convolution itself, with the kernel
-turned by half a circle; and the gradient of the weight is quicker in float32, conversion included.
+There, PyTorch differentiates a depthwise convolution ten and more times slower than it computes it, but for kernels of
+3×3 without dilation. Three identities help: the gradient of the input is a depthwise convolution itself, with the
+kernel turned by half a circle; a dilated convolution is a plain one of each of the grids that its taps step on; and the
+gradient of a large kernel consists of those of its parts of 3×3. The last two do not pay in float32.
 """
 
 from typing import Any
@@ -12,8 +13,6 @@ from jaxtyping import Float
 from torch import Tensor, nn
 from torch.nn import functional
 from torch.nn.grad import conv2d_weight
-
-from mcis_cli.models.layers import at_least_float32
 
 
 class DepthwiseConv(nn.Module):
@@ -71,12 +70,50 @@ class _DepthwiseFunction(torch.autograd.Function):
             turned = weight.flip(2, 3)
             input_gradient = functional.conv2d(gradient, turned, None, 1, padding, ctx.dilation, len(weight))
         if ctx.needs_input_grad[1]:
-            weight_gradient = conv2d_weight(  # type: ignore[no-untyped-call]
-                at_least_float32(inputs),
-                weight.shape,
-                at_least_float32(gradient),
-                padding=ctx.padding,
-                dilation=ctx.dilation,
-                groups=len(weight),
-            ).to(weight.dtype)
+            weight_gradient = _weight_gradient(inputs, gradient, weight, ctx.padding, ctx.dilation)
         return input_gradient, weight_gradient, None, None
+
+
+def _weight_gradient(
+    inputs: Tensor, gradient: Tensor, weight: Tensor, padding: tuple[int, int], dilation: tuple[int, int]
+) -> Tensor:
+    """The gradient of the kernels; in bfloat16 part by part of 3×3, on the grids of the dilation."""
+    groups, kernel = len(weight), weight.shape[2:]
+    if weight.dtype != torch.bfloat16:
+        found: Tensor = conv2d_weight(  # type: ignore[no-untyped-call]
+            inputs, weight.shape, gradient, padding=padding, dilation=dilation, groups=groups
+        )
+        return found
+    # Both cover the same whole number of steps; the kernel's reach comes on top of the inputs.
+    steps = [-(-size // step) for size, step in zip(gradient.shape[2:], dilation, strict=True)]
+    apart = _grids(gradient, (0, 0), steps, dilation)
+    around = _grids(inputs, padding, [n + size - 1 for n, size in zip(steps, kernel, strict=True)], dilation)
+    height, width = (min(3, size) for size in kernel)
+    parts = torch.empty_like(weight)
+    for top in {*range(0, kernel[0] - height, 2), kernel[0] - height}:
+        for left in {*range(0, kernel[1] - width, 2), kernel[1] - width}:
+            seen = around[:, :, top : top + steps[0] + height - 1, left : left + steps[1] + width - 1]
+            parts[:, :, top : top + height, left : left + width] = conv2d_weight(  # type: ignore[no-untyped-call]
+                seen.contiguous(memory_format=torch.channels_last),
+                (groups, 1, height, width),
+                apart,
+                groups=groups,
+            )
+    return parts
+
+
+def _grids(
+    tensor: Float[Tensor, "batch channel h w"],
+    before: tuple[int, int],
+    steps: list[int],
+    dilation: tuple[int, int],
+) -> Float[Tensor, "grids_batch channel steps_y steps_x"]:
+    """The grids of every `dilation`-th row and column, as a larger batch, each of so many steps; zeros around."""
+    (top, left), (down, across) = before, dilation
+    below, right = steps[0] * down - top - tensor.shape[2], steps[1] * across - left - tensor.shape[3]
+    if any((top, below, left, right)):
+        tensor = functional.pad(tensor, (left, right, top, below))
+    if dilation == (1, 1):
+        return tensor.contiguous(memory_format=torch.channels_last)
+    parted = tensor.permute(0, 2, 3, 1).reshape(len(tensor), steps[0], down, steps[1], across, tensor.shape[1])
+    return parted.permute(2, 4, 0, 1, 3, 5).reshape(-1, *steps, tensor.shape[1]).permute(0, 3, 1, 2)

@@ -26,13 +26,13 @@ Settled = TypeVar("Settled", bound=Config)
 
 VERSIONS: Mapping[str, int] = {
     "dataset": 1,
-    "train-cls": 2,
+    "train-cls": 3,
     "cams": 2,
     "affinity-labels": 1,
-    "affinity-net": 1,
+    "affinity-net": 2,
     "affinity": 1,
     "pseudo": 2,
-    "train-seg": 1,
+    "train-seg": 2,
     "eval": 2,
 }
 
