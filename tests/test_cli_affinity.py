@@ -50,6 +50,14 @@ def test_a_network_that_is_named_is_walked_by(call, walked):
     assert "--epochs has no effect with --network" in answer.err
 
 
+def test_settings_of_the_training_are_told_beside_a_network(call, walked):
+    chain, made = walked
+    given = ("--network", made["affinity-net"].id, "--set", "affinity.lr=0.2", "--set", "affinity.walk_doublings=4")
+    answer = call("affinity", *given, "-q", cwd=chain.folder)
+    told = "mcis: warning: affinity.lr has no effect with --network: nothing is trained"
+    assert answer.err.splitlines() == [told]  # neither the walk's settings nor those of the file
+
+
 def test_status_has_a_row_for_each_stage_where_masks_want_a_walk(call, walked, chain):
     copy, made = walked
     rows = {line.split()[0]: line.split()[1:] for line in call("status", cwd=copy.folder).lines[1:]}

@@ -214,5 +214,20 @@ def test_flags_for_networks_are_told_to_have_no_effect_on_maps_and_masks(call, c
             f"mcis: warning: --crf has no effect on scores of {stage}",
             f"mcis: warning: --flip has no effect on scores of {stage}",
         ]
-    network = chain.made["train-seg"]
-    assert evaluate.without_effect(network, {"crf": True, "scales": (1.0,), "split": "val", "flip": None}) == []
+    network, given = chain.made["train-seg"], {"crf": True, "scales": (1.0,), "split": "val", "flip": None}
+    assert evaluate.without_effect(EvalConfig(crf=True), network, given) == {}
+
+
+def test_settings_without_effect_on_scores_are_told_of_set_but_not_of_a_file(call, chain_copy):
+    with (chain_copy.folder / "mcis.toml").open("a") as file:
+        file.write("flip = true\nthresholds = [0.3]\n")  # its last section is [eval]
+    network, masks = (chain_copy.made[stage].path for stage in ("train-seg", "pseudo"))
+    answer = call(
+        "eval", masks, "--set", "eval.crf=true", "--set", "eval.thresholds=[0.5]", "-q", cwd=chain_copy.folder
+    )
+    assert answer.err.splitlines() == [
+        "mcis: warning: eval.crf has no effect on scores of pseudo",
+        "mcis: warning: eval.thresholds has no effect on scores of pseudo",
+    ]
+    answer = call("eval", network, "--no-crf", "--set", "eval.crf_labels=present", "-q", cwd=chain_copy.folder)
+    assert answer.err.splitlines() == ["mcis: warning: eval.crf_labels has no effect without --crf"]

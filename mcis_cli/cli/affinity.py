@@ -6,7 +6,7 @@ from typing import Annotated
 import typer
 
 from mcis_cli.cli import options as opt
-from mcis_cli.cli.call import Call, Flags
+from mcis_cli.cli.call import Call, Flags, spelled
 from mcis_cli.cli.found import expected_artifact
 from mcis_cli.cli.weights import weights_reference
 from mcis_cli.config import AffinityConfig, DataConfig, RunOptions, Settings
@@ -61,9 +61,13 @@ def affinity(
         return
 
     def work(settings: Settings, options: RunOptions) -> Artifact:
-        for name, value in flags["affinity"].items():
-            if named is not None and value is not None and name != "precision":
-                options.reporter.warn(f"--{name} has no effect with --network: nothing is trained")
+        from mcis_cli.stages.affinity import without_effect
+
+        # What a file says of the training waits there for one.
+        for name in without_effect(workspace.named.get("affinity", {})) if named else ():
+            options.reporter.warn(
+                f"{spelled('affinity', name, flags)} has no effect with --network: nothing is trained"
+            )
         return walked_maps(settings.affinity, upstream, images, workspace.store, options, named)
 
     call.run(workspace, upstream, work)

@@ -25,6 +25,11 @@ Flags = Mapping[str, Mapping[str, Any]]
 SHARDED = ("saliency", "cams", "affinity", "pseudo", "eval")
 
 
+def spelled(section: str, name: str, flags: Flags) -> str:
+    """A setting as it was given: by its flag, or by `--set` or in a file."""
+    return f"--{name.replace('_', '-')}" if flags[section].get(name) is not None else f"{section}.{name}"
+
+
 @dataclass(frozen=True)
 class Call:
     """What every pipeline command is told."""

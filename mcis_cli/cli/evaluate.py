@@ -6,7 +6,7 @@ from typing import Annotated, Any
 import typer
 
 from mcis_cli.cli import options as opt
-from mcis_cli.cli.call import Call, Flags
+from mcis_cli.cli.call import Call, Flags, spelled
 from mcis_cli.cli.found import expected_artifact
 from mcis_cli.cli.tables import print_scores
 from mcis_cli.config import RunOptions, Settings
@@ -59,8 +59,10 @@ def evaluate(
 
         inputs = Inputs(upstream=upstream, data=images)
         done = stage.run(settings.eval, inputs, workspace.store, options)
-        for name in stage.without_effect(upstream, flags["eval"]):
-            options.reporter.warn(f"--{name} has no effect on scores of {upstream.stage}")
+        # A file is for scores of all kinds: what it says of the others waits there.
+        named = workspace.named.get("eval", {})
+        for name, where in stage.without_effect(settings.eval, upstream, named).items():
+            options.reporter.warn(f"{spelled('eval', name, flags)} has no effect {where}")
         found.update(stage.metrics(done))
         return done
 

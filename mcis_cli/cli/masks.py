@@ -8,7 +8,7 @@ import typer
 
 from mcis_cli.cli import completion
 from mcis_cli.cli import options as opt
-from mcis_cli.cli.call import Call, Flags
+from mcis_cli.cli.call import Call, Flags, spelled
 from mcis_cli.cli.found import expected_artifact
 from mcis_cli.cli.workspace import Workspace
 from mcis_cli.config import RunOptions, Settings
@@ -130,7 +130,7 @@ def cams(
         configs = [one.cams for one in variants(settings)]
         most = max(configs, key=lambda one: one.refs)
         for name in stage.without_effect(most, workspace.tables.get("cams", {})):
-            options.reporter.warn(f"{_spelled('cams', name, flags)} has no effect on maps with these settings")
+            options.reporter.warn(f"{spelled('cams', name, flags)} has no effect on maps with these settings")
         inputs = Inputs(upstream=upstream, data=images)
         options = replace(options, cache_mb=cache_mb, scratch_mb=scratch_mb)
         return stage.run_all(configs, inputs, workspace.store, options)
@@ -277,11 +277,6 @@ def pseudo(
 
     def warn(unused: Iterable[tuple[str, str]], options: RunOptions) -> None:
         for name, where in unused:
-            options.reporter.warn(f"{_spelled('pseudo', name, flags)} has no effect {where}")
+            options.reporter.warn(f"{spelled('pseudo', name, flags)} has no effect {where}")
 
     call.run(workspace, upstream, work)
-
-
-def _spelled(section: str, name: str, flags: Flags) -> str:
-    """A setting as it was given: by its flag, or by `--set` or in a file."""
-    return f"--{name.replace('_', '-')}" if flags[section].get(name) is not None else f"{section}.{name}"

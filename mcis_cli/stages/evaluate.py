@@ -111,9 +111,11 @@ def metrics(artifact: Artifact) -> dict[str, Any]:
     return found
 
 
-def without_effect(subject: Artifact, given: Mapping[str, object]) -> list[str]:
-    """The settings among those given that scores of such an artifact do not depend on."""
-    return sorted(name for name, value in given.items() if value and name in recipes.UNUSED_BY_EVAL[subject.stage])
+def without_effect(config: EvalConfig, subject: Artifact, given: Mapping[str, object]) -> dict[str, str]:
+    """The settings among those given that scores of such an artifact do not depend on, and where that is so."""
+    unused = dict.fromkeys(recipes.unused_by_crf(config.crf), "without --crf")
+    unused |= dict.fromkeys(recipes.UNUSED_BY_EVAL[subject.stage], f"on scores of {subject.stage}")
+    return {name: unused[name] for name, value in sorted(given.items()) if value and name in unused}
 
 
 def _images(config: EvalConfig, subject: Artifact, catalogue: Catalogue, inputs: Inputs) -> tuple[Catalogue, str]:

@@ -74,6 +74,7 @@ _OF_SOME_MASKS = _OF_SECOND_ROUND.union(*_OF_BACKGROUNDS.values(), *_OF_FUSIONS.
 # What each of the three stages of `mcis affinity` looks at; the rest of its section is for the network's training.
 _OF_SURE_REGIONS = ("longest_side", "normalization", "object_power", "background_power", "crf_settings")
 _OF_WALK = ("longest_side", "normalization", "walk_power", "walk_doublings")
+USED_BY_WALK = (*_OF_WALK, "precision")
 
 UNUSED_WITHOUT_REFERENCES = (
     "seed",
@@ -198,7 +199,7 @@ def affinity_net(config: AffinityConfig, labels: str, images: Catalogue, weights
 
 def affinity(config: AffinityConfig, maps: str, network: str, images: Catalogue) -> Recipe:
     """The maps after their random walk: by the affinities that the network finds in the images."""
-    settings = config.model_dump(mode="json", include={*_OF_WALK, "precision"})
+    settings = config.model_dump(mode="json", include=set(USED_BY_WALK))
     return _recipe("affinity", settings, {"maps": maps, "network": network, "images": images.digest("images")})
 
 
