@@ -2,7 +2,7 @@
 
 import pytest
 
-from mcis_cli.cli.output import TerminalReporter, complain, say
+from mcis_cli.cli.output import TerminalReporter, complain, for_people, say
 from mcis_cli.cli.tables import describe, percent
 
 
@@ -11,6 +11,34 @@ def test_a_complaint_is_one_line_whatever_is_in_it(capsys):
     captured = capsys.readouterr()
     assert captured.out == ""
     assert captured.err == "mcis: error: a name with a break [31m and   more\n"
+
+
+def test_paths_below_the_current_folder_are_seen_from_there(tmp_path, monkeypatch):
+    here = tmp_path / "my (new) work"
+    here.mkdir()
+    monkeypatch.chdir(here)
+    told = f"{here}/shop: one thing: '{here}/shop/tags.csv' line 8: no image in {here}/shop; see {tmp_path}/other"
+    seen = f"shop: one thing: 'shop/tags.csv' line 8: no image in shop; see {tmp_path}/other"
+    assert for_people(told) == seen
+    for other in (
+        f"{here}",
+        f"{here}/ has nothing",
+        f"{here}-2/tags.csv",
+        f"/copies{here}/tags.csv",
+        f"file://{here}/a",
+    ):
+        assert for_people(other) == other
+
+
+@pytest.mark.parametrize("place", ["/", "gone"])
+def test_paths_are_told_in_full_at_the_root_and_where_the_folder_is_gone(place: str, tmp_path, monkeypatch):
+    folder = tmp_path / place  # `/` is itself
+    folder.mkdir(exist_ok=True)
+    monkeypatch.chdir(folder)
+    if place == "gone":
+        folder.rmdir()
+    told = "/photos/tags.csv has no column; see https://example.org/tables"
+    assert for_people(told) == told
 
 
 def test_progress_is_not_shown_where_nobody_looks(capsys):

@@ -12,7 +12,7 @@ from mcis_cli.cli import completion
 from mcis_cli.cli import options as opt
 from mcis_cli.cli import sources as src
 from mcis_cli.cli.folder_output import OutputFolder
-from mcis_cli.cli.output import TerminalReporter, console, plain, say
+from mcis_cli.cli.output import TerminalReporter, console, for_people, say
 from mcis_cli.cli.settings_file import written
 from mcis_cli.cli.workspace import CONFIG_FILE, open_workspace
 from mcis_cli.config import PRESETS, DataConfig, Preset, resolve
@@ -85,7 +85,7 @@ def check(
             if finding.severity == "error" and len(errors) == 1:
                 continue  # the last line tells it
             if not quiet or finding.severity != "note":
-                out.print(Text(f"{finding.severity}: {plain(finding.message)}", style=STYLES[finding.severity]))
+                out.print(Text(f"{finding.severity}: {for_people(finding.message)}", style=STYLES[finding.severity]))
     if len(errors) == 1:
         raise CheckError(f"{images.root}: one thing has to be mended: {errors[0].message}")
     if errors:

@@ -2,6 +2,7 @@
 
 import json
 import os
+import re
 import sys
 import time
 from collections.abc import Iterable, Mapping
@@ -73,7 +74,15 @@ def complain(kind: str, text: str) -> None:
     people = cast(TextIO, _People())
     number = os.environ.get("RANK", "0")  # a mistake of all is told by all, one of one by that one
     where = f" (rank {plain(number)})" if number != "0" else ""
-    print(f"mcis: {kind}{where}: {plain(text)}", file=people, flush=True)
+    print(f"mcis: {kind}{where}: {for_people(text)}", file=people, flush=True)
+
+
+def for_people(text: str) -> str:
+    """One line to read, with paths below the current folder as they are seen from there, and as most were given."""
+    with suppress(FileNotFoundError):  # the folder is gone
+        here = re.escape(f"{Path.cwd()}/")
+        text = re.sub(rf"(?<![\w./~:-]){here}(?=[^\s/])", "", text)
+    return plain(text)
 
 
 def plain(text: str) -> str:
@@ -201,11 +210,11 @@ class TerminalReporter:
     def note(self, text: str) -> None:
         """A line for people; not when quiet."""
         if not self._quiet:
-            self._console.print(Text(f"mcis: {plain(text)}"))
+            self._console.print(Text(f"mcis: {for_people(text)}"))
 
     def warn(self, text: str) -> None:
         """A line for people, also when quiet."""
-        self._console.print(Text(f"mcis: warning: {plain(text)}", style="yellow"))
+        self._console.print(Text(f"mcis: warning: {for_people(text)}", style="yellow"))
 
     def stop(self) -> None:
         """Take the bar away."""
