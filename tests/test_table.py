@@ -100,6 +100,35 @@ def test_a_bad_row_is_a_finding_that_names_its_line(tmp_path: Path, row: str, co
     assert match in finding.message
 
 
+@pytest.mark.parametrize(
+    ("path", "there", "alike"),
+    [
+        ("001.jpg", "images/001.jpg", True),
+        ("photos/001.jpg", "images/001.jpg", True),
+        ("images/IMG_1.jpg", "images/img_1.JPG", True),
+        ("images/001.jpg", "images/001.png", True),
+        ("images/001.jpg", "images/0011.jpg", False),
+        ("001.jpg", "saliency/001.png", False),
+        ("001.jpg", "images/001.txt", False),
+    ],
+)
+def test_a_path_that_leads_nowhere_names_the_image_that_may_be_meant(
+    tmp_path: Path, path: str, there: str, alike: bool
+) -> None:
+    (finding,) = read(tmp_path, f"image,tags\n{path},cat\n", images=there).findings
+    told = f"found {there!r} there; write paths as seen from the folder" if alike else "add it or drop the row"
+    assert finding.message.endswith(f"line 2: no image {path!r} in {tmp_path}; {told}")
+
+
+@pytest.mark.parametrize("row", ["cat,a.jpg", "a.jpg,cat,train"])
+def test_a_first_row_that_is_no_header_is_told_so(tmp_path: Path, row: str) -> None:
+    found = ", ".join(map(repr, row.split(",")))
+    with pytest.raises(
+        DataError, match=rf"tags\.csv: no header above the first row \({found}\); write one: image over"
+    ):
+        read(tmp_path, f"{row}\n", images="a.jpg")
+
+
 def test_bad_rows_are_gathered_by_kind(tmp_path: Path) -> None:
     found = read(tmp_path, "image,tags\nx.jpg,cat\ny.jpg,cat\nz.jpg,cat\na.jpg,cat\n")
     (finding,) = found.findings

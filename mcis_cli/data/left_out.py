@@ -38,7 +38,7 @@ OTHER_IMAGE_SUFFIXES = frozenset(
     ]
 )
 # Folders of the VOC layout, and of ours, that hold no photographs.
-_OTHER_FOLDERS = frozenset(
+OTHER_FOLDERS = frozenset(
     {"Annotations", "ImageSets", "SegmentationClass", "SegmentationObject", "masks", "saliency", "__MACOSX"}
 )
 MAX_FILES = 1_000_000
@@ -100,7 +100,7 @@ def _kinds(root: Path, known: set[str]) -> Iterator[tuple[str, str]]:
 
 def _is_looked_into(below: str, name: str, known: set[str]) -> bool:
     path = name if below == "." else os.path.join(below, name)
-    return not name.startswith(".") and path not in known and not (below == "." and name in _OTHER_FOLDERS)
+    return not name.startswith(".") and path not in known and not (below == "." and name in OTHER_FOLDERS)
 
 
 def _kind(path: str) -> str | None:

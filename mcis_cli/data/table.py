@@ -5,10 +5,11 @@ import os
 import re
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, field
-from pathlib import Path
+from pathlib import Path, PurePosixPath
 
 from mcis_cli.config import DataConfig
 from mcis_cli.data.images import PHOTO_SUFFIXES
+from mcis_cli.data.left_out import OTHER_FOLDERS
 from mcis_cli.data.listing import Finding, Found, id_fault, read_text
 from mcis_cli.errors import DataError, counted
 
@@ -51,9 +52,9 @@ def read_table(file: Path, root: Path) -> Found:
     rows = list(_rows(file))
     if not rows:
         raise DataError(f"{file}: an empty table; expected a header with columns such as image,tags; add one")
-    if _is_image_with_tags(root, rows[0][1]):
+    if len(rows[0][1]) == 2 and _names_image(root, rows[0][1][0]):
         rows.insert(0, (0, [IMAGE_COLUMNS[0], TAG_COLUMNS[0]]))
-    columns = _Columns.of(file, rows[0][1])
+    columns = _Columns.of(file, root, rows[0][1])
     table = _Table(file, root, columns)
     for line, cells in rows[1:]:
         table.add(line, cells)
@@ -76,7 +77,7 @@ class _Columns:
     classes: dict[str, int]
 
     @staticmethod
-    def of(file: Path, header: Sequence[str]) -> "_Columns":
+    def of(file: Path, root: Path, header: Sequence[str]) -> "_Columns":
         names = tuple(cell.strip() for cell in header)
         lower = [name.lower() for name in names]
         twice = sorted({name for name in lower if lower.count(name) > 1})
@@ -85,6 +86,11 @@ class _Columns:
         image = _column(lower, IMAGE_COLUMNS)
         if image is None:
             found = ", ".join(map(repr, names[:10]))
+            if any(_names_image(root, name) for name in names):
+                raise DataError(
+                    f"{file}: no header above the first row ({found}); write one: image over the images, tags over the "
+                    "tags"
+                )
             raise DataError(f"{file}: no column of images; found {found}; name one of them {', '.join(IMAGE_COLUMNS)}")
         tags, split = _column(lower, TAG_COLUMNS), _column(lower, (SPLIT_COLUMN,))
         classes = {} if tags is not None else {n: i for i, n in enumerate(names) if i not in (image, split)}
@@ -125,7 +131,7 @@ class _Table:
             return
         found_at = locate_image(self.root, path, image_id)
         if found_at is None:
-            self._fault("missing-image", image_id, f"{where}: no image {path!r} in {self.root}; add it or drop the row")
+            self._fault("missing-image", image_id, f"{where}: no image {path!r} in {self.root}; {self._remedy(path)}")
             return
         if self.images.setdefault(image_id, found_at) != found_at:
             self._fault("same-id", image_id, f"{where}: two files for {image_id!r}, by extension only; rename one")
@@ -152,6 +158,11 @@ class _Table:
                 found = f"{cells[index]!r} in column {name!r}; expected 0 or 1, or a column named tags"
                 self._fault("bad-cell", image_id, f"{where}: {found}; correct it")
 
+    def _remedy(self, path: str) -> str:
+        """What mends a path that leads nowhere; only the first such fault is told in words."""
+        alike = _alike(self.root, path) if "missing-image" not in self.faults else None
+        return f"found {alike!r} there; write paths as seen from the folder" if alike else "add it or drop the row"
+
     def _fault(self, code: str, image_id: str, message: str) -> None:
         self.faults.setdefault(code, []).append((image_id, message))
 
@@ -172,12 +183,21 @@ def _rows(file: Path) -> Iterator[Row]:
         raise DataError(f"{file} line {reader.line_num}: no row of a table ({error}); correct the quotes") from error
 
 
-def _is_image_with_tags(root: Path, cells: Sequence[str]) -> bool:
-    """Whether a first row is no header: two cells, and the first names an image that is there."""
-    path = _image_path(cells[0])
-    if len(cells) != 2 or path.lower() in IMAGE_COLUMNS or id_fault(path):
+def _names_image(root: Path, cell: str) -> bool:
+    """Whether a cell of a first row, which may be the header, names an image that is there."""
+    path = _image_path(cell)
+    if path.lower() in IMAGE_COLUMNS or id_fault(path):
         return False
     return locate_image(root, path, _image_id(path)) is not None
+
+
+def _alike(root: Path, path: str) -> str | None:
+    """An image that may be meant: of this name, but for capitals and ending, in another folder of the root or none."""
+    stem = PurePosixPath(path).stem.casefold()
+    folders = [(root / path).parent, root, *sorted(one for one in root.glob("*/") if one.name not in OTHER_FOLDERS)]
+    files = (file for folder in folders if folder.is_dir() for file in sorted(folder.iterdir()))
+    alike = (file for file in files if file.stem.casefold() == stem and file.suffix.lower() in PHOTO_SUFFIXES)
+    return next((file.relative_to(root).as_posix() for file in alike), None)
 
 
 def _image_path(cell: str) -> str:
