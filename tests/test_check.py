@@ -118,6 +118,19 @@ def test_classes_without_images_and_with_too_few_for_references(root: Path) -> N
     assert findings(root, num_references=2)["few-references"].ids == ("bird", "cat", "dog")
 
 
+def test_one_folder_of_all_photographs_is_no_class(tmp_path: Path) -> None:
+    for number in range(2):
+        write(tmp_path / f"images/{number}.png", encode(photo(number)))
+    write(tmp_path / "tags.xlsx", b"")
+    found = findings(tmp_path)["one-folder"]
+    assert found.severity == "warning"
+    assert found.message.startswith(
+        "the folder 'images' is taken for the tag of all 2 images; expected a folder for each"
+    )
+    write(tmp_path / "masts/2.png", encode(photo(2)))
+    assert "one-folder" not in findings(tmp_path)
+
+
 def test_a_rare_class_that_is_spelled_nearly_as_a_usual_one_is_told(tmp_path: Path) -> None:
     tags = ["horse", "horse;cat", "horse", "Cat", "cat", "hores", "car"]
     for number in range(len(tags)):

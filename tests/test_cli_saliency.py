@@ -116,8 +116,8 @@ def test_named_models_are_looked_for_in_folders_of_the_user(call, work, monkeypa
     assert (answer.code, answer.out) == (2, "")
     for part in (
         "the saliency model u2netp is not here",
-        str(work / "data/mcis/weights/u2netp.onnx"),
-        str(work / "data/.u2net/u2netp.onnx"),
+        " data/mcis/weights/u2netp.onnx",
+        " data/.u2net/u2netp.onnx",
         f"{stage.PUBLISHED}/u2netp.onnx",
         "--model FILE.onnx",
     ):

@@ -73,6 +73,7 @@ def survey(
         *(told for source in listing.sources for told in left_out(source.config, source.listing)),
         *_ids(catalogue),
         *_splits(config, catalogue),
+        *_one_folder(listing),
         *_tags(config, catalogue, num_references),
         *_companions(config, catalogue),
         *_contents(config, catalogue),
@@ -150,6 +151,17 @@ def _tags(config: DataConfig, catalogue: Catalogue, num_references: int) -> Iter
         message = f"classes with too few images in {config.train!r} for {needed} each: {listed}"
         yield Finding("warning", "few-references", message, tuple(few))
     yield from _slips(few, counts)
+
+
+def _one_folder(listing: Listing) -> Iterator[Finding]:
+    """Most often a folder of all photographs, whose table is missing or no CSV file."""
+    if listing.layout == "folders" and len(listing.class_names) == 1:
+        (name,) = listing.class_names
+        message = (
+            f"the folder {name!r} is taken for the tag of all {_count(listing.items, 'image')}; expected a folder for "
+            "each class, or tags in a table beside it, such as tags.csv"
+        )
+        yield Finding("warning", "one-folder", message)
 
 
 def _slips(few: Mapping[str, int], counts: Mapping[str, int]) -> Iterator[Finding]:
