@@ -5,7 +5,7 @@ dropped or computed again cannot change a bit.
 """
 
 from collections import OrderedDict
-from collections.abc import Callable, Iterable, Iterator
+from collections.abc import Callable, Iterable, Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
 
@@ -20,7 +20,7 @@ from mcis_cli.data.loading import ordered_map
 from mcis_cli.models.classifier import CoAttentionClassifier
 from mcis_cli.stages.networks import backbone_of
 from mcis_cli.stages.scratch import Scratch
-from mcis_cli.stages.slots import Slots
+from mcis_cli.stages.slots import Kept, Slots
 from mcis_cli.training.precision import Precision, autocast
 
 
@@ -64,6 +64,20 @@ class Features:
         return sum(tensor.nbytes for tensor in self.distinct())
 
 
+class OnDevice:
+    """Tensors in the memory of a device, which has an allocator of its own."""
+
+    def __init__(self, tensors: Sequence[Tensor]) -> None:
+        self._tensors, self.num_bytes = tensors, sum(tensor.nbytes for tensor in tensors)
+
+    def tensors(self) -> Sequence[Tensor]:
+        """The tensors."""
+        return self._tensors
+
+
+Held = Kept | OnDevice
+
+
 class FeatureCache:
     """Features by image id and view; the least recently used go to a scratch file when `budget` bytes are exceeded."""
 
@@ -83,7 +97,7 @@ class FeatureCache:
         self._image_size, self._device, self._precision = image_size, device, precision
         self._budget, self._held, self._scratch = budget, 0, scratch
         self._embeds, self._separate = embeds, model.co_class_head is not None
-        self._kept: OrderedDict[Key, Features] = OrderedDict()
+        self._kept: OrderedDict[Key, Held] = OrderedDict()
         self._slots = Slots() if device.type == "cpu" else None
         self._coming: Iterator[tuple[Key, Pixels]] = iter(())
         self._next: tuple[Key, Pixels] | None = None
@@ -109,12 +123,11 @@ class FeatureCache:
         key = (image_id, view)
         if key in self._kept:
             self._kept.move_to_end(key)
-            return self._kept[key]
+            return self._of(self._kept[key].tensors())
         features = self._from_disk(key) or self._computed(key)
-        if self._slots is not None:
-            features = self._of(self._slots.copies(features.distinct()))
-        self._kept[key] = features
-        self._held += features.num_bytes()
+        kept = self._slots.keep(features.distinct()) if self._slots is not None else OnDevice(features.distinct())
+        self._kept[key] = kept
+        self._held += kept.num_bytes
         while self._held > self._budget and len(self._kept) > 1:
             self._drop(*self._kept.popitem(last=False))
         return features
@@ -125,10 +138,10 @@ class FeatureCache:
             self._scratch.put(key, features.distinct())  # for the others, now
         return features
 
-    def _drop(self, key: Key, features: Features) -> None:
-        self._held -= features.num_bytes()
+    def _drop(self, key: Key, kept: Held) -> None:
+        self._held -= kept.num_bytes
         if self._scratch is not None:
-            self._scratch.put(key, features.distinct())
+            self._scratch.put(key, kept.tensors())
 
     def _is_on_disk(self, key: Key) -> bool:
         return self._scratch is not None and key in self._scratch
