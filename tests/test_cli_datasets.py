@@ -9,6 +9,7 @@ from image_sets import encode, mask_of, photo, write, write_voc
 from PIL import Image
 
 from mcis_cli.config import PRESETS, read_toml, resolve
+from mcis_cli.data.synthetic_sources import write_single_label, write_web
 
 
 def test_a_set_without_faults_is_0_with_its_facts_on_stderr(call, chain):
@@ -134,6 +135,34 @@ def test_init_writes_any_folder_name(call, tmp_path, name):
     assert call("check", "-q", cwd=tmp_path).code == 0
 
 
+def test_init_writes_a_table_for_each_source_of_further_images(call, tmp_path):
+    write_shapes(tmp_path / "shapes")
+    write_single_label(tmp_path / "goods", num_images=4, num_classes=len(CLASSES), size=(48, 64))
+    write_web(tmp_path / "web", num_images=8, num_classes=len(CLASSES), size=(48, 64))
+    (tmp_path / "goods/saliency").rename(tmp_path / "elsewhere")
+    mistaken = call("init", "shapes", "--web", "nowhere", cwd=tmp_path)
+    assert (mistaken.code, mistaken.out) == (2, "")
+    assert "nowhere" in mistaken.err
+    assert not (tmp_path / "mcis.toml").exists()
+    flags = ("--single-label", "goods", "--web", "web/found.txt", "--list-tags", "first")
+    answer = call("init", "shapes", *flags, cwd=tmp_path)
+    assert answer.code == 0, answer.err
+    assert "layout voc, 22 images, 3 classes" in answer.err
+    assert "further images to learn from: single-label 4, web 8\n" in answer.err
+    assert "saliency maps: all there\n" in answer.err
+    sources = [
+        {"root": "goods", "domain": "single-label", "list_tags": "first"},
+        {"root": "web/found.txt", "domain": "web", "list_tags": "first"},
+    ]
+    assert read_toml(tmp_path / "mcis.toml")["data"]["sources"] == sources
+    assert "\n[[data.sources]]\nroot = " in (tmp_path / "mcis.toml").read_text()
+    (tmp_path / "below").mkdir()
+    by_file = call("check", cwd=tmp_path / "below")
+    assert "34 images (target 22, single-label 4, web 8)" in by_file.err
+    above = ("../shapes", "--single-label", "../goods", "--web", "../web/found.txt", "--list-tags", "first")
+    assert by_file == call("check", *above, cwd=tmp_path / "below")
+
+
 def test_init_does_not_write_over_a_file_unless_told(call, tmp_path):
     write_voc(tmp_path / "set")
     (tmp_path / "mcis.toml").write_text("# mine\n")
@@ -153,6 +182,7 @@ def test_init_does_not_write_over_a_file_unless_told(call, tmp_path):
         (["."], "no image set in "),
         ([".", "--preset", "fast"], "preset 'fast' is not known"),
         ([], "Missing argument 'DATA'"),
+        ([".", "--list-tags", "all"], "--list-tags is about the lists of --single-label and --web"),
     ],
 )
 def test_init_refuses_what_it_does_not_understand(call, tmp_path, arguments, part):

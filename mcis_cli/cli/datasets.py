@@ -15,7 +15,7 @@ from mcis_cli.cli.folder_output import OutputFolder
 from mcis_cli.cli.output import TerminalReporter, console, for_people, say
 from mcis_cli.cli.settings_file import written
 from mcis_cli.cli.workspace import CONFIG_FILE, open_workspace
-from mcis_cli.config import PRESETS, DataConfig, Preset, resolve
+from mcis_cli.config import PRESETS, Preset, resolve
 from mcis_cli.errors import CheckError, UsageError, counted
 
 if TYPE_CHECKING:
@@ -103,6 +103,9 @@ def init(
             autocompletion=completion.words(*PRESETS),
         ),
     ] = "paper",
+    single_label: src.SingleLabel = None,
+    web: src.Web = None,
+    list_tags: src.ListTags = None,
     force: Annotated[bool, typer.Option("--force", help="Write over a file that is there.")] = False,
 ) -> None:
     """Look at a folder, say what it is taken for, and write mcis.toml for it.
@@ -113,16 +116,20 @@ def init(
         raise UsageError(f"preset {preset!r} is not known: expected one of {', '.join(PRESETS)}")
     if not data.exists():
         raise UsageError(f"{data} does not exist: expected a folder of images, or a table of tags")
+    sources = src.named_sources(single_label, web, list_tags)
     target = Path(CONFIG_FILE)
     if os.path.lexists(target) and not force:
         raise UsageError(f"{target.resolve()} is there already: give --force to write over it")
+    from mcis_cli.data.catalogue import count_domains
     from mcis_cli.data.reading import read_catalogue
 
-    catalogue = read_catalogue(DataConfig(root=str(data)))
-    num_salient = sum(entry.saliency is not None for entry in catalogue.entries)
+    named = resolve({"data": {"root": str(data), "sources": sources or ()}}).data
+    catalogue = read_catalogue(named)
+    mapped = catalogue.split("all")
+    num_salient = sum(entry.saliency is not None for entry in mapped.entries)
     settings = resolve({}, cast(Preset, preset))
     background = settings.pseudo.background
-    if background == "saliency" and num_salient < len(catalogue):
+    if background == "saliency" and num_salient < len(mapped):
         background = "constant"
     splits = {name: len(catalogue.split(name)) for name in catalogue.split_names}
     train = "train" if "train" in splits else max(splits, key=lambda name: splits[name], default="all")
@@ -135,20 +142,26 @@ def init(
         "train-seg": {"seed": 0},
         "eval": {"crf": True},
     }
+    if named.sources:
+        chosen["data"]["sources"] = named.sources
     content = written(cast(Preset, preset), chosen)
     OutputFolder(Path(), "cd FOLDER").write(target, content.encode())
     out = console()
     out.print(
-        f"{data}: layout {catalogue.layout}, {counted(len(catalogue), 'image')}, "
+        f"{data}: layout {catalogue.layout}, {counted(len(mapped), 'image')}, "
         f"{counted(catalogue.num_foreground, 'class', 'classes')}; "
         f"{', '.join(f'{name} {count}' for name, count in splits.items())}"
     )
     out.print(
         f"classes: {', '.join(catalogue.class_names[:MAX_CLASSES])}{', …' * (len(catalogue.class_names) > MAX_CLASSES)}"
     )
+    if named.sources:
+        counts = count_domains(catalogue).items()
+        further = ", ".join(f"{domain} {count}" for domain, count in counts if domain != "target")
+        out.print(f"further images to learn from: {further}")
     out.print(f"learns from {train}, scored on {val}: {_told(catalogue.split(val))}")
     without = ", so a constant background score is used" if background == "constant" else ""
-    out.print(f"saliency maps: {_share(num_salient, len(catalogue))}{without}")
+    out.print(f"saliency maps: {_share(num_salient, len(mapped))}{without}")
     out.print("next: `mcis run` for everything, or `mcis train-cls` for the first stage")
     say(str(target))
 

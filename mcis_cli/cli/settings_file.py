@@ -3,6 +3,7 @@
 import inspect
 import json
 from collections.abc import Iterator, Mapping
+from itertools import chain
 from typing import Any
 
 from mcis_cli.config import SECTIONS, Config, Preset, descriptions, resolve
@@ -31,21 +32,22 @@ def written(preset: Preset, chosen: Mapping[str, Mapping[str, Any]]) -> str:
     return "".join(parts)
 
 
-def _table(place: str, values: Config, chosen: Mapping[str, Any]) -> Iterator[str]:
-    """A table with a line for each setting, then those below it."""
+def _table(place: str, values: Config, chosen: Mapping[str, Any], heading: str = "[{}]") -> Iterator[str]:
+    """A table with a line for each setting, then those below it: one, or one for each of several."""
     section = type(values)
-    yield f"\n# {inspect.cleandoc(str(section.__doc__)).splitlines()[0]}\n[{place}]\n"
+    yield f"\n# {inspect.cleandoc(str(section.__doc__)).splitlines()[0]}\n{heading.format(place)}\n"
     meanings = descriptions(section)
-    below: dict[str, Config] = {}
+    below: list[Iterator[str]] = []
     for name in sorted(section.model_fields, key=lambda name: name not in chosen):  # chosen ones first
         value = chosen.get(name, getattr(values, name))
         if isinstance(value, Config):
-            below[f"{place}.{name}"] = value
-            continue
-        sign = "" if name in chosen else "# "
-        yield f"{f'{sign}{name} = {toml(value)}':<40}  # {meanings[name]}\n"
-    for name, value in below.items():
-        yield from _table(name, value, {})
+            below.append(_table(f"{place}.{name}", value, {}))
+        elif isinstance(value, tuple) and value and isinstance(value[0], Config):
+            below += [_table(f"{place}.{name}", one, one.model_dump(exclude_unset=True), "[[{}]]") for one in value]
+        else:
+            sign = "" if name in chosen else "# "
+            yield f"{f'{sign}{name} = {toml(value)}':<40}  # {meanings[name]}\n"
+    yield from chain.from_iterable(below)
 
 
 def toml(value: object) -> str:

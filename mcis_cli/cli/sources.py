@@ -36,4 +36,4 @@ def named_sources(
     if not given and list_tags is not None:
         raise UsageError("--list-tags is about the lists of --single-label and --web, found neither; give one of them")
     about = {} if list_tags is None else {"list_tags": list_tags}
-    return [{"root": str(path.resolve()), "domain": domain, **about} for domain, path in given] or None
+    return [{"root": str(path), "domain": domain, **about} for domain, path in given] or None

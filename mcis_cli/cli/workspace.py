@@ -140,7 +140,7 @@ def open_workspace(
     for assignment in assignments:
         named = merge(named, _with_absolute_root(parse_assignment(assignment), Path()))
     given = {section: {k: v for k, v in values.items() if v is not None} for section, values in (flags or {}).items()}
-    named = merge(named, given)
+    named = merge(named, _with_absolute_root(given, Path()))
     tables = merge(of_file, named)
     named_preset = cast("Preset | None", preset or tables.get("preset"))
     try:
