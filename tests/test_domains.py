@@ -10,6 +10,7 @@ import torch
 from chains import TOML, mcis, options
 from ranked import torchrun, with_single_label
 from test_mapping import CPU, SIZE, features_of
+from test_train_cls import log_of
 
 from mcis_cli.config import CamsConfig, DataConfig, SourceConfig, TrainClsConfig, resolve
 from mcis_cli.data.catalogue import DOMAINS
@@ -23,6 +24,7 @@ from mcis_cli.stages import attention, cams, rebuild, recipes, train_cls
 from mcis_cli.stages.features import FeatureCache
 from mcis_cli.stages.inputs import Inputs, list_images
 from mcis_cli.stages.mapping import Mapper
+from mcis_cli.stages.networks import build_classifier
 from mcis_cli.stages.pair_batches import pair_batches
 from mcis_cli.store import open_store
 from mcis_cli.training.initial_weights import load_initial_weights
@@ -152,6 +154,41 @@ def test_maps_over_references_of_both_domains_take_the_matrix_of_each_pair(model
                 each.append(model.class_head(coattentive)[0, k])
         expected.append(torch.stack(each).mean(0).numpy())
     np.testing.assert_allclose(mapper.maps(entry, references), np.stack(expected), rtol=0, atol=1e-4)
+
+
+# With SEAM's views
+
+
+@pytest.fixture(scope="module")
+def equivariant(drawn, tmp_path_factory, one_thread):
+    """A classifier that learnt from all sources and from second views, and the settings and the store behind it."""
+    changes = {"image_size": 107, "batch_pairs": 12, "epochs": 1, "equivariant": True, "weight_decay": 0.0}
+    settings = resolve({"train-cls": changes}, "quick")
+    store = open_store(tmp_path_factory.mktemp("equivariant") / "store")
+    return train_cls.run(settings.train_cls, Inputs(data=data_of(drawn[0])), store, options()), settings, store
+
+
+@pytest.mark.slow
+def test_an_equivariant_training_on_sources_learns_from_the_views_and_by_all_three_matrices(equivariant):
+    made, settings, _ = equivariant
+    (line,) = log_of(made)
+    of_pairs, of_views = {"co_attention", "contrastive"}, {"both_views", "equivariance", "cross_refinement"}
+    assert all(line[term] > 0 for term in of_pairs | of_views)
+    # Without decay, and with a gradient of zero, a weight stays what it was.
+    torch.manual_seed(settings.train_cls.seed)
+    before = build_classifier(made.meta["model"]).state_dict()
+    moved = {name for name, tensor in made.tensors().items() if not np.array_equal(tensor, before[name].numpy())}
+    assert {f"co_attention.{name}" for name in THREE} <= moved
+    assert {name for name in before if name.startswith("pixel_correlation.")} <= moved
+
+
+@pytest.mark.slow
+def test_its_refined_maps_are_of_both_domains(equivariant):
+    made, settings, store = equivariant
+    both = ("target", "single-label")
+    refined = {"image_size": 64, "refs": 2, "refine": True, "domains": both, "reference_domains": both}
+    maps = cams.run(settings.cams.model_copy(update=refined), Inputs(upstream=made), store, options())
+    assert len(maps) == 16
 
 
 # From sources to scores
