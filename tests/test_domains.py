@@ -11,6 +11,7 @@ from chains import TOML, mcis, options
 from ranked import torchrun, with_single_label
 from test_mapping import CPU, SIZE, features_of
 from test_train_cls import log_of
+from torch.nn import functional
 
 from mcis_cli.config import CamsConfig, DataConfig, SourceConfig, TrainClsConfig, resolve
 from mcis_cli.data.catalogue import DOMAINS
@@ -20,6 +21,8 @@ from mcis_cli.data.synthetic_sources import write_single_label, write_web
 from mcis_cli.models.backbones import build_backbone
 from mcis_cli.models.classifier import CoAttentionClassifier
 from mcis_cli.models.co_attention import co_attend
+from mcis_cli.models.deployed import DeployedPair
+from mcis_cli.report.model_card import card_of, markdown
 from mcis_cli.stages import attention, cams, rebuild, recipes, train_cls
 from mcis_cli.stages.features import FeatureCache
 from mcis_cli.stages.inputs import Inputs, list_images
@@ -189,6 +192,34 @@ def test_its_refined_maps_are_of_both_domains(equivariant):
     refined = {"image_size": 64, "refs": 2, "refine": True, "domains": both, "reference_domains": both}
     maps = cams.run(settings.cams.model_copy(update=refined), Inputs(upstream=made), store, options())
     assert len(maps) == 16
+
+
+# As ONNX
+
+
+@torch.inference_mode()
+def test_a_deployed_pair_has_the_matrix_of_two_targets(model):
+    torch.manual_seed(5)
+    pair = DeployedPair(model, model.backbone.mean, model.backbone.std).eval()
+    images, references = 255 * torch.rand(1, 3, 64, 64), 255 * torch.rand(1, 3, 64, 96)
+    features, features_r = (model.features(pair.normalise(given)) for given in (images, references))
+    by_kind = []
+    for kind in ((False, False), (False, True), (True, False), (True, True)):
+        coattentive, _ = co_attend(features, features_r, model.co_attention.weight_of(*kind))
+        maps = model.activation_maps(coattentive, co=True)
+        by_kind.append(functional.interpolate(maps, size=(64, 64), mode="bilinear", align_corners=False))
+    found = pair(images, references)[0]
+    apart = [float((found - maps).abs().max()) for maps in by_kind]
+    assert apart[0] < 1e-4
+    assert min(apart[1:]) > 1e-3, apart
+
+
+@pytest.mark.slow
+def test_a_card_says_which_pairs_are_in_the_graph(equivariant):
+    made, _, store = equivariant
+    card = card_of(made, store, scale=((0.5,) * 3,) * 2, on_damaged=print)
+    assert json.loads(card.facts()["pair_domains"]) == ["target", "target"]
+    assert "three W_P" in markdown(card, []).decode()
 
 
 # From sources to scores

@@ -164,6 +164,7 @@ def test_the_card_tells_labels_scores_and_terms(chain, work):
     card = (work / "classifier/README.md").read_text()
     assert "resize to 64 x 64" in card
     assert "This network" not in card
+    assert "W_P" not in card
     assert "\n\n\n" not in card
 
 

@@ -72,7 +72,10 @@ class DeployedClassifier(nn.Module):
 
 
 class DeployedPair(nn.Module):
-    """A classifier looking at images beside one reference each: what they share, and what not (Eq. 2-9)."""
+    """A classifier looking at images beside one reference each: what they share, and what not (Eq. 2-9).
+
+    Of three W_P it takes that of two images of the target, which are what maps are made of unless asked otherwise.
+    """
 
     def __init__(self, model: CoAttentionClassifier, mean: Sequence[float], std: Sequence[float]) -> None:
         """Wrap a classifier."""

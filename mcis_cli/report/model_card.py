@@ -84,6 +84,11 @@ class Card:
             "training; normalising is in the graph"
         )
 
+    @property
+    def has_three_affinities(self) -> bool:
+        """Whether it has a W_P for each kind of pair, of which its files have that of two images of the target."""
+        return bool(self.network.meta["model"].get("affinity_weights") == "per-domain-pair")
+
     def facts(self) -> dict[str, str]:
         """The metadata of its ONNX files; lists and tables as JSON."""
         meta = self.network.meta
@@ -101,6 +106,7 @@ class Card:
             "mean": json.dumps(list(self.mean)),
             "preprocessing": self.preprocessing,
             **({} if self.image_size is None else {"image_size": str(self.image_size)}),
+            **({"pair_domains": '["target", "target"]'} if self.has_three_affinities else {}),
             "scores": json.dumps(list(self.scores), ensure_ascii=False),
             "split": str(meta["split"]),
             "stage": self.network.stage,
