@@ -107,6 +107,17 @@ def test_the_folder_one_level_below_is_proposed(tmp_path: Path) -> None:
         read(tmp_path)
 
 
+@pytest.mark.parametrize(("images", "table"), [("images", "shop/Tags.CSV"), ("JPEGImages", None)])
+def test_the_folder_above_photographs_is_proposed(tmp_path: Path, images: str, table: str | None) -> None:
+    write(tmp_path / f"shop/{images}/1.png", encode(photo(0)))
+    if table:
+        write(tmp_path / table, b"")
+    with pytest.raises(
+        DataError, match=rf"no image set in {tmp_path}/shop/{images}; .* did you mean {tmp_path}/shop\?"
+    ):
+        read(tmp_path / "shop" / images)
+
+
 def test_a_layout_that_is_not_there_is_refused(tmp_path: Path) -> None:
     with pytest.raises(DataError, match=r"no table in .*; expected one \.csv or \.tsv file"):
         read(write_voc(tmp_path), layout="table")

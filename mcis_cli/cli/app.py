@@ -146,7 +146,10 @@ def _run(arguments: list[str], debug: bool, stdout: Watched, stopping: Callable[
         if hasattr(error, "format_message") and hasattr(error, "exit_code"):
             context = getattr(error, "ctx", None)
             command = "mcis" if context is None else context.command_path
-            complain("error", f"{error.format_message().rstrip('.')}; see `{command} --help`")
+            told = error.format_message().rstrip(".")
+            if told.startswith("Got unexpected extra argument"):
+                told += "; a name with blanks in it wants quotes"
+            complain("error", f"{told}; see `{command} --help`")
             return 2
         if debug:
             traceback.print_exc()

@@ -154,11 +154,18 @@ def _layout(config: DataConfig, root: Path) -> str:
         return "table"
     if root.is_dir() and has_class_folders(config, root):
         return "folders"
-    below = sorted(root.glob(f"*/{IMAGES}")) if root.is_dir() else []
-    hint = (
-        f"did you mean {below[0].parent}?" if below else "give the folder that holds one of these, or --set data.layout"
-    )
+    meant = _meant(root) if root.is_dir() else None
+    hint = f"did you mean {meant}?" if meant else "give the folder that holds one of these, or --set data.layout"
     raise DataError(f"no image set in {root}; looked for {LAYOUTS}; {hint}")
+
+
+def _meant(root: Path) -> Path | None:
+    """A folder below that is an image set, or the one above, whose photographs these are."""
+    below = sorted(root.glob(f"*/{IMAGES}"))
+    if below:
+        return below[0].parent
+    has_table = any(file.suffix.lower() in TABLE_SUFFIXES for file in root.parent.glob("*.*"))
+    return root.parent if has_table or root.name == IMAGES else None
 
 
 def describe(listing: Listing, cache: StatCache | None = None) -> tuple[Catalogue, tuple[Finding, ...]]:
