@@ -247,7 +247,7 @@ def test_a_graph_that_gives_other_values_is_not_written(call, chain, tmp_path, m
     assert not list((tmp_path / "out").iterdir())
 
 
-BIG = """
+OTHER = """
 import sys, torch
 from mcis_cli.models.backbones import build_backbone
 from mcis_cli.models.classifier import CoAttentionClassifier
@@ -265,17 +265,17 @@ if role == "segmentation":
 else:
     network = DeployedClassifier(CoAttentionClassifier(body, 4), *scale)
     outputs = {"probabilities": "", "maps": ""}
-(made,) = export([Graph("big", network.eval(), ("images",), outputs)], {})
+(made,) = export([Graph("other", network.eval(), ("images",), outputs)], {})
 print(made.difference)
 """
 
 
 @pytest.mark.slow
 @pytest.mark.parametrize("role", ["segmentation", "classification"])
-@pytest.mark.parametrize("name", ["vgg16", "resnet50"])
-def test_larger_backbones_agree(name, role):
+@pytest.mark.parametrize("name", ["vgg16", "resnet50", "timm:test_resnet"])
+def test_other_backbones_agree(name, role):
     done = subprocess.run(
-        [sys.executable, "-c", BIG, name, role],
+        [sys.executable, "-c", OTHER, name, role],
         env=environment(PYTHONPATH=os.pathsep.join(map(str, sys.path))),
         capture_output=True,
         text=True,
