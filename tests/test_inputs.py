@@ -78,6 +78,16 @@ def test_changed_tags_are_told(chain):
     ]
 
 
+def test_masks_that_look_at_no_tags_are_told_of_changed_images_alone(chain):
+    images, masks, heard = chain.images().split("train"), chain.made["pseudo"], Heard()
+    first, *others = images.entries
+    warn_if_changed(masks, images, heard)
+    warn_if_changed(masks, replace(images, entries=(replace(first, labels=()), *others)), heard)
+    assert not heard.warnings
+    warn_if_changed(masks, replace(images, entries=tuple(others)), heard)
+    assert len(heard.warnings) == 1
+
+
 def test_a_folder_that_moved_is_the_same_data_set(chain, tmp_path):
     shutil.copytree(chain.folder / "shapes", tmp_path / "moved")
     moved = images_of(chain.made["cams"], DataConfig(root=str(tmp_path / "moved")), open_store(tmp_path / ".mcis"))

@@ -135,8 +135,8 @@ def _refuse_other_classes(artifact: Artifact, catalogue: Catalogue) -> None:
 
 
 def warn_if_changed(artifact: Artifact, images: Catalogue, reporter: Reporter) -> None:
-    """Say so when images or tags are not those that the artifact was made from."""
-    if artifact.inputs.get("images") != images.digest("images", "labels"):
+    """Say so when images or tags are not those that the artifact was made from; masks of maps look at no tags."""
+    if artifact.inputs.get("images") not in (images.digest("images", "labels"), images.digest("images")):
         reporter.warn(
             f"images or tags have changed since {artifact.path.name} was made; "
             f"run `mcis {artifact.stage}` again to make use of it"
