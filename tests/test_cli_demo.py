@@ -8,7 +8,13 @@ from PIL import Image
 from mcis_cli.cli import demo
 
 SMALL_TOML = demo.DEMO_TOML + "\n"
-for before, after in (("epochs = 6", "epochs = 1"), ("192", "64"), ("161", "65"), ("epochs = 8", "epochs = 1")):
+for before, after in (
+    ("epochs = 6", "epochs = 1"),
+    ("192", "64"),
+    ("256", "64"),
+    ("161", "65"),
+    ("epochs = 16", "epochs = 1"),
+):
     assert before in SMALL_TOML
     SMALL_TOML = SMALL_TOML.replace(before, after)
 
@@ -23,11 +29,11 @@ def test_the_demo_ends_with_scores_of_both_ways_a_picture_and_a_page(call, tmp_p
     found = json.loads(answer.out)
     assert found["stage"] == "eval"
     assert found["cached"] is False
-    assert set(found["scores"]) == {"basic classifier", "full method"}
+    assert set(found["scores"]) == {"no references", "10 references"}
     for scores in found["scores"].values():
         assert set(scores) == {"cams", "pseudo", "train-seg"}
         assert all(0 <= score <= 1 for score in scores.values())
-    for part in ("basic classifier", "full method", "maps", "pseudo masks", "network"):
+    for part in ("no references", "10 references", "maps", "pseudo masks", "network"):
         assert part in answer.err
     with Image.open(tmp_path / "here/demo.png") as picture:
         assert picture.mode == "RGB"

@@ -1,10 +1,10 @@
-"""`mcis demo`: the chain twice on a synthetic set, basic classifier beside the full method; a picture, and a page."""
+"""`mcis demo`: the chain twice on a synthetic set, without references and with them; a picture, and a page."""
 
 import time
 import tomllib
 from collections.abc import Mapping
 from pathlib import Path
-from typing import Annotated, Any
+from typing import Annotated
 
 import typer
 from rich.table import Table
@@ -15,28 +15,29 @@ from mcis_cli.cli.folder_output import OutputFolder
 from mcis_cli.cli.output import TerminalReporter, announce, console
 from mcis_cli.cli.tables import percent
 from mcis_cli.cli.workspace import CONFIG_FILE
-from mcis_cli.config import DataConfig, RunOptions, merge, resolve
+from mcis_cli.config import DataConfig, RunOptions, Settings, merge, resolve
 from mcis_cli.store import Artifact, Store, open_store
 
 DEMO_TOML = """# The settings of `mcis demo`; change them and run `mcis run`, or any stage, in this folder.
-preset = "quick"
+preset = "best"
 
 [data]
 root = "shapes"
 
 [train-cls]
 epochs = 6
-batch_pairs = 4
 lr_milestones = [5]
 image_size = 192
 
 [cams]
-image_size = 192
+image_size = 256
 
 [train-seg]
 crop = 161
-epochs = 8
+epochs = 16
 """
+WITHOUT, WITH = "no references", "10 references"
+REFERENCES = {WITHOUT: 0, WITH: 10}
 NUM_DEMO_TRAIN, NUM_DEMO_VAL, NUM_DEMO_SHOWN, NUM_DEMO_IMAGES = 120, 40, 4, 40
 
 
@@ -47,7 +48,7 @@ def demo(
     as_json: opt.AsJson = False,
     quiet: opt.Quiet = False,
 ) -> None:
-    """Run the whole chain on a synthetic set, in minutes on a CPU: basic classifier beside the full method.
+    """Run the whole chain on a synthetic set, in minutes on a CPU: without references beside with them.
 
     Example: mcis demo
     """
@@ -55,7 +56,7 @@ def demo(
     from mcis_cli.stages.evaluate import metrics
 
     reporter = TerminalReporter(quiet=quiet)
-    options = opt.run_options(device=device, workers=workers, preset="quick", reporter=reporter)
+    options = opt.run_options(device=device, workers=workers, preset="best", reporter=reporter)
     output = OutputFolder(folder, "FOLDER")
     output.require()
     images = folder / "shapes"
@@ -68,13 +69,10 @@ def demo(
     data = DataConfig(root=str(images.resolve()))
     started = time.monotonic()
     try:
-        runs = {
-            "basic classifier": demo_run({"loss": "basic"}, 0, data, store, options),
-            "full method": demo_run({"loss": "full"}, 3, data, store, options),
-        }
+        runs = demo_runs(data, store, options)
         worked = reporter.worked  # what is drawn from here on is drawn every time
         picture = output.write(Path("demo.png"), demo_picture(runs, data, store, options))
-        page = output.write(Path("report.html"), demo_page(runs["full method"], store, options))
+        page = output.write(Path("report.html"), demo_page(runs[WITH], store, options))
     finally:
         reporter.stop()
     scores = {
@@ -82,9 +80,9 @@ def demo(
     }
     if not quiet:
         print_demo(scores)
-        reporter.note(f"pictures: {picture}; everything about the full method, for a browser: {page}")
+        reporter.note(f"pictures: {picture}; everything about the second row, for a browser: {page}")
         reporter.note(f"go on in {folder}/ with `mcis ls`, `mcis show`, `mcis predict`")
-    last = runs["full method"][1]["train-seg"]
+    last = runs[WITH][1]["train-seg"]
     announce(
         last,
         cached=not worked,
@@ -98,16 +96,26 @@ def demo(
 Made = tuple[dict[str, Artifact], dict[str, Artifact]]
 
 
-def demo_run(classifier: Mapping[str, Any], refs: int, data: DataConfig, store: Store, options: RunOptions) -> Made:
-    """The chain with one way to train the classifier; what each stage made, and its scores."""
-    from mcis_cli.stages import cams, evaluate, pseudo, train_cls, train_seg
+def demo_runs(data: DataConfig, store: Store, options: RunOptions) -> dict[str, Made]:
+    """One classifier, its maps with each number of references in one pass, and what becomes of them."""
+    from mcis_cli.stages import cams, train_cls
     from mcis_cli.stages.inputs import Inputs
 
-    settings = resolve(
-        merge(tomllib.loads(DEMO_TOML), {"data": data.model_dump(), "train-cls": classifier, "cams": {"refs": refs}})
-    )
-    made = {"train-cls": train_cls.run(settings.train_cls, Inputs(data=data), store, options)}
-    made["cams"] = cams.run(settings.cams, Inputs(upstream=made["train-cls"]), store, options)
+    settings = resolve(merge(tomllib.loads(DEMO_TOML), {"data": data.model_dump()}))
+    classifier = train_cls.run(settings.train_cls, Inputs(data=data), store, options)
+    configs = [settings.cams.model_copy(update={"refs": number}) for number in REFERENCES.values()]
+    maps = cams.run_all(configs, Inputs(upstream=classifier), store, options)
+    return {
+        name: demo_run(settings, {"train-cls": classifier, "cams": some}, store, options)
+        for name, some in zip(REFERENCES, maps, strict=True)
+    }
+
+
+def demo_run(settings: Settings, made: dict[str, Artifact], store: Store, options: RunOptions) -> Made:
+    """The chain from maps on; what each stage made, and its scores."""
+    from mcis_cli.stages import evaluate, pseudo, train_seg
+    from mcis_cli.stages.inputs import Inputs
+
     made["pseudo"] = pseudo.run(settings.pseudo, Inputs(upstream=made["cams"]), store, options)
     made["train-seg"] = train_seg.run(settings.train_seg, Inputs(upstream=made["pseudo"]), store, options)
     scored = ("cams", "pseudo", "train-seg")
@@ -123,7 +131,7 @@ def demo_picture(runs: Mapping[str, Made], data: DataConfig, store: Store, optio
     from mcis_cli.stages.inputs import list_images
 
     images = list_images(data, store)
-    basic, full = runs["basic classifier"][0], runs["full method"][0]
+    without, full = runs[WITHOUT][0], runs[WITH][0]
     ids = full["pseudo"].ids[:NUM_DEMO_SHOWN]
     paths = [images.root / images[image_id].image for image_id in ids]
     found = predict.run(EvalConfig(), full["train-seg"], paths, options)
@@ -131,7 +139,7 @@ def demo_picture(runs: Mapping[str, Made], data: DataConfig, store: Store, optio
     picture = stage_gallery(
         images,
         ids,
-        maps={"basic": basic["cams"], "full, 3 references": full["cams"]},
+        maps={WITHOUT: without["cams"], WITH: full["cams"]},
         masks={"pseudo mask": full["pseudo"]},
         predictions={"network": predictions},
     )
