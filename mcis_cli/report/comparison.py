@@ -114,7 +114,7 @@ def compare(
         curves=tuple(filter(None, (_curves(first, second, stage) for stage in ("train-cls", "train-seg")))),
     )
     if not result.pairs:
-        result.notes.append("Nothing was scored in both runs: `mcis eval` does that, where there is ground truth.")
+        result.notes.append("Nothing was scored in both runs: mcis eval does that, where there is ground truth.")
     try:
         images = look_behind(first.last, data, store)
     except (DataError, MissingError) as fault:

@@ -145,7 +145,7 @@ def figures(run: Run, store: Store) -> Report:
     threshold = _threshold(scores["cams"]) if "cams" in scores else None
     left_out = {}
     if not scores:
-        left_out["scores"] = "Nothing of this run was scored: `mcis eval` does that, where there is ground truth."
+        left_out["scores"] = "Nothing of this run was scored: mcis eval does that, where there is ground truth."
     if not curves:
         left_out["curves"] = "No training of this run is in this store with its log."
     return Report(
@@ -257,7 +257,7 @@ def _add_attended(report: Report, wanted: Wanted, options: RunOptions) -> None:
     elif maps is None:
         why = "No localization maps are in this run."
     elif not settings_of(maps).get("refs"):
-        why = "These maps were made without references (`mcis cams --refs 3` makes them with three)."
+        why = "These maps were made without references (mcis cams --refs 3 makes them with three)."
     elif classifier is None:
         why = "The classifier that these maps were made with is not in this store."
     if why is not None or maps is None or classifier is None or report.images is None or report.photos is None:
