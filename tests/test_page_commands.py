@@ -250,6 +250,11 @@ def photos(scene: Scene) -> None:
     scene.shrink('preset = "quick"')
 
 
+def photos_at_their_best(scene: Scene) -> None:
+    scene.draw("photos")
+    scene.shrink('preset = "best"')
+
+
 def layouts(scene: Scene) -> None:
     write_coco(scene.folder / "coco")
     (scene.draw("photos") / "image_tags.txt").unlink()
@@ -416,7 +421,7 @@ PLAYS: Mapping[str, Play] = {
         differs={"mcis train-cls": "nobody stops it here", REFS: "the maps of the chain have other references"},
     ),
     "docs/how-to/saliency.md": Play({0: saliency_model}, on_chain=True, ids={"b14e77a7ddb8": "cams"}),
-    "docs/how-to/second-round.md": Play({0: photos}),
+    "docs/how-to/second-round.md": Play({0: photos_at_their_best}),
     "docs/how-to/single-label-images.md": Play(
         {0: drawn_by("docs/how-to/single-label-images.md"), 3: sources_in_settings}
     ),
