@@ -307,11 +307,11 @@ def test_settings_without_a_flag_are_told_too_and_none_of_a_preset(call, chain_c
 def test_settings_of_a_file_are_told_unless_they_are_for_the_other_round(call, chain_copy):
     folder = chain_copy.folder
     with (folder / "mcis.toml").open("a") as file:
-        file.write("\n[pseudo]\nsharpness = 3\nflip = true\n")
+        file.write("\n[pseudo]\nsharpness = 3\nflip = true\nnetwork_weight = 2\n")
     told = "mcis: warning: pseudo.sharpness has no effect with --fusion hard"
     assert warned(call("pseudo", cwd=folder)) == [told]
     assert warned(call("pseudo", "--flip", cwd=folder)) == [
-        "mcis: warning: --flip has no effect on masks of maps",
+        "mcis: warning: --flip has no effect on masks of maps without --network",
         told,
     ]
     network = chain_copy.made["train-seg"].id

@@ -261,7 +261,7 @@ def pseudo(
         from mcis_cli.stages import pseudo as of_maps
         from mcis_cli.stages import second_round as of_network
         from mcis_cli.stages.inputs import Inputs
-        from mcis_cli.stages.recipes import OF_NETWORKS_MASKS
+        from mcis_cli.stages.recipes import OF_NETWORKS_MASKS, OF_SECOND_ROUND
 
         # A file may be of both rounds: what it says of the other's masks waits there.
         in_all, named = (tables.get("pseudo", {}) for tables in (workspace.tables, workspace.named))
@@ -270,9 +270,9 @@ def pseudo(
         if upstream.stage == "train-seg":
             warn(((name, "on masks of a network") for name in of_network.without_effect(named)), options)
             return of_network.run(settings.pseudo, inputs, workspace.store, options)
-        own = {name: value for name, value in in_all.items() if name not in OF_NETWORKS_MASKS}
-        waits = in_all if asked is not None else own
-        warn(of_maps.without_effect(settings.pseudo, {**waits, **named}, asked is not None).items(), options)
+        waits = {*OF_NETWORKS_MASKS, *OF_SECOND_ROUND} if asked is None else set()
+        said = {name: value for name, value in in_all.items() if name not in waits}
+        warn(of_maps.without_effect(settings.pseudo, {**said, **named}, asked is not None).items(), options)
         return of_maps.run(settings.pseudo, inputs, workspace.store, options)
 
     def warn(unused: Iterable[tuple[str, str]], options: RunOptions) -> None:

@@ -68,8 +68,8 @@ _OF_SALIENCY: Mapping[str, frozenset[str]] = {
     ),
     "soft": frozenset({"background_score", "saliency_weight", "saliency_middle"}),
 }
-_OF_SECOND_ROUND = frozenset({"network_weight", *_OF_PREDICTIONS})
-_OF_SOME_MASKS = _OF_SECOND_ROUND.union(*_OF_BACKGROUNDS.values(), *_OF_FUSIONS.values(), *_OF_SALIENCY.values())
+OF_SECOND_ROUND = frozenset({"network_weight", *_OF_PREDICTIONS})
+_OF_SOME_MASKS = OF_SECOND_ROUND.union(*_OF_BACKGROUNDS.values(), *_OF_FUSIONS.values(), *_OF_SALIENCY.values())
 
 # What each of the three stages of `mcis affinity` looks at; the rest of its section is for the network's training.
 _OF_SURE_REGIONS = ("longest_side", "normalization", "object_power", "background_power", "crf_settings")
@@ -220,7 +220,7 @@ def pseudo(
 def unused_by_pseudo(config: PseudoConfig, has_network: bool = False) -> frozenset[str]:
     """The settings that masks of maps do not use, with their background and fusion, and a network or none."""
     used = _OF_BACKGROUNDS[config.background] | _OF_FUSIONS[config.fusion]
-    used |= _OF_SECOND_ROUND if has_network else frozenset()
+    used |= OF_SECOND_ROUND if has_network else frozenset()
     return _OF_SOME_MASKS - used - (_OF_SALIENCY[config.fusion] if config.background == "saliency" else frozenset())
 
 
