@@ -1,6 +1,7 @@
 """Pseudo masks of a second round: what a network predicts, among the tags of each image, alone or beside maps."""
 
 import json
+from copy import copy
 
 import numpy as np
 import pytest
@@ -49,6 +50,18 @@ def make(chain, *, run=None, store=None, **config):
 
 def segmenter_of(chain, **how):
     return load_segmenter(chain.made["train-seg"], scales=(1.0,), window=1024, device=torch.device("cpu"), **how)
+
+
+def repair_makes_again(masks, chain):
+    """Spoil the file of masks, and have `verify --repair` make it as it was."""
+    content = bytearray(masks.path.read_bytes())
+    content[len(content) // 2] ^= 1
+    masks.path.chmod(0o644)
+    masks.path.write_bytes(content)
+    repaired = mcis("verify", "--repair", cwd=chain.folder)
+    assert repaired.code == 0, repaired.err
+    assert verify(chain.store).findings == []
+    assert chain.store.get(masks.id).path == masks.path
 
 
 def test_masks_of_a_network_are_its_predictions_among_the_tags(chain, one_thread):
@@ -104,15 +117,7 @@ def test_the_command_makes_them_a_network_learns_from_them_and_a_repair_makes_th
     inputs = Inputs(upstream=masks, data=chain_copy.data)
     second = train_seg.run(chain_copy.settings().train_seg, inputs, chain_copy.store, options())
     assert second.id != chain_copy.made["train-seg"].id
-
-    content = bytearray(masks.path.read_bytes())
-    content[len(content) // 2] ^= 1
-    masks.path.chmod(0o644)
-    masks.path.write_bytes(content)
-    repaired = mcis("verify", "--repair", cwd=chain_copy.folder)
-    assert repaired.code == 0, repaired.err
-    assert verify(chain_copy.store).findings == []
-    assert chain_copy.store.get(masks.id).path == masks.path
+    repair_makes_again(masks, chain_copy)
 
 
 WITNESSES = hnp.arrays(np.float32, (2, NUM_LABELS, *SIZE), elements=st.floats(0, 1, width=32))
@@ -181,6 +186,12 @@ def test_workers_change_nothing_beside_maps(chain, tmp_path, one_thread):
 def test_a_network_beside_maps_has_to_be_one_and_asks_for_probabilities(chain):
     with pytest.raises(UsageError, match=r"was made by cams: expected a segmentation network.*`mcis ls`"):
         beside_maps(chain, network="cams")
+    other = copy(chain.made["train-seg"])
+    other.manifest = {**other.manifest, "meta": {**other.meta, "class_names": ["disc"]}}
+    settings = chain.settings(pseudo={"fusion": "soft", "background": "constant"}).pseudo
+    inputs = Inputs(upstream=chain.made["cams"], data=chain.data, network=other)
+    with pytest.raises(UsageError, match=r"knows 1 class, not those of .*, which has 3"):
+        pseudo.run(settings, inputs, chain.store, options())
     with pytest.raises(UsageError, match="found --fusion hard, which has none: give --fusion soft"):
         beside_maps(chain, fusion="hard")
 
@@ -197,12 +208,4 @@ def test_the_command_asks_maps_and_network_and_a_repair_makes_the_masks_again(ch
     after = mcis(*call, "--dry-run", "--json", cwd=chain_copy.folder)
     assert (masks.path.stem in before.out, masks.path.stem in after.out) == (False, True)
     assert mcis("pseudo", network, "--network", network, cwd=chain_copy.folder).code == 2
-
-    content = bytearray(masks.path.read_bytes())
-    content[len(content) // 2] ^= 1
-    masks.path.chmod(0o644)
-    masks.path.write_bytes(content)
-    repaired = mcis("verify", "--repair", cwd=chain_copy.folder)
-    assert repaired.code == 0, repaired.err
-    assert verify(chain_copy.store).findings == []
-    assert chain_copy.store.get(masks.id).path == masks.path
+    repair_makes_again(masks, chain_copy)

@@ -134,9 +134,7 @@ def soft_scores(
         Background first, then the classes; sum to one at each pixel. Without CRF, the most probable one is that with
         the highest score.
     """
-    scores = np.float32(sharpness) * np.concatenate([background[None], maps])
-    odds = np.exp(scores - scores.max(axis=0))
-    return np.asarray(odds / odds.sum(axis=0))
+    return _softmax(np.float32(sharpness) * np.concatenate([background[None], maps]))
 
 
 def among_tags(
@@ -174,8 +172,7 @@ def agreed(
     """
     with np.errstate(divide="ignore"):  # what the first rules out stays so
         scores = np.log(probabilities) + np.float32(weight) * np.log(np.maximum(predicted, np.float32(PREDICTED_FLOOR)))
-    odds = np.exp(scores - scores.max(axis=0))
-    return np.asarray(odds / odds.sum(axis=0))
+    return _softmax(scores)
 
 
 def mask_of_probabilities(
@@ -199,6 +196,12 @@ def mask_of_probabilities(
 def is_ignored(mask: UInt8[np.ndarray, "height width"]) -> bool:
     """Whether nothing of a pseudo mask is left to learn from."""
     return bool((mask == IGNORE_INDEX).all())
+
+
+def _softmax(scores: Float[np.ndarray, "kept height width"]) -> Float[np.ndarray, "kept height width"]:
+    """Over the labels."""
+    odds = np.exp(scores - scores.max(axis=0))
+    return np.asarray(odds / odds.sum(axis=0))
 
 
 def _at_least(scores: Float[np.ndarray, "height width"], least: float) -> Float[np.ndarray, "height width"]:

@@ -16,7 +16,7 @@ from numpy.typing import NDArray
 from mcis_cli.config import PseudoConfig, RunOptions
 from mcis_cli.data.catalogue import Catalogue
 from mcis_cli.data.loading import Workers
-from mcis_cli.errors import DataError, UsageError
+from mcis_cli.errors import DataError, UsageError, counted
 from mcis_cli.maps.crf import dense_crf, refine_mask
 from mcis_cli.maps.localization import enlarge, normalise
 from mcis_cli.maps.pseudo import (
@@ -218,7 +218,8 @@ def _making(
         predict = predictions(config, network, options)
 
         def seen(image_id: str) -> Material:
-            plain, image = material(image_id), images.read_image(image_id)
+            plain = material(image_id)
+            image = images.read_image(image_id) if plain.image is None else plain.image
             return replace(plain, predicted=predict(image, plain.classes))
 
         crf: Workers[Any, Record] = Workers(
@@ -270,9 +271,10 @@ def _network(config: PseudoConfig, inputs: Inputs, maps: Artifact) -> Artifact |
             "of train-seg; `mcis ls` shows what there is"
         )
     if network.meta["class_names"] != maps.meta["class_names"]:
+        known, expected = (artifact.meta["class_names"] for artifact in (network, maps))
         raise UsageError(
-            f"--network {network.path.stem} knows {len(network.meta['class_names'])} classes that are not those of "
-            f"{maps.path.stem}, which has {len(maps.meta['class_names'])}: expected the same, in the same order"
+            f"--network {network.path.stem} knows {counted(len(known), 'class', 'classes')}, not those of "
+            f"{maps.path.stem}, which has {len(expected)}: expected the same, in the same order"
         )
     if config.fusion != "soft":
         raise UsageError(

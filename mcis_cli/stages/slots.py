@@ -76,12 +76,13 @@ class Slots:
         return kept
 
     def _take(self, size: int) -> "_Slot":
+        size = max(size, ALIGNMENT)  # tensors without elements have a place too
         free = self._free[size]
         if not free:
             # Memory from the system itself: a block in the midst of the heap would part what is free around it.
-            block = np.frombuffer(mmap.mmap(-1, max(1, BLOCK // max(1, size)) * max(1, size)), np.uint8)
+            block = np.frombuffer(mmap.mmap(-1, max(1, BLOCK // size) * size), np.uint8)
             first = block.ctypes.data
-            free += [(block, address) for address in range(first, first + len(block), max(1, size))]
+            free += [(block, address) for address in range(first, first + len(block), size)]
         block, address = free.pop()
         slot = _Slot(block, address, size)
         weakref.finalize(slot, free.append, (block, address)).atexit = False
