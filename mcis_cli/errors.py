@@ -4,10 +4,21 @@ A message has three parts: what is wrong and where; what was found and what was 
 fixes it. Faults of our own are assertions, not one of these.
 """
 
+from collections.abc import Iterable
+from itertools import islice
+
+NUM_NAMED = 5
+
 
 def counted(number: int, singular: str, plural: str | None = None) -> str:
     """A number with its noun: 1 image, 2 images."""
     return f"{number:,} {singular if number == 1 else plural or singular + 's'}"
+
+
+def first_few(names: Iterable[str], most: int = NUM_NAMED) -> str:
+    """The first few of some names, and whether there are more: a, b, …"""
+    first = list(islice(names, most + 1))
+    return ", ".join(first[:most]) + (", …" if len(first) > most else "")
 
 
 class McisError(Exception):

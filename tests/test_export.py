@@ -287,6 +287,17 @@ def test_without_an_artifact_the_one_of_the_configuration_is_taken(call, chain, 
         assert call("export", flag, "-o", tmp_path / flag, cwd=chain.folder).code == 0
 
 
+def test_part_of_what_was_made_is_no_change_of_images(call, chain_copy, tmp_path):
+    some = sorted(chain_copy.made["pseudo"].ids)[:3]
+    lists = chain_copy.folder / "shapes/ImageSets/Segmentation"
+    (lists / "some.txt").write_text("\n".join(some) + "\n")
+    arguments = ["export", chain_copy.made["pseudo"].id, "--split", "some", "--voc", "-o", tmp_path / "out"]
+    answer = call(*arguments, cwd=chain_copy.folder)
+    assert answer.code == 0, answer.err
+    assert "have changed" not in answer.err
+    assert sorted(path.stem for path in (tmp_path / "out/SegmentationClass").iterdir()) == some
+
+
 def test_a_name_that_labelmap_has_no_letter_for_is_refused():
     with pytest.raises(DataError, match=r"'a:b' cannot stand in labelmap\.txt"):
         list(export_voc.voc_files([], ["a:b"], "train"))

@@ -8,10 +8,9 @@ from dataclasses import dataclass, field
 from itertools import takewhile
 from pathlib import Path
 
-from mcis_cli.errors import DataError, UsageError, counted
+from mcis_cli.errors import DataError, UsageError, counted, first_few
 
 STDIN = Path("-")
-NUM_NAMED = 3
 
 
 @dataclass
@@ -31,9 +30,9 @@ class Photographs:
         """What to say of them; None where there are none."""
         if not self.left_out:
             return None
-        named = ", ".join(map(str, self.left_out[:NUM_NAMED])) + (", …" if len(self.left_out) > NUM_NAMED else "")
+        some = first_few(map(str, self.left_out))
         return (
-            f"left out: {counted(len(self.left_out), 'file')} ({named}) of a format that is not read; save them as "
+            f"left out: {counted(len(self.left_out), 'file')} ({some}) of a format that is not read; save them as "
             "JPEG or PNG"
         )
 

@@ -14,7 +14,7 @@ from mcis_cli.data.check_pixels import Progress, check_pixels
 from mcis_cli.data.left_out import left_out
 from mcis_cli.data.listing import Finding, Listing, Severity
 from mcis_cli.data.reading import describe, read_listing, require_root
-from mcis_cli.errors import DataError, counted
+from mcis_cli.errors import DataError, counted, first_few
 from mcis_cli.store import StatCache
 
 SEVERITIES: tuple[Severity, ...] = ("error", "warning", "note")
@@ -84,7 +84,7 @@ def survey(
 
 def _summary(listing: Listing, catalogue: Catalogue) -> Iterator[Finding]:
     names = catalogue.class_names
-    shown = ", ".join(names[:20]) + (", …" if len(names) > 20 else "")
+    shown = first_few(names, most=20)
     tags = f"tags from {listing.tag_source}" if listing.tag_source else "no tags"
     splits = ", ".join(f"{name} {count}" for name, count in _split_sizes(catalogue))
     masks = sum(entry.mask is not None for entry in catalogue.entries)

@@ -7,7 +7,7 @@ from pathlib import Path
 from mcis_cli.config import DataConfig
 from mcis_cli.data.images import PHOTO_SUFFIXES
 from mcis_cli.data.listing import Finding, Listing, Severity
-from mcis_cli.errors import counted
+from mcis_cli.errors import counted, first_few
 
 # Images that Pillow, or our list of formats, does not read; RAW files of the common makers.
 OTHER_IMAGE_SUFFIXES = frozenset(
@@ -42,7 +42,6 @@ OTHER_FOLDERS = frozenset(
     {"Annotations", "ImageSets", "SegmentationClass", "SegmentationObject", "masks", "saliency", "__MACOSX"}
 )
 MAX_FILES = 1_000_000
-NUM_NAMED = 5
 
 _KINDS: dict[str, tuple[Severity, str]] = {
     "dangling-link": ("warning", "that link to nothing; mend or remove them"),
@@ -78,7 +77,7 @@ def left_out(config: DataConfig, listing: Listing) -> Iterator[Finding]:
             found.setdefault(kind, []).append(name)
     for kind, names in sorted(found.items()):
         severity, what = _KINDS[kind]
-        shown = ", ".join(map(repr, sorted(names)[:NUM_NAMED])) + (", …" if len(names) > NUM_NAMED else "")
+        shown = first_few(map(repr, sorted(names)))
         yield Finding(severity, kind, f"left out: {counted(len(names), 'file')} ({shown}) {what}", tuple(sorted(names)))
 
 

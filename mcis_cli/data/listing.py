@@ -14,7 +14,7 @@ from typing import Literal
 from mcis_cli.config import DataConfig, Domain
 from mcis_cli.data.images import MASK_SUFFIXES, PHOTO_SUFFIXES
 from mcis_cli.data.regular_files import read_regular
-from mcis_cli.errors import DataError, counted
+from mcis_cli.errors import DataError, counted, first_few
 
 MAX_ID_LENGTH = 200
 MAX_TEXT_BYTES = 128 * 2**20
@@ -303,7 +303,7 @@ def _refuse_classes(names: Sequence[str], source: str) -> None:
 
 def _tag_findings(found: Found, class_names: Sequence[str]) -> Iterator[Finding]:
     known = set(class_names)
-    some = ", ".join(class_names[:5]) + (", …" if len(class_names) > 5 else "")
+    some = first_few(class_names)
     carriers: dict[str, list[str]] = {}
     for image_id, tags in sorted(found.tags.items()):
         for tag in tags - known:

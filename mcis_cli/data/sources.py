@@ -6,9 +6,7 @@ from dataclasses import replace
 
 from mcis_cli.config import SourceConfig
 from mcis_cli.data.listing import Finding, Item, Listing, Source, id_fault
-from mcis_cli.errors import counted
-
-NUM_NAMED = 5
+from mcis_cli.errors import counted, first_few
 
 
 def names_of(sources: Sequence[SourceConfig]) -> list[str]:
@@ -78,7 +76,7 @@ def _findings(source: Source, kept: Sequence[Item], known: frozenset[str]) -> It
     yield from told
     yield from _summary(source, kept)
     if not kept and not any(finding.severity == "error" for finding in told):
-        classes = ", ".join(sorted(known)[:NUM_NAMED])
+        classes = first_few(sorted(known))
         message = f"no image of a class of the set in {source.config.root}; expected tags such as {classes}"
         yield Finding("error", "empty-source", message)
     elif kept and not is_target:
@@ -115,9 +113,7 @@ def _left_out(source: Source, kept: Sequence[Item], known: frozenset[str]) -> It
     strange = Counter(tag for item in source.listing.items for tag in item.tags - known)
     num_left_out = len(source.listing.items) - len(kept)
     if strange or num_left_out:
-        some = ", ".join(name for name, _ in strange.most_common(NUM_NAMED)) + (
-            ", …" if len(strange) > NUM_NAMED else ""
-        )
+        some = first_few(name for name, _ in strange.most_common())
         message = (
             f"left out of source {source.name!r}: {counted(num_left_out, 'image')} without a class of the set; "
             f"{counted(len(strange), 'tag')} of it are none ({some})"

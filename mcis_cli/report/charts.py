@@ -92,7 +92,8 @@ def chart(
 
     def drawn(number: int, name: str, line: Sequence[float]) -> Line:
         shown = [(x, y) for x, y in zip(xs, line, strict=True) if math.isfinite(y)]
-        points = " ".join(f"{x_of(x):.1f},{y_of(y):.1f}" for x, y in shown)
+        dotted = shown * 2 if len(shown) == 1 else shown  # a line from a point to itself is drawn as a dot
+        points = " ".join(f"{x_of(x):.1f},{y_of(y):.1f}" for x, y in dotted)
         return Line(name, number, points, written(shown[-1][1], percent=percent) if shown else "–")
 
     return Chart(

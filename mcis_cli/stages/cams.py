@@ -3,10 +3,11 @@
 import platform
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import replace
+from operator import itemgetter
 
 from mcis_cli.config import CamsConfig, RunOptions
 from mcis_cli.data.catalogue import Catalogue
-from mcis_cli.errors import UsageError, counted
+from mcis_cli.errors import UsageError, counted, first_few
 from mcis_cli.stages import recipes
 from mcis_cli.stages.inputs import Inputs, images_of, warn_if_changed
 from mcis_cli.stages.segmented import Joined, Work, run_together, segment_by_segment
@@ -162,13 +163,17 @@ def without_effect(config: CamsConfig, given: Mapping[str, object]) -> list[str]
 
 def _tell_short_classes(images: Catalogue, carriers: Catalogue, config: CamsConfig, options: RunOptions) -> None:
     draws = config.reference_choice == "random"
+    short = {}
     for index, name in enumerate(carriers.class_names):
         mapped, pool = images.carriers(index), set(carriers.carriers(index))
         excludes_itself = not (draws and config.reference_self) and not pool.isdisjoint(mapped)
         num_others = len(pool) - excludes_itself
         enough = num_others >= config.refs or (draws and config.reference_replacement and num_others > 0)
         if mapped and not enough:
-            options.reporter.warn(
-                f"class {name} has {counted(len(pool), 'image')} to take references from: found {num_others} for its "
-                f"maps, expected {config.refs} (--refs)"
-            )
+            short[name] = num_others
+    if short:
+        found = first_few(f"{number} for {name}" for name, number in sorted(short.items(), key=itemgetter(1, 0)))
+        options.reporter.warn(
+            f"{counted(len(short), 'class', 'classes')} with few images to take references from: found {found}, "
+            f"expected {config.refs} (--refs)"
+        )

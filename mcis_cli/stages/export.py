@@ -92,7 +92,8 @@ def open_source(
                 "…): expected all; choose another --split, or make it of these images"
             )
         name, ids = split or name, chosen.ids
-        warn_if_changed(artifact, chosen, options.reporter)
+        known = images.only(image_id for image_id in artifact.ids if image_id in images)
+        warn_if_changed(artifact, known, options.reporter)
     if fault := next((fault for image_id in ids if (fault := id_fault(image_id))), None):
         raise DataError(f"{artifact.path.name}: {fault}; make it again")
     return Source(artifact, name, tuple(ids), images)

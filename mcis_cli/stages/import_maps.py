@@ -9,9 +9,9 @@ from mcis_cli.config import RunOptions
 from mcis_cli.data.catalogue import Catalogue
 from mcis_cli.data.foreign_maps import FoundMaps, find_maps, stack_maps
 from mcis_cli.data.loading import ordered_map
-from mcis_cli.errors import DataError, counted
+from mcis_cli.errors import DataError, counted, first_few
 from mcis_cli.stages import recipes
-from mcis_cli.stages.imported import digest_of_all, digests_of, named, read_unchanged
+from mcis_cli.stages.imported import digest_of_all, digests_of, read_unchanged
 from mcis_cli.stages.inputs import Inputs, list_images
 from mcis_cli.stages.kinds import SCHEMAS
 from mcis_cli.stages.segmented import run_segments
@@ -96,11 +96,12 @@ def _with_maps(
     missing = [entry.id for entry in images.entries if entry.labels and entry.id not in found.by_image]
     if missing and (not allow_missing or len(missing) == len(images)):
         raise DataError(
-            f"maps missing in {folder} for {len(missing)} of {len(images)} images ({named(missing)}): expected ID.npy, "
-            "ID.npz or ID/CLASS.png for each; add them, choose a --split, or give --allow-missing to leave them out"
+            f"maps missing in {folder} for {len(missing)} of {len(images)} images ({first_few(missing)}): expected "
+            "ID.npy, ID.npz or ID/CLASS.png for each; add them, choose a --split, or leave them out with "
+            "--allow-missing"
         )
     if missing:
-        options.reporter.warn(f"left out: {counted(len(missing), 'image')} without maps: {named(missing)}")
+        options.reporter.warn(f"left out: {counted(len(missing), 'image')} without maps: {first_few(missing)}")
     if found.strays:
-        options.reporter.warn(f"not read: {counted(len(found.strays), 'file')} of no image: {named(found.strays)}")
+        options.reporter.warn(f"not read: {counted(len(found.strays), 'file')} of no image: {first_few(found.strays)}")
     return images.only(set(images.ids) - set(missing))

@@ -10,9 +10,9 @@ from mcis_cli.data.foreign_saliency import SUFFIXES, decode_foreign_saliency
 from mcis_cli.data.images import resize_saliency
 from mcis_cli.data.listing import index_files
 from mcis_cli.data.loading import ordered_map
-from mcis_cli.errors import DataError, counted
+from mcis_cli.errors import DataError, counted, first_few
 from mcis_cli.stages import recipes
-from mcis_cli.stages.imported import digest_of_all, digests_of, named, read_unchanged
+from mcis_cli.stages.imported import digest_of_all, digests_of, read_unchanged
 from mcis_cli.stages.inputs import Inputs, list_images
 from mcis_cli.stages.kinds import SCHEMAS
 from mcis_cli.stages.segmented import run_segments
@@ -53,11 +53,11 @@ def run(
     missing = [image_id for image_id in images.ids if image_id not in paths]
     if missing and (not allow_missing or len(missing) == len(images)):
         raise DataError(
-            f"saliency missing in {folder} for {len(missing)} of {len(images)} images ({named(missing)}): expected "
+            f"saliency missing in {folder} for {len(missing)} of {len(images)} images ({first_few(missing)}): expected "
             "ID.png, ID.jpg or ID.npy for each; add them, or give --allow-missing to leave these out"
         )
     if missing:
-        options.reporter.warn(f"left out: {counted(len(missing), 'image')} without saliency: {named(missing)}")
+        options.reporter.warn(f"left out: {counted(len(missing), 'image')} without saliency: {first_few(missing)}")
     images = images.only(set(images.ids) - set(missing))
     files = {image_id: folder / paths[image_id] for image_id in images.ids}
     digests = digests_of(list(files.values()), store)

@@ -10,8 +10,6 @@ from mcis_cli.data.regular_files import read_regular
 from mcis_cli.errors import DataError
 from mcis_cli.store import StatCache, Store, canonical_json
 
-NUM_NAMED = 5
-
 
 def digests_of(paths: Sequence[Path], store: Store) -> dict[Path, str]:
     """SHA-256 of each file; unchanged ones are not read again.
@@ -45,8 +43,3 @@ def read_unchanged(path: Path, digests: Mapping[Path, str]) -> bytes:
     if hashlib.sha256(content).hexdigest() != digests[path]:
         raise DataError(f"{path} has changed since it was listed; start the command again")
     return content
-
-
-def named(ids: Sequence[str]) -> str:
-    """The first few, for a message."""
-    return ", ".join(ids[:NUM_NAMED]) + (", …" if len(ids) > NUM_NAMED else "")

@@ -9,12 +9,11 @@ from jaxtyping import Float32, UInt8
 
 from mcis_cli.config import PseudoConfig, Reporter, RunOptions
 from mcis_cli.data.catalogue import Catalogue
-from mcis_cli.errors import counted
+from mcis_cli.errors import NUM_NAMED, counted, first_few
 from mcis_cli.maps.pseudo import among_tags, is_ignored
 from mcis_cli.store import Artifact, Record, Schema
 
 SCHEMA: Schema = {"mask": ("uint8", 2), "classes": ("int32", 1)}
-NUM_NAMED = 5
 WINDOW = 1024  # longest side of one forward pass, as `eval` has it by default
 
 
@@ -44,19 +43,16 @@ def tell_ignored(masks: Artifact, reporter: Reporter) -> None:
     """Warn of masks that are wholly ignored."""
     ignored = masks.provenance.get("ignored", {"count": 0, "first": []})  # masks of before do not tell
     if ignored["count"]:
-        reporter.warn(f"wholly ignored: {ignored['count']} of {len(masks)} masks: {named(ignored['first'])}")
+        reporter.warn(f"wholly ignored: {ignored['count']} of {len(masks)} masks: {first_few(ignored['first'])}")
 
 
 def tell_untagged(images: Catalogue, reporter: Reporter) -> None:
     """Warn of images without a tag, whose masks are background."""
     untagged = [entry.id for entry in images.entries if not entry.labels]
     if untagged:
-        reporter.warn(f"no object in the masks of {counted(len(untagged), 'image')} without a tag: {named(untagged)}")
-
-
-def named(ids: Sequence[str]) -> str:
-    """The first of some ids."""
-    return ", ".join(ids[:NUM_NAMED]) + (", …" if len(ids) > NUM_NAMED else "")
+        reporter.warn(
+            f"no object in the masks of {counted(len(untagged), 'image')} without a tag: {first_few(untagged)}"
+        )
 
 
 def settled_here(config: PseudoConfig, options: RunOptions) -> tuple[PseudoConfig, Mapping[str, Any]]:

@@ -16,7 +16,7 @@ from numpy.typing import NDArray
 from mcis_cli.config import PseudoConfig, RunOptions
 from mcis_cli.data.catalogue import Catalogue
 from mcis_cli.data.loading import Workers
-from mcis_cli.errors import DataError, UsageError, counted
+from mcis_cli.errors import DataError, UsageError, counted, first_few
 from mcis_cli.maps.crf import dense_crf, refine_mask
 from mcis_cli.maps.localization import enlarge, normalise
 from mcis_cli.maps.pseudo import (
@@ -36,7 +36,6 @@ from mcis_cli.stages.kinds import check_kind, read_record
 from mcis_cli.stages.masks import (
     SCHEMA,
     Ignored,
-    named,
     predictions,
     settled_here,
     tell_ignored,
@@ -323,7 +322,7 @@ def _check_saliency(
         missing = [entry.id for entry in images.entries if entry.saliency is None]
     if missing and not config.allow_missing_saliency:
         raise DataError(
-            f"saliency missing for {len(missing)} of {len(images.ids)} images ({named(missing)}): expected a map "
+            f"saliency missing for {len(missing)} of {len(images.ids)} images ({first_few(missing)}): expected a map "
             "each; give --saliency FOLDER, --background constant, or --allow-missing-saliency to ignore these images"
         )
     return missing
@@ -332,4 +331,6 @@ def _check_saliency(
 def _tell_ignored(masks: Artifact, without_saliency: Sequence[str], options: RunOptions) -> None:
     tell_ignored(masks, options.reporter)
     if without_saliency:
-        options.reporter.warn(f"ignored for want of a saliency map: {len(without_saliency)}: {named(without_saliency)}")
+        options.reporter.warn(
+            f"ignored for want of a saliency map: {len(without_saliency)}: {first_few(without_saliency)}"
+        )

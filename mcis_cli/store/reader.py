@@ -16,7 +16,7 @@ import h5py
 import numpy as np
 from numpy.typing import NDArray
 
-from mcis_cli.errors import McisError
+from mcis_cli.errors import McisError, first_few
 from mcis_cli.store import files, user_block
 from mcis_cli.store.container import FIELD_NAME, MAX_RANK
 from mcis_cli.store.identity import DTYPES, Record, Schema
@@ -180,7 +180,7 @@ class Reader:
     def _members(self, group: h5py.Group, names: set[str]) -> None:
         """Check that a group has these members and no more, all in this file, without listing a million others."""
         where = group.name
-        some = ", ".join(sorted(names)[:4]) + (", …" if len(names) > 4 else "")
+        some = first_few(sorted(names))
         self._expect(len(group) == len(names), f"{where} has {len(group)} members", f"{len(names)} ({some})")
         self._expect(len(group.attrs) == 0, f"{where} has attributes", "none")
         for name in names:
