@@ -42,8 +42,8 @@ from mcis_cli.stages import (
     affinity,
     affinity_labels,
     evaluate,
+    fusing,
     kinds,
-    pseudo,
     recipes,
     train_affinity,
     train_cls,
@@ -312,10 +312,10 @@ def _pseudo(images: Catalogue) -> dict[str, Any]:
         "affinity": {"background": "affinity", "background_threshold": 0.9},
     }
     for name, given in backgrounds.items():
-        material = pseudo.Material(
+        material = fusing.Material(
             "b", _maps(), (0, 1), (HEIGHT, WIDTH), images.read_saliency("b") if name == "saliency" else None, None
         )
-        _, fields = pseudo.make_mask(PseudoConfig(**given), material)
+        _, fields = fusing.make_mask(PseudoConfig(**given), material)
         found[name] = [row.tolist() for row in fields["mask"][2::8, 2::8]]
     return found
 

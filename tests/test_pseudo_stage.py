@@ -18,7 +18,7 @@ from mcis_cli.maps.pseudo import (
     salient_background,
     soft_scores,
 )
-from mcis_cli.stages import pseudo
+from mcis_cli.stages import fusing, pseudo
 from mcis_cli.stages.inputs import Inputs
 from mcis_cli.store import open_store
 
@@ -239,8 +239,8 @@ def test_settings_of_a_crf_and_of_networks_have_no_effect_without():
 
 
 def test_an_image_without_tags_is_background():
-    material = pseudo.Material("one", np.zeros((0, 4, 4), np.float32), (), (6, 9), None, None)
-    _, fields = pseudo.make_mask(PseudoConfig(background="constant"), material)
+    material = fusing.Material("one", np.zeros((0, 4, 4), np.float32), (), (6, 9), None, None)
+    _, fields = fusing.make_mask(PseudoConfig(background="constant"), material)
     assert fields["mask"].shape == (6, 9)
     assert not fields["mask"].any()
     assert fields["classes"].shape == (0,)

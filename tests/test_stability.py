@@ -95,7 +95,7 @@ def test_the_golden_input_has_the_results_that_it_had(one_thread):
         ("mcis_cli.stages.pair_batches.classification_view", lambda view: lambda *a, **k: view(*a, **k).flip(-1)),
         ("mcis_cli.stages.mapping.draw_references", lambda draw: lambda *a, **k: draw(*a, **k)[:1]),
         ("mcis_cli.stages.mapping.aggregate", lambda mean: lambda *a, **k: 1.01 * mean(*a, **k)),
-        ("mcis_cli.stages.pseudo.enlarge", lambda enlarge: lambda *a: enlarge(*a)[:, ::-1]),
+        ("mcis_cli.stages.fusing.enlarge", lambda enlarge: lambda *a: enlarge(*a)[:, ::-1]),
         ("mcis_cli.stages.train_seg.segmentation_loss", lambda loss: lambda *a: 1.01 * loss(*a)),
         ("mcis_cli.stages.evaluate.count_pixels", lambda count: lambda *a, **k: count(*a, **k) + 1),
     ],
@@ -103,7 +103,9 @@ def test_the_golden_input_has_the_results_that_it_had(one_thread):
 def test_a_change_of_a_method_is_noticed(one_thread, monkeypatch, target, change):
     monkeypatch.setattr(target, change(pkgutil.resolve_name(target)))
     room = target.split(".")[2]
-    stage = {"pair_batches": "train-cls", "mapping": "cams", "evaluate": "eval"}.get(room, room.replace("_", "-"))
+    stage = {"pair_batches": "train-cls", "mapping": "cams", "fusing": "pseudo", "evaluate": "eval"}.get(
+        room, room.replace("_", "-")
+    )
     found, expected = json.loads(json.dumps(results())), read("results.json")["results"]
     assert [name for name in expected if list(differences(found[name], expected[name]))] == [stage]
 
