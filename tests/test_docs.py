@@ -186,3 +186,46 @@ def test_what_does_not_exist_is_found():
     assert list(unknown(["mcis", "cams", "--refs", "3", "--references", "3", "-q"])) == ["--references"]
     assert list(unknown(["mcis", "camps"])) == ["camps"]
     assert list(unknown(["make", "demo", "PYTHON=python3.12", "tea"])) == ["tea"]
+
+
+# Messages that are mostly what was found and expected.
+FEW_WORDS_OF_OURS = (
+    "mask value 9; expected 0 to 3 (3 classes) or 255; correct the mask or the classes",
+    "warning: --foreground-threshold has no effect with --background constant",
+    "train-cls.lr = -1 is not accepted: expected greater than 0",
+    "mcis: bug: …",
+)
+
+
+def quoted(page: Path) -> Iterator[str]:
+    """What a page quotes as printed, each in one line; a sentence is a symptom in the words of people."""
+    for block in re.findall(r"(?:^> .*\n)+", page.read_text(encoding="utf-8"), re.MULTILINE):
+        text = " ".join(line.removeprefix("> ") for line in block.splitlines()).replace("`", "")
+        if not re.fullmatch(r"[A-Z].*\.", text):
+            yield text
+
+
+def literals() -> Iterator[re.Pattern[str]]:
+    """The texts of the sources, with anything where a value is put in."""
+    for source in sorted((ROOT / "mcis_cli").rglob("*.py")):
+        tree = ast.parse(source.read_text(encoding="utf-8"))
+        filled = [node for node in ast.walk(tree) if isinstance(node, ast.JoinedStr)]
+        parts = {id(part) for node in filled for part in node.values}
+        plain = [node for node in ast.walk(tree) if isinstance(node, ast.Constant) and id(node) not in parts]
+        for node in [*filled, *plain]:
+            values = [
+                part.value if isinstance(part, ast.Constant) else None for part in getattr(node, "values", [node])
+            ]
+            texts = [value.replace("`", "") if isinstance(value, str) else None for value in values]
+            if " " in (spelled := "".join(text or "\0" for text in texts).strip("\0")) and len(spelled) > 12:
+                yield re.compile(".{0,120}?".join(map(re.escape, spelled.split("\0"))))
+
+
+def test_messages_that_are_explained_are_still_said():
+    patterns = list(literals())
+    stale = []
+    for text in quoted(ROOT / "docs/how-to/troubleshooting.md"):
+        said = {place for pattern in patterns for found in pattern.finditer(text) for place in range(*found.span())}
+        if len(said) < 0.6 * len(text) and text not in FEW_WORDS_OF_OURS:
+            stale.append(text)
+    assert not stale
