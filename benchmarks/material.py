@@ -20,9 +20,9 @@ from mcis_cli.stages import cams
 from mcis_cli.stages.inputs import Inputs, list_images
 from mcis_cli.stages.networks import build_classifier, describe_classifier, tensors_of
 from mcis_cli.store import Artifact, Recipe, Store, open_store
-from mcis_cli.training.precision import Precision, choose_precision
+from mcis_cli.training.precision import Precision, choose_device, choose_precision
 
-CPU = torch.device("cpu")
+DEVICE = choose_device("auto")  # what commands choose, and so the baselines
 _fresh = count()
 
 
@@ -133,5 +133,11 @@ def fresh_store(bench: Bench) -> Store:
 
 
 def best_precision() -> Precision:
-    """What `auto` is on this machine's processor."""
-    return choose_precision("auto", CPU)
+    """What `auto` is on this machine's device."""
+    return choose_precision("auto", DEVICE)
+
+
+def wait() -> None:
+    """Until the device has done all that it was given, so that its time counts."""
+    if DEVICE.type == "cuda":
+        torch.cuda.synchronize()

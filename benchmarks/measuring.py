@@ -112,11 +112,10 @@ def at_most(name: str, what: str, ratio: float, most: float, **facts: Any) -> Ro
 
 def machine() -> dict[str, Any]:
     """What the figures were measured on."""
-    import torch
 
-    from mcis_cli.training.precision import choose_precision, describe_machine
+    from mcis_cli.training.precision import choose_device, choose_precision, describe_machine
 
-    device = torch.device("cuda" if torch.cuda.is_available() else "cpu")
+    device = choose_device("auto")
     best = choose_precision("auto", device)
     return {
         **describe_machine(device, best),

@@ -8,7 +8,7 @@ import torch
 from numpy.typing import NDArray
 
 from benchmarks import plain
-from benchmarks.material import CPU, Bench, best_precision, fresh_store, run_cams, shapes
+from benchmarks.material import DEVICE, Bench, best_precision, fresh_store, run_cams, shapes, wait
 from benchmarks.measuring import Row, Sizes, alternate, at_least, at_most
 from mcis_cli.config import CamsConfig, Preset, TrainClsConfig, resolve
 from mcis_cli.data.augment import normalise, warp
@@ -70,13 +70,14 @@ def cams_vs_limit(sizes: Sizes) -> list[Row]:
         model, artifact = bench.classifier(sizes.backbone, image_size=sizes.image_size)
         images = bench.images()
         tensors = [_tensor(model, images.read_image(image_id), sizes.image_size) for image_id in images.ids]
-        place(model, CPU)
+        place(model, DEVICE)
 
         @torch.inference_mode()
         def bare() -> None:
-            with autocast(CPU, best_precision()):
+            with autocast(DEVICE, best_precision()):
                 for tensor in tensors:
                     model.features(tensor.contiguous(memory_format=torch.channels_last))
+            wait()
 
         config = resolve({"cams": {"refs": 3}}, "paper").cams
         taken = alternate(sizes.repeats, bare=bare, ours=_map_all(bench, artifact, config, best_precision()))
@@ -169,9 +170,10 @@ def train_vs_plain(sizes: Sizes) -> list[Row]:
             settings |= {"backbone": sizes.backbone, "image_size": sizes.image_size}
             config = resolve({"train-cls": settings}, "paper").train_cls
             ours, theirs = _twins(config, images.num_foreground)
-            place(ours, CPU)
+            place(ours, DEVICE)
+            theirs.to(DEVICE)
             first, second = (_optimizer(model, config) for model in (ours, theirs))
-            batch = next(pair_batches(ours, config, images, list(images.ids), 0, 0, CPU, bench.options(workers=0)))
+            batch = next(pair_batches(ours, config, images, list(images.ids), 0, 0, DEVICE, bench.options(workers=0)))
             pairs = batch.images[batch.index_m].contiguous(), batch.images[batch.index_n].contiguous()
             with torch.no_grad():
                 full = config.model_copy(update={"precision": "fp32"})
@@ -189,6 +191,7 @@ def train_vs_plain(sizes: Sizes) -> list[Row]:
                 optimizer.zero_grad()
                 train_cls._step_loss(model, config, batch)["total"].backward()  # type: ignore[no-untyped-call]
                 optimizer.step()
+                wait()
 
             def plain_step(
                 model: CoAttentionClassifier = theirs,
@@ -199,6 +202,7 @@ def train_vs_plain(sizes: Sizes) -> list[Row]:
                 optimizer.zero_grad()
                 plain.pair_loss(model, *pairs, batch.labels_m, batch.labels_n).backward()  # type: ignore[no-untyped-call]
                 optimizer.step()
+                wait()
 
             taken = alternate(sizes.repeats, plain=plain_step, ours=our_step)
             rows.append(
@@ -218,7 +222,7 @@ def train_vs_plain(sizes: Sizes) -> list[Row]:
 
 def _tensor(model: CoAttentionClassifier, image: NDArray[np.uint8], size: int) -> torch.Tensor:
     backbone = backbone_of(model)
-    return normalise(warp(image, size), backbone.mean, backbone.std)[None]
+    return normalise(warp(image, size), backbone.mean, backbone.std)[None].to(DEVICE)
 
 
 def _map_all(bench: Bench, artifact: Artifact, config: CamsConfig, precision: Any) -> Callable[[], Artifact]:
@@ -239,6 +243,7 @@ def _plain_maps(
     bench: Bench, model: CoAttentionClassifier, config: CamsConfig, count: int, size: int
 ) -> Callable[[], dict[str, NDArray[np.float32]]]:
     images = bench.images()
+    model.to(DEVICE)
     make = plain.released_maps if config.localization == "released" else plain.paper_maps
 
     def shown(image_id: str) -> torch.Tensor:

@@ -36,7 +36,7 @@ def paper_maps(
         torch.stack([pair_activation(model, image, other)[0][0, k] for other in others]).mean(0)
         for k, others in references.items()
     ]
-    return torch.stack(maps).numpy()
+    return torch.stack(maps).cpu().numpy()
 
 
 def released_maps(
@@ -44,11 +44,11 @@ def released_maps(
 ) -> NDArray[np.float32]:
     """The released code's maps of one image: the paper's, and four from the image paired with views of itself."""
     classes, size = list(references), image.shape[-1]
-    own, of_mirror = pair_activation(model, image, image.flip(-1))
-    parts = [paper_maps(model, image, references), own[0, classes].numpy(), of_mirror[0, classes].flip(-1).numpy()]
+    own, of_mirror = (one[0, classes] for one in pair_activation(model, image, image.flip(-1)))
+    parts = [paper_maps(model, image, references), own.cpu().numpy(), of_mirror.flip(-1).cpu().numpy()]
     for factor in (0.75, 2.0):
         scaled = functional.interpolate(image, size=round(size * factor), mode="bilinear", align_corners=False)
-        parts.append(pair_activation(model, image, scaled)[0][0, classes].numpy())
+        parts.append(pair_activation(model, image, scaled)[0][0, classes].cpu().numpy())
     total = np.zeros(parts[0].shape, np.float32)
     for place, part in enumerate(parts):
         for row, plane in enumerate(part):

@@ -26,13 +26,13 @@ def main(photos: Path, data: Path, classifier: str, network: str, saliency: Path
     with tempfile.TemporaryDirectory() as made:
         folder = Path(made)
         images = write_set(folder / "set", photos, data.resolve())
-        split = ["--data", str(folder / "set"), "--split", "shown"]
+        split = ("--data", folder / "set", "--split", "shown")
         mcis("saliency", folder / "set", "--split", "shown", "--model", saliency, "-o", folder / "saliency")
         maps = mcis("cams", classifier, *split, "--preset", "best", "--refs", "0,10").split()
         drawn = []
         for number, one in enumerate(maps):
             drawn.append(export(one, "--heatmaps", folder / f"maps-{number}") / "{name}" / "{tag}.png")
-        given = ["--preset", "best", "--data", folder / "set", "--set", f"data.saliency={folder / 'saliency'}"]
+        given = ("--preset", "best", "--data", folder / "set", "--set", f"data.saliency={folder / 'saliency'}")
         for background in ("constant", "saliency"):
             masks = mcis("pseudo", maps[1], *given, "--background", background)
             drawn.append(export(masks, "--overlays", folder / f"masks-{background}") / "{name}.png")
