@@ -8,6 +8,7 @@ from hypothesis.extra import numpy as hnp
 
 from mcis_cli.config import PseudoConfig
 from mcis_cli.maps.pseudo import (
+    agreement,
     fuse_constant,
     fuse_power,
     fuse_saliency,
@@ -16,6 +17,7 @@ from mcis_cli.maps.pseudo import (
     power_background,
     salient_background,
     soft_scores,
+    with_own_background,
 )
 
 RULES = {
@@ -198,6 +200,23 @@ def test_without_a_crf_soft_masks_are_the_hard_ones(maps, background_score, shar
 def test_saliency_lowers_the_score_of_background_by_its_distance_from_the_middle(grey_levels, base, weight, middle):
     found = salient_background(grey_levels / 255, background_score=base, weight=weight, middle=middle)
     np.testing.assert_allclose(found, base - weight * (grey_levels / 255 - middle))
+
+
+@given(some_maps, grey, st.floats(0, 1), st.floats(0, 2), st.floats(0, 1))
+def test_a_class_meets_a_background_that_moves_as_far_as_it_trusts(maps, grey_levels, trust, weight, middle):
+    saliency = (grey_levels / 255).astype(np.float32)
+    moved = with_own_background(maps, saliency, [trust] * len(maps), weight=weight, middle=middle)
+    over_all = moved - salient_background(saliency, background_score=0.3, weight=weight, middle=middle)
+    own = maps - salient_background(saliency, background_score=0.3, weight=weight * trust, middle=middle)
+    np.testing.assert_allclose(over_all, own, atol=1e-5)
+
+
+@given(st.floats(0.1, 5), st.floats(-3, 3))
+def test_agreement_is_one_up_to_scale_and_level_and_nothing_where_all_is_flat(scale, level):
+    plane = np.linspace(0, 1, 12, dtype=np.float32).reshape(3, 4)
+    assert agreement(plane, np.float32(scale) * plane + np.float32(level)) == pytest.approx(1, abs=1e-5)
+    assert agreement(plane, -plane) == pytest.approx(-1)
+    assert agreement(plane, np.full_like(plane, level)) == agreement(np.zeros_like(plane), plane) == 0
 
 
 def test_background_of_an_image_without_classes_has_all_the_probability():

@@ -41,6 +41,39 @@ def without_saliency(chain, *image_ids):
         Path(chain.folder / f"shapes/saliency/{image_id}.png").unlink()
 
 
+def test_classes_trust_saliency_as_far_as_their_maps_agree_with_it(chain):
+    soft = {"fusion": "soft", "normalization": "minmax", "background_score": 0.35, "sharpness": 6.0}
+    heard = Heard()
+    soft |= {"trusted_correlation": 0.9, "saliency_weight": 0.5, "saliency_middle": 0.4}
+    made = make(chain, run=options(reporter=heard), **soft)
+    images, of_class = chain.images(), {}
+    for image_id in made.ids:
+        maps, labels = maps_of(chain, image_id)
+        for plane, index in zip(maps, labels, strict=True):
+            correlation = np.corrcoef(plane.ravel(), images.read_saliency(image_id).ravel())[0, 1]
+            of_class.setdefault(index, []).append(correlation)
+    trust = {index: min(1.0, max(0.0, np.mean(found) / 0.9)) for index, found in of_class.items()}
+    assert min(trust.values()) < 0.8, "else this shows nothing"
+    told = sorted((part, images.class_names[index]) for index, part in trust.items() if part < 1)
+    assert heard.notes[-1] == "classes that trust saliency in part: " + ", ".join(
+        f"{name} {100 * part:.0f} %" for part, name in told
+    )
+    num_moved = 0
+    for image_id in made.ids[:8]:
+        maps, labels = maps_of(chain, image_id)
+        saliency = images.read_saliency(image_id)
+        # Each class against a background of its own, as odds of the two alone.
+        odds = [plane - (0.35 + 0.5 * trust[k] * (0.4 - saliency)) for plane, k in zip(maps, labels, strict=True)]
+        inside = np.max(odds, axis=0) > 0
+        margin = np.abs(np.max(odds, axis=0)) > 1e-4
+        found = made.read(image_id)["mask"] > 0
+        np.testing.assert_array_equal(found[margin], inside[margin])
+        background = salient_background(saliency, background_score=0.35, weight=0.5, middle=0.4)
+        in_full = soft_scores(maps, background, sharpness=6)
+        num_moved += int(((in_full.argmax(axis=0) > 0) != inside).sum())
+    assert num_moved, "trust makes a difference"
+
+
 def test_masks_have_the_size_of_their_images_and_their_tags_alone(chain):
     artifact = chain.made["pseudo"]
     images = chain.images()

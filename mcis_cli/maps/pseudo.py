@@ -117,6 +117,40 @@ def salient_background(
     return background_score + weight * (middle - saliency)
 
 
+def agreement(plane: Float[np.ndarray, "height width"], saliency: Float[np.ndarray, "height width"]) -> float:
+    """Pearson's correlation of a map with saliency, in [-1, 1]; 0 where one of them is the same everywhere."""
+    centred = [one - one.mean(dtype=np.float64) for one in (plane, saliency)]
+    spread = np.sqrt(np.square(centred[0]).sum() * np.square(centred[1]).sum())
+    return float((centred[0] * centred[1]).sum() / spread) if spread > 0 else 0.0
+
+
+def with_own_background(
+    maps: Float[np.ndarray, "cls height width"],
+    saliency: Float[np.ndarray, "height width"],
+    trust: Sequence[float],
+    *,
+    weight: float,
+    middle: float,
+) -> Float[np.ndarray, "cls height width"]:
+    """Scores of classes that trust saliency in part, to be compared with a `salient_background`.
+
+    That moves for all by weight · (middle − saliency). A class moves along by the part that it does not trust, so that
+    a class of trust t meets a background moved by t times as much, and one of trust 1 keeps its map.
+
+    Args:
+        maps: scores of the classes, in [0, 1].
+        saliency: in [0, 1], of the same size.
+        trust: of each class, in [0, 1].
+        weight: as for the background.
+        middle: as for the background.
+
+    Returns:
+        The scores, which may leave [0, 1].
+    """
+    distrust = 1 - np.asarray(trust, dtype=np.float32).reshape(-1, 1, 1)
+    return np.asarray(maps + distrust * np.float32(weight) * (np.float32(middle) - saliency), dtype=maps.dtype)
+
+
 def soft_scores(
     maps: Float[np.ndarray, "cls height width"],
     background: Float[np.ndarray, "height width"],

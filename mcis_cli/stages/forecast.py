@@ -42,7 +42,7 @@ _FREE: Mapping[str, frozenset[str]] = {
             *("normalization", "foreground_threshold", "conflict_threshold", "salient_threshold", "background_score"),
             *("confident_threshold", "min_foreground", "background_power", "allow_missing_saliency", "crf_confidence"),
             *("min_confidence", "background_threshold", "split", "sharpness", "saliency_weight", "saliency_middle"),
-            "network_weight",
+            *("network_weight", "trusted_correlation"),
         }
     ),
     "train-seg": frozenset(

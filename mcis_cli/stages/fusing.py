@@ -18,6 +18,7 @@ from mcis_cli.maps.pseudo import (
     power_background,
     salient_background,
     soft_scores,
+    with_own_background,
 )
 from mcis_cli.store import Record
 
@@ -27,7 +28,18 @@ Mask = UInt8[np.ndarray, "height width"]
 
 @dataclass(frozen=True)
 class Material:
-    """What one mask is made of."""
+    """What one mask is made of.
+
+    Attributes:
+        image_id: whose mask it is.
+        maps: one for each of its classes, at the resolution they are stored in, unnormalised.
+        classes: the foreground class of each map, from 0.
+        size: height and width of the image.
+        saliency: in [0, 1]; None without a map, or where none is looked at.
+        image: the photograph, for the CRF.
+        trust: of each class in saliency, in [0, 1]; None where all trust it in full.
+        predicted: probabilities of a network, of background and the classes.
+    """
 
     image_id: str
     maps: Float32[np.ndarray, "cls h w"]
@@ -35,14 +47,20 @@ class Material:
     size: tuple[int, int]
     saliency: Float32[np.ndarray, "height width"] | None
     image: UInt8[np.ndarray, "height width 3"] | None
+    trust: tuple[float, ...] | None = None
     predicted: Float32[np.ndarray, "kept height width"] | None = None
+
+
+def normalised(config: PseudoConfig, material: Material) -> Maps:
+    """The maps at the image's size, each in [0, 1]."""
+    maps = enlarge(material.maps, *material.size)
+    # The walk has left its maps on the scale of the background, see `stages.affinity`.
+    return maps if config.background == "affinity" else normalise(maps, config.normalization)
 
 
 def make_mask(config: PseudoConfig, material: Material) -> Record:
     """The pseudo mask of one image; wholly ignored where saliency is asked for and there is none."""
-    maps = enlarge(material.maps, *material.size)
-    if config.background != "affinity":  # the walk has left those on the scale of the background, see `stages.affinity`
-        maps = normalise(maps, config.normalization)
+    maps = normalised(config, material)
     if config.background == "saliency" and material.saliency is None:
         mask = np.full(material.size, IGNORE_INDEX, dtype=np.uint8)
     else:
@@ -77,7 +95,17 @@ def _hard(config: PseudoConfig, material: Material, maps: Maps) -> Mask:
 
 def _soft(config: PseudoConfig, material: Material, maps: Maps) -> Mask:
     """The mask of the highest probabilities, a network's among them, after a dense CRF where one is asked for."""
-    probabilities = soft_scores(maps, _background(config, material, maps), sharpness=config.sharpness)
+    scores = maps
+    if material.trust is not None:
+        assert material.saliency is not None, "looked at before"
+        scores = with_own_background(
+            maps,
+            material.saliency,
+            material.trust,
+            weight=config.saliency_weight,
+            middle=config.saliency_middle,
+        )
+    probabilities = soft_scores(scores, _background(config, material, maps), sharpness=config.sharpness)
     if material.predicted is not None:
         probabilities = agreed(probabilities, material.predicted, weight=config.network_weight)
     if material.image is not None and len(maps):

@@ -30,6 +30,7 @@ from mcis_cli.stages.masks import (
     tell_untagged,
 )
 from mcis_cli.stages.segmented import ByImage, run_segments
+from mcis_cli.stages.trust import class_trust
 from mcis_cli.store import Artifact, Recipe, Record, Store
 
 
@@ -120,8 +121,13 @@ def _making(
     network: Artifact | None,
     options: RunOptions,
 ) -> ByImage:
+    trust = _trust(config, maps, images, saliency, options)
+
     def material(image_id: str) -> Material:
-        return _material(config, image_id, read_record(maps, image_id), images, saliency)
+        plain = _material(config, image_id, read_record(maps, image_id), images, saliency)
+        if trust is None or plain.saliency is None:
+            return plain
+        return replace(plain, trust=tuple(trust[index] for index in plain.classes))
 
     if network is not None:  # it predicts in this process, one image after the other
         predict = predictions(config, network, options)
@@ -140,6 +146,16 @@ def _making(
         workers: Workers[Any, Record] = Workers(partial(make_mask, config), options.workers, processes=True)
         return ByImage(workers, lambda ids: map(material, ids))
     return ByImage(Workers(lambda image_id: make_mask(config, material(image_id)), options.workers), lambda ids: ids)
+
+
+def _trust(
+    config: PseudoConfig, maps: Artifact, images: Catalogue, saliency: Artifact | None, options: RunOptions
+) -> tuple[float, ...] | None:
+    if not config.trusted_correlation or config.background != "saliency" or config.fusion != "soft":
+        return None
+    unseen = config.model_copy(update={"crf": False})  # which would want the photographs
+    look = lambda image_id: _material(unseen, image_id, read_record(maps, image_id), images, saliency)  # noqa: E731
+    return class_trust(config, maps.ids, look, images.class_names, options)
 
 
 def _material(

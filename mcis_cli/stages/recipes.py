@@ -66,7 +66,7 @@ _OF_SALIENCY: Mapping[str, frozenset[str]] = {
     "hard": frozenset(
         {"foreground_threshold", "conflict_threshold", "salient_threshold", "confident_threshold", "min_foreground"}
     ),
-    "soft": frozenset({"background_score", "saliency_weight", "saliency_middle"}),
+    "soft": frozenset({"background_score", "saliency_weight", "saliency_middle", "trusted_correlation"}),
 }
 OF_SECOND_ROUND = frozenset({"network_weight", *_OF_PREDICTIONS})
 _OF_SOME_MASKS = OF_SECOND_ROUND.union(*_OF_BACKGROUNDS.values(), *_OF_FUSIONS.values(), *_OF_SALIENCY.values())
