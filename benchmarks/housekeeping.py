@@ -71,6 +71,7 @@ def scaling(sizes: Sizes) -> list[Row]:
         together = ["-m", "torch.distributed.run", "--standalone", "--nproc-per-node", "2"]
         taken = alternate(
             min(sizes.repeats, 2),
+            0,
             whole=lambda: run(maps),
             shards=lambda: run(*([*maps, "--shard", f"{part}/2"] for part in (1, 2))),
             alone=lambda: run([*training, "--set", "train-cls.batch_pairs=8"]),

@@ -88,10 +88,13 @@ print(resource.getrusage(resource.RUSAGE_CHILDREN).ru_maxrss)
 """
 
 
-def alternate(repeats: int, **ways: Callable[[], object]) -> dict[str, float]:
-    """Median seconds of each way, run in turns, after one turn that does not count; a single turn counts itself."""
+def alternate(repeats: int, warm_up: int = 1, /, **ways: Callable[[], object]) -> dict[str, float]:
+    """Median seconds of each way, run in turns, after some that do not count; a single turn counts itself.
+
+    Ways that are commands of their own start cold each time, and want no turns to warm up.
+    """
     taken: dict[str, list[float]] = {name: [] for name in ways}
-    unused = 0 if repeats == 1 else 1
+    unused = 0 if repeats == 1 else warm_up
     for turn in range(repeats + unused):
         for name, way in ways.items():
             spent = seconds(way)
