@@ -331,6 +331,7 @@ def test_missing_saliency_names_images_and_the_ways_out(call, chain_copy):
         "--saliency FOLDER",
         "--background constant",
         "--allow-missing-saliency",
+        "`mcis saliency` makes maps",
     )
     assert sealed(chain_copy.folder / ".mcis") == before
     answer = call("pseudo", "--allow-missing-saliency", cwd=chain_copy.folder)

@@ -6,6 +6,7 @@ import sys
 
 import numpy as np
 import pytest
+from chains import TOML, sealed
 from image_sets import encode, photo, write
 from PIL import Image
 from saliency_models import not_finite, redness
@@ -80,6 +81,34 @@ def test_pseudo_takes_them(call, chain_copy):
     answer = call("pseudo", chain_copy.made["cams"].id, "--saliency", "red", cwd=folder)
     assert answer.code == 0, answer.err
     assert open_store(folder / ".mcis").get(answer.lines[0]).inputs["saliency"] == maps.id
+
+
+@pytest.mark.parametrize(
+    ("of", "given", "found"),
+    [
+        ("cams", ("--background", "constant"), "no effect with the background 'constant': expected 'saliency'"),
+        ("cams", ("--set", "pseudo.background=power"), "give --background saliency, or set background = \"saliency\""),
+        ("train-seg", (), "no effect on masks of a network: found train-seg-"),
+        ("train-seg", ("--background", "saliency", "--dry-run"), "or ask both, as in `mcis pseudo MAPS --network"),
+    ],
+)
+def test_pseudo_refuses_them_where_nothing_would_look_at_them(call, chain, of, given, found):
+    maps = ("--saliency", "shapes/saliency")
+    before = sealed(chain.folder / ".mcis")
+    answer = call("pseudo", chain.made[of].id, *maps, *given, cwd=chain.folder)
+    assert (answer.code, answer.out) == (2, "")
+    assert answer.err.startswith("mcis: error: --saliency shapes/saliency has no effect ")
+    assert found in answer.err
+    assert len(answer.err.splitlines()) == 1
+    assert sealed(chain.folder / ".mcis") == before
+
+
+def test_pseudo_refuses_them_with_the_background_that_init_wrote_too(call, chain_copy):
+    (chain_copy.folder / "mcis.toml").write_text(f'{TOML}\n[pseudo]\nbackground = "constant"\n')
+    again = ("pseudo", chain_copy.made["cams"].id, "--saliency", "shapes/saliency")
+    assert call(*again, cwd=chain_copy.folder).code == 2
+    answer = call(*again, "--background", "saliency", cwd=chain_copy.folder)
+    assert answer.code == 0, answer.err
 
 
 def test_an_interrupted_command_goes_on_and_ends_with_the_same_bits(call, many, monkeypatch):

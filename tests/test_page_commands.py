@@ -305,6 +305,7 @@ def second_store(scene: Scene) -> None:
 
 def saliency_model(scene: Scene) -> None:
     write(scene.folder / "u2netp.onnx", redness())
+    shutil.rmtree(scene.folder / "shapes/saliency")
 
 
 def drawn_by(page: str) -> Callable[[Scene], None]:
@@ -334,6 +335,7 @@ def list_with_two_tags(scene: Scene) -> None:
 
 def archive(scene: Scene) -> None:
     write_archive(write_shapes(scene.folder / "drawn"), scene.folder / "VOCtrainval_11-May-2012.tar")
+    write(scene.folder / "u2netp.onnx", redness())
 
 
 def own_photographs(scene: Scene) -> None:

@@ -29,6 +29,22 @@ def _imported_saliency(given: Path | None, workspace: Workspace) -> Artifact | N
         ) from None
 
 
+def _expect_use_of_saliency(given: Path | None, upstream: Artifact, background: str) -> None:
+    """Refuse saliency maps that were named where nothing looks at them."""
+    if given is None:
+        return
+    if upstream.stage == "train-seg":
+        raise UsageError(
+            f"--saliency {given} has no effect on masks of a network: found {upstream.path.stem} in the place of maps; "
+            f"leave --saliency out, or ask both, as in `mcis pseudo MAPS --network {upstream.path.stem}`"
+        )
+    if background != "saliency":
+        raise UsageError(
+            f"--saliency {given} has no effect with the background {background!r}: expected 'saliency'; give "
+            '--background saliency, or set background = "saliency" in [pseudo] of mcis.toml'
+        )
+
+
 def cams(
     classifier: opt.Upstream = None,
     refs: Annotated[
@@ -248,6 +264,7 @@ def pseudo(
     previous = "affinity" if call.open().settings().pseudo.background == "affinity" else "cams"
     reference, workspace = call.follow(maps, previous)
     upstream = expected_artifact(workspace, reference, previous)
+    _expect_use_of_saliency(saliency, upstream, workspace.settings(upstream).pseudo.background)
     imported = _imported_saliency(saliency, workspace)
     asked = None if network is None else workspace.store.get(network)
     images = workspace.data_for(upstream, data, reference)

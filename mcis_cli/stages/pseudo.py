@@ -247,10 +247,11 @@ def _check_saliency(
     else:
         missing = [entry.id for entry in images.entries if entry.saliency is None]
     if missing and not config.allow_missing_saliency:
-        raise DataError(
+        fault = (
             f"saliency missing for {len(missing)} of {len(images.ids)} images ({first_few(missing)}): expected a map "
             "each; give --saliency FOLDER, --background constant, or --allow-missing-saliency to ignore these images"
         )
+        raise DataError(f"{fault}; `mcis saliency` makes maps")
     return missing
 
 
