@@ -107,6 +107,32 @@ def test_maps_that_were_scored_show_that_ground_truth_chose_the_threshold(call, 
     assert len(Page(text).of_class("plot")) == 3
 
 
+def chain_of(folder: Path) -> tuple[list[str], str]:
+    """The facts in the boxes of the picture of the chain, and the text of the page."""
+    text = (folder / "report.html").read_text(encoding="utf-8")
+    return re.findall(r'<text class="facts"[^>]*>([^<]*)<', text), " ".join("".join(Page(text).texts).split())
+
+
+@pytest.mark.parametrize(
+    ("of", "beside", "facts", "told"),
+    [
+        ("cams", True, ["background constant · soft", "asked {}"], "These masks were also made with the network {}"),
+        ("train-seg", False, ["of network {}"], "These masks were made with the network {}"),
+    ],
+)
+def test_the_picture_of_a_second_round_names_the_network(call, chain, of, beside, facts, told) -> None:
+    network = chain.made["train-seg"].id[:12]
+    given = ("--background", "constant", "--fusion", "soft", "--network", network) if beside else ()
+    masks = call("pseudo", chain.made[of].id, "--workers", "0", *given, cwd=chain.folder)
+    assert masks.code == 0, masks.err
+    assert call("report", masks.lines[0], *QUICK, cwd=chain.folder).code == 0
+    drawn, text = chain_of(chain.folder)
+    assert drawn[-len(facts) :] == [fact.format(network) for fact in facts]
+    assert f"{told.format(network)}: mcis report {network} shows its run." in text
+    assert call("report", *QUICK, cwd=chain.folder).code == 0  # the first round's
+    assert "These masks were" not in chain_of(chain.folder)[1]
+
+
 def test_a_report_writes_one_file_and_is_the_same_twice(call, chain_copy) -> None:
     store = chain_copy.folder / ".mcis"
     before = {path: path.read_bytes() for path in store.rglob("*") if path.is_file() and "locks" not in path.parts}

@@ -1,7 +1,7 @@
 """The picture of a run: a box for each stage with its id, fed by the data set, scores hanging below what they score."""
 
-from collections.abc import Mapping
-from dataclasses import dataclass
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, replace
 from itertools import pairwise
 from typing import Any
 
@@ -12,8 +12,9 @@ from mcis_cli.stages.plan import CHAIN
 from mcis_cli.store import Artifact
 from mcis_cli.store.artifact import ID_DIGITS
 
-BOX_WIDTH, BOX_HEIGHT, GAP = 168.0, 92.0, 30.0
+BOX_WIDTH, BOX_HEIGHT, GAP = 176.0, 92.0, 30.0
 RAIL, TOP, BELOW = 30.0, 66.0, 34.0
+LINE, LETTERS = 15.0, 26  # of facts: height of a further line, and what a line has room for
 WORKS: Mapping[str, str] = {
     "train-cls": "classifier",
     "cams": "localization maps",
@@ -28,12 +29,12 @@ WORKS: Mapping[str, str] = {
 
 @dataclass(frozen=True)
 class Box:
-    """A stage in the picture: place, size, and three lines of words."""
+    """A stage in the picture: place, size, and lines of words."""
 
     stage: str
     work: str
     id: str
-    facts: str
+    facts: tuple[str, ...]
     x: float
     y: float
     is_there: bool = True
@@ -63,19 +64,20 @@ def draw(run: Run, data: str) -> Diagram:
         data: what is known of the data set, in a few words.
     """
     stages = [stage for stage in CHAIN[:-1] if stage in run.made or stage in run.absent]
-    boxes = [_stage(run, stage, column) for column, stage in enumerate(stages)]
+    boxes = _of_one_height([_stage(run, stage, column) for column, stage in enumerate(stages)])
     by_stage = {box.stage: box for box in boxes}
-    scores = [_score(run.scored[subject], by_stage[subject].x) for subject in run.scored]
+    scores = [_score(run.scored[subject], by_stage[subject]) for subject in run.scored]
     pairs = pairwise(boxes)
     arrows = [f"M{a.x + BOX_WIDTH},{a.y + BOX_HEIGHT / 2}H{b.x - 7}" for a, b in pairs]
-    arrows += [f"M{s.x + BOX_WIDTH / 2},{TOP + BOX_HEIGHT}V{s.y - 7}" for s in scores]
-    lowest = TOP + BOX_HEIGHT + (BELOW + BOX_HEIGHT if scores else 0)
+    arrows += [f"M{s.x + BOX_WIDTH / 2},{s.y - BELOW}V{s.y - 7}" for s in scores]
+    lowest = max(box.y + box.height for box in (*boxes, *scores))
+    columns = max(2, len(boxes))  # so many have room for what is known of the data set
     return Diagram(
         boxes=(*boxes, *scores),
         arrows=tuple(arrows),
         feeds=tuple(f"M{box.x + BOX_WIDTH / 2},{RAIL}V{TOP - 7}" for box in boxes if box.is_there),
         rail=RAIL,
-        width=len(boxes) * (BOX_WIDTH + GAP) - GAP + 2,
+        width=columns * (BOX_WIDTH + GAP) - GAP + 2,
         height=lowest + 2,
         data=data,
         told=", then ".join(f"{box.work} {box.id}" for box in boxes),
@@ -86,22 +88,27 @@ def _stage(run: Run, stage: str, column: int) -> Box:
     artifact = run.made.get(stage)
     x = 1 + column * (BOX_WIDTH + GAP)
     if artifact is None:
-        return Box(stage, WORKS[stage], run.absent[stage][:ID_DIGITS], "not in this store", x, TOP, is_there=False)
+        return Box(stage, WORKS[stage], run.absent[stage][:ID_DIGITS], ("not in this store",), x, TOP, is_there=False)
     return Box(stage, WORKS[stage], artifact.id[:ID_DIGITS], _facts(artifact), x, TOP)
 
 
-def _score(artifact: Artifact, x: float) -> Box:
+def _of_one_height(boxes: Sequence[Box]) -> list[Box]:
+    further = max(0, *(len(box.facts) - 1 for box in boxes))
+    return [replace(box, height=BOX_HEIGHT + LINE * further) for box in boxes]
+
+
+def _score(artifact: Artifact, scored: Box) -> Box:
     found = metrics(artifact)
     mean = found["mean_iou"]
     facts = f"{'–' if mean is None else f'{100 * mean:.1f}'} % on {found['split']}"
-    return Box("eval", "mean IoU", artifact.id[:ID_DIGITS], facts, x, TOP + BOX_HEIGHT + BELOW)
+    return Box("eval", "mean IoU", artifact.id[:ID_DIGITS], (facts,), scored.x, scored.y + scored.height + BELOW)
 
 
-def _facts(artifact: Artifact) -> str:
-    """The most telling settings of a stage."""
+def _facts(artifact: Artifact) -> tuple[str, ...]:
+    """The most telling settings of a stage, in lines."""
     config: Mapping[str, Any] = settings_of(artifact)
     if config.get("imported"):
-        return "imported"
+        return ("imported",)
     words: list[str] = []
     match artifact.stage:
         case "train-cls":
@@ -115,8 +122,21 @@ def _facts(artifact: Artifact) -> str:
         case "affinity":
             words = [f"{2 ** int(config.get('walk_doublings', 0))} steps"]
         case "pseudo":
-            words = [f"background {config.get('background')}"]
+            asked = artifact.inputs.get("network", "")[:ID_DIGITS]
+            alone = artifact.meta.get("background") == "network"
+            words = [f"of network {asked}" if alone else f"background {config.get('background')}"]
             words += [*(["soft"] if config.get("fusion") == "soft" else []), *(["CRF"] if config.get("crf") else [])]
+            words += [f"asked {asked}"] if asked and not alone else []
         case "train-seg":
             words = [f"{config.get('backbone')}", f"seed {config.get('seed')}"]
-    return " · ".join(words)
+    return _in_lines(words)
+
+
+def _in_lines(words: Sequence[str]) -> tuple[str, ...]:
+    lines: list[str] = []
+    for word in words:
+        if lines and len(longer := f"{lines[-1]} · {word}") <= LETTERS:
+            lines[-1] = longer
+        else:
+            lines.append(word)
+    return tuple(lines)

@@ -10,6 +10,7 @@ from mcis_cli.stages.kinds import check_kind
 from mcis_cli.stages.plan import CHAIN
 from mcis_cli.stages.why import ROLES
 from mcis_cli.store import Artifact, Store
+from mcis_cli.store.artifact import ID_DIGITS
 
 SUBJECTS = ("cams", "affinity", "pseudo", "train-seg")  # what can be scored, in the order in which it is made
 
@@ -37,6 +38,11 @@ class Run:
     def last(self) -> Artifact:
         """The last stage's, which knows the classes and the data set."""
         return self.artifacts[len(self.made) - 1]
+
+    @property
+    def asked(self) -> str:
+        """The id of the network that the pseudo masks of a second round were made with; empty where there is none."""
+        return self.made["pseudo"].inputs.get("network", "")[:ID_DIGITS] if "pseudo" in self.made else ""
 
     @property
     def class_names(self) -> tuple[str, ...]:
