@@ -22,7 +22,7 @@ def run(chain_copy, tmp_path):
     program.chmod(0o755)
     shutil.copytree(PIPELINES, chain_copy.folder, dirs_exist_ok=True)
 
-    def call(*command: str) -> None:
+    def call(*command: str, code: int = 0) -> None:
         done = subprocess.run(
             command,
             cwd=chain_copy.folder,
@@ -32,7 +32,7 @@ def run(chain_copy, tmp_path):
             text=True,
             timeout=1800,
         )
-        assert done.returncode == 0, done.stdout + done.stderr
+        assert done.returncode == code, done.stdout + done.stderr
 
     return call
 
@@ -64,6 +64,21 @@ def test_make_runs_and_then_has_nothing_to_do(run, chain_copy):
     assert written == str(chain_copy.made["pseudo"].path)
 
 
+@pytest.mark.slow
+def test_a_set_without_ground_truth_ends_with_masks_and_a_page_and_says_that_there_are_no_scores(run, chain_copy):
+    shutil.rmtree(chain_copy.folder / "shapes/SegmentationClass")
+    run("sh", "-eu", "pipeline.sh")
+    assert all((chain_copy.folder / name).is_file() for name in RESULTS)
+    assert json.loads((chain_copy.folder / "build/scores.json").read_text()) == {"metrics": None}
+
+
+@pytest.mark.slow
+def test_another_fault_of_the_scores_is_one_and_leaves_no_file(run, chain_copy):
+    run("sh", "scores.sh", "gone", "scores.json", code=3)
+    run("sh", "scores.sh", chain_copy.made["train-cls"].id, "scores.json", code=2)
+    assert not list(chain_copy.folder.glob("scores.json*"))
+
+
 def stages() -> dict[str, dict]:
     yaml = pytest.importorskip("yaml")
     return yaml.safe_load((PIPELINES / "dvc.yaml").read_text())["stages"]
@@ -76,7 +91,7 @@ def made_by(stage: dict) -> set[str]:
 
 
 def test_each_file_that_a_stage_of_dvc_reads_is_made_by_one_before_it_or_is_there():
-    made = {"mcis.toml"}
+    made = {"mcis.toml", "scores.sh"}
     for stage in stages().values():
         assert set(stage["deps"]) <= made
         assert all(name in stage["cmd"] for name in made_by(stage))
