@@ -163,6 +163,34 @@ def test_init_writes_a_table_for_each_source_of_further_images(call, tmp_path):
     assert by_file == call("check", *above, cwd=tmp_path / "below")
 
 
+def test_init_takes_what_check_takes_and_writes_it(call, tmp_path):
+    write_shapes(tmp_path / "shapes")
+    (tmp_path / "shapes/image_tags.txt").rename(tmp_path / "shapes/mine.txt")
+    (tmp_path / "shapes/saliency").rename(tmp_path / "elsewhere")
+    mistaken = call("init", "shapes", "--tags", "mine.txt", "--saliency", "nowhere", cwd=tmp_path)
+    assert (mistaken.code, mistaken.out) == (2, "")
+    assert "no folder of saliency at " in mistaken.err
+    assert not (tmp_path / "mcis.toml").exists()
+    answer = call("init", "shapes", "--tags", "mine.txt", "--saliency", "elsewhere", cwd=tmp_path)
+    assert answer.code == 0, answer.err
+    assert "saliency maps: all there\n" in answer.err
+    found = read_toml(tmp_path / "mcis.toml")
+    assert (found["data"]["tags"], found["data"]["saliency"]) == ("mine.txt", "../elsewhere")
+    assert found["pseudo"]["background"] == "saliency"
+    (tmp_path / "below").mkdir()
+    assert "22 saliency maps" in call("check", cwd=tmp_path / "below").err
+
+
+def test_init_writes_that_tags_are_those_of_the_masks(call, tmp_path):
+    write_shapes(tmp_path / "shapes")
+    (tmp_path / "shapes/image_tags.txt").unlink()
+    (tmp_path / "shapes/classes.txt").write_text("".join(f"{name}\n" for name in CLASSES))
+    answer = call("init", "shapes", "--tags-from-masks", cwd=tmp_path)
+    assert answer.code == 0, answer.err
+    assert read_toml(tmp_path / "mcis.toml")["data"]["tags_from_masks"] is True
+    assert call("check", "-q", cwd=tmp_path).code == 0
+
+
 def test_init_does_not_write_over_a_file_unless_told(call, tmp_path):
     write_voc(tmp_path / "set")
     (tmp_path / "mcis.toml").write_text("# mine\n")

@@ -4,9 +4,11 @@ import json
 import math
 import subprocess
 import sys
+from dataclasses import replace
 
 import pytest
 from test_cli_inspect import begin
+from test_completion import GOLDEN
 
 from mcis_cli.cli.log import braille
 
@@ -39,6 +41,17 @@ def test_work_in_progress_is_shown_as_far_as_it_is(call, chain_copy):
         answer = call("log", cwd=chain_copy.folder)
     assert answer.code == 0, answer.err
     assert "unfinished: 4 reports up to step 40, epoch 1" in answer.lines[0]
+
+
+def test_a_network_of_affinities_is_a_training_too(call, chain_copy):
+    (file,) = GOLDEN.glob("affinity-net-*.h5")
+    assert call("import", file, cwd=chain_copy.folder).code == 0
+    walked = replace(chain_copy, made={"affinity-net": chain_copy.store.get(str(file))})
+    with begin(walked, "affinity-net", seed=9) as partial:
+        partial.log({"step": 10, "epoch": 1, "total": 0.5})
+        answers = [call("log", *named, cwd=chain_copy.folder) for named in ((), ("affinity-net",))]
+    assert {answer.code for answer in answers} == {0}, answers
+    assert all("affinity-net" in answer.lines[0] and "unfinished: 1 report" in answer.lines[0] for answer in answers)
 
 
 def test_tensorboard_reads_what_the_log_says(call, chain, tmp_path):

@@ -87,7 +87,7 @@ def test_pseudo_takes_them(call, chain_copy):
     ("of", "given", "found"),
     [
         ("cams", ("--background", "constant"), "no effect with the background 'constant': expected 'saliency'"),
-        ("cams", ("--set", "pseudo.background=power"), "give --background saliency, or set background = \"saliency\""),
+        ("cams", ("--set", "pseudo.background=power"), 'give --background saliency, or set background = "saliency"'),
         ("train-seg", (), "no effect on masks of a network: found train-seg-"),
         ("train-seg", ("--background", "saliency", "--dry-run"), "or ask both, as in `mcis pseudo MAPS --network"),
     ],

@@ -2,10 +2,13 @@
 
 import subprocess
 import sys
+from pathlib import Path
 
 import pytest
 from chains import environment
 from test_cli_startup import loaded
+
+GOLDEN = Path(__file__).parent / "golden/artifacts"
 
 
 @pytest.fixture
@@ -40,6 +43,18 @@ def test_artifacts_that_a_command_starts_from_by_tag_and_id(offers, chain_copy):
     assert set(offers("mcis show ", cwd=chain_copy.folder)) >= {"best", "first-maps", *short.values()}
     assert offers("mcis tag --delete f", cwd=chain_copy.folder) == ["first-maps"]
     assert offers("mcis ls --stage train-", cwd=chain_copy.folder) == ["train-cls", "train-seg"]
+
+
+def test_artifacts_of_the_stage_that_an_option_asks_for(offers, call, chain_copy):
+    folder, short = chain_copy.folder, {stage: one.id[:12] for stage, one in chain_copy.made.items()}
+    (net,) = GOLDEN.glob("affinity-net-*.h5")
+    for brought in ((net,), ("--saliency", "shapes/saliency", "--data", "shapes")):
+        assert call("import", *brought, cwd=folder).code == 0
+    (maps,) = (folder / ".mcis/artifacts").glob("saliency-*.h5")
+    assert offers("mcis pseudo --network ", cwd=folder) == [short["train-seg"]]
+    assert offers("mcis affinity --network ", cwd=folder) == [net.stem.rpartition("-")[2]]
+    assert offers("mcis pseudo --saliency ", cwd=folder) == [maps.stem.rpartition("-")[2]]
+    assert not any(offers(f"mcis pseudo {short['cams']} --network {short['cams'][:4]}", cwd=folder))
 
 
 def test_splits_of_a_folder_of_the_configuration_and_behind_an_artifact(offers, chain_copy, tmp_path):

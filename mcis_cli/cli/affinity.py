@@ -5,6 +5,7 @@ from typing import Annotated
 
 import typer
 
+from mcis_cli.cli import completion
 from mcis_cli.cli import options as opt
 from mcis_cli.cli.call import Call, Flags, spelled
 from mcis_cli.cli.found import expected_artifact
@@ -18,7 +19,10 @@ def affinity(
     network: Annotated[
         str | None,
         typer.Option(
-            "--network", metavar="ARTIFACT", help="Walk by this network of affinities; else one is trained on the maps."
+            "--network",
+            metavar="ARTIFACT",
+            help="Walk by this network of affinities; else one is trained on the maps.",
+            autocompletion=completion.artifact_of("affinity-net"),
         ),
     ] = None,
     backbone: opt.Backbone = None,

@@ -1,7 +1,7 @@
 """What a shell offers where Tab is pressed: artifacts, splits, settings. No torch, and no word of what goes wrong."""
 
 import typing
-from collections.abc import Callable, Iterable, Iterator
+from collections.abc import Callable, Iterable, Iterator, Sequence
 from pathlib import Path
 from types import NoneType
 from typing import Any, Literal
@@ -29,7 +29,16 @@ _STARTS_FROM = {
 
 def artifact(ctx: typer.Context, incomplete: str) -> list[Offer]:
     """Tags, then ids, newest first, of what the command can start from."""
-    return _matching(lambda: _artifacts(ctx), incomplete)
+    return _matching(lambda: _artifacts(_store(ctx), _STARTS_FROM.get(ctx.info_name or "", ())), incomplete)
+
+
+def artifact_of(stage: str) -> Complete:
+    """Tags, then ids, newest first, of what a stage made."""
+
+    def complete(ctx: typer.Context, incomplete: str) -> list[Offer]:
+        return _matching(lambda: _artifacts(_store(ctx), (stage,)), incomplete)
+
+    return complete
 
 
 def tag(ctx: typer.Context, incomplete: str) -> list[Offer]:
@@ -46,9 +55,8 @@ def _store(ctx: typer.Context) -> Store:
     return open_workspace(store=ctx.params.get("store"), may_create=False).store
 
 
-def _artifacts(ctx: typer.Context) -> Iterator[Offer]:
-    store = _store(ctx)
-    stages = _STARTS_FROM.get(ctx.info_name or "")
+def _artifacts(store: Store, stages: Sequence[str]) -> Iterator[Offer]:
+    """Those of some stages; of none for all."""
     fitting = {short: name for short, name in _made(store).items() if not stages or name in stages}
     yield from ((name, told) for name, told in _tags(store) if told.rpartition("-")[2] in fitting)
     yield from fitting.items()

@@ -27,14 +27,16 @@ MAX_CLASSES = 12
 Folder = Annotated[
     Path | None, typer.Argument(metavar="DATA", help="Folder of images, or a table of tags; else that of mcis.toml.")
 ]
+Tags = Annotated[str | None, typer.Option("--tags", help="File of tags, relative to DATA.")]
+Saliency = Annotated[Path | None, typer.Option("--saliency", help="Folder of saliency maps.")]
 
 
 def check(
     data: Folder = None,
     refs: Annotated[int, typer.Option("--refs", min=0, help="References that each class should have images for.")] = 3,
-    tags: Annotated[str | None, typer.Option("--tags", help="File of tags, relative to DATA.")] = None,
+    tags: Tags = None,
     tags_from_masks: opt.TagsFromMasks = None,
-    saliency: Annotated[Path | None, typer.Option("--saliency", help="Folder of saliency maps.")] = None,
+    saliency: Saliency = None,
     single_label: src.SingleLabel = None,
     web: src.Web = None,
     list_tags: src.ListTags = None,
@@ -103,6 +105,9 @@ def init(
             autocompletion=completion.words(*PRESETS),
         ),
     ] = "paper",
+    tags: Tags = None,
+    tags_from_masks: opt.TagsFromMasks = None,
+    saliency: Saliency = None,
     single_label: src.SingleLabel = None,
     web: src.Web = None,
     list_tags: src.ListTags = None,
@@ -123,7 +128,10 @@ def init(
     from mcis_cli.data.catalogue import count_domains
     from mcis_cli.data.reading import read_catalogue
 
-    named = resolve({"data": {"root": str(data), "sources": sources or ()}}).data
+    place = _seen_from(data, saliency) if saliency else None
+    flags = {"tags": tags, "tags_from_masks": tags_from_masks, "saliency": place, "sources": sources}
+    given = {name: value for name, value in flags.items() if value is not None}
+    named = resolve({"data": {"root": str(data), **given}}).data
     catalogue = read_catalogue(named)
     mapped = catalogue.split("all")
     num_salient = sum(entry.saliency is not None for entry in mapped.entries)
@@ -135,15 +143,19 @@ def init(
     train = "train" if "train" in splits else max(splits, key=lambda name: splits[name], default="all")
     val = "val" if "val" in splits else train
     chosen: dict[str, dict[str, Any]] = {
-        "data": {"root": str(data), "layout": catalogue.layout, "train": train, "val": val},
+        "data": {
+            "root": str(data),
+            "layout": catalogue.layout,
+            **{name: getattr(named, name) for name in given},
+            "train": train,
+            "val": val,
+        },
         "train-cls": {"seed": 0, "loss": settings.train_cls.loss},
         "cams": {"refs": settings.cams.refs},
         "pseudo": {"background": background},
         "train-seg": {"seed": 0},
         "eval": {"crf": True},
     }
-    if named.sources:
-        chosen["data"]["sources"] = named.sources
     content = written(cast(Preset, preset), chosen)
     OutputFolder(Path(), "cd FOLDER").write(target, content.encode())
     out = console()
@@ -164,6 +176,12 @@ def init(
     out.print(f"saliency maps: {_share(num_salient, len(mapped))}{without}")
     out.print("next: `mcis run` for everything, or `mcis train-cls` for the first stage")
     say(str(target))
+
+
+def _seen_from(data: Path, folder: Path) -> str:
+    """The path of a folder as seen from the images."""
+    root = (data if data.is_dir() else data.parent).resolve()
+    return os.path.relpath(folder.resolve(), root)
 
 
 def _told(scored: "Catalogue") -> str:

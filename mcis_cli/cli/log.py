@@ -19,7 +19,7 @@ from mcis_cli.errors import MissingError, UsageError, counted
 if TYPE_CHECKING:
     from mcis_cli.report.metrics_log import MetricsLog
 
-TRAININGS = ("train-seg", "train-cls")
+TRAININGS = ("train-seg", "affinity-net", "train-cls")
 COLUMNS, HEIGHT, MARGIN = 61, 8, 9
 
 
@@ -28,7 +28,8 @@ def log(
         str | None,
         typer.Argument(
             metavar="TRAINING",
-            help="Path, id or tag of a network, or train-cls or train-seg; else the newest, also one still at work.",
+            help="Path, id or tag of a network, or train-cls, affinity-net or train-seg; else the newest, also one "
+            "still at work.",
             autocompletion=completion.artifact,
         ),
     ] = None,

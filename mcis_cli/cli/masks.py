@@ -201,7 +201,11 @@ def pseudo(
     ] = None,
     saliency: Annotated[
         Path | None,
-        typer.Option("--saliency", help="Saliency maps: a folder, or an artifact of saliency or import."),
+        typer.Option(
+            "--saliency",
+            help="Saliency maps: a folder, or an artifact of saliency or import.",
+            autocompletion=completion.artifact_of("saliency"),
+        ),
     ] = None,
     network: Annotated[
         str | None,
@@ -209,7 +213,7 @@ def pseudo(
             "--network",
             metavar="ARTIFACT",
             help="A second round: ask this segmentation network beside the maps.",
-            autocompletion=completion.artifact,
+            autocompletion=completion.artifact_of("train-seg"),
         ),
     ] = None,
     crf: opt.Crf = None,
