@@ -15,7 +15,8 @@ from mcis_cli.stages.features import FeatureCache
 from mcis_cli.stages.inputs import Inputs, list_images
 from mcis_cli.stages.networks import backbone_of, build_classifier, load_tensors
 from mcis_cli.store import Partial, open_store
-from mcis_cli.training.precision import choose_precision
+from mcis_cli.training import precision
+from mcis_cli.training.precision import choose_device, choose_precision
 
 
 def make(chain, *, run=None, store=None, upstream="train-cls", data=None, **config):
@@ -262,3 +263,15 @@ def test_maps_of_a_classifier_that_is_not_equivariant_cannot_be_refined(chain):
         UsageError, match=r"cannot be refined: found a classifier without pixel correlation, .*refine=f"
     ):
         make(chain, refine=True)
+
+
+def test_each_process_of_a_machine_asks_for_a_device_of_its_own(chain, tmp_path, monkeypatch):
+    asked = []
+
+    def chosen(name, local=None):
+        asked.append((name, local))
+        return choose_device(name, local)
+
+    monkeypatch.setattr(precision, "choose_device", chosen)
+    make(chain, store=open_store(tmp_path), run=options(local=1), refs=0)
+    assert asked == [("cpu", 1)]

@@ -8,11 +8,32 @@ from pathlib import Path
 import pytest
 import torch
 
-from mcis_cli.stages.exchange import Exchange, Place
+from mcis_cli.stages.exchange import Exchange, Place, topic_of
+from mcis_cli.training.precision import describe_machine
 
 PLACES = [Place(0, (2, 3), (1, 2), torch.bfloat16)]
 
 pytestmark = pytest.mark.skipif(not Path("/proc/self/fd").exists(), reason="no /proc to find files through")
+
+VIEWS, INPUTS = {"image_size": 64, "embeds": False}, {"classifier": "1a", "images": "2b"}
+
+
+def test_cards_of_one_machine_share_and_whatever_else_differs_does_not():
+    machine = describe_machine(torch.device("cpu"), "fp32")
+    card = {**machine, "device": "cuda:0", "device_name": "a card", "cuda": "12.8"}
+    topic = topic_of(VIEWS, INPUTS, card)
+    assert topic_of(VIEWS, INPUTS, {**card, "device": "cuda:1"}) == topic
+    assert topic_of(VIEWS, INPUTS, {**card, "device": "cuda"}) == topic
+    others = [
+        topic_of(VIEWS, INPUTS, machine),
+        topic_of(VIEWS, INPUTS, {**card, "device": "cpu"}),
+        topic_of(VIEWS, INPUTS, {**card, "device_name": "another"}),
+        topic_of(VIEWS, INPUTS, {**card, "precision": "bf16"}),
+        topic_of({**VIEWS, "embeds": True}, INPUTS, card),
+        topic_of(VIEWS, {**INPUTS, "classifier": "1b"}, card),
+    ]
+    assert topic not in others
+    assert len(set(others)) == len(others)
 
 
 def test_what_is_told_is_found_by_others_and_not_by_oneself(tmp_path):

@@ -15,6 +15,21 @@ def test_auto_is_cuda_where_there_is_one_and_else_the_cpu(monkeypatch):
     assert choose_device("auto") == CPU
 
 
+@pytest.mark.parametrize("name", ["auto", "cuda"])
+def test_processes_of_one_machine_take_its_cuda_devices_in_turn(monkeypatch, name):
+    monkeypatch.setattr(torch.cuda, "is_available", lambda: True)
+    monkeypatch.setattr(torch.cuda, "device_count", lambda: 2)
+    assert [str(choose_device(name, local)) for local in range(4)] == ["cuda:0", "cuda:1", "cuda:0", "cuda:1"]
+    assert choose_device(name).index is None
+    assert choose_device("cuda:0", 1) == torch.device("cuda:0")  # what is named is meant
+    assert choose_device("cpu", 1) == CPU
+
+
+def test_processes_of_a_machine_without_such_devices_share_its_cpu(monkeypatch):
+    monkeypatch.setattr(torch.cuda, "is_available", lambda: False)
+    assert choose_device("auto", 1) == CPU
+
+
 def test_a_device_that_is_not_there_is_refused_with_what_is(monkeypatch):
     monkeypatch.setattr(torch.cuda, "device_count", lambda: 1)
     assert choose_device("cuda:0").index == 0

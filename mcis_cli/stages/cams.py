@@ -1,6 +1,5 @@
 """`cams`: a classifier becomes localization maps, single-round or multi-round (paper §3.2)."""
 
-import platform
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import replace
 from operator import itemgetter
@@ -12,7 +11,6 @@ from mcis_cli.stages import recipes
 from mcis_cli.stages.inputs import Inputs, images_of, warn_if_changed
 from mcis_cli.stages.segmented import Joined, Work, run_together, segment_by_segment
 from mcis_cli.store import Artifact, Recipe, Store
-from mcis_cli.store.segments import KEY_DIGITS
 
 
 def run(config: CamsConfig, inputs: Inputs, store: Store, options: RunOptions) -> Artifact:
@@ -87,7 +85,7 @@ def _compute(
     options: RunOptions,
 ) -> list[Artifact]:
     # What is done is found without waiting for torch.
-    from mcis_cli.stages.exchange import Exchange
+    from mcis_cli.stages.exchange import Exchange, topic_of
     from mcis_cli.stages.features import FeatureCache
     from mcis_cli.stages.likeness import Nearest
     from mcis_cli.stages.mapping import SCHEMA, Mapper
@@ -95,7 +93,7 @@ def _compute(
     from mcis_cli.stages.scratch import Scratch
     from mcis_cli.training.precision import choose_device, choose_precision, describe_machine
 
-    device = choose_device(options.device)
+    device = choose_device(options.device, options.local)
     precision = choose_precision(configs[0].precision, device)
     model = stored_classifier(classifier)
     place(model, device)
@@ -129,11 +127,10 @@ def _compute(
     settled = [config.model_copy(update={"precision": precision}) for config in configs]
     by_key = {recipe_of(config).key: config for config in settled}
     embeds, exchange = any(config.refine for config in configs), None
-    if options.shard:  # features are a function of these, to the bit: shards that agree in them share
-        machine = {**describe_machine(device, precision), "node": platform.node()}
+    if options.shard:
         inputs = {"classifier": classifier.id, "images": catalogue.digest("images")}
-        topic = Recipe("features", 1, {"image_size": image_size, "embeds": embeds, "machine": machine}, inputs)
-        exchange = Exchange(store.scratch_folder, topic.key[:KEY_DIGITS])
+        views = {"image_size": image_size, "embeds": embeds}
+        exchange = Exchange(store.scratch_folder, topic_of(views, inputs, describe_machine(device, precision)))
     with Scratch(store.scratch_folder, options.scratch_mb * 2**20, exchange) as scratch:
         cache = FeatureCache(
             model,

@@ -8,19 +8,38 @@ lines say what lies where. Where the system has no such way, or the process is g
 import json
 import math
 import os
+import platform
 import re
+from collections.abc import Mapping
 from contextlib import ExitStack, suppress
 from dataclasses import dataclass, field
 from pathlib import Path
+from typing import Any
 
 import torch
 
 from mcis_cli.errors import StorageError
-from mcis_cli.store import files
+from mcis_cli.store import Recipe, files
+from mcis_cli.store.segments import KEY_DIGITS
 
 _DTYPES = {str(dtype): dtype for dtype in (torch.bfloat16, torch.float16, torch.float32, torch.float64)}
 _NAME = re.compile(r"features-([0-9a-f]+)\.([0-9]+)-([0-9]+)-([0-9]+)-([0-9]+)")
 _READ_BYTES = 2**20
+
+
+def topic_of(views: Mapping[str, Any], inputs: Mapping[str, str], machine: Mapping[str, str | int]) -> str:
+    """What features are a function of beside their keys, to the bit: shards that agree in it share.
+
+    Which of a machine's cards computes does not count, but its kind, its name, and whatever else the machine says.
+
+    Args:
+        views: settings of what the network sees, and of what is kept of it.
+        inputs: ids or digests of the classifier and of the images.
+        machine: as `training.precision.describe_machine` tells it.
+    """
+    kind = str(machine["device"]).partition(":")[0]
+    settings = {**views, "machine": {**machine, "device": kind, "node": platform.node()}}
+    return Recipe("features", 1, settings, inputs).key[:KEY_DIGITS]
 
 
 @dataclass(frozen=True)
