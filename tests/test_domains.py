@@ -13,11 +13,14 @@ from test_mapping import CPU, SIZE, features_of
 from test_train_cls import log_of
 from torch.nn import functional
 
+from mcis_cli.cli.ablation import Ablation
 from mcis_cli.config import CamsConfig, DataConfig, SourceConfig, TrainClsConfig, resolve
+from mcis_cli.config.ablations import TABLES
 from mcis_cli.data.catalogue import DOMAINS
 from mcis_cli.data.pairs import sample_pairs
 from mcis_cli.data.synthetic import write_synthetic
 from mcis_cli.data.synthetic_sources import write_single_label, write_web
+from mcis_cli.errors import DataError
 from mcis_cli.models.backbones import build_backbone
 from mcis_cli.models.classifier import CoAttentionClassifier
 from mcis_cli.models.co_attention import co_attend
@@ -109,6 +112,36 @@ def test_the_recipes_of_a_set_without_sources_say_nothing_of_them(drawn):
 def test_domains_are_a_set_in_a_fixed_order():
     settings = resolve({"cams": {"domains": ["web", "target", "web"]}})
     assert settings.cams.domains == ("target", "web")
+
+
+# What an ablation would score
+
+
+def scoring(folder, on, split=None, **cams):
+    settings = resolve({"cams": {"domains": ["target", "single-label"], **cams}})
+    return Ablation(TABLES[5], settings, on, split, data_of(folder))
+
+
+def test_an_ablation_of_maps_of_sources_asks_for_their_ground_truth_before_any_work(drawn):
+    folder, images = drawn
+    told = (
+        r"ground truth missing for 6 of 16 images of split 'train' \(single-label/.*, …\): .* or images with --split "
+        r"\(--split train: those of the target alone\)$"
+    )
+    for on in (("maps",), ("pseudo", "segmentation")):
+        with pytest.raises(DataError, match=told):
+            scoring(folder, on).require_ground_truth(images)
+        scoring(folder, on, split="train").require_ground_truth(images)
+    scoring(folder, ("segmentation",)).require_ground_truth(images)
+
+
+def test_an_ablation_scores_no_images_that_have_no_maps(drawn):
+    folder, images = drawn
+    for given in ({"split": "val"}, {"split": "train", "domains": ["single-label"]}):
+        told = rf"of split '{given['split']}' would have no maps"
+        with pytest.raises(DataError, match=told):
+            scoring(folder, ("maps",), **given).require_ground_truth(images)
+    scoring(folder, ("segmentation",), split="val").require_ground_truth(images)
 
 
 # Maps

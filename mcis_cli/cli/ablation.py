@@ -51,21 +51,37 @@ class Ablation:
         return settings.model_copy(update={"eval": settings.eval.model_copy(update={"split": split})})
 
     def require_ground_truth(self, images: "Catalogue") -> None:
-        """See whether what is scored has ground truth, before hours go into it.
+        """See whether what is scored will have maps, and has ground truth, before hours go into it.
 
         Raises:
             DataError: it has not.
         """
-        of_maps = self.split or self.settings.cams.split or self.data.train
-        of_networks = self.settings.eval.split or self.data.val
-        for split in sorted({of_networks if kind == "segmentation" else of_maps for kind in self.kinds}):
-            scored = images.split(split)
+        mapped = images.split(self.settings.cams.split or self.data.train, self.settings.cams.domains)
+        for scored in self._scored(images, mapped):
             without = [entry.id for entry in scored.entries if entry.mask is None]
             if without:
-                raise DataError(
-                    f"ground truth missing for {len(without)} of {len(scored)} images of split {split!r} "
-                    f"({without[0]}, …): expected a mask each; choose what is scored with --on, or images with --split"
+                alone = (
+                    f" (--split {scored.split_name}: those of the target alone)" if scored.domains > {"target"} else ""
                 )
+                raise DataError(
+                    f"ground truth missing for {len(without)} of {len(scored)} images of split {scored.split_name!r} "
+                    f"({without[0]}, …): expected a mask each; choose what is scored with --on, or images with "
+                    f"--split{alone}"
+                )
+
+    def _scored(self, images: "Catalogue", mapped: "Catalogue") -> "Iterator[Catalogue]":
+        """The images that the stages of `mcis eval` will look at."""
+        if self.kinds != ("segmentation",):
+            scored = images.split(self.split) if self.split else mapped
+            absent = [image_id for image_id in scored.ids if image_id not in mapped]
+            if absent:
+                raise DataError(
+                    f"{len(absent)} of {len(scored)} images of split {self.split!r} would have no maps ({absent[0]}, "
+                    "…): expected all; choose another --split, or have them mapped (--set cams.split, cams.domains)"
+                )
+            yield scored
+        if "segmentation" in self.kinds:
+            yield images.split(self.settings.eval.split or self.data.val)
 
     def forecast(self, looking: "Forecaster", seeds: Sequence[int]) -> "Iterator[Forecast]":
         """What `Measuring.measure` would do; equal work comes up as often as rows have it in common."""
