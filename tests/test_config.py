@@ -63,6 +63,12 @@ def test_every_preset_is_valid(preset):
     assert isinstance(resolve({}, preset), Settings)
 
 
+@pytest.mark.parametrize("preset", PRESETS)
+def test_maps_of_every_preset_are_on_the_grid_of_their_image_size(preset):
+    """Which is that of the first scale, whatever the others are."""
+    assert resolve({}, preset).cams.scales[0] == 1.0
+
+
 def test_a_flag_goes_over_the_file_and_the_file_over_the_preset():
     file = {"preset": "quick", "train-cls": {"epochs": 9}}
     assert resolve(file).train_cls.backbone == "lite0"

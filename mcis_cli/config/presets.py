@@ -117,7 +117,7 @@ PRESETS: Mapping[Preset, Mapping[str, Any]] = {
             "pretrained_bias_lr": 2.0,
             "frozen_stages": 2,
         },
-        "cams": {"refs": 0, "refine": True, "scales": (0.5, 1.0, 1.5, 2.0), "flip": True},
+        "cams": {"refs": 0, "refine": True, "scales": (1.0, 0.5, 1.5, 2.0), "flip": True},
         "affinity": {"backbone": "resnet38", "frozen_stages": 2},
         "pseudo": {"background": "affinity", "background_threshold": 0.2},
         # Four cards in the paper: twelve crops for each. What it does not say (crop, scales, stride) is torchvision's.

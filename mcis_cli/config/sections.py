@@ -183,7 +183,7 @@ class CamsConfig(Config):
     domains: Domains = ("target",)  # what to map of a set with sources; images of sources are in every split
     reference_domains: Domains = ("target",)  # where references are taken from
     image_size: int | None = Field(None, ge=32)  # else that of the training
-    scales: Scales = (1.0,)  # factors on image_size; maps are averaged over them
+    scales: Scales = (1.0,)  # factors on image_size; maps are averaged over them, on the grid of the first
     flip: bool = False  # average over the mirrored image too
     precision: Precision = "auto"  # of matrix products
 
