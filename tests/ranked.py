@@ -20,8 +20,9 @@ from chains import Answer, Chain, environment, options
 
 from mcis_cli.config import TrainClsConfig, TrainSegConfig
 from mcis_cli.data.catalogue import Catalogue
-from mcis_cli.stages import recipes, train_cls, train_seg
+from mcis_cli.stages import recipes, train_cls, train_seg, trained
 from mcis_cli.stages.networks import build_classifier, build_segmenter, describe_classifier, describe_segmenter
+from mcis_cli.training.checkpoints import pack, unpack
 from mcis_cli.training.ranks import ALONE, Ranks, joined
 
 CPU = torch.device("cpu")
@@ -41,6 +42,7 @@ CASES: dict[str, dict[str, Any]] = {
     },
     "basic": {**TINY_CLS, "loss": "basic"},
     "uneven": TINY_CLS,
+    "equivariant": {**TINY_CLS, "image_size": 107, "equivariant": True},  # the second view is 32 pixels wide
     "domains": {**TINY_CLS, "affinity_weights": "per-domain-pair", "self_pairs": True},
     "masks": {**TINY_SEG, "loss_resolution": "full"},
     "small masks": {**TINY_SEG, "loss_resolution": "network"},
@@ -97,6 +99,29 @@ def _of_masks(chain: Chain, changes: dict[str, Any], count: int, batch: int, ran
     supervision = train_seg.Supervision(images, "train", "masks", read, "dataset")
     model = build_segmenter(describe_segmenter(config, images.num_classes))
     return train_seg._training(model, config, supervision, CPU, options(), ranks)
+
+
+def uninterrupted_and_resumed(chain: Chain, ranks: Ranks) -> list[dict[str, torch.Tensor]]:
+    """DeepLab-V3 after twelve steps, and after the last two of them once more, from what the first rank had kept.
+
+    The last step leaves a single crop, of one rank: there running statistics count, and are those of all.
+    """
+    changes = {**TINY_SEG, "network": "deeplabv3", "epochs": 3, "seed": 1}  # whose last crop has pixels to learn from
+    kept: dict[int, bytes] = {}
+
+    def keep(step: int) -> None:
+        kept[step] = pack(training.model, training.optimizer, step=step)
+
+    found = []
+    for start in (0, trained.LOG_EVERY):
+        torch.manual_seed(start)
+        training = _of_masks(chain, changes, NUM_IMAGES, 2, ranks)
+        if start and ranks.is_first:
+            unpack(kept[start], training.model, training.optimizer)
+        start = trained._begin_alike(training, start, ranks)
+        trained._fit(training, "train-seg", start, ranks, on_checkpoint=keep)
+        found.append({name: tensor.clone() for name, tensor in training.model.state_dict().items()})
+    return found
 
 
 class Torchrun:
@@ -166,10 +191,11 @@ def torchrun(*arguments: str | Path, cwd: Path, count: int = 2, **variables: str
 
 
 def main(folder: Path, result: Path) -> None:
-    """The gradients of two ranks with a batch of two each."""
+    """The gradients of two ranks with a batch of two each, and what they come to without and with an interruption."""
     number, count = int(os.environ["RANK"]), int(os.environ["WORLD_SIZE"])
     with joined(number, count, 0, CPU) as ranks:
-        found = {case: gradients(Chain(folder, {}), case, 2, ranks) for case in CASES}
+        found: dict[str, Any] = {case: gradients(Chain(folder, {}), case, 2, ranks) for case in CASES}
+        found["again"] = uninterrupted_and_resumed(Chain(folder, {}), ranks)
     torch.save(found, result / f"{number}.pt")
 
 

@@ -49,6 +49,20 @@ def test_averaged_gradients_are_those_of_one_process_at_double_batch(chain, of_t
                 torch.testing.assert_close(tensor, wanted, rtol=0, atol=1e-6 * max(1e-3, float(wanted.abs().max())))
 
 
+@pytest.mark.slow
+def test_running_statistics_are_alike_on_all_ranks_and_after_an_interruption(of_two):
+    """Those of DeepLab-V3's head, which learns, and which a lone crop is normalised by."""
+    (whole, again), (other, other_again) = (of_two[number]["again"] for number in range(2))
+    means = [name for name in whole if name.startswith("head.") and name.endswith("running_mean")]
+    assert len(means) == 7
+    assert all(whole[name].abs().max() > 1e-3 for name in means)  # and no longer what they begin with
+    for name, tensor in whole.items():
+        assert torch.equal(tensor, again[name]), name
+        if tensor.is_floating_point():
+            assert torch.equal(tensor, other[name]), name
+            assert torch.equal(tensor, other_again[name]), name
+
+
 @pytest.mark.parametrize("length", range(9))
 @pytest.mark.parametrize("count", [1, 2, 3, 4])
 def test_the_parts_of_a_step_are_all_of_it_and_even(length, count):

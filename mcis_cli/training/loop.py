@@ -73,7 +73,8 @@ def fit(
         on_checkpoint: called with the number of finished steps; model and optimizer are at rest.
         start_step: finished steps of the checkpoint that model and optimizer were loaded from.
         ranks: the processes that train together; each one's losses are its share (`Ranks.shared`). Reports are of all
-            of them, and the same on all.
+            of them, and the same on all; with each, running statistics become the same too, at steps that are known
+            beforehand, as those of checkpoints are not.
         clock: seconds; replaced in tests.
 
     Raises:
@@ -93,6 +94,7 @@ def fit(
             done = step + 1
             if done % log_every != 0 and done != num_steps:
                 continue
+            ranks.take_statistics(model)
             metrics = sums.take(ranks) | {"lr": rate, "grad_norm": _gradient_norm(optimizer)}
             _refuse_non_finite(metrics, step=done, log_every=log_every, section=section, lr=lr)
             on_step(done, metrics)

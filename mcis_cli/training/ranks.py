@@ -1,14 +1,16 @@
 """Processes that train together: each computes on a part of every step's batch, and all make the same step.
 
 What is averaged is what one process would have averaged: every loss counts with its rank's share of the step, so that
-the sum over ranks is the mean over the whole batch. Who started them, and how many they are, is told by the caller;
-where to meet is in the environment, as torchrun leaves it.
+the sum over ranks is the mean over the whole batch. Two things are not: batch norm that learns normalises by its rank's
+part, and dropout draws other numbers on each. Who started them, and how many they are, is told by the caller; where to
+meet is in the environment, as torchrun leaves it.
 """
 
-from collections.abc import Iterable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass, field
 from datetime import timedelta
+from functools import partial
 from typing import TypeVar
 
 import torch
@@ -75,14 +77,16 @@ class Ranks:
 
     def sum_gradients(self, parameters: Iterable[nn.Parameter]) -> None:
         """Put the sum of all ranks' gradients in the place of each; the same parameters have one on all of them."""
-        if self.count == 1:
-            return
-        gradients = [parameter.grad for parameter in parameters if parameter.grad is not None]
-        total = torch.cat([gradient.reshape(-1) for gradient in gradients])
-        self._sum_in_place(total)
-        parts = torch.split(total, [gradient.numel() for gradient in gradients])
-        for gradient, part in zip(gradients, parts, strict=True):
-            gradient.copy_(part.view(gradient.shape))
+        if self.count > 1:
+            gradients = [parameter.grad for parameter in parameters if parameter.grad is not None]
+            _as_one(gradients, self._sum_in_place)
+
+    def take_statistics(self, model: nn.Module) -> None:
+        """Put the first rank's running statistics in the place of all ranks'; each has followed its own part."""
+        statistics = [buffer for buffer in model.buffers() if buffer.is_floating_point()]
+        if self.count > 1 and statistics:
+            with _together(self.number):
+                _as_one(statistics, partial(dist.broadcast, src=0))
 
     def from_first(self, payload: bytes) -> bytes:
         """The bytes that the first rank gives; those of the others are not looked at."""
@@ -122,6 +126,15 @@ class Ranks:
 
 
 ALONE = Ranks()
+
+
+def _as_one(tensors: Sequence[Tensor], change: Callable[[Tensor], object]) -> None:
+    """Change tensors in place by one call, on all of them in a row."""
+    whole = torch.cat([tensor.reshape(-1) for tensor in tensors])
+    change(whole)
+    parts = torch.split(whole, [tensor.numel() for tensor in tensors])
+    for tensor, part in zip(tensors, parts, strict=True):
+        tensor.copy_(part.view(tensor.shape))
 
 
 @contextmanager
