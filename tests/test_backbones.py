@@ -191,6 +191,26 @@ def test_weights_of_another_network_are_refused_by_name(lite0_state: dict[str, T
     refuse(backbone, torchvision.models.resnet18(weights=None).state_dict(), r"conv_stem.weight is missing")
 
 
+def test_a_dozen_of_what_does_not_fit_is_listed() -> None:
+    backbone = build_backbone("lite0")
+    state = backbone.trunk.state_dict()
+    names = [name for name in state if not name.endswith("num_batches_tracked")][:13]
+    short = {name: value for name, value in state.items() if name not in names}
+    listed = "; ".join(f"{name} is missing" for name in names[:12])
+    refuse(backbone, short, rf"13 layers of another kind \({listed}; and 1 more\); give")
+    refuse(backbone, {**short, names[12]: state[names[12]]}, rf"12 layers of another kind \({listed}\); give")
+
+
+def test_the_state_of_resnet101_as_torchvision_names_it_fits() -> None:
+    with torch.device("meta"):  # 43 million weights, which nothing here reads
+        state = torchvision.models.resnet101(weights=None).state_dict()
+        backbone = build_backbone("resnet101")
+    assert {name for name in state if name not in backbone.trunk.state_dict()} == {"fc.weight", "fc.bias"}
+    backbone.initialise(state)
+    with pytest.raises(WeightsError, match=r"do not fit resnet101: .*layer3.22.bn3.bias is missing"):
+        backbone.initialise({name: value for name, value in state.items() if not name.startswith("layer3.22.bn3")})
+
+
 def test_states_without_batch_counters_fit() -> None:
     published = torchvision.models.resnet50(weights=None).state_dict()
     build_backbone("resnet50").initialise(

@@ -20,6 +20,7 @@ from torch import Tensor, nn
 from mcis_cli.errors import UsageError, WeightsError, counted
 from mcis_cli.models.depthwise import DepthwiseConv
 from mcis_cli.models.layers import new_conv
+from mcis_cli.models.misfits import listed, misfits
 from mcis_cli.models.resnet38 import WIDTH, resnet38
 from mcis_cli.models.timm_networks import PREFIX, build_timm_network
 
@@ -127,17 +128,10 @@ class Backbone(nn.Module):
         published = {key: value for key, value in published.items() if not key.startswith(self._dropped)}
         counters = {key: value for key, value in own.items() if key.endswith("num_batches_tracked")}
         published = counters | published  # files from before PyTorch 0.4.1 have none, and frozen batch norm reads none
-        wrong = [f"{key} is missing" for key in own if key not in published]
-        wrong += [f"{key} is unknown" for key in published if key not in own]
-        wrong += [
-            f"{key} is {tuple(published[key].shape)}, not {tuple(own[key].shape)}"
-            for key in own
-            if key in published and published[key].shape != own[key].shape
-        ]
-        if wrong:
+        if wrong := misfits(own, published):
             raise WeightsError(
                 f"initial weights do not fit {self.name}: {counted(len(wrong), 'layer')} of another kind "
-                f"({'; '.join(wrong[:3])}); give ImageNet weights of {self.name} with --weights "
+                f"({listed(wrong)}); give ImageNet weights of {self.name} with --weights "
                 "FILE, or choose the network with --backbone"
             )
         self.trunk.load_state_dict(published)

@@ -1,12 +1,10 @@
 """`import --affinity-net`: a trained AffinityNet in its authors' naming becomes an artifact that maps can walk by."""
 
-from collections.abc import Mapping
-
 import torch
-from torch import Tensor
 
 from mcis_cli.config import Backbone, RunOptions
 from mcis_cli.errors import WeightsError, counted
+from mcis_cli.models.misfits import listed, misfits
 from mcis_cli.models.pairwise_affinity import PairwiseAffinity
 from mcis_cli.stages import recipes
 from mcis_cli.stages.networks import build_affinity_net, initialise, tensors_of
@@ -15,7 +13,6 @@ from mcis_cli.store import Artifact, Store
 from mcis_cli.training.initial_weights import InitialWeights
 
 OUTPUT_STRIDE, RADIUS = 8, 5  # of the authors' network
-NUM_LISTED = 12
 
 
 def run(backbone: Backbone, initial: InitialWeights, store: Store, options: RunOptions) -> Artifact:
@@ -49,24 +46,12 @@ def _take(network: PairwiseAffinity, initial: InitialWeights) -> None:
     """Give a network the tensors of a file: the new layers' by their names, the backbone's as published weights."""
     own = {name: value for name, value in network.state_dict().items() if not name.startswith("backbone.")}
     new = {name: value for name, value in initial.state.items() if name.startswith(("f8_", "f9.", "gn8_"))}
-    if wrong := list(_misfits(own, new)):
-        more = f"; and {len(wrong) - NUM_LISTED} more" if len(wrong) > NUM_LISTED else ""
+    if wrong := misfits(own, new):
         raise WeightsError(
             f"{initial.source}: the new layers of AffinityNet do not fit {network.backbone.name}: "
-            f"{counted(len(wrong), 'tensor')} of another kind ({'; '.join(wrong[:NUM_LISTED])}{more}); choose the "
+            f"{counted(len(wrong), 'tensor')} of another kind ({listed(wrong)}); choose the "
             "network under them with --backbone"
         )
     rest = {name: value for name, value in initial.state.items() if name not in new}
     initialise(network, InitialWeights(rest, initial.source, initial.digest, initial.identity))
     network.load_state_dict({**network.state_dict(), **new})
-
-
-def _misfits(own: Mapping[str, Tensor], found: Mapping[str, Tensor]) -> list[str]:
-    missing = [f"{name} is missing" for name in own if name not in found]
-    unknown = [f"{name} is unknown" for name in found if name not in own]
-    shapes = [
-        f"{name} is {tuple(found[name].shape)}, not {tuple(own[name].shape)}"
-        for name in own
-        if name in found and found[name].shape != own[name].shape
-    ]
-    return missing + unknown + shapes
