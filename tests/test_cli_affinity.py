@@ -2,12 +2,12 @@
 
 import pytest
 import torch
-from chains import SMALL, mcis, shell, write_shapes
+from chains import mcis, shell, write_shapes
 from walks import TOML, run_walk
 
 from mcis_cli.models.backbones import build_backbone
 from mcis_cli.models.pairwise_affinity import PairwiseAffinity
-from mcis_cli.store import open_store
+from mcis_cli.store import open_store, segments
 
 WALKING = ("--set", "pseudo.background=affinity")
 NAMES = ("affinity-labels", "affinity-net", "affinity")
@@ -125,6 +125,21 @@ def test_masks_without_a_walk_say_what_to_run(call, chain_copy):
     assert "compares maps after their walk" in answer.err
 
 
+@pytest.mark.slow
+def test_shards_make_what_one_command_makes(call, walked_once, chain_copy, monkeypatch):
+    """They share the regions and the walk; the one that completes the regions trains."""
+    monkeypatch.setattr(segments, "SEGMENT_SIZE", 3)
+    with (chain_copy.folder / "mcis.toml").open("a") as file:
+        file.write(TOML)
+    told = []
+    for number in (1, 2, 1):
+        answer = call("affinity", "--shard", f"{number}/2", cwd=chain_copy.folder)
+        assert answer.code == 0, answer.err
+        told.append((len(answer.lines), sorted({one.stage for one in chain_copy.store.artifacts()} & {*NAMES})))
+    assert told == [(0, []), (0, ["affinity-labels", "affinity-net"]), (1, sorted(NAMES))]
+    assert chain_copy.store.get(answer.lines[0]).id == walked_once[1]["affinity"].id
+
+
 # Networks of others
 
 
@@ -174,6 +189,14 @@ def test_what_does_not_fit_is_listed(call, tmp_path, change, told):
     assert not list(tmp_path.glob(".mcis/artifacts/*"))
 
 
+def test_a_dozen_of_what_does_not_fit_is_listed(call, tmp_path):
+    network_file(tmp_path, lambda state: state.update({f"f8_9.{number}": torch.zeros(1) for number in range(14)}))
+    answer = call("import", "--affinity-net", "aff.pth", "--backbone", "lite0", cwd=tmp_path)
+    assert answer.code == 2
+    assert "14 tensors of another kind (f8_9.0 is unknown; f8_9.1 is unknown; " in answer.err
+    assert "f8_9.11 is unknown; and 2 more); choose" in answer.err
+
+
 def test_an_imported_network_needs_to_be_named(call, tmp_path):
     network_file(tmp_path)
     answer = call("import", "--affinity-net", "aff.pth", cwd=tmp_path)
@@ -186,25 +209,39 @@ def test_an_imported_network_needs_to_be_named(call, tmp_path):
 
 @pytest.mark.slow
 def test_the_whole_way_of_the_challenge_in_one_line(tmp_path):
+    """As `--preset lid20` has it, on a small backbone and in small."""
+
+    def small(section, *given):
+        return " ".join(f"--set '{section}.{one}'" for one in given)
+
     write_shapes(tmp_path / "shapes")
-    small = {name: " ".join(words) for name, words in SMALL.items()}
-    walk = " ".join(f"--set affinity.{name}" for name in ("crop=48", "epochs=1", "batch_size=5", "walk_doublings=4"))
+    sizes = ("image_size=107", "long_side=[107,128]", "batch_pairs=8", "epochs=1")
     answer = shell(
-        f"mcis train-cls shapes --preset quick {small['train-cls']} --loss co-attention "
-        f"| mcis cams --refs 0 {small['cams']} "
-        f"| mcis affinity {walk} "
+        f"mcis train-cls shapes --preset lid20 --backbone lite0 --equivariant {small('train-cls', *sizes)} "
+        "| mcis cams --image-size 64 --scales 1,0.5 "
+        f"| mcis affinity --backbone lite0 {small('affinity', 'crop=48', 'epochs=1', 'batch_size=5')} "
         "| mcis pseudo --background affinity --background-threshold 0.2 "
-        "| mcis train-seg --network deeplabv3 --epochs 1 --set train-seg.crop=65 --set train-seg.batch_size=5 "
-        "| mcis eval --scales 0.75,1 --flip --crf",
+        "| mcis train-seg --network deeplabv3 --backbone lite0 "
+        f"{small('train-seg', 'crop=65', 'epochs=1', 'batch_size=5')} "
+        "| mcis eval --scales 0.75,1",
         cwd=tmp_path,
     )
     assert answer.code == 0, answer.err
     assert answer.lines[0].rpartition("/")[2].startswith("eval-")
     store = open_store(tmp_path / ".mcis")
     made = {artifact.stage: artifact for artifact in store.artifacts()}
-    assert made["train-seg"].meta["model"]["network"] == "deeplabv3"
+    settings = {stage: artifact.manifest["recipe"]["config"] for stage, artifact in made.items()}
+    assert settings["train-cls"]["equivariant"]
+    assert settings["train-cls"]["lr_schedule"] == "poly"
+    assert any(name.startswith("pixel_correlation.") for name in made["train-cls"].tensors())
+    assert (settings["cams"]["refine"], settings["cams"]["flip"], settings["cams"]["refs"]) == (True, True, 0)
+    assert made["cams"].read(made["cams"].ids[0])["maps"].shape[1:] == (8, 8)  # 64 pixels at output stride 8
+    assert made["affinity"].inputs["maps"] == made["cams"].id
+    assert made["affinity"].inputs["network"] == made["affinity-net"].id
     assert made["pseudo"].inputs["maps"] == made["affinity"].id
+    assert made["train-seg"].meta["model"]["network"] == "deeplabv3"
     assert made["eval"].meta["settings"]["crf"]
+    assert made["eval"].meta["settings"]["flip"]
 
 
 @pytest.mark.slow

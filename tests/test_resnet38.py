@@ -1,13 +1,20 @@
 """ResNet-38: names and shapes of its layers, the arithmetic of a narrow one, taps, weights of PSA and SEAM."""
 
+from functools import partial
+from pathlib import Path
+
+import numpy as np
 import pytest
 import torch
 from torch import Tensor, nn
 from torch.nn import functional
 
 from mcis_cli.errors import UsageError, WeightsError
+from mcis_cli.models import backbones
 from mcis_cli.models.backbones import Backbone, _resnet38, build_backbone
+from mcis_cli.models.equivariance import PixelCorrelation
 from mcis_cli.models.resnet38 import resnet38
+from mcis_cli.store import open_store
 
 BLOCKS = {"b2": 3, "b3": 3, "b4": 6, "b5": 3, "b6": 1, "b7": 1}
 
@@ -157,3 +164,58 @@ def test_what_does_not_fit_is_listed(backbone: Backbone) -> None:
         caught.value
     )
     assert "b3.conv_branch1.weight is (256, 128, 3, 3), not (256, 128, 1, 1)" in str(caught.value)
+
+
+# A training, and what it starts from: all of it as it is, but narrow
+
+NARROW = (
+    8  # with 4, which are 8 channels in the first layers that learn, the kernels that PyTorch takes end the process
+)
+
+
+@pytest.fixture
+def published(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> dict[str, Tensor]:
+    """What SEAM publishes, of 8 to 512 channels and drawn at random, in seam.pth; ResNet-38 is as narrow."""
+    monkeypatch.setattr(backbones, "_resnet38", partial(_resnet38, width=NARROW))
+    torch.manual_seed(7)
+    backbone = build_backbone("resnet38")
+    correlation = PixelCorrelation(backbone.tap_channels)
+    state = {**backbone.trunk.state_dict(), **correlation.state_dict(), "fc8.weight": torch.randn(21, 512, 1, 1)}
+    torch.save(state, tmp_path / "seam.pth")
+    return {name: value for name, value in state.items() if name != "fc8.weight"}
+
+
+def of_lid20(call, chain, weights: str, *given: str, cwd: Path) -> dict[str, np.ndarray]:
+    """What a single step of the preset's training makes of published weights, by their names."""
+    sizes = ("image_size=107", "long_side=[107,120]", "batch_pairs=16", "pairing=rings", "epochs=1", "precision=fp32")
+    settings = [word for size in (*sizes, *given) for word in ("--set", f"train-cls.{size}")]
+    answer = call("train-cls", chain.folder / "shapes", "--preset", "lid20", "--weights", weights, *settings, cwd=cwd)
+    assert answer.code == 0, answer.err
+    made = open_store(cwd / ".mcis").get(answer.lines[0])
+    assert made.manifest["provenance"]["computed"] == {"steps": 1}
+    assert all(np.isfinite(value).all() for value in made.tensors().values())
+    parts = ("backbone.trunk.", "pixel_correlation.")
+    return {name.removeprefix(part): one for name, one in made.tensors().items() for part in parts if part in name}
+
+
+@pytest.mark.slow
+def test_a_step_of_the_challenge_learns_in_all_but_the_first_stages_and_batch_norm(call, chain, published, tmp_path):
+    found = of_lid20(call, chain, "seam.pth", cwd=tmp_path)
+    assert found.keys() == published.keys()
+    moved = {name for name, value in published.items() if not np.array_equal(found[name], value)}
+    convs = {name for name, value in published.items() if value.dim() == 4}
+    assert moved == {name for name in convs if not name.startswith(("conv1a", "b2"))}
+    for name in ("f8_3.weight", "f8_4.weight", "f9.weight"):
+        assert np.abs(found[name] - published[name].numpy()).max() < 0.1 * np.abs(found[name]).max()
+
+
+@pytest.mark.slow
+def test_tensors_of_seam_arrive_by_way_of_the_store(call, chain, published, tmp_path):
+    answer = call("import", "--weights", "seam.pth", "--backbone", "resnet38", cwd=tmp_path)
+    assert answer.code == 0, answer.err
+    imported = open_store(tmp_path / ".mcis").get(answer.lines[0])
+    assert imported.tensors().keys() == published.keys()
+    assert all(np.array_equal(imported.tensors()[name], value) for name, value in published.items())
+    found = of_lid20(call, chain, imported.id[:12], "lr=1e-9", cwd=tmp_path)
+    for name, value in published.items():
+        np.testing.assert_allclose(found[name], value, rtol=0, atol=1e-6)
