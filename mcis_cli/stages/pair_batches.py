@@ -19,6 +19,7 @@ from mcis_cli.data.seeds import generator
 from mcis_cli.models.classifier import CoAttentionClassifier
 from mcis_cli.stages.networks import backbone_of
 from mcis_cli.training.ranks import ALONE, Ranks
+from mcis_cli.training.transfer import sent
 
 Member = tuple[int, str]
 
@@ -99,23 +100,24 @@ def pair_batches(
         m, n = (
             torch.stack([_multi_hot(labels[pair[side]], images.num_foreground) for pair in some]) for side in (0, 1)
         )
-        return m.to(device), n.to(device)
+        return sent(m, device), sent(n, device)
 
     def singles(some: Sequence[tuple[int, int]]) -> tuple[Tensor, Tensor]:
         m, n = (torch.tensor([images[tagged[pair[side]]].domain == "single-label" for pair in some]) for side in (0, 1))
-        return m.to(device), n.to(device)
+        return sent(m, device), sent(n, device)
 
     needed = (member for chunk in chunks for member in _members(chunk, config))
     views = ordered_map(view, needed, workers=options.workers, ahead=4 * config.batch_pairs)
     for step, part, chunk in zip(steps, parts, chunks, strict=True):
         members = {member: place for place, member in enumerate(_members(chunk, config))}
-        stacked = torch.stack(list(islice(views, len(members)))).to(device, memory_format=torch.channels_last)
+        stacked = torch.stack(list(islice(views, len(members))))
         index_m, index_n = (
-            torch.tensor([members[_member(pair[side], side, config)] for pair in chunk], device=device)
+            sent(torch.tensor([members[_member(pair[side], side, config)] for pair in chunk]), device)
             for side in (0, 1)
         )
         of_step = None if ranks.count == 1 else labels_of(step)
-        yield PairBatch(stacked, index_m, index_n, *labels_of(chunk), *singles(chunk), epoch, len(part), of_step)
+        placed = sent(stacked, device, memory_format=torch.channels_last)
+        yield PairBatch(placed, index_m, index_n, *labels_of(chunk), *singles(chunk), epoch, len(part), of_step)
 
 
 def _member(position: int, side: int, config: TrainClsConfig) -> Member:

@@ -41,6 +41,7 @@ from mcis_cli.training.parameter_groups import parameter_groups, sgd
 from mcis_cli.training.precision import Precision, autocast, choose_device, choose_precision
 from mcis_cli.training.ranks import Ranks
 from mcis_cli.training.schedules import poly
+from mcis_cli.training.transfer import sent
 
 
 @dataclass(frozen=True)
@@ -217,7 +218,7 @@ def _batches(
     views = ordered_map(view, needed, workers=options.workers, ahead=2 * config.batch_size)
     for step in steps:
         pictures, masks = map(torch.stack, zip(*islice(views, len(step)), strict=True))
-        yield LabelledBatch(pictures.to(device, memory_format=torch.channels_last), masks.to(device))
+        yield LabelledBatch(sent(pictures, device, memory_format=torch.channels_last), sent(masks, device))
 
 
 def _settled(config: AffinityConfig) -> Precision:

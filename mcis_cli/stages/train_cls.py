@@ -184,7 +184,7 @@ def _training(
         schedule=_schedule(config, steps_per_epoch),
         batches=lambda epoch, first: pair_batches(model, config, images, tagged, epoch, first, device, options, ranks),
         step_loss=lambda batch: ranks.shared(
-            _step_loss(model, config, batch), torch.tensor(float(batch.num_pairs), device=device)
+            _step_loss(model, config, batch), torch.full((), float(batch.num_pairs), device=device)
         ),
         num_steps=config.epochs * steps_per_epoch,
         steps_per_epoch=steps_per_epoch,

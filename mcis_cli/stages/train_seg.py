@@ -30,6 +30,7 @@ from mcis_cli.training.parameter_groups import parameter_groups, sgd
 from mcis_cli.training.precision import Precision, autocast, choose_device
 from mcis_cli.training.ranks import ALONE, Ranks
 from mcis_cli.training.schedules import poly
+from mcis_cli.training.transfer import sent
 
 IGNORE_INDEX = 255
 
@@ -244,7 +245,7 @@ def _batches(
         images, masks = map(torch.stack, zip(*islice(views, len(chunk)), strict=True))
         if not part:
             masks = torch.full_like(masks, IGNORE_INDEX)
-        yield CropBatch(images.to(device, memory_format=torch.channels_last), masks.to(device))
+        yield CropBatch(sent(images, device, memory_format=torch.channels_last), sent(masks, device))
 
 
 def _step_loss(

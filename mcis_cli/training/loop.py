@@ -48,9 +48,10 @@ def fit(
 ) -> None:
     """Train a model in place.
 
-    The host waits for the device only at reports: every `log_every` steps, and at the last one. A checkpoint is made
-    right after a report, once enough steps or seconds have gone by: so no mean spans an interruption, and a resumed log
-    reads like one that was not interrupted. There is none after the last step: the weights themselves come then.
+    The loop waits for the device only at reports: every `log_every` steps, and at the last one. Whoever makes batches
+    and losses may wait in between; see `training.transfer.sent`. A checkpoint is made right after a report, once enough
+    steps or seconds have gone by: so no mean spans an interruption, and a resumed log reads like one that was not
+    interrupted. There is none after the last step: the weights themselves come then.
 
     Args:
         model: set to training mode, and its parameters updated.
