@@ -182,7 +182,7 @@ def test_a_choice_without_effect_is_told_where_no_map_has_references(call, chain
 def test_the_report_says_nearest_in_place_of_a_seed(chain):
     artifact = make(chain, **NEAREST)
     boxes = draw(Run({"cams": artifact}, {}, {}), "").boxes
-    assert [box.facts for box in boxes] == ["3 references · nearest"]
+    assert [box.facts for box in boxes] == [("3 references · nearest",)]
 
 
 def test_another_choice_is_refused(call, chain):
@@ -302,7 +302,8 @@ def test_a_class_that_is_too_small_is_told_whatever_is_said_of_drawing(chain):
     artifact = make(chain, run=options(reporter=heard), **config)
     images = chain.images().split("train")
     counts = {name: len(images.carriers(k)) for k, name in enumerate(images.class_names)}
-    assert [warning.split()[1] for warning in heard.warnings] == list(counts)
+    (warning,) = heard.warnings
+    assert all(f"{count - 1} for {name}" in warning for name, count in counts.items())
     for named in references_of(artifact).values():
         assert {name: len(ids) for name, ids in named.items()} == {name: counts[name] - 1 for name in named}
 
