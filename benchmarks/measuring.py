@@ -115,7 +115,6 @@ def at_most(name: str, what: str, ratio: float, most: float, **facts: Any) -> Ro
 
 def machine() -> dict[str, Any]:
     """What the figures were measured on."""
-
     from mcis_cli.training.precision import choose_device, choose_precision, describe_machine
 
     device = choose_device("auto")

@@ -237,7 +237,7 @@ class PseudoConfig(Config):
     sharpness: float = Field(8.0, gt=0, le=1e4)  # soft: probabilities are the softmax of the scores times this
     saliency_weight: float = Field(0.75, ge=0, le=1e4)  # soft, saliency: what background loses from saliency 0 to 1
     saliency_middle: float = Field(0.3, ge=0, le=1)  # soft, saliency: where background neither gains nor loses
-    trusted_correlation: float = Field(0.0, ge=0, le=1)  # soft, saliency: what it takes for full trust; 0: nothing [14]
+    trusted_correlation: float = Field(0.0, ge=0, le=1)  # soft, saliency: correlation for full trust; 0: any [14]
     allow_missing_saliency: bool = False  # saliency: images without a map are wholly ignored, not an error
     crf: bool = False  # refine the masks with a dense CRF over the labels that are present
     crf_confidence: float = Field(0.7, gt=0.5, lt=1)  # hard: that a pixel's label is right, before the CRF

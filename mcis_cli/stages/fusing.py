@@ -95,17 +95,12 @@ def _hard(config: PseudoConfig, material: Material, maps: Maps) -> Mask:
 
 def _soft(config: PseudoConfig, material: Material, maps: Maps) -> Mask:
     """The mask of the highest probabilities, a network's among them, after a dense CRF where one is asked for."""
-    scores = maps
+    background = _background(config, material, maps)
     if material.trust is not None:
         assert material.saliency is not None, "looked at before"
-        scores = with_own_background(
-            maps,
-            material.saliency,
-            material.trust,
-            weight=config.saliency_weight,
-            middle=config.saliency_middle,
-        )
-    probabilities = soft_scores(scores, _background(config, material, maps), sharpness=config.sharpness)
+        weight, middle = config.saliency_weight, config.saliency_middle
+        maps = with_own_background(maps, material.saliency, material.trust, weight=weight, middle=middle)
+    probabilities = soft_scores(maps, background, sharpness=config.sharpness)
     if material.predicted is not None:
         probabilities = agreed(probabilities, material.predicted, weight=config.network_weight)
     if material.image is not None and len(maps):
