@@ -31,8 +31,9 @@ from mcis_cli.config import (
     TrainSegConfig,
     resolve,
 )
-from mcis_cli.data.catalogue import Catalogue, as_records, meta
+from mcis_cli.data.catalogue import Catalogue
 from mcis_cli.data.reading import read_catalogue
+from mcis_cli.data.records import as_records, meta
 from mcis_cli.maps.scoring import count_pixels
 from mcis_cli.models.backbones import Backbone, _Trunk
 from mcis_cli.models.classifier import CoAttentionClassifier

@@ -6,9 +6,10 @@ import pytest
 from image_sets import HEIGHT, TAGS, WIDTH, encode, mask_of, photo, write, write_voc
 
 from mcis_cli.config import DataConfig
-from mcis_cli.data.catalogue import SCHEMA, Catalogue, as_records, meta
+from mcis_cli.data.catalogue import Catalogue
 from mcis_cli.data.palette import write_mask_png
 from mcis_cli.data.reading import read_catalogue
+from mcis_cli.data.records import SCHEMA, as_records, meta
 from mcis_cli.errors import DataError
 
 

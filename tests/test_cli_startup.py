@@ -83,6 +83,14 @@ def test_what_needs_no_network_imports_no_torch(chain, arguments, code):
     )  # these read records
 
 
+def test_status_of_what_is_to_do_waits_for_no_numpy(chain, tmp_path):
+    store = ["--store", tmp_path / "store"]
+    assert loaded(chain.folder, "check", *store)[0] == 0
+    code, out, modules = loaded(chain.folder, "status", *store)
+    assert (code, "to do" in out) == (0, True)
+    assert not modules & {"torch", "numpy", "scipy", "h5py", "PIL", "jaxtyping"}
+
+
 def test_importing_the_package_imports_no_torch(tmp_path):
     script = (
         "import sys, mcis_cli, mcis_cli.config, mcis_cli.store; print('torch' in sys.modules, 'h5py' in sys.modules)"

@@ -100,7 +100,7 @@ def _some(
     num_before = len(left_out)
     first = next(photographs, None)
     if first is None:
-        from mcis_cli.data.images import PHOTO_SUFFIXES
+        from mcis_cli.data.formats import PHOTO_SUFFIXES
         from mcis_cli.data.listing import suffix_list
 
         others = f", found {left_out[num_before]}" if len(left_out) > num_before else ""
@@ -113,7 +113,7 @@ def _photographs(
     paths: Iterable[Path], folder: Path, output: Path, left_out: list[Path]
 ) -> Iterator[tuple[Path, Path]]:
     """Those of the files below a folder that are photographs, and none of our own masks."""
-    from mcis_cli.data.images import PHOTO_SUFFIXES
+    from mcis_cli.data.formats import PHOTO_SUFFIXES
     from mcis_cli.data.left_out import OTHER_IMAGE_SUFFIXES
 
     masks = output.resolve()

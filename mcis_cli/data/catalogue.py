@@ -1,42 +1,35 @@
 """An image set as all stages see it: entries sorted by id, each file with its digest, and pixels read on demand.
 
 A catalogue holds names and digests only; images, masks and saliency maps are read one at a time and checked against
-the digest, so that no stage computes on files that are not the ones its recipe names.
+the digest, so that no stage computes on files that are not the ones its recipe names. Who asks for no pixels
+(`mcis status`) does not wait for numpy and Pillow.
 """
+
+from __future__ import annotations
 
 import hashlib
 import json
 from collections import Counter
-from collections.abc import Collection, Iterable, Iterator, Mapping
+from collections.abc import Collection, Iterable, Mapping
 from dataclasses import dataclass, field, replace
 from functools import cached_property
 from pathlib import Path
-from typing import Literal, get_args
-
-import numpy as np
-from jaxtyping import Float32, UInt8
-from numpy import ndarray
+from typing import TYPE_CHECKING, Literal, get_args
 
 from mcis_cli.config import Domain
-from mcis_cli.data.images import MAX_IMAGE_BYTES, decode_grey, decode_image, decode_mask, resize_saliency
+from mcis_cli.data.formats import MAX_IMAGE_BYTES
 from mcis_cli.data.regular_files import read_regular
 from mcis_cli.errors import DataError, counted
+
+if TYPE_CHECKING:
+    from jaxtyping import Float32, UInt8
+    from numpy import ndarray
 
 IGNORE_INDEX = 255
 Part = Literal["images", "labels", "masks", "saliency", "splits"]
 PARTS: tuple[Part, ...] = ("images", "labels", "masks", "saliency", "splits")
 TARGET: tuple[Domain, ...] = ("target",)
 DOMAINS: tuple[Domain, ...] = get_args(Domain)
-
-SCHEMA: Mapping[str, tuple[str, int]] = {
-    "digest": ("uint8", 1),
-    "size": ("int32", 1),
-    "labels": ("int32", 1),
-    "splits": ("uint8", 1),
-    "mask_digest": ("uint8", 1),
-    "saliency_digest": ("uint8", 1),
-}
-SCHEMA_WITH_SOURCES: Mapping[str, tuple[str, int]] = {**SCHEMA, "domain": ("uint8", 1)}
 
 
 @dataclass(frozen=True, slots=True)
@@ -127,7 +120,7 @@ class Catalogue:
                 f"`mcis check {self.root}` lists them"
             ) from None
 
-    def split(self, name: str, domains: Collection[Domain] = TARGET) -> "Catalogue":
+    def split(self, name: str, domains: Collection[Domain] = TARGET) -> Catalogue:
         """The images of one split; "all" is every image.
 
         Args:
@@ -158,7 +151,7 @@ class Catalogue:
             raise DataError(f"the split {name!r} of {self.root} is empty; expected image ids, one a line")
         return replace(self, entries=entries, missing={}, split_name=name)
 
-    def only(self, ids: Iterable[str], split_name: str | None = None) -> "Catalogue":
+    def only(self, ids: Iterable[str], split_name: str | None = None) -> Catalogue:
         """The images of these ids; `split_name` is that of the split they are, where that is known.
 
         Raises:
@@ -205,6 +198,8 @@ class Catalogue:
         Raises:
             DataError: The file is gone, has changed since it was listed, or cannot be decoded.
         """
+        from mcis_cli.data.images import decode_image
+
         entry = self[image_id]
         return decode_image(self._bytes(entry.image, entry.digest), str(self.root / entry.image))
 
@@ -214,6 +209,8 @@ class Catalogue:
         Raises:
             DataError: There is none, it changed, or it does not fit the image or the classes.
         """
+        from mcis_cli.data.images import decode_mask
+
         entry = self[image_id]
         if entry.mask is None or entry.mask_digest is None:
             raise DataError(f"no mask for image {image_id!r} in {self.root}; add one, or give --set data.masks=FOLDER")
@@ -230,6 +227,8 @@ class Catalogue:
         Raises:
             DataError: There is none, it changed, or it cannot be decoded.
         """
+        from mcis_cli.data.images import decode_grey, resize_saliency
+
         entry = self[image_id]
         if entry.saliency is None or entry.saliency_digest is None:
             raise DataError(
@@ -271,45 +270,12 @@ def mask_fault(mask: UInt8[ndarray, "height width"], entry: ImageEntry, num_clas
             f"a mask of {mask.shape[1]} x {mask.shape[0]} pixels for an image of {entry.width} x {entry.height}; "
             "expected equal sizes"
         )
-    outside = np.unique(mask[(mask >= num_classes) & (mask != IGNORE_INDEX)])
+    outside = mask[(mask >= num_classes) & (mask != IGNORE_INDEX)]
     if outside.size:
-        return f"mask value {outside[0]}; expected 0 to {num_classes - 1} ({num_classes - 1} classes) or {IGNORE_INDEX}"
+        return (
+            f"mask value {outside.min()}; expected 0 to {num_classes - 1} ({num_classes - 1} classes) or {IGNORE_INDEX}"
+        )
     return None
-
-
-def schema_of(catalogue: Catalogue) -> Mapping[str, tuple[str, int]]:
-    """The fields of the records: domains are told where there are others than the target."""
-    return SCHEMA if catalogue.domains <= {*TARGET} else SCHEMA_WITH_SOURCES
-
-
-def as_records(
-    catalogue: Catalogue, schema: Mapping[str, tuple[str, int]] = SCHEMA
-) -> Iterator[tuple[str, dict[str, ndarray]]]:
-    """Give the entries as records of the data set's artifact, by id; `schema` is that of the whole set."""
-    for entry in catalogue.entries:
-        fields = {
-            "digest": _digest_bytes(entry.digest),
-            "size": np.array([entry.height, entry.width], dtype=np.int32),
-            "labels": np.array(entry.labels, dtype=np.int32),
-            "splits": np.frombuffer("\n".join(sorted(entry.splits)).encode(), dtype=np.uint8),
-            "mask_digest": _digest_bytes(entry.mask_digest),
-            "saliency_digest": _digest_bytes(entry.saliency_digest),
-            "domain": np.frombuffer(entry.domain.encode(), dtype=np.uint8),
-        }
-        yield entry.id, {name: fields[name] for name in schema}
-
-
-def meta(catalogue: Catalogue) -> dict[str, object]:
-    """Give the manifest's summary of a data set: class names and counts."""
-    splits = Counter(name for entry in catalogue.entries for name in entry.splits)
-    return {
-        "class_names": list(catalogue.class_names),
-        "num_images": len(catalogue),
-        "num_masks": sum(entry.mask is not None for entry in catalogue.entries),
-        "num_saliency": sum(entry.saliency is not None for entry in catalogue.entries),
-        "splits": {name: splits[name] for name in catalogue.split_names},
-        **({"domains": domains} if (domains := count_domains(catalogue)).keys() - {*TARGET} else {}),
-    }
 
 
 def count_domains(catalogue: Catalogue) -> dict[Domain, int]:
@@ -337,7 +303,3 @@ _AS_JSON = json.JSONEncoder(separators=(",", ":"), ensure_ascii=True)  # `json.d
 
 def _line(value: object) -> bytes:
     return _AS_JSON.encode(value).encode() + b"\n"
-
-
-def _digest_bytes(digest: str | None) -> UInt8[ndarray, "length"]:
-    return np.frombuffer(bytes.fromhex(digest or ""), dtype=np.uint8)

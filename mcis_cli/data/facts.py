@@ -10,7 +10,7 @@ from itertools import islice
 from pathlib import Path
 from typing import Any
 
-from mcis_cli.data.images import MAX_IMAGE_BYTES
+from mcis_cli.data.formats import MAX_IMAGE_BYTES
 from mcis_cli.data.regular_files import read_regular
 from mcis_cli.errors import DataError
 from mcis_cli.store import StatCache
@@ -27,7 +27,7 @@ def no_facts(content: bytes, name: str) -> Facts:
 
 
 def file_facts(
-    files: Sequence[Path], kind: str, measure: Measure, cache: StatCache | None = None
+    files: Sequence[Path | str], kind: str, measure: Measure, cache: StatCache | None = None
 ) -> Iterator[Facts | DataError]:
     """Read files in threads, or remember what was read before.
 
@@ -41,7 +41,7 @@ def file_facts(
         For each file its facts with "kind" and "sha256", or the error that reading it gave.
     """
     remaining = iter(files)
-    with ThreadPoolExecutor(WORKERS) as pool:
+    with ThreadPoolExecutor(WORKERS) as pool:  # without threads, until there is something to read
         while batch := list(islice(remaining, BATCH)):
             known = _remembered(batch, kind, cache)
             unknown = [file for file, facts in zip(batch, known, strict=True) if facts is None]
@@ -50,19 +50,19 @@ def file_facts(
                 yield next(fresh) if facts is None else facts
 
 
-def _remembered(files: Sequence[Path], kind: str, cache: StatCache | None) -> list[Facts | None]:
+def _remembered(files: Sequence[Path | str], kind: str, cache: StatCache | None) -> list[Facts | None]:
     if cache is None:
         return [None] * len(files)
     return [facts if facts and facts.get("kind") == kind else None for facts in cache.get_all(files)]
 
 
-def _read(file: Path, kind: str, measure: Measure, cache: StatCache | None) -> Facts | DataError:
+def _read(file: Path | str, kind: str, measure: Measure, cache: StatCache | None) -> Facts | DataError:
     def find(path: Path) -> Facts:
         content = read_regular(path, MAX_IMAGE_BYTES)
         return {"kind": kind, "sha256": hashlib.sha256(content).hexdigest(), **measure(content, str(path))}
 
     try:
-        return find(file) if cache is None else cache.look(file, find)
+        return find(Path(file)) if cache is None else cache.look(Path(file), find)
     except OSError as error:
         return DataError(f"cannot read {file}: {error.strerror}; replace or remove it")
     except DataError as error:

@@ -4,7 +4,7 @@ import os
 from pathlib import Path
 
 from mcis_cli.config import DataConfig
-from mcis_cli.data.images import PHOTO_SUFFIXES
+from mcis_cli.data.formats import PHOTO_SUFFIXES
 from mcis_cli.data.listing import Finding, Found, id_fault, index_files
 from mcis_cli.errors import DataError, counted
 
@@ -79,14 +79,15 @@ def _unread(root: Path, folders: list[str]) -> list[Finding]:
 
 
 def _entries(folder: Path) -> list[os.DirEntry[str]]:
+    """What is in a folder, in no order, without hidden names."""
     try:
-        return sorted((e for e in os.scandir(folder) if not e.name.startswith(".")), key=lambda entry: entry.name)
+        return [entry for entry in os.scandir(folder) if not entry.name.startswith(".")]
     except OSError as error:
         raise DataError(f"cannot read the folder {folder}: {error.strerror}") from error
 
 
 def _subfolders(folder: Path) -> list[str]:
-    return [entry.name for entry in _entries(folder) if _is_folder(entry)]
+    return sorted(entry.name for entry in _entries(folder) if _is_folder(entry))
 
 
 def _is_folder(entry: os.DirEntry[str]) -> bool:

@@ -17,11 +17,8 @@ from mcis_cli.errors import DataError
 
 PHOTO_FORMATS = ("JPEG", "PNG", "BMP", "TIFF", "WEBP", "GIF")
 MASK_FORMATS = ("PNG", "BMP", "TIFF", "GIF")  # lossless only: a class index has no neighbours
-PHOTO_SUFFIXES = frozenset({".jpg", ".jpeg", ".png", ".bmp", ".tif", ".tiff", ".webp", ".gif"})
-MASK_SUFFIXES = frozenset({".png", ".bmp", ".tif", ".tiff", ".gif"})
 MAX_PIXELS = 80_000_000
 GREY_TOLERANCE = 2  # by which the channels of a grey JPEG may differ
-MAX_IMAGE_BYTES = 512 * 2**20
 
 # Pillow warns of a bomb on opening. The filter is process-wide because warnings.catch_warnings is not safe in threads.
 warnings.filterwarnings("error", category=Image.DecompressionBombWarning)

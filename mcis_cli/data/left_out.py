@@ -5,7 +5,7 @@ from collections.abc import Iterator
 from pathlib import Path
 
 from mcis_cli.config import DataConfig
-from mcis_cli.data.images import PHOTO_SUFFIXES
+from mcis_cli.data.formats import PHOTO_SUFFIXES
 from mcis_cli.data.listing import Finding, Listing, Severity
 from mcis_cli.errors import counted, first_few
 

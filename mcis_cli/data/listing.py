@@ -12,7 +12,7 @@ from pathlib import Path, PurePosixPath
 from typing import Literal
 
 from mcis_cli.config import DataConfig, Domain
-from mcis_cli.data.images import MASK_SUFFIXES, PHOTO_SUFFIXES
+from mcis_cli.data.formats import MASK_SUFFIXES, PHOTO_SUFFIXES
 from mcis_cli.data.regular_files import read_regular
 from mcis_cli.errors import DataError, counted, first_few
 
@@ -181,7 +181,7 @@ def id_fault(image_id: str) -> str | None:
         return f"an image id of {len(image_id)} characters, expected at most {MAX_ID_LENGTH}"
     if not image_id.isprintable() and any(unicodedata.category(letter) in ("Cc", "Cs") for letter in image_id):
         return f"the image id {image_id!r} has characters that are no text"
-    if image_id.startswith("/") or any(part in ("", ".", "..") for part in image_id.split("/")):
+    if image_id.startswith("/") or not {"", ".", ".."}.isdisjoint(image_id.split("/")):
         return f"the image id {image_id!r} leaves its folder, expected a plain relative path"
     return None
 

@@ -4,11 +4,8 @@ import os
 from collections.abc import Sequence
 from pathlib import Path
 
-import numpy as np
-
 from mcis_cli.config import DataConfig
-from mcis_cli.data.array_files import MAX_ARRAY_BYTES, read_npy
-from mcis_cli.data.images import PHOTO_SUFFIXES
+from mcis_cli.data.formats import PHOTO_SUFFIXES
 from mcis_cli.data.listing import BACKGROUND, Finding, Found, id_fault, read_lines
 from mcis_cli.data.regular_files import read_regular
 from mcis_cli.data.table import locate_image
@@ -76,6 +73,10 @@ def read_multi_hot(file: Path, config: DataConfig, root: Path) -> dict[str, froz
     Raises:
         DataError: there is no list or no class names, or they do not fit the array, or a value is not 0 or 1.
     """
+    import numpy as np
+
+    from mcis_cli.data.array_files import MAX_ARRAY_BYTES, read_npy
+
     listed = file.with_suffix(".txt")
     if not listed.is_file():
         raise DataError(f"{file}: no list of images beside it; expected {listed.name}, an image a line; add it")

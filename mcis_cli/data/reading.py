@@ -3,7 +3,9 @@
 `read_catalogue` stops at the first fault; `check` uses the same two steps and tells all of them.
 """
 
-from collections.abc import Iterable, Iterator, Mapping, Sequence
+import os
+from collections.abc import Iterable, Iterator, Sequence
+from functools import lru_cache
 from pathlib import Path
 
 from mcis_cli.config import DataConfig, SourceConfig
@@ -11,9 +13,7 @@ from mcis_cli.data.catalogue import Catalogue, ImageEntry
 from mcis_cli.data.coco import ANNOTATIONS, PREFIX, find_instances, read_coco
 from mcis_cli.data.facts import Facts, Measure, file_facts, no_facts
 from mcis_cli.data.folders import has_class_folders, read_folders
-from mcis_cli.data.images import inspect
 from mcis_cli.data.listing import Finding, Item, Listing, Source, assemble
-from mcis_cli.data.mask_tags import with_tags_of_masks
 from mcis_cli.data.multi_hot import SUFFIX, find_multi_hot, read_multi_hot_set
 from mcis_cli.data.sources import joined, names_of
 from mcis_cli.data.table import TABLE_SUFFIXES, find_table, read_table
@@ -135,7 +135,11 @@ def _tabled(config: DataConfig, root: Path, layout: str) -> Listing:
 
 
 def _finish(config: DataConfig, listing: Listing, cache: StatCache | None) -> Listing:
-    return with_tags_of_masks(listing, cache) if config.tags_from_masks else listing
+    if not config.tags_from_masks:
+        return listing
+    from mcis_cli.data.mask_tags import with_tags_of_masks
+
+    return with_tags_of_masks(listing, cache)
 
 
 def _above(root: Path) -> Path:
@@ -179,6 +183,11 @@ def describe(listing: Listing, cache: StatCache | None = None) -> tuple[Catalogu
     masks = _facts(listing.root, [item.mask for item in items], "file-1", no_facts, cache)
     saliency = _facts(listing.root, [item.saliency for item in items], "file-1", no_facts, cache)
     class_index = {name: index for index, name in enumerate(listing.class_names)}
+
+    @lru_cache(4096)
+    def labels(tags: frozenset[str]) -> tuple[int, ...]:  # many images have few combinations of tags
+        return tuple(sorted(class_index[tag] for tag in tags if tag in class_index))
+
     entries: list[ImageEntry] = []
     findings: list[Finding] = []
     for item, image, mask, salient in zip(items, images, masks, saliency, strict=True):
@@ -186,12 +195,14 @@ def describe(listing: Listing, cache: StatCache | None = None) -> tuple[Catalogu
             if isinstance(facts, DataError):
                 findings.append(Finding("error", f"unreadable-{kind}", str(facts), (item.id,)))
         if image is not None and not isinstance(image, DataError):
-            entries.append(_entry(item, image, _digest(mask), _digest(salient), class_index))
+            entries.append(_entry(item, image, _digest(mask), _digest(salient), labels(item.tags)))
     catalogue = Catalogue(listing.root, listing.layout, listing.class_names, tuple(entries), listing.missing)
     return catalogue, tuple(findings)
 
 
 def _size(content: bytes, name: str) -> Facts:
+    from mcis_cli.data.images import inspect
+
     header = inspect(content, name)
     return {"height": header.height, "width": header.width}
 
@@ -200,7 +211,7 @@ def _facts(
     root: Path, paths: Sequence[str | None], kind: str, measure: Measure, cache: StatCache | None
 ) -> Iterator[Facts | DataError | None]:
     """Facts of the files that there are, None where there is none."""
-    facts = file_facts([root / path for path in paths if path is not None], kind, measure, cache)
+    facts = file_facts([os.path.join(root, path) for path in paths if path is not None], kind, measure, cache)
     for path in paths:
         yield None if path is None else next(facts)
 
@@ -210,7 +221,7 @@ def _digest(facts: Facts | DataError | None) -> str | None:
 
 
 def _entry(
-    item: Item, image: Facts, mask_digest: str | None, saliency_digest: str | None, class_index: Mapping[str, int]
+    item: Item, image: Facts, mask_digest: str | None, saliency_digest: str | None, labels: tuple[int, ...]
 ) -> ImageEntry:
     return ImageEntry(
         id=item.id,
@@ -218,7 +229,7 @@ def _entry(
         digest=image["sha256"],
         height=image["height"],
         width=image["width"],
-        labels=tuple(sorted(class_index[tag] for tag in item.tags if tag in class_index)),
+        labels=labels,
         splits=item.splits,
         mask=item.mask if mask_digest else None,
         mask_digest=mask_digest,

@@ -8,7 +8,7 @@ from dataclasses import dataclass, field
 from pathlib import Path, PurePosixPath
 
 from mcis_cli.config import DataConfig
-from mcis_cli.data.images import PHOTO_SUFFIXES
+from mcis_cli.data.formats import PHOTO_SUFFIXES
 from mcis_cli.data.left_out import OTHER_FOLDERS
 from mcis_cli.data.listing import Finding, Found, id_fault, read_text
 from mcis_cli.errors import DataError, counted

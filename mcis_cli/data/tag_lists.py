@@ -6,7 +6,7 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Literal
 
-from mcis_cli.data.images import PHOTO_SUFFIXES
+from mcis_cli.data.formats import PHOTO_SUFFIXES
 from mcis_cli.data.listing import Finding, Found, id_fault, read_text
 from mcis_cli.data.table import locate_image
 

@@ -9,7 +9,7 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from mcis_cli.config import DataConfig, Reporter
-from mcis_cli.data.catalogue import Catalogue, as_records, meta, schema_of
+from mcis_cli.data.catalogue import Catalogue
 from mcis_cli.data.reading import read_catalogue
 from mcis_cli.errors import DataError, MissingError, UsageError
 from mcis_cli.stages import recipes
@@ -74,6 +74,8 @@ def list_images(data: DataConfig, store: Store) -> Catalogue:
         catalogue = read_catalogue(data, cache)
     recipe = recipes.dataset(catalogue)
     if store.find(recipe) is None:
+        from mcis_cli.data.records import as_records, meta, schema_of
+
         with store.begin(recipe) as partial:
             segments, schema = segments_of(catalogue.ids), schema_of(catalogue)
             for index, ids in enumerate(segments):

@@ -4,25 +4,27 @@ A digest tells that a file is as it was written, not that a stage wrote it. So i
 values of each record are compared here with what the stage of that name writes; sizes first, before anything is built.
 """
 
+import math
 from collections.abc import Iterator, Mapping
-from typing import Annotated, Any, Literal
+from typing import TYPE_CHECKING, Annotated, Any, Literal
 
-import numpy as np
-from numpy.typing import NDArray
 from pydantic import BaseModel, ConfigDict, Field, ValidationError
 
 from mcis_cli.config import AffinityWeights, Backbone
-from mcis_cli.data import catalogue
+from mcis_cli.data import records
 from mcis_cli.data.listing import MAX_CLASSES
 from mcis_cli.store import Artifact, Record, Schema
 from mcis_cli.store.user_block import damaged
+
+if TYPE_CHECKING:
+    from numpy.typing import NDArray
 
 IGNORE_INDEX = 255
 ASPP_CHANNELS = 256  # of torchvision's head of DeepLab-V3
 MAPS = ("cams", "affinity")  # whose records are maps
 
 SCHEMAS: Mapping[str, Schema | None] = {
-    "dataset": catalogue.SCHEMA,
+    "dataset": records.SCHEMA,
     "train-cls": None,
     "cams": {"maps": ("float16", 3), "classes": ("int32", 1), "references": ("uint8", 1)},
     "affinity-labels": {"labels": ("uint8", 2)},
@@ -141,7 +143,7 @@ def check_kind(artifact: Artifact) -> None:
         return
     found = artifact.manifest.get("schema")
     if found != _spelled(SCHEMAS[artifact.stage]) and not (
-        artifact.stage == "dataset" and found == _spelled(catalogue.SCHEMA_WITH_SOURCES)
+        artifact.stage == "dataset" and found == _spelled(records.SCHEMA_WITH_SOURCES)
     ):
         raise damaged(artifact.path, "its records have other fields", f"those of {artifact.stage}")
     try:
@@ -196,7 +198,7 @@ def _check_sizes(artifact: Artifact, meta: _TrainCls | _TrainSeg | _Eval) -> Non
         raise damaged(artifact.path, f"its head has {channels} channels by its meta", "tensors of that size")
 
 
-def read_record(artifact: Artifact, image_id: str) -> dict[str, NDArray[Any]]:
+def read_record(artifact: Artifact, image_id: str) -> "dict[str, NDArray[Any]]":
     """The fields of one record, checked.
 
     Raises:
@@ -219,21 +221,21 @@ def read_records(artifact: Artifact) -> Iterator[Record]:
         yield image_id, fields
 
 
-def _refuse(artifact: Artifact, image_id: str, fields: Mapping[str, NDArray[Any]]) -> None:
+def _refuse(artifact: Artifact, image_id: str, fields: "Mapping[str, NDArray[Any]]") -> None:
     if artifact.stage in _FAULTS and (fault := _FAULTS[artifact.stage](fields, artifact.meta)):
         raise damaged(artifact.path, f"{fault} in the record of {image_id!r:.80}", f"what {artifact.stage} writes")
 
 
-def _fault_of_maps(fields: Mapping[str, NDArray[Any]], meta: Mapping[str, Any]) -> str | None:
+def _fault_of_maps(fields: "Mapping[str, NDArray[Any]]", meta: Mapping[str, Any]) -> str | None:
     maps, classes = fields["maps"], fields["classes"]
     if maps.shape[0] != len(classes) or (len(classes) and not maps.size):
         return f"maps of the shape {maps.shape} for {len(classes)} classes"
     if not _ascend(classes, len(meta["class_names"])):
         return "classes that are none, or twice there"
-    return None if np.isfinite(maps).all() else "values that are not finite"
+    return None if (abs(maps) < math.inf).all() else "values that are not finite"
 
 
-def _fault_of_masks(fields: Mapping[str, NDArray[Any]], meta: Mapping[str, Any]) -> str | None:
+def _fault_of_masks(fields: "Mapping[str, NDArray[Any]]", meta: Mapping[str, Any]) -> str | None:
     mask, classes = fields["mask"], fields["classes"]
     num_foreground = len(meta["class_names"])
     if not _ascend(classes, num_foreground):
@@ -241,7 +243,7 @@ def _fault_of_masks(fields: Mapping[str, NDArray[Any]], meta: Mapping[str, Any])
     return None if ((mask <= num_foreground) | (mask == IGNORE_INDEX)).all() else "a value that is no class"
 
 
-def _fault_of_labels(fields: Mapping[str, NDArray[Any]], meta: Mapping[str, Any]) -> str | None:
+def _fault_of_labels(fields: "Mapping[str, NDArray[Any]]", meta: Mapping[str, Any]) -> str | None:
     labels = fields["labels"]
     if not labels.size:
         return f"labels of the shape {labels.shape}"
@@ -250,18 +252,18 @@ def _fault_of_labels(fields: Mapping[str, NDArray[Any]], meta: Mapping[str, Any]
     )
 
 
-def _fault_of_counts(fields: Mapping[str, NDArray[Any]], meta: Mapping[str, Any]) -> str | None:
+def _fault_of_counts(fields: "Mapping[str, NDArray[Any]]", meta: Mapping[str, Any]) -> str | None:
     counts = fields["counts"]
     num_levels = len(meta["settings"]["thresholds"]) + 1 if meta["subject"] in MAPS else 1
     if counts.shape[1] != 4:
         return f"counts of the shape {counts.shape}"
-    limits = np.array([num_levels, 256, 256, 2**40])
+    limits = (num_levels, 256, 256, 2**40)
     return None if ((counts >= 0) & (counts < limits)).all() else "counts out of range"
 
 
-def _ascend(classes: NDArray[Any], num_foreground: int) -> bool:
+def _ascend(classes: "NDArray[Any]", num_foreground: int) -> bool:
     inside = bool(((classes >= 0) & (classes < num_foreground)).all())
-    return inside and bool((np.diff(classes.astype(np.int64)) > 0).all())
+    return inside and bool((classes[1:] > classes[:-1]).all())
 
 
 _FAULTS = {

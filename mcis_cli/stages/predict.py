@@ -8,7 +8,8 @@ import numpy as np
 from jaxtyping import Float32, UInt8
 
 from mcis_cli.config import EvalConfig, RunOptions
-from mcis_cli.data.images import MAX_IMAGE_BYTES, decode_image
+from mcis_cli.data.formats import MAX_IMAGE_BYTES
+from mcis_cli.data.images import decode_image
 from mcis_cli.data.regular_files import read_regular
 from mcis_cli.errors import DataError
 from mcis_cli.maps.crf import crf_on_present, dense_crf

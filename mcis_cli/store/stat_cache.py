@@ -18,6 +18,7 @@ from typing import Any
 RACY_NS = 2_000_000_000  # the coarsest clock of a file system: FAT's
 _BATCH = 900  # old SQLite takes 999 parameters
 LOCK_SECONDS = 5.0
+_decode = json.JSONDecoder().raw_decode  # `json.loads` looks for white space around each, too
 Key = tuple[int, int]
 Row = tuple[int, int, int, str]
 _TABLE = """
@@ -72,7 +73,7 @@ class StatCache:
         """
         return self._known([os.stat(file)])[0]
 
-    def get_all(self, files: Sequence[Path]) -> list[dict[str, Any] | None]:
+    def get_all(self, files: Sequence[Path | str]) -> list[dict[str, Any] | None]:
         """What `get` would say of each of many files, at a fraction of the time; None where one cannot be looked at."""
         statuses: list[os.stat_result | None] = []
         for file in files:
@@ -90,7 +91,7 @@ class StatCache:
         found = []
         for key, status in zip(keys, statuses, strict=True):
             row = rows.get(key)
-            found.append(json.loads(row[3]) if row is not None and row[:3] == _state(status) else None)
+            found.append(_decode(row[3])[0] if row is not None and row[:3] == _state(status) else None)
         return found
 
     def look(self, file: Path, compute: Callable[[Path], dict[str, Any]]) -> dict[str, Any]:
