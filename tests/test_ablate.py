@@ -217,10 +217,11 @@ def test_where_every_row_fails_nothing_is_on_stdout(call, chain_copy):
     assert "saliency missing for 1 of 16 images" in answer.err.splitlines()[-1]
 
 
-def test_missing_ground_truth_is_told_before_any_work(call, chain_copy):
+@pytest.mark.parametrize("dry", [[], ["--dry-run"]])
+def test_missing_ground_truth_is_told_before_any_work(call, chain_copy, dry):
     (chain_copy.folder / "shapes/SegmentationClass/train-0003.png").unlink()
     before = sealed(chain_copy.folder / ".mcis")
-    answer = call("ablate", "--table", "4", "--set", "train-cls.epochs=2", cwd=chain_copy.folder)
+    answer = call("ablate", "--table", "4", "--set", "train-cls.epochs=2", *dry, cwd=chain_copy.folder)
     assert (answer.code, answer.out) == (2, "")
     assert answer.err == (
         "mcis: error: ground truth missing for 1 of 16 images of split 'train' (train-0003, …): expected a mask each; "

@@ -81,6 +81,7 @@ def ablate(
     ablation = Ablation(wanted, settings, kinds, split, images)
     if dry_run:
         with forecaster(workspace, images, device) as looking:
+            ablation.require_ground_truth(looking.catalogue)
             tell(list(ablation.forecast(looking, numbers)), as_json=as_json)
         return
     folder = None if output is None else OutputFolder(output, "--output")
