@@ -56,7 +56,7 @@ def start_up(sizes: Sizes) -> list[Row]:
 
 def scaling(sizes: Sizes) -> list[Row]:
     """Two shards of `cams`, and two ranks of `train-cls`, with one thread each, against one process with one thread."""
-    with shapes(16 * sizes.images) as bench:  # many, since starting alone takes seconds
+    with shapes(sizes.shared) as bench:
         _, artifact = bench.classifier("lite0", "quick")
         data, number = ["--data", bench.data.root], count()
         maps = ["cams", str(artifact.path), "--refs", "1", *data]

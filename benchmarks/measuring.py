@@ -43,6 +43,7 @@ class Sizes:
         image_size: side of the square that images are warped to, for them.
         many: of tiny images, where memory and listing are measured.
         most: of tagged images, for what grows with a set.
+        shared: images that two processes share: many, since starting alone takes seconds.
     """
 
     images: int = 48
@@ -52,6 +53,7 @@ class Sizes:
     image_size: int = 256
     many: int = 10_000
     most: int = 350_000
+    shared: int = 768
 
     @property
     def network(self) -> str:
@@ -59,7 +61,7 @@ class Sizes:
         return f"{self.backbone} at {self.image_size}²"
 
 
-QUICK = Sizes(images=8, plain_images=1, repeats=1, backbone="lite0", image_size=64, many=200, most=1_000)
+QUICK = Sizes(images=8, plain_images=1, repeats=1, backbone="lite0", image_size=64, many=200, most=1_000, shared=24)
 
 
 def seconds(work: Callable[[], object]) -> float:
