@@ -214,9 +214,20 @@ def test_a_class_meets_a_background_that_moves_as_far_as_it_trusts(maps, grey_le
 @given(st.floats(0.1, 5), st.floats(-3, 3))
 def test_agreement_is_one_up_to_scale_and_level_and_nothing_where_all_is_flat(scale, level):
     plane = np.linspace(0, 1, 12, dtype=np.float32).reshape(3, 4)
-    assert agreement(plane, np.float32(scale) * plane + np.float32(level)) == pytest.approx(1, abs=1e-5)
-    assert agreement(plane, -plane) == pytest.approx(-1)
-    assert agreement(plane, np.full_like(plane, level)) == agreement(np.zeros_like(plane), plane) == 0
+    maps = plane[None]
+    assert agreement(maps, np.float32(scale) * plane + np.float32(level)) == [pytest.approx(1, abs=1e-5)]
+    assert agreement(maps, -plane) == [pytest.approx(-1)]
+    assert agreement(maps, np.full_like(plane, level)) == agreement(np.zeros_like(maps), plane) == [0]
+
+
+def test_agreement_counts_where_a_class_leads_and_nothing_of_one_that_nowhere_does():
+    """A dog on the left, a plant on the right; saliency sees the dog alone."""
+    dog, plant, nowhere = np.zeros((3, 10, 20), dtype=np.float32)
+    dog[:, :10], plant[:, 10:] = np.linspace(0.1, 1, 10), np.linspace(0.1, 1, 10)
+    nowhere[:] = 0.05
+    found = agreement(np.stack([dog, plant, nowhere]), dog)
+    assert found == [pytest.approx(1), 0, None]
+    assert np.corrcoef(plant.ravel(), dog.ravel())[0, 1] < -0.5, "over the whole image, others count"
 
 
 def test_background_of_an_image_without_classes_has_all_the_probability():

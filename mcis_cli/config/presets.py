@@ -85,6 +85,7 @@ PRESETS: Mapping[Preset, Mapping[str, Any]] = {
             "normalization": "max",
             "background_score": 0.35,
             "saliency_weight": 1.0,
+            "trusted_correlation": 0.6,
             "scales": (0.75, 1.0, 1.25, 1.5),
             "flip": True,
             "crf": True,

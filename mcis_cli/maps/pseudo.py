@@ -12,6 +12,7 @@ from jaxtyping import Float, UInt8
 
 BACKGROUND = 0
 IGNORE_INDEX = 255
+LEAST_LED = 0.01  # of an image, for its correlation to say something
 PREDICTED_FLOOR = 1e-4
 
 
@@ -117,9 +118,30 @@ def salient_background(
     return background_score + weight * (middle - saliency)
 
 
-def agreement(plane: Float[np.ndarray, "height width"], saliency: Float[np.ndarray, "height width"]) -> float:
-    """Pearson's correlation of a map with saliency, in [-1, 1]; 0 where one of them is the same everywhere."""
-    centred = [one - one.mean(dtype=np.float64) for one in (plane, saliency)]
+def agreement(
+    maps: Float[np.ndarray, "cls height width"], saliency: Float[np.ndarray, "height width"]
+) -> list[float | None]:
+    """How far the map of each class agrees with saliency: Pearson's correlation, where no other map is higher.
+
+    There alone, since what other classes light is salient without this one. 0 where map or saliency is the same
+    everywhere, as saliency is that sees nothing.
+
+    Args:
+        maps: scores of the classes of one image.
+        saliency: of the same size.
+
+    Returns:
+        Correlations in [-1, 1]; None for a class that leads on less than a hundredth of the image.
+    """
+    leads = maps >= maps.max(axis=0, keepdims=True)
+    return [
+        _correlation(plane[there], saliency[there]) if there.mean() >= LEAST_LED else None
+        for plane, there in zip(maps, leads, strict=True)
+    ]
+
+
+def _correlation(one: Float[np.ndarray, " pixels"], other: Float[np.ndarray, " pixels"]) -> float:
+    centred = [values - values.mean(dtype=np.float64) for values in (one, other)]
     spread = np.sqrt(np.square(centred[0]).sum() * np.square(centred[1]).sum())
     return float((centred[0] * centred[1]).sum() / spread) if spread > 0 else 0.0
 

@@ -31,7 +31,7 @@ VERSIONS: Mapping[str, int] = {
     "affinity-labels": 1,
     "affinity-net": 2,
     "affinity": 1,
-    "pseudo": 2,
+    "pseudo": 3,
     "train-seg": 2,
     "eval": 2,
 }

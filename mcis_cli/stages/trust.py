@@ -19,9 +19,9 @@ def class_trust(
 ) -> tuple[float, ...]:
     """The part of saliency's weight that each class takes, in [0, 1], and a note of those that do not take all.
 
-    It is the mean correlation of the maps of a class with saliency, over the images that have both, on the way from 0
-    to `trusted_correlation`. What saliency overlooks, as tables and plants, is found by the maps alone so. No ground
-    truth is asked. A class without such an image trusts in full.
+    It is the mean correlation of the maps of a class with saliency (`maps.pseudo.agreement`), over the images that have
+    both, on the way from 0 to `trusted_correlation`. What saliency overlooks, as tables and plants, is found by the
+    maps alone so. No ground truth is asked. A class without such an image trusts in full.
 
     Args:
         config: settings; `trusted_correlation` is over 0.
@@ -32,17 +32,17 @@ def class_trust(
     """
     total, count = np.zeros(len(class_names)), np.zeros(len(class_names), dtype=np.int64)
 
-    def look(image_id: str) -> list[tuple[int, float]]:
+    def look(image_id: str) -> list[tuple[int, float | None]]:
         material = read(image_id)
-        if material.saliency is None:
+        if material.saliency is None or not material.classes:
             return []
-        maps = normalised(config, material)
-        return [(k, agreement(plane, material.saliency)) for k, plane in zip(material.classes, maps, strict=True)]
+        return list(zip(material.classes, agreement(normalised(config, material), material.saliency), strict=True))
 
     for found in ordered_map(look, ids, workers=options.workers):
         for index, correlation in found:
-            total[index] += correlation
-            count[index] += 1
+            if correlation is not None:
+                total[index] += correlation
+                count[index] += 1
     mean = np.where(count > 0, total / np.maximum(count, 1), 1.0)
     trust = tuple(float(part) for part in np.clip(mean / config.trusted_correlation, 0, 1))
     in_part = sorted((part, name) for part, name in zip(trust, class_names, strict=True) if part < 1)
