@@ -31,11 +31,13 @@ def main(photos: Path, data: Path, classifier: str, network: str, saliency: Path
         maps = mcis("cams", classifier, *split, "--preset", "best", "--refs", "0,10").split()
         drawn = []
         for number, one in enumerate(maps):
-            drawn.append(export(one, "--heatmaps", folder / f"maps-{number}") / "{name}" / "{tag}.png")
+            heatmaps = export(one, "--heatmaps", folder / f"maps-{number}", folder / "set")
+            drawn.append(heatmaps / "{name}" / "{tag}.png")
         given = ("--preset", "best", "--data", folder / "set", "--set", f"data.saliency={folder / 'saliency'}")
         for background in ("constant", "saliency"):
             masks = mcis("pseudo", maps[1], *given, "--background", background)
-            drawn.append(export(masks, "--overlays", folder / f"masks-{background}") / "{name}.png")
+            overlays = export(masks, "--overlays", folder / f"masks-{background}", folder / "set")
+            drawn.append(overlays / "{name}.png")
         mcis("predict", network, *images, "-o", folder / "predicted", "--overlay", "--crf")
         drawn.append(folder / "predicted" / "{name}-overlay.png")
         files = [[Path(str(where).format(name=name, tag=tag)) for where in drawn] for name, tag in TAGS.items()]
@@ -69,9 +71,9 @@ def mcis(*arguments: str | Path) -> str:
     return subprocess.run(command, check=True, stdout=subprocess.PIPE, text=True).stdout.strip()
 
 
-def export(artifact: str, how: str, folder: Path) -> Path:
-    """Pictures of an artifact; gives their folder."""
-    mcis("export", artifact, how, "-o", folder)
+def export(artifact: str, how: str, folder: Path, data: Path) -> Path:
+    """Pictures of an artifact; gives their folder. The images are named, since a store may know an older copy."""
+    mcis("export", artifact, how, "-o", folder, "--data", data)
     return folder
 
 
