@@ -133,7 +133,7 @@ def agreement(
     Returns:
         Correlations in [-1, 1]; None for a class that leads on less than a hundredth of the image.
     """
-    leads = maps >= maps.max(axis=0, keepdims=True)
+    leads = maps >= maps.max(axis=0, keepdims=True, initial=-np.inf)  # of no class, too
     return [
         _correlation(plane[there], saliency[there]) if there.mean() >= LEAST_LED else None
         for plane, there in zip(maps, leads, strict=True)

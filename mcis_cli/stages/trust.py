@@ -34,7 +34,7 @@ def class_trust(
 
     def look(image_id: str) -> list[tuple[int, float | None]]:
         material = read(image_id)
-        if material.saliency is None or not material.classes:
+        if material.saliency is None:
             return []
         return list(zip(material.classes, agreement(normalised(config, material), material.saliency), strict=True))
 
