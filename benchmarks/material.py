@@ -14,7 +14,7 @@ from PIL import Image
 
 from mcis_cli.config import CamsConfig, DataConfig, RunOptions, TrainClsConfig, resolve
 from mcis_cli.data.catalogue import Catalogue
-from mcis_cli.data.synthetic import write_synthetic
+from mcis_cli.data.synthetic.image_set import write_synthetic
 from mcis_cli.models.classifier import CoAttentionClassifier
 from mcis_cli.stages import cams
 from mcis_cli.stages.inputs import Inputs, list_images

@@ -16,20 +16,11 @@ import numpy as np
 
 from mcis_cli.cli import options
 from mcis_cli.config import parse_assignment, read_toml, resolve
-from mcis_cli.data import (
-    archives,
-    array_files,
-    array_pickles,
-    coco,
-    coco_rle,
-    foreign_maps,
-    images,
-    listing,
-    table,
-    tensor_files,
-    voc,
-)
+from mcis_cli.data import coco_rle, images
 from mcis_cli.data.catalogue import ImageEntry
+from mcis_cli.data.foreign import archives, array_files, array_pickles, tensor_files
+from mcis_cli.data.foreign import maps as foreign_maps
+from mcis_cli.data.layouts import coco, listing, table, voc
 from mcis_cli.store import notes, user_block
 from mcis_cli.store.identity import canonical_json
 from mcis_cli.store.manifests import check_manifest

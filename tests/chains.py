@@ -11,7 +11,7 @@ from typing import Any
 
 from mcis_cli.config import DataConfig, RunOptions, Settings, merge, read_toml, resolve
 from mcis_cli.data.catalogue import Catalogue
-from mcis_cli.data.synthetic import write_synthetic
+from mcis_cli.data.synthetic.image_set import write_synthetic
 from mcis_cli.stages import cams, evaluate, pseudo, train_cls, train_seg
 from mcis_cli.stages.inputs import Inputs, list_images
 from mcis_cli.store import Artifact, Store, open_store

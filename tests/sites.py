@@ -17,7 +17,7 @@ from typing import Any
 from chains import environment
 from forked import Command, Limit, Real, Server
 
-from mcis_cli.data.synthetic import write_synthetic
+from mcis_cli.data.synthetic.image_set import write_synthetic
 from mcis_cli.store import open_store
 
 STAGES = ("train-cls", "cams", "pseudo", "train-seg", "eval")

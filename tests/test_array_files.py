@@ -9,8 +9,8 @@ from hypothesis import given
 from hypothesis import strategies as st
 from hypothesis.extra import numpy as hnp
 
-from mcis_cli.data import array_files
-from mcis_cli.data.array_files import list_npz, read_npy, read_npz
+from mcis_cli.data.foreign import array_files
+from mcis_cli.data.foreign.array_files import list_npz, read_npy, read_npz
 from mcis_cli.errors import DataError
 
 NUMBERS = st.one_of(

@@ -8,8 +8,8 @@ import numpy as np
 import pytest
 import torch
 
-from mcis_cli.data import array_pickles
-from mcis_cli.data.array_pickles import read_dictionary
+from mcis_cli.data.foreign import array_pickles
+from mcis_cli.data.foreign.array_pickles import read_dictionary
 from mcis_cli.errors import DataError
 
 MAPS = {3: np.arange(6, dtype=np.float32).reshape(2, 3), "cat": np.asfortranarray(np.arange(6.0).reshape(2, 3))}

@@ -5,7 +5,7 @@ from image_sets import encode, photo, write, write_voc
 
 from mcis_cli.config import DataConfig
 from mcis_cli.data.check import check, survey
-from mcis_cli.data.listing import Finding
+from mcis_cli.data.layouts.listing import Finding
 
 
 @pytest.fixture

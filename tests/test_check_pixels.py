@@ -6,7 +6,7 @@ from image_sets import HEIGHT, WIDTH, encode, mask_of, photo, write, write_voc
 
 from mcis_cli.config import DataConfig
 from mcis_cli.data.check_pixels import check_pixels
-from mcis_cli.data.listing import Finding
+from mcis_cli.data.layouts.listing import Finding
 from mcis_cli.data.palette import write_mask_png
 from mcis_cli.data.reading import read_catalogue
 

@@ -9,7 +9,7 @@ from image_sets import encode, mask_of, photo, write, write_voc
 from PIL import Image
 
 from mcis_cli.config import PRESETS, read_toml, resolve
-from mcis_cli.data.synthetic_sources import write_single_label, write_web
+from mcis_cli.data.synthetic.sources import write_single_label, write_web
 
 
 def test_a_set_without_faults_is_0_with_its_facts_on_stderr(call, chain):

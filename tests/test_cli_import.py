@@ -14,7 +14,7 @@ from store_makers import make_store, rewrite, seal_records
 
 from mcis_cli.config import DataConfig
 from mcis_cli.data.reading import read_catalogue
-from mcis_cli.data.synthetic import write_synthetic
+from mcis_cli.data.synthetic.image_set import write_synthetic
 from mcis_cli.stages.kinds import SCHEMAS
 from mcis_cli.store import Artifact, Recipe, open_store
 

@@ -11,7 +11,7 @@ from image_sets import encode, photo, write
 from PIL import Image
 from saliency_models import not_finite, redness
 
-from mcis_cli.data.synthetic import write_synthetic
+from mcis_cli.data.synthetic.image_set import write_synthetic
 from mcis_cli.models.saliency_network import SaliencyNetwork
 from mcis_cli.stages import saliency as stage
 from mcis_cli.store import open_store

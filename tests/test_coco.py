@@ -7,7 +7,7 @@ import pytest
 from image_sets import encode, photo, write
 
 from mcis_cli.config import DataConfig
-from mcis_cli.data import coco
+from mcis_cli.data.layouts import coco
 from mcis_cli.data.reading import read_catalogue, read_listing
 from mcis_cli.errors import DataError
 

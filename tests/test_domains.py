@@ -18,8 +18,8 @@ from mcis_cli.config import CamsConfig, DataConfig, SourceConfig, TrainClsConfig
 from mcis_cli.config.ablations import TABLES
 from mcis_cli.data.catalogue import DOMAINS
 from mcis_cli.data.pairs import sample_pairs
-from mcis_cli.data.synthetic import write_synthetic
-from mcis_cli.data.synthetic_sources import write_single_label, write_web
+from mcis_cli.data.synthetic.image_set import write_synthetic
+from mcis_cli.data.synthetic.sources import write_single_label, write_web
 from mcis_cli.errors import DataError
 from mcis_cli.models.backbones import build_backbone
 from mcis_cli.models.classifier import CoAttentionClassifier

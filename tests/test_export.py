@@ -12,7 +12,7 @@ from pycocotools import mask as coco_masks
 from pycocotools.coco import COCO
 
 from mcis_cli.config import EvalConfig
-from mcis_cli.data import export_voc, export_yolo
+from mcis_cli.data.exports import voc, yolo
 from mcis_cli.data.outlines import fill
 from mcis_cli.data.palette import voc_palette
 from mcis_cli.errors import DataError
@@ -156,10 +156,10 @@ def test_polygons_of_yolo_are_the_masks_again(export, masks):
 
 def test_ids_in_folders_are_flat_for_yolo_and_two_of_one_name_are_refused(tmp_path):
     mask = np.ones((2, 3), np.uint8)
-    first, *_ = export_yolo.yolo_files([("images/001", mask)], ["cat"], "train")
+    first, *_ = yolo.yolo_files([("images/001", mask)], ["cat"], "train")
     assert first.path == Path("labels/train/images_001.txt")
     with pytest.raises(DataError, match=r"images 'a/b' and 'a_b' would both be a_b\.txt"):
-        list(export_yolo.yolo_files([("a/b", mask), ("a_b", mask)], ["cat"], "train"))
+        list(yolo.yolo_files([("a/b", mask), ("a_b", mask)], ["cat"], "train"))
 
 
 def test_maps_come_back_as_the_same_artifact(export, call, chain):
@@ -300,10 +300,10 @@ def test_part_of_what_was_made_is_no_change_of_images(call, chain_copy, tmp_path
 
 def test_a_name_that_labelmap_has_no_letter_for_is_refused():
     with pytest.raises(DataError, match=r"'a:b' cannot stand in labelmap\.txt"):
-        list(export_voc.voc_files([], ["a:b"], "train"))
+        list(voc.voc_files([], ["a:b"], "train"))
     with pytest.raises(DataError, match=r"the split '\.\./x' cannot be part of a file's name"):
-        list(export_voc.voc_files([], ["a"], "../x"))
-    assert b"void_:224,224,192::\n" in export_voc.label_map(["void"])
+        list(voc.voc_files([], ["a"], "../x"))
+    assert b"void_:224,224,192::\n" in voc.label_map(["void"])
 
 
 def test_masks_need_no_photographs(call, chain_copy, tmp_path):
@@ -318,8 +318,8 @@ def test_masks_need_no_photographs(call, chain_copy, tmp_path):
 
 
 def test_what_numpy_wrote_is_what_is_read_without_running_it():
-    from mcis_cli.data.array_pickles import read_dictionary
-    from mcis_cli.data.export_maps import map_files
+    from mcis_cli.data.exports.maps import map_files
+    from mcis_cli.data.foreign.array_pickles import read_dictionary
 
     (file,) = map_files([("a", {0: np.ones((2, 3), np.float16), 2: np.zeros((2, 3))})])
     assert list(read_dictionary(file.content, "a.npy")) == [0, 2]

@@ -4,8 +4,8 @@ import pytest
 from image_sets import write
 
 from mcis_cli.config import DataConfig
-from mcis_cli.data.folders import has_class_folders, read_folders
-from mcis_cli.data.listing import Found
+from mcis_cli.data.layouts.folders import has_class_folders, read_folders
+from mcis_cli.data.layouts.listing import Found
 from mcis_cli.errors import DataError
 
 

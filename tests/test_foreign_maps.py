@@ -8,7 +8,7 @@ import torch
 from PIL import Image
 
 from mcis_cli.data.catalogue import ImageEntry
-from mcis_cli.data.foreign_maps import MapFile, find_maps, stack_maps
+from mcis_cli.data.foreign.maps import MapFile, find_maps, stack_maps
 from mcis_cli.errors import DataError
 
 CLASSES = ("cat", "dining_table", "dog")

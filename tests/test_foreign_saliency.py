@@ -4,7 +4,7 @@ import numpy as np
 import pytest
 from PIL import Image
 
-from mcis_cli.data.foreign_saliency import decode_foreign_saliency
+from mcis_cli.data.foreign.saliency import decode_foreign_saliency
 from mcis_cli.errors import DataError
 
 GREY = (np.arange(12).reshape(3, 4) * 20).astype(np.uint8)

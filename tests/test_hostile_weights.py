@@ -21,7 +21,7 @@ from safetensors.torch import save
 from sizes import size
 from torch import nn
 
-from mcis_cli.data.synthetic import write_synthetic
+from mcis_cli.data.synthetic.image_set import write_synthetic
 from mcis_cli.errors import DamagedError, WeightsError
 from mcis_cli.store import user_block
 from mcis_cli.training.checkpoints import pack, unpack

@@ -7,7 +7,7 @@ from image_sets import encode, photo, write, write_voc
 
 from mcis_cli.config import DataConfig
 from mcis_cli.data.check import check
-from mcis_cli.data.left_out import left_out
+from mcis_cli.data.layouts.left_out import left_out
 from mcis_cli.data.reading import read_listing
 
 

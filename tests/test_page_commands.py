@@ -31,8 +31,8 @@ from test_own_photos import cut, misspell, replaced
 from test_voc_archive import write_archive
 
 from mcis_cli.data.palette import write_mask_png
-from mcis_cli.data.synthetic import write_synthetic
-from mcis_cli.data.synthetic_sources import write_single_label
+from mcis_cli.data.synthetic.image_set import write_synthetic
+from mcis_cli.data.synthetic.sources import write_single_label
 from mcis_cli.store import open_store
 
 PAGES = [

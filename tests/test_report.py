@@ -14,7 +14,7 @@ from test_hostile_names import BIDI, some_name
 from mcis_cli.config import DataConfig
 from mcis_cli.data.palette import voc_palette
 from mcis_cli.data.reading import read_catalogue
-from mcis_cli.data.synthetic import write_synthetic
+from mcis_cli.data.synthetic.image_set import write_synthetic
 from mcis_cli.maps.localization import enlarge
 from mcis_cli.report import layers
 from mcis_cli.report.charts import chart

@@ -3,7 +3,7 @@
 import numpy as np
 import pytest
 
-from mcis_cli.data.shapes import BADGES, SHAPES, TEXTURES, heart, kinds, ring, square, star, triangle
+from mcis_cli.data.synthetic.shapes import BADGES, SHAPES, TEXTURES, heart, kinds, ring, square, star, triangle
 
 Y, X = np.mgrid[-1.5:1.5:61j, -1.4:1.4:57j].astype(np.float32)
 

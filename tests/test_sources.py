@@ -10,10 +10,10 @@ from image_sets import encode, mask_of, photo, write, write_voc
 from mcis_cli.config import DataConfig, SourceConfig, resolve
 from mcis_cli.data.catalogue import DOMAINS, Catalogue
 from mcis_cli.data.check import check
+from mcis_cli.data.layouts.sources import names_of
 from mcis_cli.data.palette import write_mask_png
 from mcis_cli.data.reading import read_catalogue
 from mcis_cli.data.records import as_records, meta, schema_of
-from mcis_cli.data.sources import names_of
 from mcis_cli.errors import DataError, UsageError
 from mcis_cli.stages import kinds, recipes
 from mcis_cli.stages.inputs import list_images

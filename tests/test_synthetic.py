@@ -6,9 +6,9 @@ import numpy as np
 import pytest
 from PIL import Image
 
-from mcis_cli.data import synthetic
-from mcis_cli.data.shapes import kinds
-from mcis_cli.data.synthetic import IGNORE_INDEX, Placement, draw_scene, gap, hsv, write_synthetic
+from mcis_cli.data.synthetic import image_set
+from mcis_cli.data.synthetic.image_set import IGNORE_INDEX, Placement, draw_scene, gap, hsv, write_synthetic
+from mcis_cli.data.synthetic.shapes import kinds
 from mcis_cli.errors import UsageError
 
 SIZE = (48, 64)
@@ -113,7 +113,7 @@ def test_interrupted_writing_leaves_no_set_and_can_be_repeated(tmp_path: Path, m
         raise KeyboardInterrupt
 
     with monkeypatch.context() as patch:
-        patch.setattr(synthetic, "write_scene", interrupt)
+        patch.setattr(image_set, "write_scene", interrupt)
         with pytest.raises(KeyboardInterrupt):
             write(tmp_path / "shapes")
     assert not (tmp_path / "shapes").exists()

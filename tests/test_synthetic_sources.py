@@ -9,8 +9,8 @@ from PIL import Image
 
 from mcis_cli.config import DataConfig, SourceConfig
 from mcis_cli.data.reading import read_catalogue
-from mcis_cli.data.synthetic import write_synthetic
-from mcis_cli.data.synthetic_sources import write_single_label, write_web
+from mcis_cli.data.synthetic.image_set import write_synthetic
+from mcis_cli.data.synthetic.sources import write_single_label, write_web
 from mcis_cli.errors import UsageError
 
 SIZE = (48, 64)

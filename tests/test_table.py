@@ -4,8 +4,8 @@ import pytest
 from image_sets import write
 
 from mcis_cli.config import DataConfig
-from mcis_cli.data.listing import Found
-from mcis_cli.data.table import find_table, read_table
+from mcis_cli.data.layouts.listing import Found
+from mcis_cli.data.layouts.table import find_table, read_table
 from mcis_cli.errors import DataError
 
 

@@ -5,8 +5,8 @@ from pathlib import Path
 import pytest
 from image_sets import encode, photo, write
 
-from mcis_cli.data.listing import Found
-from mcis_cli.data.tag_lists import read_tag_list
+from mcis_cli.data.layouts.listing import Found
+from mcis_cli.data.layouts.tag_lists import read_tag_list
 
 
 def read(root: Path, text: str, list_tags: str = "one") -> Found:

@@ -5,7 +5,7 @@ import pytest
 import torch
 from safetensors.torch import save
 
-from mcis_cli.data.tensor_files import SIZES, TORCH_DTYPES, read_safetensors_head
+from mcis_cli.data.foreign.tensor_files import SIZES, TORCH_DTYPES, read_safetensors_head
 from mcis_cli.errors import DataError, WeightsError
 from mcis_cli.training.initial_weights import load_initial_weights
 

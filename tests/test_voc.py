@@ -4,8 +4,8 @@ import pytest
 from image_sets import SPLITS, TAGS, encode, photo, write, write_voc
 
 from mcis_cli.config import DataConfig
-from mcis_cli.data.listing import Found
-from mcis_cli.data.voc import read_annotation, read_tag_file, read_voc
+from mcis_cli.data.layouts.listing import Found
+from mcis_cli.data.layouts.voc import read_annotation, read_tag_file, read_voc
 from mcis_cli.errors import DataError
 
 ANNOTATION = """<annotation><filename>a1.jpg</filename>

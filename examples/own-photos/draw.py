@@ -4,8 +4,8 @@ from pathlib import Path
 
 from PIL import Image
 
-from mcis_cli.data.shapes import kinds
-from mcis_cli.data.synthetic import draw_scene
+from mcis_cli.data.synthetic.image_set import draw_scene
+from mcis_cli.data.synthetic.shapes import kinds
 
 NUM_PHOTOGRAPHS, NUM_CLASSES = 40, 4
 SIZE = (128, 176)  # smallest and largest side, in pixels

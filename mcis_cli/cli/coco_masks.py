@@ -41,8 +41,8 @@ def coco_masks(
     images = workspace.data(data)
     if images is None:
         raise UsageError("no images are named: expected a folder, as in `mcis coco-masks coco/`")
-    from mcis_cli.data.coco import find_instances
     from mcis_cli.data.coco_masks import coco_masks as masks_of
+    from mcis_cli.data.layouts.coco import find_instances
     from mcis_cli.data.palette import write_mask_png
     from mcis_cli.data.reading import read_catalogue
 

@@ -52,7 +52,7 @@ def demo(
 
     Example: mcis demo
     """
-    from mcis_cli.data.synthetic import write_synthetic
+    from mcis_cli.data.synthetic.image_set import write_synthetic
     from mcis_cli.stages.evaluate import metrics
 
     reporter = TerminalReporter(quiet=quiet)

@@ -18,7 +18,7 @@ from mcis_cli.config import EvalConfig, RunOptions
 from mcis_cli.errors import UsageError, counted
 
 if TYPE_CHECKING:
-    from mcis_cli.data.exporting import File, Mask
+    from mcis_cli.data.exports.files import File, Mask
     from mcis_cli.stages.export import Maps, Source
 
 MASKS, MAPS, NETWORK = ("pseudo", "train-seg"), ("cams", "affinity"), ("train-seg",)
@@ -186,8 +186,8 @@ def _write(folder: OutputFolder, files: "Iterator[File]") -> int:
 
 
 def _photographs(source: "Source", folder: str, chosen: str) -> "Iterator[File]":
-    from mcis_cli.data.export_yolo import flat_name
-    from mcis_cli.data.exporting import photographs
+    from mcis_cli.data.exports.files import photographs
+    from mcis_cli.data.exports.yolo import flat_name
 
     return photographs(source.catalogue(), source.ids, folder, flat_name if chosen == "--yolo" else str)
 
@@ -196,8 +196,11 @@ def _files(
     chosen: str, source: "Source", config: EvalConfig, options: RunOptions, *, full_size: bool, competition: str
 ) -> "Iterator[File]":
     """The files of a format, made as they are asked for."""
-    from mcis_cli.data import export_coco, export_maps, export_voc, export_yolo
-    from mcis_cli.data.exporting import photograph_name
+    from mcis_cli.data.exports.coco import coco_files, panoptic_files
+    from mcis_cli.data.exports.files import photograph_name
+    from mcis_cli.data.exports.maps import map_files
+    from mcis_cli.data.exports.voc import VOC_CLASSES, submission_files, voc_files
+    from mcis_cli.data.exports.yolo import yolo_files
     from mcis_cli.report import exported
     from mcis_cli.stages import export as stage
 
@@ -216,18 +219,18 @@ def _files(
         return photograph_name(source.catalogue(), image_id)
 
     def submission() -> "Iterator[File]":
-        if source.class_names != export_voc.VOC_CLASSES:
+        if source.class_names != VOC_CLASSES:
             options.reporter.warn("the classes are not the 20 of PASCAL VOC in their order: the server will not score")
-        return export_voc.submission_files(masks(), competition)
+        return submission_files(masks(), competition)
 
     names, split = source.class_names, source.split
     made: dict[str, Callable[[], Iterator[File]]] = {
-        "--voc": lambda: export_voc.voc_files(masks(), names, split),
-        "--coco": lambda: export_coco.coco_files(masks(), names, split, file_name),
-        "--panoptic": lambda: export_coco.panoptic_files(masks(), names, split, file_name),
-        "--yolo": lambda: export_yolo.yolo_files(masks(), names, split),
+        "--voc": lambda: voc_files(masks(), names, split),
+        "--coco": lambda: coco_files(masks(), names, split, file_name),
+        "--panoptic": lambda: panoptic_files(masks(), names, split, file_name),
+        "--yolo": lambda: yolo_files(masks(), names, split),
         "--overlays": lambda: exported.overlay_files(masks(), source.catalogue().read_image),
-        "--maps": lambda: export_maps.map_files(maps()),
+        "--maps": lambda: map_files(maps()),
         "--heatmaps": lambda: exported.heat_files(maps(), source.catalogue().read_image, names),
         "--voc-submission": submission,
     }

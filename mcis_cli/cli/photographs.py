@@ -49,7 +49,7 @@ def find(images: Sequence[Path], output: Path) -> Photographs:
             would be written over photographs, or among those of a folder.
         DataError: the name of a photograph is no text, so that its mask could not be named in a line.
     """
-    from mcis_cli.data.listing import id_fault
+    from mcis_cli.data.layouts.listing import id_fault
 
     found = Photographs()
     taken: dict[Path, Path] = {}
@@ -101,7 +101,7 @@ def _some(
     first = next(photographs, None)
     if first is None:
         from mcis_cli.data.formats import PHOTO_SUFFIXES
-        from mcis_cli.data.listing import suffix_list
+        from mcis_cli.data.layouts.listing import suffix_list
 
         others = f", found {left_out[num_before]}" if len(left_out) > num_before else ""
         raise UsageError(f"no photograph in {given}: expected files named {suffix_list(PHOTO_SUFFIXES)}{others}")
@@ -114,7 +114,7 @@ def _photographs(
 ) -> Iterator[tuple[Path, Path]]:
     """Those of the files below a folder that are photographs, and none of our own masks."""
     from mcis_cli.data.formats import PHOTO_SUFFIXES
-    from mcis_cli.data.left_out import OTHER_IMAGE_SUFFIXES
+    from mcis_cli.data.layouts.left_out import OTHER_IMAGE_SUFFIXES
 
     masks = output.resolve()
     is_inside = folder.resolve() in masks.parents

@@ -11,8 +11,8 @@ from collections.abc import Iterator, Mapping, Sequence
 from mcis_cli.config import DataConfig
 from mcis_cli.data.catalogue import Catalogue, ImageEntry, count_domains
 from mcis_cli.data.check_pixels import Progress, check_pixels
-from mcis_cli.data.left_out import left_out
-from mcis_cli.data.listing import Finding, Listing, Severity
+from mcis_cli.data.layouts.left_out import left_out
+from mcis_cli.data.layouts.listing import Finding, Listing, Severity
 from mcis_cli.data.reading import describe, read_listing, require_root
 from mcis_cli.errors import DataError, counted, first_few
 from mcis_cli.store import StatCache

@@ -12,7 +12,7 @@ from jaxtyping import UInt8
 from numpy import ndarray
 
 from mcis_cli.data.catalogue import IGNORE_INDEX, Catalogue, ImageEntry
-from mcis_cli.data.listing import Finding
+from mcis_cli.data.layouts.listing import Finding
 from mcis_cli.data.loading import ordered_map
 from mcis_cli.errors import DataError
 

@@ -9,8 +9,8 @@ from jaxtyping import Bool, UInt8
 from numpy import ndarray
 
 from mcis_cli.data.catalogue import IGNORE_INDEX, Catalogue, ImageEntry
-from mcis_cli.data.coco import MAX_JSON_BYTES, Collected, read_json
 from mcis_cli.data.coco_rle import decode_rle
+from mcis_cli.data.layouts.coco import MAX_JSON_BYTES, Collected, read_json
 from mcis_cli.data.outlines import fill
 from mcis_cli.data.regular_files import read_regular
 from mcis_cli.errors import DataError

@@ -7,7 +7,7 @@ import numpy as np
 from mcis_cli.data.catalogue import IGNORE_INDEX
 from mcis_cli.data.facts import Facts, file_facts
 from mcis_cli.data.images import decode_mask
-from mcis_cli.data.listing import Finding, Item, Listing
+from mcis_cli.data.layouts.listing import Finding, Item, Listing
 from mcis_cli.errors import DataError
 from mcis_cli.store import StatCache
 

@@ -10,16 +10,16 @@ from pathlib import Path
 
 from mcis_cli.config import DataConfig, SourceConfig
 from mcis_cli.data.catalogue import Catalogue, ImageEntry
-from mcis_cli.data.coco import ANNOTATIONS, PREFIX, find_instances, read_coco
 from mcis_cli.data.facts import Facts, Measure, file_facts, no_facts
-from mcis_cli.data.folders import has_class_folders, read_folders
-from mcis_cli.data.listing import Finding, Item, Listing, Source, assemble
-from mcis_cli.data.multi_hot import SUFFIX, find_multi_hot, read_multi_hot_set
-from mcis_cli.data.sources import joined, names_of
-from mcis_cli.data.table import TABLE_SUFFIXES, find_table, read_table
-from mcis_cli.data.tag_lists import SUFFIX as LIST_SUFFIX
-from mcis_cli.data.tag_lists import read_tag_list
-from mcis_cli.data.voc import IMAGES, read_voc
+from mcis_cli.data.layouts.coco import ANNOTATIONS, PREFIX, find_instances, read_coco
+from mcis_cli.data.layouts.folders import has_class_folders, read_folders
+from mcis_cli.data.layouts.listing import Finding, Item, Listing, Source, assemble
+from mcis_cli.data.layouts.multi_hot import SUFFIX, find_multi_hot, read_multi_hot_set
+from mcis_cli.data.layouts.sources import joined, names_of
+from mcis_cli.data.layouts.table import TABLE_SUFFIXES, find_table, read_table
+from mcis_cli.data.layouts.tag_lists import SUFFIX as LIST_SUFFIX
+from mcis_cli.data.layouts.tag_lists import read_tag_list
+from mcis_cli.data.layouts.voc import IMAGES, read_voc
 from mcis_cli.errors import DataError, counted
 from mcis_cli.store import StatCache
 

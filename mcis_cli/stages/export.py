@@ -14,7 +14,7 @@ from numpy.typing import NDArray
 
 from mcis_cli.config import CrfConfig, EvalConfig, RunOptions
 from mcis_cli.data.catalogue import Catalogue
-from mcis_cli.data.listing import id_fault
+from mcis_cli.data.layouts.listing import id_fault
 from mcis_cli.data.loading import ordered_map
 from mcis_cli.errors import DataError
 from mcis_cli.maps.crf import Candidates, candidates, winners

@@ -3,7 +3,7 @@
 from collections.abc import Sequence
 from pathlib import Path
 
-from mcis_cli.data.listing import id_fault
+from mcis_cli.data.layouts.listing import id_fault
 from mcis_cli.errors import DataError
 from mcis_cli.stages.kinds import SCHEMAS, check_kind, read_records
 from mcis_cli.store import Artifact, Store

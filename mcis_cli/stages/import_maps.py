@@ -7,7 +7,7 @@ import numpy as np
 
 from mcis_cli.config import RunOptions
 from mcis_cli.data.catalogue import Catalogue
-from mcis_cli.data.foreign_maps import FoundMaps, find_maps, stack_maps
+from mcis_cli.data.foreign.maps import FoundMaps, find_maps, stack_maps
 from mcis_cli.data.loading import ordered_map
 from mcis_cli.errors import DataError, counted, first_few
 from mcis_cli.stages import recipes
@@ -32,7 +32,7 @@ def run(
     A record is that of `cams`, with the size that the maps have, and without references.
 
     Args:
-        folder: holds the maps; see `data.foreign_maps` for the names of files.
+        folder: holds the maps; see `data.foreign.maps` for the names of files.
         inputs: `data`.
         store: where the artifact goes.
         options: how to run on this machine.

@@ -6,9 +6,9 @@ from pathlib import Path
 import numpy as np
 
 from mcis_cli.config import RunOptions
-from mcis_cli.data.foreign_saliency import SUFFIXES, decode_foreign_saliency
+from mcis_cli.data.foreign.saliency import SUFFIXES, decode_foreign_saliency
 from mcis_cli.data.images import resize_saliency
-from mcis_cli.data.listing import index_files
+from mcis_cli.data.layouts.listing import index_files
 from mcis_cli.data.loading import ordered_map
 from mcis_cli.errors import DataError, counted, first_few
 from mcis_cli.stages import recipes

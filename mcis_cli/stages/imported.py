@@ -4,8 +4,8 @@ import hashlib
 from collections.abc import Iterable, Mapping, Sequence
 from pathlib import Path
 
-from mcis_cli.data.array_files import MAX_ARRAY_BYTES
 from mcis_cli.data.facts import file_facts, no_facts
+from mcis_cli.data.foreign.array_files import MAX_ARRAY_BYTES
 from mcis_cli.data.regular_files import read_regular
 from mcis_cli.errors import DataError
 from mcis_cli.store import StatCache, Store, canonical_json

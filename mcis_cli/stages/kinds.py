@@ -12,7 +12,7 @@ from pydantic import BaseModel, ConfigDict, Field, ValidationError
 
 from mcis_cli.config import AffinityWeights, Backbone
 from mcis_cli.data import records
-from mcis_cli.data.listing import MAX_CLASSES
+from mcis_cli.data.layouts.listing import MAX_CLASSES
 from mcis_cli.store import Artifact, Record, Schema
 from mcis_cli.store.user_block import damaged
 

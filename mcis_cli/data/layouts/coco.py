@@ -13,7 +13,7 @@ from typing import Any
 
 from mcis_cli.config import DataConfig
 from mcis_cli.data.formats import PHOTO_SUFFIXES
-from mcis_cli.data.listing import Finding, Found, id_fault
+from mcis_cli.data.layouts.listing import Finding, Found, id_fault
 from mcis_cli.data.regular_files import read_regular
 from mcis_cli.errors import DataError, counted
 

@@ -9,8 +9,8 @@ from pathlib import Path, PurePosixPath
 
 from mcis_cli.config import DataConfig
 from mcis_cli.data.formats import PHOTO_SUFFIXES
-from mcis_cli.data.left_out import OTHER_FOLDERS
-from mcis_cli.data.listing import Finding, Found, id_fault, read_text
+from mcis_cli.data.layouts.left_out import OTHER_FOLDERS
+from mcis_cli.data.layouts.listing import Finding, Found, id_fault, read_text
 from mcis_cli.errors import DataError, counted
 
 TABLE_SUFFIXES = frozenset({".csv", ".tsv"})

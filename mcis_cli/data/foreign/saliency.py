@@ -4,7 +4,7 @@ import numpy as np
 from jaxtyping import Float32
 from numpy import ndarray
 
-from mcis_cli.data.array_files import read_npy
+from mcis_cli.data.foreign.array_files import read_npy
 from mcis_cli.data.formats import PHOTO_SUFFIXES
 from mcis_cli.data.images import MAX_PIXELS, decode_grey
 from mcis_cli.errors import DataError

@@ -12,11 +12,11 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from mcis_cli.data.array_files import list_npz, read_header, read_npy, read_npz
-from mcis_cli.data.array_pickles import read_dictionary
 from mcis_cli.data.catalogue import ImageEntry
+from mcis_cli.data.foreign.array_files import list_npz, read_header, read_npy, read_npz
+from mcis_cli.data.foreign.array_pickles import read_dictionary
 from mcis_cli.data.images import decode_grey
-from mcis_cli.data.listing import index_files
+from mcis_cli.data.layouts.listing import index_files
 from mcis_cli.errors import DataError
 
 SUFFIXES = frozenset({".npy", ".npz", ".png"})

@@ -20,7 +20,7 @@ from scipy import ndimage
 from mcis_cli.data.loading import ordered_map
 from mcis_cli.data.palette import write_mask_png
 from mcis_cli.data.seeds import generator
-from mcis_cli.data.shapes import Field, Kind, kinds
+from mcis_cli.data.synthetic.shapes import Field, Kind, kinds
 from mcis_cli.errors import UsageError
 
 IGNORE_INDEX = 255

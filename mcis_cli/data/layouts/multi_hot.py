@@ -6,9 +6,9 @@ from pathlib import Path
 
 from mcis_cli.config import DataConfig
 from mcis_cli.data.formats import PHOTO_SUFFIXES
-from mcis_cli.data.listing import BACKGROUND, Finding, Found, id_fault, read_lines
+from mcis_cli.data.layouts.listing import BACKGROUND, Finding, Found, id_fault, read_lines
+from mcis_cli.data.layouts.table import locate_image
 from mcis_cli.data.regular_files import read_regular
-from mcis_cli.data.table import locate_image
 from mcis_cli.errors import DataError
 
 SUFFIX = ".npy"
@@ -75,7 +75,7 @@ def read_multi_hot(file: Path, config: DataConfig, root: Path) -> dict[str, froz
     """
     import numpy as np
 
-    from mcis_cli.data.array_files import MAX_ARRAY_BYTES, read_npy
+    from mcis_cli.data.foreign.array_files import MAX_ARRAY_BYTES, read_npy
 
     listed = file.with_suffix(".txt")
     if not listed.is_file():

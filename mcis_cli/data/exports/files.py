@@ -8,7 +8,7 @@ from jaxtyping import UInt8
 from numpy import ndarray
 
 from mcis_cli.data.catalogue import Catalogue
-from mcis_cli.data.listing import id_fault
+from mcis_cli.data.layouts.listing import id_fault
 from mcis_cli.errors import DataError
 
 Mask = UInt8[ndarray, "height width"]

@@ -11,8 +11,8 @@ from PIL import Image
 
 from mcis_cli.data.catalogue import IGNORE_INDEX
 from mcis_cli.data.coco_rle import encode_rle
-from mcis_cli.data.exporting import File, Mask, Masks, require_file_name
-from mcis_cli.data.listing import BACKGROUND
+from mcis_cli.data.exports.files import File, Mask, Masks, require_file_name
+from mcis_cli.data.layouts.listing import BACKGROUND
 
 Table = dict[str, Any]
 ABOUT = "made by mcis: an annotation is the region of a class, which may be of several objects"

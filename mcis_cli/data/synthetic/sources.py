@@ -16,8 +16,7 @@ from PIL import Image
 
 from mcis_cli.data.loading import ordered_map
 from mcis_cli.data.seeds import generator
-from mcis_cli.data.shapes import Kind, kinds
-from mcis_cli.data.synthetic import (
+from mcis_cli.data.synthetic.image_set import (
     IGNORE_INDEX,
     Picture,
     Placement,
@@ -33,6 +32,7 @@ from mcis_cli.data.synthetic import (
     token,
     write_lines,
 )
+from mcis_cli.data.synthetic.shapes import Kind, kinds
 
 CATALOGUE = Style(saturation=(0.6, 0.95), value=(0.6, 0.95), texture=(0.35, 0.6), badges=0.5)
 

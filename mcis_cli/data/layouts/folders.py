@@ -5,7 +5,7 @@ from pathlib import Path
 
 from mcis_cli.config import DataConfig
 from mcis_cli.data.formats import PHOTO_SUFFIXES
-from mcis_cli.data.listing import Finding, Found, id_fault, index_files
+from mcis_cli.data.layouts.listing import Finding, Found, id_fault, index_files
 from mcis_cli.errors import DataError, counted
 
 RESERVED = frozenset({"masks", "saliency"})

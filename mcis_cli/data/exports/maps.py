@@ -8,7 +8,7 @@ import numpy as np
 from jaxtyping import Float
 from numpy import ndarray
 
-from mcis_cli.data.exporting import File
+from mcis_cli.data.exports.files import File
 
 Maps = Mapping[int, Float[ndarray, "h w"]]
 

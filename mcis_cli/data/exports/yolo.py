@@ -7,7 +7,7 @@ from pathlib import Path
 import numpy as np
 
 from mcis_cli.data.catalogue import IGNORE_INDEX
-from mcis_cli.data.exporting import File, Mask, Masks, require_file_name
+from mcis_cli.data.exports.files import File, Mask, Masks, require_file_name
 from mcis_cli.data.outlines import polygons
 from mcis_cli.errors import DataError
 

@@ -14,7 +14,7 @@ from typing import Any, Final
 import numpy as np
 from numpy.typing import NDArray
 
-from mcis_cli.data.array_files import build_array, plain_dtype, read_header
+from mcis_cli.data.foreign.array_files import build_array, plain_dtype, read_header
 from mcis_cli.errors import DataError
 
 MAX_INSTRUCTIONS = 100_000

@@ -7,8 +7,8 @@ from pathlib import Path
 from mcis_cli.config import DataConfig
 from mcis_cli.data.facts import Facts, file_facts
 from mcis_cli.data.formats import PHOTO_SUFFIXES
-from mcis_cli.data.listing import Finding, Found, index_files, read_lines
-from mcis_cli.data.multi_hot import SUFFIX, read_multi_hot
+from mcis_cli.data.layouts.listing import Finding, Found, index_files, read_lines
+from mcis_cli.data.layouts.multi_hot import SUFFIX, read_multi_hot
 from mcis_cli.errors import DataError
 from mcis_cli.store import StatCache
 

@@ -16,7 +16,7 @@ from typing import Any, NamedTuple
 import numpy as np
 from numpy.typing import NDArray
 
-from mcis_cli.data.archives import open_archive
+from mcis_cli.data.foreign.archives import open_archive
 from mcis_cli.errors import DataError
 
 MAX_ARRAY_BYTES = 2**28  # of one file, and of what it unpacks to

@@ -7,8 +7,8 @@ from pathlib import Path
 from typing import Literal
 
 from mcis_cli.data.formats import PHOTO_SUFFIXES
-from mcis_cli.data.listing import Finding, Found, id_fault, read_text
-from mcis_cli.data.table import locate_image
+from mcis_cli.data.layouts.listing import Finding, Found, id_fault, read_text
+from mcis_cli.data.layouts.table import locate_image
 
 SUFFIX = ".txt"
 ListTags = Literal["one", "first", "all"]

@@ -6,7 +6,7 @@ from pathlib import Path
 
 from mcis_cli.config import DataConfig
 from mcis_cli.data.formats import PHOTO_SUFFIXES
-from mcis_cli.data.listing import Finding, Listing, Severity
+from mcis_cli.data.layouts.listing import Finding, Listing, Severity
 from mcis_cli.errors import counted, first_few
 
 # Images that Pillow, or our list of formats, does not read; RAW files of the common makers.

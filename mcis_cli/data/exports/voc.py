@@ -7,8 +7,8 @@ from pathlib import Path
 import numpy as np
 
 from mcis_cli.data.catalogue import IGNORE_INDEX
-from mcis_cli.data.exporting import File, Mask, Masks, require_file_name
-from mcis_cli.data.listing import BACKGROUND
+from mcis_cli.data.exports.files import File, Mask, Masks, require_file_name
+from mcis_cli.data.layouts.listing import BACKGROUND
 from mcis_cli.data.palette import voc_palette, write_mask_png
 from mcis_cli.errors import DataError
 

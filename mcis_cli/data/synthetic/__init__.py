@@ -1,0 +1,1 @@
+"""A synthetic image set, drawn from a seed: for the demo, the tests and the benchmarks."""
