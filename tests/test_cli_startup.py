@@ -23,7 +23,7 @@ PROMISED = {
 def loaded(folder, *arguments):
     """Exit code, stdout, and the modules that a command has imported when it ends."""
     script = (
-        "import sys, atexit; from mcis_cli.cli.app import main\n"
+        "import sys, atexit; from mcis_cli.cli.start import main\n"
         "atexit.register(lambda: print('MODULES', *sys.modules, file=sys.stderr))\n"
         f"main({list(map(str, arguments))!r})"
     )

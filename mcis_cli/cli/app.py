@@ -31,7 +31,6 @@ from mcis_cli.cli import (
     verify,
 )
 from mcis_cli.cli.output import Watched, complain, say
-from mcis_cli.cli.start import main as main  # what is installed calls it there, where less is imported before
 from mcis_cli.errors import McisError, StorageError
 
 INTERRUPTED, BUG = 130, 1
