@@ -75,8 +75,8 @@ def test_why_a_stage_would_run_again(call, walked):
     for stage in NAMES:
         answer = call("show", "--why", stage, cwd=copy.folder)
         assert answer.lines == ["nothing differs: it would be found done"]
-    answer = call("show", "--why", "affinity", "--set", "affinity.walk_power=4.0", cwd=copy.folder)
-    assert answer.lines == ["config.walk_power: 8.0, now 4.0"]
+    answer = call("show", "--why", "affinity", "--set", "affinity.walk_power=2.0", cwd=copy.folder)
+    assert answer.lines == ["config.walk_power: 1.0, now 2.0"]
     answer = call("show", "--why", "affinity", "--set", "affinity.lr=0.03", cwd=copy.folder)
     network = made["affinity-net"].path.stem
     waits = f"inputs.network: {network}, now what `mcis affinity` has yet to make; why: mcis show --why affinity-net"

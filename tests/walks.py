@@ -10,8 +10,15 @@ from mcis_cli.stages import affinity, affinity_labels, train_affinity
 from mcis_cli.stages.inputs import Inputs
 from mcis_cli.store import Artifact, Store
 
-SMALL: Mapping[str, Any] = {"crop": 48, "epochs": 1, "batch_size": 4, "walk_doublings": 4, "precision": "fp32"}
-TOML = '\n[affinity]\ncrop = 48\nepochs = 1\nbatch_size = 4\nwalk_doublings = 4\nprecision = "fp32"\n'
+SMALL: Mapping[str, Any] = {
+    "crop": 48,
+    "epochs": 1,
+    "batch_size": 4,
+    "walk_doublings": 4,
+    "walk_power": 1.0,
+    "precision": "fp32",
+}
+TOML = '\n[affinity]\ncrop = 48\nepochs = 1\nbatch_size = 4\nwalk_doublings = 4\nwalk_power = 1.0\nprecision = "fp32"\n'
 
 
 def walk_settings(chain: Chain, **affinity: Any) -> Settings:

@@ -7,7 +7,16 @@ Preset = Literal["paper", "released", "quick", "best", "lid20"]
 
 # The further networks of `quick` and `best`: small, and a few minutes for a thousand images on two CPU cores.
 _SMALL_NETWORKS: Mapping[str, Mapping[str, Any]] = {
-    "affinity": {"backbone": "lite0", "longest_side": 320, "crop": 224, "epochs": 4, "frozen_stages": 3},
+    "affinity": {
+        "backbone": "lite0",
+        "longest_side": 320,
+        "crop": 224,
+        "epochs": 4,
+        "frozen_stages": 5,
+        "object_power": 1.3,
+        "background_power": 16.0,
+        "walk_doublings": 4,
+    },
     "train-seg": {
         "backbone": "lite0",
         "output_stride": 16,
@@ -84,6 +93,7 @@ PRESETS: Mapping[Preset, Mapping[str, Any]] = {
             "fusion": "soft",
             "normalization": "max",
             "background_score": 0.35,
+            "background_threshold": 0.35,
             "saliency_weight": 1.0,
             "trusted_correlation": 0.6,
             "scales": (0.75, 1.0, 1.25, 1.5),
