@@ -64,7 +64,7 @@ layers: $(VENV)/.dev
 
 docs-check: $(VENV)/.dev
 	$(BIN)/python docs/generate.py --check
-	$(BIN)/pytest -q tests/test_docs.py -m "not slow"
+	$(BIN)/pytest -q tests/project/test_docs.py -m "not slow"
 
 docs: $(VENV)/.dev
 	$(BIN)/python docs/generate.py

@@ -15,8 +15,8 @@ from benchmarks.measuring import Row, Sizes, alternate, at_least
 from mcis_cli.config import CrfConfig, PseudoConfig, resolve
 from mcis_cli.data.loading import Workers
 from mcis_cli.maps.crf import Candidates, candidates, winners
-from mcis_cli.stages import pseudo
-from mcis_cli.stages.inputs import Inputs
+from mcis_cli.stages.engine.inputs import Inputs
+from mcis_cli.stages.pseudo import run as pseudo
 
 
 def pseudo_vs_loop(sizes: Sizes) -> list[Row]:

@@ -16,9 +16,9 @@ from mcis_cli.config import CamsConfig, DataConfig, RunOptions, TrainClsConfig, 
 from mcis_cli.data.catalogue import Catalogue
 from mcis_cli.data.synthetic.image_set import write_synthetic
 from mcis_cli.models.classifier import CoAttentionClassifier
-from mcis_cli.stages import cams
-from mcis_cli.stages.inputs import Inputs, list_images
-from mcis_cli.stages.networks import build_classifier, describe_classifier, tensors_of
+from mcis_cli.stages.cams import run as cams
+from mcis_cli.stages.engine.inputs import Inputs, list_images
+from mcis_cli.stages.engine.networks import build_classifier, describe_classifier, tensors_of
 from mcis_cli.store import Artifact, Recipe, Store, open_store
 from mcis_cli.training.precision import Precision, choose_device, choose_precision
 

@@ -17,10 +17,11 @@ from mcis_cli.maps.localization import enlarge
 from mcis_cli.maps.localization import normalise as normalise_maps
 from mcis_cli.maps.metrics import ConfusionMatrix
 from mcis_cli.models.classifier import CoAttentionClassifier
-from mcis_cli.stages import cams, train_cls
-from mcis_cli.stages.inputs import Inputs
-from mcis_cli.stages.networks import backbone_of, build_classifier, describe_classifier, place
-from mcis_cli.stages.pair_batches import PairBatch, pair_batches
+from mcis_cli.stages.cams import run as cams
+from mcis_cli.stages.engine.inputs import Inputs
+from mcis_cli.stages.engine.networks import backbone_of, build_classifier, describe_classifier, place
+from mcis_cli.stages.train_cls import run as train_cls
+from mcis_cli.stages.train_cls.pair_batches import PairBatch, pair_batches
 from mcis_cli.store import Artifact
 from mcis_cli.training.precision import autocast
 

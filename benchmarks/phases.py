@@ -11,8 +11,8 @@ from mcis_cli.config import DataConfig, RunOptions
 from mcis_cli.data.catalogue import Catalogue
 from mcis_cli.data.pairs import sample_pairs, sample_rings
 from mcis_cli.data.references import draw_references
-from mcis_cli.stages.inputs import list_images
-from mcis_cli.stages.segmented import run_segments
+from mcis_cli.stages.engine.by_image import run_segments
+from mcis_cli.stages.engine.inputs import list_images
 from mcis_cli.store import Recipe, Record, Schema, open_store
 
 SCHEMA: Schema = {"maps": ("float16", 3), "classes": ("int32", 1), "references": ("uint8", 1)}

@@ -16,7 +16,7 @@ from mcis_cli.models.backbones import Backbone, build_backbone
 from mcis_cli.models.classifier import CoAttentionClassifier
 from mcis_cli.models.deeplab import DeepLabLargeFOV
 from mcis_cli.models.losses import pair_loss
-from mcis_cli.stages.train_seg import segmentation_loss
+from mcis_cli.stages.train_seg.run import segmentation_loss
 
 PAGE = Path(__file__).parent / "reference" / "backbones.md"
 NAMES = (

@@ -14,17 +14,18 @@ from typing import NamedTuple
 
 import numpy as np
 
-from mcis_cli.cli import options
+from mcis_cli.cli.session import options
 from mcis_cli.config import parse_assignment, read_toml, resolve
-from mcis_cli.data import coco_rle, images
+from mcis_cli.data import archives, array_files, array_pickles, images, tensor_files
 from mcis_cli.data.catalogue import ImageEntry
-from mcis_cli.data.foreign import archives, array_files, array_pickles, tensor_files
-from mcis_cli.data.foreign import maps as foreign_maps
 from mcis_cli.data.layouts import coco, listing, table, voc
-from mcis_cli.store import notes, user_block
-from mcis_cli.store.identity import canonical_json
-from mcis_cli.store.manifests import check_manifest
-from mcis_cli.store.reader import _parse_schema, _parse_tensors
+from mcis_cli.interop import coco_rle
+from mcis_cli.interop.imports import map_files as foreign_maps
+from mcis_cli.store import notes
+from mcis_cli.store.format import user_block
+from mcis_cli.store.format.identity import canonical_json
+from mcis_cli.store.format.manifests import check_manifest
+from mcis_cli.store.format.reader import _parse_schema, _parse_tensors
 
 CLASSES = ("cat", "dining_table", "dog")
 HEX = "ab" * 32

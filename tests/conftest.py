@@ -83,7 +83,7 @@ def call(monkeypatch, capfd) -> Callable:
 
 @pytest.fixture
 def tally(request):
-    """What a test of a promise counts; `tests/long_run.py` makes a table of it."""
+    """What a test of a promise counts; `tests/helpers/long_run.py` makes a table of it."""
     from sites import Tally
 
     counted = Tally(request.node.name)

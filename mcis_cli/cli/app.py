@@ -11,7 +11,8 @@ from typing import Annotated, TextIO, cast
 import typer
 
 from mcis_cli import __version__
-from mcis_cli.cli import (
+from mcis_cli.cli import memory
+from mcis_cli.cli.commands import (
     ablate,
     chain,
     coco_masks,
@@ -22,7 +23,6 @@ from mcis_cli.cli import (
     inspect,
     keeping,
     log,
-    memory,
     pipeline,
     predict,
     report,
@@ -30,7 +30,7 @@ from mcis_cli.cli import (
     settings,
     verify,
 )
-from mcis_cli.cli.output import Watched, complain, say
+from mcis_cli.cli.terminal.output import Watched, complain, say
 from mcis_cli.errors import McisError, StorageError
 
 INTERRUPTED, BUG = 130, 1

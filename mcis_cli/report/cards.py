@@ -12,9 +12,9 @@ from mcis_cli.errors import DataError
 from mcis_cli.maps.localization import enlarge, normalise
 from mcis_cli.maps.scoring import count_pixels
 from mcis_cli.report import layers
-from mcis_cli.report.lineage import SUBJECTS, Run, split_of
 from mcis_cli.report.scores import Scores, image_score
-from mcis_cli.stages.kinds import read_record
+from mcis_cli.stages.engine.kinds import read_record
+from mcis_cli.stages.plan.lineage import SUBJECTS, Run, split_of
 from mcis_cli.store import Artifact
 
 Masks = Mapping[str, NDArray[np.uint8]]

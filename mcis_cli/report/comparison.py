@@ -10,12 +10,12 @@ from mcis_cli.errors import DataError, MissingError, UsageError
 from mcis_cli.report.cards import Card, Photos, Tile, cards
 from mcis_cli.report.charts import Chart, chart
 from mcis_cli.report.content import Report, Wanted, figures, predict, spelled
-from mcis_cli.report.lineage import SUBJECTS, Run, settings_of
 from mcis_cli.report.metrics_log import read_log
 from mcis_cli.report.scores import TITLES, Scores, points
-from mcis_cli.stages.inputs import look_behind
-from mcis_cli.stages.plan import CHAIN
-from mcis_cli.stages.why import ROLES, flat
+from mcis_cli.stages.engine.inputs import look_behind
+from mcis_cli.stages.plan.chain import CHAIN
+from mcis_cli.stages.plan.lineage import SUBJECTS, Run, settings_of
+from mcis_cli.stages.plan.why import ROLES, flat
 from mcis_cli.store import Artifact, Store
 from mcis_cli.store.artifact import ID_DIGITS
 

@@ -13,12 +13,12 @@ from mcis_cli.errors import DataError, MissingError, counted
 from mcis_cli.report.cards import Card, Photos, cards, choose, columns_of
 from mcis_cli.report.charts import Chart, chart
 from mcis_cli.report.diagram import Diagram, draw
-from mcis_cli.report.lineage import Run, settings_of
 from mcis_cli.report.metrics_log import read_log
 from mcis_cli.report.scores import TITLES, Mistake, Scores, confusion_shares, mistakes, read_scores
-from mcis_cli.stages import recipes
-from mcis_cli.stages.inputs import look_behind
-from mcis_cli.stages.why import flat
+from mcis_cli.stages.engine import recipes
+from mcis_cli.stages.engine.inputs import look_behind
+from mcis_cli.stages.plan.lineage import Run, settings_of
+from mcis_cli.stages.plan.why import flat
 from mcis_cli.store import Artifact, Recipe, Store
 from mcis_cli.store.artifact import ID_DIGITS
 
@@ -224,7 +224,7 @@ def spelled(value: object) -> str:
 
 def predict(network: Artifact, images: Catalogue, ids: Sequence[str], options: RunOptions) -> dict[str, Any]:
     """Masks of a network for images; those that cannot be read are left out."""
-    from mcis_cli.stages import predict as stage
+    from mcis_cli.stages.predict import run as stage
 
     paths = [images.root / images[image_id].image for image_id in ids]
     options.reporter.start("predictions", len(ids), images=1)
@@ -264,7 +264,7 @@ def _add_attended(report: Report, wanted: Wanted, options: RunOptions) -> None:
         report.left_out["references"] = why or "The photographs are not where they were."
         return
     from mcis_cli.report.attended import attended, choose_asked
-    from mcis_cli.stages.attention import look
+    from mcis_cli.stages.cams.attention import look
 
     asked = choose_asked(report.cards, maps, wanted.references)
     options.reporter.start("attention", len(asked), images=1)

@@ -6,9 +6,9 @@ from itertools import pairwise
 from typing import Any
 
 from mcis_cli.errors import counted
-from mcis_cli.report.lineage import Run, settings_of
-from mcis_cli.stages.evaluate import metrics
-from mcis_cli.stages.plan import CHAIN
+from mcis_cli.stages.evaluate.run import metrics
+from mcis_cli.stages.plan.chain import CHAIN
+from mcis_cli.stages.plan.lineage import Run, settings_of
 from mcis_cli.store import Artifact
 from mcis_cli.store.artifact import ID_DIGITS
 

@@ -6,9 +6,9 @@ from pathlib import Path
 from jaxtyping import Float, UInt8
 from numpy import ndarray
 
-from mcis_cli.data.exports.files import File, Mask
 from mcis_cli.data.layouts.listing import id_fault
 from mcis_cli.data.palette import voc_palette
+from mcis_cli.interop.exports.files import File, Mask
 from mcis_cli.report.figures import heat, overlay, png_bytes
 
 Photograph = UInt8[ndarray, "height width 3"]

@@ -18,8 +18,8 @@ from mcis_cli import __version__
 from mcis_cli.data.palette import voc_palette
 from mcis_cli.report.comparison import Comparison
 from mcis_cli.report.content import Report
-from mcis_cli.report.lineage import SUBJECTS
 from mcis_cli.report.scores import TITLES, points
+from mcis_cli.stages.plan.lineage import SUBJECTS
 
 
 def render(report: Report) -> str:

@@ -8,8 +8,8 @@ import numpy as np
 from jaxtyping import Int64
 
 from mcis_cli.maps.scoring import at_threshold, total_counts
-from mcis_cli.stages.evaluate import metrics
-from mcis_cli.stages.kinds import MAPS, read_records
+from mcis_cli.stages.engine.kinds import MAPS, read_records
+from mcis_cli.stages.evaluate.run import metrics
 from mcis_cli.store import Artifact
 
 IGNORE_INDEX = 255

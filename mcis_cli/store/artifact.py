@@ -9,14 +9,15 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from mcis_cli.errors import DamagedError, McisError, MissingError
-from mcis_cli.store import files, user_block
-from mcis_cli.store.identity import ContentHash, Record
-from mcis_cli.store.manifests import check_manifest
+from mcis_cli.store import files
+from mcis_cli.store.format import user_block
+from mcis_cli.store.format.identity import ContentHash, Record
+from mcis_cli.store.format.manifests import check_manifest
 
 if TYPE_CHECKING:
     from numpy.typing import NDArray
 
-    from mcis_cli.store.reader import Reader
+    from mcis_cli.store.format.reader import Reader
 
 ID_DIGITS = 12
 
@@ -149,7 +150,7 @@ class Artifact:
 
     def _reader(self) -> "Reader":
         # h5py is imported where data is read: listing a store does without, and is quick
-        from mcis_cli.store.reader import Reader
+        from mcis_cli.store.format.reader import Reader
 
         with self._lock:
             if self._open is None:

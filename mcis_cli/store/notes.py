@@ -13,7 +13,7 @@ from dataclasses import dataclass
 from typing import Any
 
 from mcis_cli.errors import UsageError
-from mcis_cli.store.identity import Recipe, canonical_json
+from mcis_cli.store.format.identity import Recipe, canonical_json
 
 MAX_BYTES = 2**26
 _DIGEST = "sha256"

@@ -15,9 +15,10 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any, Protocol
 
 from mcis_cli.errors import DamagedError, MissingError, StorageError
-from mcis_cli.store import files, user_block
+from mcis_cli.store import files
 from mcis_cli.store.artifact import Artifact
-from mcis_cli.store.identity import FORMAT, ContentHash, Recipe, Record, Schema, canonical_json, hashed
+from mcis_cli.store.format import user_block
+from mcis_cli.store.format.identity import FORMAT, ContentHash, Recipe, Record, Schema, canonical_json, hashed
 from mcis_cli.store.notes import Done
 from mcis_cli.store.workplace import Workplace
 
@@ -116,7 +117,7 @@ class Partial:
         Raises:
             StorageError: it could not be written; nothing half-written is left under its name.
         """
-        from mcis_cli.store import container  # imports h5py, which listing a store does without
+        from mcis_cli.store.format import container  # imports h5py, which listing a store does without
 
         manifest = {"format": FORMAT, "index": index, "key": self.recipe.key, "schema": _spelled(schema)}
         with self._temporary() as (path, descriptor):
@@ -253,7 +254,7 @@ class Partial:
             try:
                 check_part(descriptor, path, kind, self.recipe.key, number)
                 if kind == "segment":
-                    from mcis_cli.store.reader import Reader
+                    from mcis_cli.store.format.reader import Reader
 
                     Reader(path, kind).close()
             except DamagedError as error:
@@ -298,7 +299,7 @@ class Partial:
         provenance: Mapping[str, Any],
         observe: Callable[[Record], None] | None,
     ) -> Artifact:
-        from mcis_cli.store import container
+        from mcis_cli.store.format import container
 
         content = ContentHash(self.recipe.stage, meta, schema)
         records = hashed(content, _observed(self._records(num_segments, schema), observe))
@@ -324,7 +325,7 @@ class Partial:
     def _seal_tensors(
         self, tensors: "Mapping[str, NDArray[Any]]", meta: Mapping[str, Any], provenance: Mapping[str, Any]
     ) -> Artifact:
-        from mcis_cli.store import container
+        from mcis_cli.store.format import container
 
         content = ContentHash(self.recipe.stage, meta, None)
         for name in sorted(tensors):
@@ -347,7 +348,7 @@ class Partial:
             raise
 
     def _records(self, num_segments: int, schema: Schema) -> Iterator[Record]:
-        from mcis_cli.store.reader import Reader
+        from mcis_cli.store.format.reader import Reader
 
         for index in range(num_segments):
             path = self._segment_path(index)

@@ -13,9 +13,10 @@ from pathlib import Path
 from typing import Any
 
 from mcis_cli.errors import DamagedError, MissingError, StorageError, UsageError
-from mcis_cli.store import files, notes, user_block
+from mcis_cli.store import files, notes
 from mcis_cli.store.artifact import ID_DIGITS, Artifact, file_name
-from mcis_cli.store.identity import Recipe
+from mcis_cli.store.format import user_block
+from mcis_cli.store.format.identity import Recipe
 from mcis_cli.store.locks import Locking, held
 from mcis_cli.store.segments import KEY_DIGITS, Begun, Partial, begun_in
 from mcis_cli.store.workplace import RECIPE, Workplace

@@ -13,8 +13,8 @@ from io import BufferedReader
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from mcis_cli.data.foreign.tensor_files import TORCH_DTYPES, read_safetensors_head
 from mcis_cli.data.regular_files import open_regular
+from mcis_cli.data.tensor_files import TORCH_DTYPES, read_safetensors_head
 from mcis_cli.errors import DataError, WeightsError
 
 if TYPE_CHECKING:

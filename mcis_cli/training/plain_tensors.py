@@ -5,8 +5,8 @@ from typing import BinaryIO
 import torch
 from torch import Tensor
 
-from mcis_cli.data.foreign.archives import open_archive
-from mcis_cli.data.foreign.tensor_files import TORCH_DTYPES
+from mcis_cli.data.archives import open_archive
+from mcis_cli.data.tensor_files import TORCH_DTYPES
 from mcis_cli.errors import DataError
 
 

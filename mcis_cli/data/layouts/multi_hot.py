@@ -75,7 +75,7 @@ def read_multi_hot(file: Path, config: DataConfig, root: Path) -> dict[str, froz
     """
     import numpy as np
 
-    from mcis_cli.data.foreign.array_files import MAX_ARRAY_BYTES, read_npy
+    from mcis_cli.data.array_files import MAX_ARRAY_BYTES, read_npy
 
     listed = file.with_suffix(".txt")
     if not listed.is_file():

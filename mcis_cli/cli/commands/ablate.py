@@ -1,0 +1,182 @@
+"""`mcis ablate`: the paper's Tables 2, 4 and 5 on your images, beside the figures that it publishes."""
+
+import json
+from collections.abc import Sequence
+from pathlib import Path
+from typing import TYPE_CHECKING, Annotated
+
+import typer
+from rich.table import Table
+from rich.text import Text
+
+from mcis_cli.cli.commands.ablation import KINDS, Ablation, Measuring
+from mcis_cli.cli.session import completion, launched
+from mcis_cli.cli.session import options as opt
+from mcis_cli.cli.session.forecast import forecaster, tell
+from mcis_cli.cli.session.workspace import open_workspace
+from mcis_cli.cli.terminal.folder_output import OutputFolder
+from mcis_cli.cli.terminal.output import TerminalReporter, console, plain, results, say
+from mcis_cli.config.ablations import TABLES, AblationTable
+from mcis_cli.errors import UsageError, counted
+
+if TYPE_CHECKING:
+    from mcis_cli.report.ablation import Summary
+
+
+def ablate(
+    data: Annotated[
+        Path | None,
+        typer.Argument(metavar="DATA", help="Folder of images with tags, or a table; else that of mcis.toml."),
+    ] = None,
+    table: Annotated[
+        int | None,
+        typer.Option("--table", metavar="2|4|5", help="How maps are made; losses of the classifier; references."),
+    ] = None,
+    on: Annotated[
+        str,
+        typer.Option("--on", metavar="KIND[,KIND…]", help="What is scored: maps, pseudo, segmentation."),
+    ] = "maps,pseudo",
+    seeds: Annotated[str, typer.Option("--seeds", metavar="N[,N…]", help="Of every stage, one after the other.")] = (
+        "0,1,2"
+    ),
+    split: Annotated[
+        str | None,
+        typer.Option(
+            "--split",
+            help="Images to score maps and pseudo masks on; else all that have them.",
+            autocompletion=completion.split,
+        ),
+    ] = None,
+    output: Annotated[
+        Path | None, typer.Option("--output", "-o", help="Folder for table-N.json, table-N.csv and table-N.svg.")
+    ] = None,
+    preset: opt.Preset = None,
+    device: opt.Device = "auto",
+    workers: opt.Workers = None,
+    assignments: opt.Assignments = None,
+    config: opt.ConfigFile = None,
+    store: opt.StoreFolder = None,
+    dry_run: opt.DryRun = False,
+    as_json: opt.AsJson = False,
+    quiet: Annotated[bool, typer.Option("--quiet", "-q", help="No progress.")] = False,
+) -> None:
+    """Measure the rows of Table 2, 4 or 5 of the paper on your images; what is done is found done.
+
+    Example: mcis ablate photos/ --table 5 --preset quick
+    """
+    if launched.rank() is not None:
+        raise UsageError("mcis ablate does its stages in one process, found several (WORLD_SIZE); start it without")
+    wanted, kinds, numbers = _table(table), _kinds(on), _seeds(seeds)
+    workspace = open_workspace(
+        store=store, config=config, preset=preset, assignments=assignments or (), may_create=not dry_run
+    )
+    images = workspace.data(data)
+    if images is None:
+        raise UsageError(
+            "no images are named: expected a folder, as in `mcis ablate photos/`; or run `mcis init photos/`"
+        )
+    settings = workspace.settings()
+    if settings.train_seg.supervision == "full":
+        raise UsageError("a network that learns from ground truth has no rows to compare; leave train-seg.supervision")
+    ablation = Ablation(wanted, settings, kinds, split, images)
+    if dry_run:
+        with forecaster(workspace, images, device) as looking:
+            ablation.require_ground_truth(looking.catalogue)
+            tell(list(ablation.forecast(looking, numbers)), as_json=as_json)
+        return
+    folder = None if output is None else OutputFolder(output, "--output")
+    if folder is not None:
+        folder.require()
+    reporter = TerminalReporter(quiet=quiet)
+    options = opt.run_options(device=device, workers=workers, preset=workspace.preset(), reporter=reporter)
+    from mcis_cli.stages.engine.inputs import list_images
+
+    ablation.require_ground_truth(list_images(images, workspace.store))
+    measuring = Measuring(ablation, workspace.store, options)
+    try:
+        for seed in numbers:
+            measuring.measure(seed)
+    finally:
+        reporter.stop()
+    _tell(measuring, folder, as_json=as_json, quiet=quiet)
+
+
+def _tell(measuring: Measuring, folder: OutputFolder | None, *, as_json: bool, quiet: bool) -> None:
+    """The table, its files, and what failed.
+
+    Raises:
+        McisError: why a row came to nothing; the first reason of several, and all that was told if nothing came of any.
+    """
+    from mcis_cli.report.ablation import as_csv, summarise
+    from mcis_cli.report.ablation import as_json as spelled
+    from mcis_cli.report.ablation_figure import figure
+
+    table, first = measuring.ablation.table, next(iter(measuring.reasons.values()), None)
+    if first is not None and not measuring.measured:
+        raise first
+    summaries = summarise(table, measuring.measured)
+    facts = spelled(table, summaries, measuring.measured, measuring.failed)
+    if folder is not None:
+        name = f"table-{table.number}"
+        folder.write(Path(f"{name}.csv"), as_csv(summaries).encode())
+        folder.write(Path(f"{name}.svg"), figure(table, summaries).encode())
+        written = folder.write(Path(f"{name}.json"), f"{json.dumps(facts, indent=1)}\n".encode())
+        if not quiet:
+            console().print(Text(plain(f"mcis: ablate: {written.with_suffix('')}.json, .csv and .svg")))
+    if as_json:
+        say(json.dumps(facts))
+    else:
+        _print(table, summaries)
+    if first is not None:
+        failed = counted(len(measuring.failed), "row")
+        raise type(first)(f"{failed} came to nothing, the others are done and kept; the first because: {first}")
+
+
+def _print(table: AblationTable, summaries: Sequence["Summary"]) -> None:
+    from mcis_cli.report.ablation import MEASURED_ON, PUBLISHED_ON, by_subject, told
+
+    shown = Table(title=Text(f"Table {table.number}: {table.title}"), title_justify="left", box=None)
+    for heading in ("measured on", "row", "mIoU %", "gain", "published %", "gain"):
+        shown.add_column(heading, justify="left" if heading in ("measured on", "row") else "right")
+    lines = []
+    for on, of_subject in by_subject(summaries):
+        for one in of_subject:
+            measured = told(one.mean_iou, one.deviation), told(one.gain, one.gain_deviation, signed=True)
+            published = told(one.published, None), told(one.published_gain, None, signed=True)
+            shown.add_row(MEASURED_ON[on], one.row, *measured, *published)
+        seeds = dict.fromkeys(one.seeds for one in of_subject)
+        lines += [f"{MEASURED_ON[on]}: {how}" for how in dict.fromkeys(one.how for one in of_subject)]
+        lines += [f"{MEASURED_ON[on]}: mean ± standard deviation of seeds {_listed(some)}" for some in seeds]
+    out = results()
+    out.print(shown)
+    for line in dict.fromkeys(lines):
+        out.print(Text(plain(line)))
+    out.print(Text(f"published: {PUBLISHED_ON}"))
+
+
+def _listed(seeds: Sequence[int]) -> str:
+    return ", ".join(map(str, seeds))
+
+
+def _table(number: int | None) -> AblationTable:
+    if number is None or number not in TABLES:
+        found = "no table is named" if number is None else f"table {number} of the paper is no ablation"
+        raise UsageError(f"{found}: expected one of {_listed([*TABLES])}, as in --table 5")
+    return TABLES[number]
+
+
+def _kinds(text: str) -> tuple[str, ...]:
+    given = [part.strip() for part in text.split(",")]
+    unknown = [part for part in given if part not in KINDS]
+    if unknown:
+        raise UsageError(f"--on {text!r:.80} is not understood: expected some of {', '.join(KINDS)}, with commas")
+    return tuple(kind for kind in KINDS if kind in given)
+
+
+def _seeds(text: str) -> tuple[int, ...]:
+    return tuple(dict.fromkeys(opt.whole_numbers("--seeds", text) or ()))
+
+
+def register(app: typer.Typer) -> None:
+    """Add the command."""
+    app.command("ablate")(ablate)

@@ -1,0 +1,183 @@
+"""What `mcis ablate` does: for each row of a table and each seed a list of stages, nothing more."""
+
+from collections.abc import Iterator, Mapping, Sequence
+from contextlib import contextmanager
+from dataclasses import dataclass, field
+from typing import TYPE_CHECKING
+
+from mcis_cli.cli.commands.affinity import walked_maps
+from mcis_cli.cli.terminal.tables import percent
+from mcis_cli.config import DataConfig, RunOptions, Settings
+from mcis_cli.config.ablations import AblationTable, Row
+from mcis_cli.errors import BusyError, DataError, McisError, StorageError
+from mcis_cli.store import Artifact, Store
+
+if TYPE_CHECKING:
+    from mcis_cli.data.catalogue import Catalogue
+    from mcis_cli.report.ablation import Failure, Measurement
+    from mcis_cli.stages.plan.forecast import Forecast, Forecaster
+
+# What can be scored, in the order in which it is made, and the stage that makes it.
+STAGES: Mapping[str, str] = {"maps": "cams", "pseudo": "pseudo", "segmentation": "train-seg"}
+KINDS = tuple(STAGES)
+
+
+@dataclass(frozen=True)
+class Ablation:
+    """What is asked.
+
+    Attributes:
+        table: of the paper.
+        settings: of all that the rows have in common.
+        kinds: what is scored, of `KINDS`.
+        split: whose images' maps and pseudo masks are scored; None for all that have them.
+        data: where the images are.
+    """
+
+    table: AblationTable
+    settings: Settings
+    kinds: tuple[str, ...]
+    split: str | None
+    data: DataConfig
+
+    @property
+    def needed(self) -> tuple[str, ...]:
+        """The kinds that are made, whether they are scored or only lead to what is."""
+        return KINDS[: 1 + KINDS.index(self.kinds[-1])]
+
+    def scoring(self, settings: Settings, kind: str) -> Settings:
+        """The settings by which a kind is scored."""
+        split = settings.eval.split if kind == "segmentation" else self.split
+        return settings.model_copy(update={"eval": settings.eval.model_copy(update={"split": split})})
+
+    def require_ground_truth(self, images: "Catalogue") -> None:
+        """See whether what is scored will have maps, and has ground truth, before hours go into it.
+
+        Raises:
+            DataError: it has not.
+        """
+        mapped = images.split(self.settings.cams.split or self.data.train, self.settings.cams.domains)
+        for scored in self._scored(images, mapped):
+            without = [entry.id for entry in scored.entries if entry.mask is None]
+            if without:
+                alone = (
+                    f" (--split {scored.split_name}: those of the target alone)" if scored.domains > {"target"} else ""
+                )
+                raise DataError(
+                    f"ground truth missing for {len(without)} of {len(scored)} images of split {scored.split_name!r} "
+                    f"({without[0]}, …): expected a mask each; choose what is scored with --on, or images with "
+                    f"--split{alone}"
+                )
+
+    def _scored(self, images: "Catalogue", mapped: "Catalogue") -> "Iterator[Catalogue]":
+        """The images that the stages of `mcis eval` will look at."""
+        if self.kinds != ("segmentation",):
+            scored = images.split(self.split) if self.split else mapped
+            absent = [image_id for image_id in scored.ids if image_id not in mapped]
+            if absent:
+                raise DataError(
+                    f"{len(absent)} of {len(scored)} images of split {self.split!r} would have no maps ({absent[0]}, "
+                    "…): expected all; choose another --split, or have them mapped (--set cams.split, cams.domains)"
+                )
+            yield scored
+        if "segmentation" in self.kinds:
+            yield images.split(self.settings.eval.split or self.data.val)
+
+    def forecast(self, looking: "Forecaster", seeds: Sequence[int]) -> "Iterator[Forecast]":
+        """What `Measuring.measure` would do; equal work comes up as often as rows have it in common."""
+        from mcis_cli.stages.plan.chain import CHAIN
+
+        chain = CHAIN[: 1 + CHAIN.index(STAGES[self.needed[-1]])]
+        scored = {STAGES[kind]: kind for kind in self.kinds}
+        for seed in seeds:
+            for row in self.table.rows:
+                settings, of = row.of(self.settings, seed), f"{row.name}, seed {seed}"
+                for one in looking.chain(settings, chain, of=of):
+                    yield one
+                    if one.stage in scored:
+                        yield looking.stage("eval", self.scoring(settings, scored[one.stage]), one.following, of=of)
+
+
+@dataclass
+class Measuring:
+    """An ablation at work: what was measured so far, and what came to nothing.
+
+    Attributes:
+        ablation: what is asked.
+        store: where everything is kept, so that what is there is used.
+        options: how to run on this machine.
+        measured: the scores.
+        failed: the rows without.
+        reasons: the errors behind those, each once.
+    """
+
+    ablation: Ablation
+    store: Store
+    options: RunOptions
+    measured: list["Measurement"] = field(default_factory=list)
+    failed: list["Failure"] = field(default_factory=list)
+    reasons: dict[str, McisError] = field(default_factory=dict)
+
+    def measure(self, seed: int) -> None:
+        """All rows with one seed: a training for each loss, and a pass over the images for the maps of all its rows."""
+        from mcis_cli.stages.cams import run as cams
+        from mcis_cli.stages.engine.inputs import Inputs
+        from mcis_cli.stages.train_cls import run as train_cls
+
+        table, data = self.ablation.table, self.ablation.data
+        for loss in dict.fromkeys(row.loss for row in table.rows):
+            rows = [row for row in table.rows if row.loss == loss]
+            settings = [row.of(self.ablation.settings, seed) for row in rows]
+            made: list[Artifact] = []
+            with self._told(rows, seed):
+                classifier = train_cls.run(settings[0].train_cls, Inputs(data=data), self.store, self.options)
+                inputs = Inputs(upstream=classifier, data=data)
+                made = cams.run_all([one.cams for one in settings], inputs, self.store, self.options)
+            for row, one, maps in zip(rows, settings, made, strict=False):  # no maps, where that failed
+                with self._told([row], seed):
+                    self._row(row, seed, one, maps)
+
+    def _row(self, row: Row, seed: int, settings: Settings, maps: Artifact) -> None:
+        from mcis_cli.stages.engine.inputs import Inputs
+        from mcis_cli.stages.evaluate import run as evaluate
+        from mcis_cli.stages.pseudo import run as pseudo
+        from mcis_cli.stages.train_seg import run as train_seg
+
+        made = maps
+        for kind in self.ablation.needed:
+            if kind == "pseudo" and settings.pseudo.background == "affinity":
+                made = walked_maps(settings.affinity, made, self.ablation.data, self.store, self.options)
+            inputs = Inputs(upstream=made, data=self.ablation.data)
+            if kind == "pseudo":
+                made = pseudo.run(settings.pseudo, inputs, self.store, self.options)
+            elif kind == "segmentation":
+                made = train_seg.run(settings.train_seg, inputs, self.store, self.options)
+            if kind in self.ablation.kinds:
+                scoring = self.ablation.scoring(settings, kind).eval
+                inputs = Inputs(upstream=made, data=self.ablation.data)
+                self._score(row, seed, kind, evaluate.run(scoring, inputs, self.store, self.options))
+
+    def _score(self, row: Row, seed: int, kind: str, scores: Artifact) -> None:
+        from mcis_cli.report.ablation import Measurement
+        from mcis_cli.stages.evaluate.run import metrics
+
+        found = metrics(scores)
+        self.measured.append(Measurement(row.name, seed, kind, found, scores.id))
+        told = f"{percent(found['mean_iou'])} % ({scores.path.stem})"
+        self.options.reporter.note(f"{row.name}, seed {seed}, {kind}: {told}")
+
+    @contextmanager
+    def _told(self, rows: Sequence[Row], seed: int) -> Iterator[None]:
+        """Rows may fail, and others go on; a reason is told when it first comes up. A full disk stops all."""
+        from mcis_cli.report.ablation import Failure
+
+        try:
+            yield
+        except (StorageError, BusyError):
+            raise
+        except McisError as error:
+            reason = str(error)
+            self.failed.extend(Failure(row.name, seed, reason) for row in rows)
+            if reason not in self.reasons:
+                self.reasons[reason] = error
+                self.options.reporter.warn(f"{rows[0].name}, seed {seed}, came to nothing: {reason}")

@@ -1,0 +1,70 @@
+"""`mcis coco-masks`: ground truth from the outlines in annotations of COCO, as files that scores are made with."""
+
+from pathlib import Path
+from typing import Annotated
+
+import typer
+
+from mcis_cli.cli.session import completion
+from mcis_cli.cli.session import options as opt
+from mcis_cli.cli.session.workspace import open_workspace
+from mcis_cli.cli.terminal.folder_output import OutputFolder
+from mcis_cli.cli.terminal.output import TerminalReporter, say_path
+from mcis_cli.errors import UsageError, counted
+
+
+def coco_masks(
+    data: Annotated[Path | None, typer.Argument(metavar="DATA", help="Folder in the layout of COCO.")] = None,
+    output: Annotated[
+        Path | None, typer.Option("--output", "-o", help="Folder for the masks; else masks in DATA, where they count.")
+    ] = None,
+    split: Annotated[
+        str,
+        typer.Option(
+            "--split", help="Which list of the data set; all is every image.", autocompletion=completion.split
+        ),
+    ] = "val",
+    tags: Annotated[str | None, typer.Option("--tags", help="File of annotations, relative to DATA.")] = None,
+    force: Annotated[bool, typer.Option("--force", help="Write into a folder that has something in it.")] = False,
+    assignments: opt.Assignments = None,
+    config: opt.ConfigFile = None,
+    store: opt.StoreFolder = None,
+    quiet: Annotated[bool, typer.Option("--quiet", "-q", help="No progress.")] = False,
+) -> None:
+    """Write masks from the outlines in annotations of COCO, to score with; prints their folder.
+
+    Example: mcis coco-masks coco/ --split val
+    """
+    workspace = open_workspace(
+        store=store, config=config, assignments=assignments or (), flags={"data": {"tags": tags}}, may_create=False
+    )
+    images = workspace.data(data)
+    if images is None:
+        raise UsageError("no images are named: expected a folder, as in `mcis coco-masks coco/`")
+    from mcis_cli.data.layouts.coco import find_instances
+    from mcis_cli.data.palette import write_mask_png
+    from mcis_cli.data.reading import read_catalogue
+    from mcis_cli.interop.coco_masks import coco_masks as masks_of
+
+    catalogue = read_catalogue(images)
+    if catalogue.layout != "coco":
+        raise UsageError(f"{images.root} has the layout {catalogue.layout}: expected that of COCO, with outlines")
+    wanted = catalogue.split(split)
+    target = output or catalogue.root / "masks"
+    folder = OutputFolder(target, "--output")
+    folder.require(empty=not force)
+    reporter = TerminalReporter(quiet=quiet)
+    reporter.start("coco-masks", len(wanted), images=1)
+    try:
+        for image_id, mask in masks_of(find_instances(images, Path(images.root)), wanted):
+            folder.write(Path(f"{image_id}.png"), write_mask_png(mask))
+            reporter.advance()
+    finally:
+        reporter.stop()
+    reporter.note(f"coco-masks: {counted(len(wanted), 'mask')} in {target}")
+    say_path(target)
+
+
+def register(app: typer.Typer) -> None:
+    """Add the command."""
+    app.command("coco-masks")(coco_masks)

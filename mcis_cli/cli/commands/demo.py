@@ -1,0 +1,175 @@
+"""`mcis demo`: the chain twice on a synthetic set, without references and with them; a picture, and a page."""
+
+import time
+import tomllib
+from collections.abc import Mapping
+from pathlib import Path
+from typing import Annotated
+
+import typer
+from rich.table import Table
+from rich.text import Text
+
+from mcis_cli.cli.session import options as opt
+from mcis_cli.cli.session.workspace import CONFIG_FILE
+from mcis_cli.cli.terminal.folder_output import OutputFolder
+from mcis_cli.cli.terminal.output import TerminalReporter, announce, console
+from mcis_cli.cli.terminal.tables import percent
+from mcis_cli.config import DataConfig, RunOptions, Settings, merge, resolve
+from mcis_cli.store import Artifact, Store, open_store
+
+DEMO_TOML = """# The settings of `mcis demo`; change them and run `mcis run`, or any stage, in this folder.
+preset = "best"
+
+[data]
+root = "shapes"
+
+[train-cls]
+epochs = 6
+lr_milestones = [5]
+image_size = 192
+
+[cams]
+image_size = 256
+
+[train-seg]
+crop = 161
+epochs = 16
+"""
+WITHOUT, WITH = "no references", "10 references"
+REFERENCES = {WITHOUT: 0, WITH: 10}
+NUM_DEMO_TRAIN, NUM_DEMO_VAL, NUM_DEMO_SHOWN, NUM_DEMO_IMAGES = 120, 40, 4, 40
+
+
+def demo(
+    folder: Annotated[Path, typer.Argument(help="Where to work; made if it is not there.")] = Path("demo"),
+    device: opt.Device = "auto",
+    workers: opt.Workers = None,
+    as_json: opt.AsJson = False,
+    quiet: opt.Quiet = False,
+) -> None:
+    """Run the whole chain on a synthetic set, in minutes on a CPU: without references beside with them.
+
+    Example: mcis demo
+    """
+    from mcis_cli.data.synthetic.image_set import write_synthetic
+    from mcis_cli.stages.evaluate.run import metrics
+
+    reporter = TerminalReporter(quiet=quiet)
+    options = opt.run_options(device=device, workers=workers, preset="best", reporter=reporter)
+    output = OutputFolder(folder, "FOLDER")
+    output.require()
+    images = folder / "shapes"
+    if not images.exists():
+        reporter.note(f"drawing {NUM_DEMO_TRAIN + NUM_DEMO_VAL} images into {images}")
+        write_synthetic(images, num_train=NUM_DEMO_TRAIN, num_val=NUM_DEMO_VAL, seed=0, workers=options.workers)
+    if not (folder / CONFIG_FILE).exists():
+        output.write(Path(CONFIG_FILE), DEMO_TOML.encode())
+    store = open_store(folder / ".mcis")
+    data = DataConfig(root=str(images.resolve()))
+    started = time.monotonic()
+    try:
+        runs = demo_runs(data, store, options)
+        worked = reporter.worked  # what is drawn from here on is drawn every time
+        picture = output.write(Path("demo.png"), demo_picture(runs, data, store, options))
+        page = output.write(Path("report.html"), demo_page(runs[WITH], store, options))
+    finally:
+        reporter.stop()
+    scores = {
+        name: {stage: metrics(scored)["mean_iou"] for stage, scored in made[1].items()} for name, made in runs.items()
+    }
+    if not quiet:
+        print_demo(scores)
+        reporter.note(f"pictures: {picture}; everything about the second row, for a browser: {page}")
+        reporter.note(f"go on in {folder}/ with `mcis ls`, `mcis show`, `mcis predict`")
+    last = runs[WITH][1]["train-seg"]
+    announce(
+        last,
+        cached=not worked,
+        seconds=time.monotonic() - started,
+        as_json=as_json,
+        quiet=quiet,
+        extra={"scores": scores},
+    )
+
+
+Made = tuple[dict[str, Artifact], dict[str, Artifact]]
+
+
+def demo_runs(data: DataConfig, store: Store, options: RunOptions) -> dict[str, Made]:
+    """One classifier, its maps with each number of references in one pass, and what becomes of them."""
+    from mcis_cli.stages.cams import run as cams
+    from mcis_cli.stages.engine.inputs import Inputs
+    from mcis_cli.stages.train_cls import run as train_cls
+
+    settings = resolve(merge(tomllib.loads(DEMO_TOML), {"data": data.model_dump()}))
+    classifier = train_cls.run(settings.train_cls, Inputs(data=data), store, options)
+    configs = [settings.cams.model_copy(update={"refs": number}) for number in REFERENCES.values()]
+    maps = cams.run_all(configs, Inputs(upstream=classifier), store, options)
+    return {
+        name: demo_run(settings, {"train-cls": classifier, "cams": some}, store, options)
+        for name, some in zip(REFERENCES, maps, strict=True)
+    }
+
+
+def demo_run(settings: Settings, made: dict[str, Artifact], store: Store, options: RunOptions) -> Made:
+    """The chain from maps on; what each stage made, and its scores."""
+    from mcis_cli.stages.engine.inputs import Inputs
+    from mcis_cli.stages.evaluate import run as evaluate
+    from mcis_cli.stages.pseudo import run as pseudo
+    from mcis_cli.stages.train_seg import run as train_seg
+
+    made["pseudo"] = pseudo.run(settings.pseudo, Inputs(upstream=made["cams"]), store, options)
+    made["train-seg"] = train_seg.run(settings.train_seg, Inputs(upstream=made["pseudo"]), store, options)
+    scored = ("cams", "pseudo", "train-seg")
+    return made, {name: evaluate.run(settings.eval, Inputs(upstream=made[name]), store, options) for name in scored}
+
+
+def demo_picture(runs: Mapping[str, Made], data: DataConfig, store: Store, options: RunOptions) -> bytes:
+    """Maps, pseudo masks and predictions of both runs beside each other."""
+    from mcis_cli.config import EvalConfig
+    from mcis_cli.report.figures import png_bytes
+    from mcis_cli.report.gallery import stage_gallery
+    from mcis_cli.stages.engine.inputs import list_images
+    from mcis_cli.stages.predict import run as predict
+
+    images = list_images(data, store)
+    without, full = runs[WITHOUT][0], runs[WITH][0]
+    ids = full["pseudo"].ids[:NUM_DEMO_SHOWN]
+    paths = [images.root / images[image_id].image for image_id in ids]
+    found = predict.run(EvalConfig(), full["train-seg"], paths, options)
+    predictions = {image_id: one.mask for image_id, one in zip(ids, found, strict=True) if one.mask is not None}
+    picture = stage_gallery(
+        images,
+        ids,
+        maps={WITHOUT: without["cams"], WITH: full["cams"]},
+        masks={"pseudo mask": full["pseudo"]},
+        predictions={"network": predictions},
+    )
+    return png_bytes(picture)
+
+
+def demo_page(made: Made, store: Store, options: RunOptions) -> bytes:
+    """The page of `mcis report` about one run."""
+    from mcis_cli.report.content import Wanted, gather
+    from mcis_cli.report.page import render
+    from mcis_cli.stages.plan.lineage import trace
+
+    wanted = Wanted(images=NUM_DEMO_IMAGES, references=NUM_DEMO_SHOWN)
+    return render(gather(trace([made[1]["train-seg"]], store), store, None, wanted, options)).encode()
+
+
+def print_demo(scores: Mapping[str, Mapping[str, float | None]]) -> None:
+    """Both ways beside each other."""
+    table = Table(title="mean IoU in percent; maps and pseudo masks on train, the network on val", title_justify="left")
+    table.add_column("")
+    for heading in ("maps", "pseudo masks", "network"):
+        table.add_column(heading, justify="right")
+    for name, found in scores.items():
+        table.add_row(Text(name), *(percent(found[stage]) for stage in ("cams", "pseudo", "train-seg")))
+    console().print(table)
+
+
+def register(app: typer.Typer) -> None:
+    """Add the command."""
+    app.command("demo")(demo)

@@ -1,0 +1,217 @@
+"""`mcis ls`, `show` and `status`: what is in the store, and what is left to do. No torch."""
+
+import json
+from typing import TYPE_CHECKING, Annotated, Any
+
+import typer
+from rich.table import Table
+from rich.text import Text
+
+from mcis_cli.cli.session import completion
+from mcis_cli.cli.session import options as opt
+from mcis_cli.cli.session.workspace import Workspace, open_workspace
+from mcis_cli.cli.terminal.output import console, plain, results, say
+from mcis_cli.config import DataConfig
+from mcis_cli.errors import CheckError, DamagedError, UsageError
+from mcis_cli.store import Artifact
+
+if TYPE_CHECKING:
+    from mcis_cli.stages.plan.chain import Planned
+
+
+def ls(
+    stage: Annotated[
+        str | None, typer.Option("--stage", help="Of this stage alone.", autocompletion=completion.stage)
+    ] = None,
+    store: opt.StoreFolder = None,
+    as_json: Annotated[bool, typer.Option("--json", help="Print one JSON object a line.")] = False,
+) -> None:
+    """List the artifacts of the store, newest last.
+
+    Example: mcis ls --stage train-seg
+    """
+    workspace = open_workspace(store=store, may_create=False)
+    names = {content_id: name for name, content_id in workspace.store.tags().items()}
+    damaged: list[DamagedError] = []
+    for artifact in workspace.store.artifacts(on_damaged=damaged.append):
+        if stage is not None and artifact.stage != stage:
+            continue
+        size = artifact.path.stat().st_size
+        created = artifact.provenance.get("created", "")[:19]
+        if as_json:
+            facts = {"id": artifact.id, "stage": artifact.stage, "path": str(artifact.path), "bytes": size}
+            say(json.dumps({**facts, "created": created, "tag": names.get(artifact.id)}))
+        else:
+            tag = names.get(artifact.id, "")
+            say(f"{artifact.id[:12]}  {artifact.stage:<9}  {size / 2**20:8.2f} MiB  {created}  {tag}".rstrip())
+    if damaged:
+        raise damaged[0]
+
+
+def show(
+    artifact: Annotated[
+        str,
+        typer.Argument(
+            help="Path, id (8 digits or more), or tag; with --why also a key, or a stage for its newest.",
+            autocompletion=completion.artifact,
+        ),
+    ],
+    why: Annotated[
+        bool,
+        typer.Option("--why", help="Say what differs from what mcis.toml asks for: why the stage would run again."),
+    ] = False,
+    preset: opt.Preset = None,
+    assignments: opt.Assignments = None,
+    config: opt.ConfigFile = None,
+    store: opt.StoreFolder = None,
+    as_json: Annotated[bool, typer.Option("--json", help="Print the whole manifest; with --why one object.")] = False,
+) -> None:
+    """Show what an artifact is and how it was made, or why its stage would run again.
+
+    Example: mcis show 3fa8c1d2
+    """
+    if why:
+        workspace = open_workspace(
+            store=store,
+            config=config,
+            preset=preset,
+            assignments=assignments or (),
+            upstream=artifact,
+            may_create=False,
+        )
+        _show_why(workspace, artifact, as_json)
+        return
+    if preset or assignments or config:
+        raise UsageError("--preset, --set and --config are for what is compared: give --why, too")
+    workspace = open_workspace(store=store, upstream=artifact, may_create=False)
+    found = workspace.store.get(artifact)
+    if found.path.parent != workspace.store.root / "artifacts":
+        found.check()  # from elsewhere: not one line of it is told before all of it is understood
+    if as_json:
+        say(json.dumps(found.manifest))
+        return
+    say(f"{found.path.stem}")
+    say(f"id      {found.id}")
+    say(f"key     {found.key}")
+    for heading, values in (
+        ("inputs", found.inputs),
+        ("settings", found.manifest["recipe"]["config"]),
+        ("facts", _facts(found)),
+        ("made", found.provenance),
+    ):
+        say(heading)
+        for name, value in values.items():
+            say(f"  {name:<22} {_plain(value)}")
+    if found.stage == "eval":
+        from mcis_cli.cli.terminal.tables import print_scores
+        from mcis_cli.stages.evaluate.run import metrics
+
+        print_scores(metrics(found))
+
+
+def _facts(found: Artifact) -> dict[str, Any]:
+    facts = {key: value for key, value in found.meta.items() if key != "class_names"}
+    named = found.meta.get("class_names")
+    names = [str(name) for name in named] if isinstance(named, list) else []
+    told = f"{len(names)}: {', '.join(names[:8])}{', …' if len(names) > 8 else ''}"
+    return {**facts, "classes": told} if names else facts
+
+
+def _plain(value: object) -> str:
+    return plain(value if isinstance(value, str) else json.dumps(value, ensure_ascii=False))
+
+
+def _show_why(workspace: Workspace, ref: str, as_json: bool) -> None:
+    from mcis_cli.stages.plan.why import explain
+
+    found = explain(ref, workspace.settings(), _data(workspace), workspace.store)
+    if as_json:
+        differences = [{"field": one.field, "then": one.then, "now": one.now} for one in found.differences]
+        facts = {"stage": found.then.stage, "key": found.then.key, "artifact": found.made}
+        say(json.dumps({**facts, "differences": differences}))
+        return
+    for one in found.differences:
+        say(_plain(f"{one.field}: {one.told}"))
+    what = found.made or f"{found.then.stage} of key {found.then.key[:12]}, which was begun"
+    if found.differences:
+        console().print(Text(f"mcis: {what}, compared with what {workspace.config_file} asks for"))
+    elif found.is_there:
+        say("nothing differs: it would be found done")
+    else:
+        say(f"nothing differs, and it is not there: {'made again' if found.made else 'gone on with'} when it is needed")
+
+
+def status(
+    preset: opt.Preset = None,
+    assignments: opt.Assignments = None,
+    config: opt.ConfigFile = None,
+    store: opt.StoreFolder = None,
+    exit_code: Annotated[bool, typer.Option("--exit-code", help="Exit with 7 if anything is to do.")] = False,
+) -> None:
+    """Show which stages of the chain in mcis.toml are done. Writes nothing.
+
+    Example: mcis status
+    """
+    workspace = open_workspace(
+        store=store, config=config, preset=preset, assignments=assignments or (), may_create=False
+    )
+    data = _data(workspace)
+    from mcis_cli.stages.plan.chain import chain_of, plan
+
+    settings = workspace.settings()
+    planned: dict[str, Planned] = {}
+    if workspace.has_store:
+        planned = {one.stage: one for one in plan(settings, data, workspace.store)}
+    stages = tuple(chain_of(settings))
+    unneeded = stages[: stages.index("train-seg")] if settings.train_seg.supervision == "full" else ()
+    table = Table("stage", "state", "artifact", box=None)
+    is_done = True
+    for stage in stages:
+        if stage in unneeded:
+            state, told = "left out", "the network learns from ground truth"  # as `mcis run` does
+        elif not planned and stage == stages[len(unneeded)]:
+            state, told = "to do", f"run `mcis {stage}`"
+        else:
+            state, told = _state(planned.get(stage), stage)
+        is_done &= state in ("done", "left out")
+        table.add_row(stage, Text(state, style="green" if state == "done" else ""), told)
+    console().print(Text(f"{workspace.config_file}"))
+    results().print(table)
+    if exit_code and not is_done:
+        raise typer.Exit(CheckError.exit_code)
+
+
+def _state(planned: "Planned | None", stage: str) -> tuple[str, str]:
+    """A stage's state, and its artifact or what to do."""
+    if planned is None:
+        return "waits", ""
+    if planned.artifact is not None:
+        return "done", planned.artifact.path.stem
+    if stage == "eval" and any(entry.mask is None for entry in planned.wanted.images.entries):
+        return "left out", "images without ground truth"  # as `mcis run` does
+    from mcis_cli.stages.plan.chain import COMMANDS
+
+    return "to do", f"run `mcis {COMMANDS[stage]}`{_progress(planned)}"
+
+
+def _progress(planned: "Planned") -> str:
+    begun = planned.begun
+    if begun is None:
+        return ""
+    total = planned.wanted.num_segments
+    done = f"{begun.num_segments} of {total} segments" if total is not None else f"step {begun.step}"
+    return f", which goes on from {done}"
+
+
+def _data(workspace: Workspace) -> DataConfig:
+    data = workspace.data()
+    if data is None:
+        raise UsageError("no images are named: expected [data] root in mcis.toml; `mcis init DATA` writes it")
+    return data
+
+
+def register(app: typer.Typer) -> None:
+    """Add the commands."""
+    app.command("ls")(ls)
+    app.command("show")(show)
+    app.command("status")(status)

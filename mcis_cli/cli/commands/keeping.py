@@ -1,0 +1,178 @@
+"""`mcis tag`, `gc` and `merge`: what is kept, what goes, and what comes from other stores. No torch."""
+
+import json
+from pathlib import Path
+from typing import Annotated
+
+import typer
+
+from mcis_cli.cli.session import completion
+from mcis_cli.cli.session import options as opt
+from mcis_cli.cli.session.workspace import STORE_FOLDER, Workspace, open_workspace, upstream_reference
+from mcis_cli.cli.terminal.output import complain, say, say_path
+from mcis_cli.errors import DamagedError, DataError, McisError, MissingError, UsageError, WeightsError, counted
+from mcis_cli.store import Store, open_store
+
+MIB = 2**20
+
+
+def tag(
+    name: Annotated[
+        str | None,
+        typer.Argument(metavar="NAME", help="Letters, digits, dot, dash, underline.", autocompletion=completion.tag),
+    ] = None,
+    artifact: Annotated[
+        str | None,
+        typer.Argument(
+            metavar="ARTIFACT",
+            help="Path, id (8 digits or more), tag, or -; else the pipe.",
+            autocompletion=completion.artifact,
+        ),
+    ] = None,
+    delete: Annotated[bool, typer.Option("--delete", help="Take the tag away; the artifact stays.")] = False,
+    store: opt.StoreFolder = None,
+) -> None:
+    """Give an artifact a name that keeps it from gc; without NAME, list the tags.
+
+    Example: mcis train-seg | mcis tag best
+    """
+    if name is None or delete:
+        workspace = open_workspace(store=store, may_create=False)
+        if name is not None:
+            workspace.store.untag(name)
+        elif delete:
+            raise UsageError("no tag is named: expected `mcis tag --delete NAME`; mcis tag lists them")
+        else:
+            _list_tags(workspace)
+        return
+    reference = upstream_reference(artifact, "train-seg")
+    if reference is None:
+        raise UsageError(
+            f"no artifact is named: expected `mcis tag {name} ARTIFACT`, or one through a pipe; see mcis ls"
+        )
+    workspace = open_workspace(store=store, upstream=reference, may_create=False)
+    found = workspace.store.get(reference)
+    workspace.store.tag(name, found)
+    say_path(found.path)
+
+
+def _list_tags(workspace: Workspace) -> None:
+    names = {artifact.id: artifact.path.stem for artifact in workspace.store.artifacts(on_damaged=lambda _: None)}
+    for name, content_id in workspace.store.tags().items():
+        say(f"{content_id[:12]}  {name}  {names.get(content_id, 'which is not here')}")
+
+
+def gc(
+    artifacts: Annotated[bool, typer.Option("--artifacts", help="Artifacts that nothing needs.")] = False,
+    partial: Annotated[bool, typer.Option("--partial", help="Unfinished work that no command is at.")] = False,
+    tmp: Annotated[
+        bool, typer.Option("--tmp", help="What killed commands left; logs and notes of artifacts that are gone.")
+    ] = False,
+    everything: Annotated[bool, typer.Option("--all", help="All three.")] = False,
+    stage: Annotated[
+        str | None, typer.Option("--stage", help="Of this stage alone.", autocompletion=completion.stage)
+    ] = None,
+    older_than: Annotated[
+        float | None, typer.Option("--older-than", metavar="DAYS", min=0, help="Not written to for so many days.")
+    ] = None,
+    delete: Annotated[bool, typer.Option("--delete", help="Remove it; else it is only listed.")] = False,
+    keep_config: Annotated[
+        bool, typer.Option("--keep-config/--no-keep-config", help="Whether what mcis.toml names is needed.")
+    ] = True,
+    config: opt.ConfigFile = None,
+    store: opt.StoreFolder = None,
+    as_json: opt.AsJson = False,
+) -> None:
+    """List, or remove, what nothing needs: needed is what is tagged, what mcis.toml names, what unfinished work or a
+    running command uses, and all that these were made from.
+
+    Example: mcis gc --artifacts --older-than 30 --delete
+    """
+    from mcis_cli.store.upkeep.collection import DAY, Choice, Scope, collect
+
+    given: dict[Scope, bool] = {"artifacts": artifacts, "partial": partial, "tmp": tmp}
+    scopes: frozenset[Scope] = frozenset(scope for scope, is_given in given.items() if is_given or everything)
+    if not scopes:
+        raise UsageError(
+            "nothing is named that may go: expected --artifacts (those that nothing needs), --partial (unfinished work "
+            "that no command is at), --tmp (left-overs) or --all; without --delete it is only listed"
+        )
+    workspace = open_workspace(store=store, config=config, may_create=False)
+    found = workspace.store
+    keep = _named(workspace) if keep_config and "artifacts" in scopes else frozenset()
+    choice = Choice(scopes=scopes, stage=stage, older_than=(older_than or 0) * DAY, keep=keep)
+    gone: list[str] = []
+    num_bytes = 0
+    for unneeded in collect(found, choice, delete=delete):
+        path = str(unneeded.path.relative_to(found.root))
+        gone.append(path)
+        num_bytes += unneeded.num_bytes
+        if not as_json:
+            say(f"{unneeded.num_bytes / MIB:10.2f} MiB  {path}")
+    if as_json:
+        say(json.dumps({"paths": gone, "bytes": num_bytes, "deleted": delete}))
+    hint = "" if delete or not gone else "; add --delete to remove them"
+    complain("gc", f"{len(gone)} {'removed' if delete else 'could go'}, {num_bytes / MIB:.2f} MiB{hint}")
+
+
+def _named(workspace: Workspace) -> frozenset[str]:
+    """Content ids of the chain that the configuration names, as far as it is done, and of what the rest starts from."""
+    if workspace.config_file is None:
+        return frozenset()
+    try:
+        data = workspace.data()
+        if data is None:
+            return frozenset()
+        from mcis_cli.stages.plan.chain import plan
+
+        planned = list(plan(workspace.settings(), data, workspace.store))
+        made = {one.artifact.id for one in planned if one.artifact is not None}
+        wanted = {name for one in planned for recipe in one.wanted.recipes for name in recipe.inputs.values()}
+        return frozenset(made | wanted)
+    except (UsageError, DataError, WeightsError, MissingError) as error:
+        raise UsageError(
+            f"what {workspace.config_file} names cannot be told apart from the rest: {error}; or give --no-keep-config"
+        ) from error
+
+
+def merge(
+    stores: Annotated[list[Path], typer.Argument(metavar="STORE", help="Another store, or the folder that it is in.")],
+    store: opt.StoreFolder = None,
+) -> None:
+    """Bring what other stores have: artifacts, tags, and finished parts of unfinished work. All of it is checked.
+
+    Example: mcis merge /mnt/cluster/.mcis
+    """
+    from mcis_cli.store.upkeep.merging import merge as bring
+
+    workspace = open_workspace(store=store)
+    others = [_store_at(path) for path in stores]
+    left: list[McisError] = []
+    for other in others:
+        count = num_parts = 0
+
+        def tell(error: McisError) -> None:
+            complain("warning", f"left there: {error}")
+            left.append(error)
+
+        for path in bring(workspace.store, other, tell):
+            name = path.relative_to(workspace.store.root)
+            say(str(name))
+            count += 1
+            num_parts += name.parts[0] == "partial"
+        hint = ", of unfinished work too: run its command again, which goes on from there" if num_parts else ""
+        complain("merge", f"{count or 'nothing new'} from {other.root}{hint}")
+    if damaged := [error for error in left if error.exit_code == DamagedError.exit_code]:
+        raise DamagedError(f"left there, damaged: {counted(len(damaged), 'file')}, the first of them: {damaged[0]}")
+
+
+def _store_at(path: Path) -> Store:
+    inner = path / STORE_FOLDER
+    return open_store(inner if inner.is_dir() else path, create=False)
+
+
+def register(app: typer.Typer) -> None:
+    """Add the commands."""
+    app.command("tag")(tag)
+    app.command("gc")(gc)
+    app.command("merge")(merge)

@@ -1,0 +1,156 @@
+"""`mcis log`: the curves of a training in the terminal, or for TensorBoard. No torch."""
+
+import json
+import math
+from collections.abc import Iterator, Sequence
+from importlib.util import find_spec
+from pathlib import Path
+from typing import TYPE_CHECKING, Annotated
+
+import typer
+
+from mcis_cli.cli.session import completion
+from mcis_cli.cli.session import options as opt
+from mcis_cli.cli.session.workspace import Workspace, open_workspace
+from mcis_cli.cli.terminal.folder_output import OutputFolder
+from mcis_cli.cli.terminal.output import say, say_path
+from mcis_cli.errors import MissingError, UsageError, counted
+
+if TYPE_CHECKING:
+    from mcis_cli.report.metrics_log import MetricsLog
+
+TRAININGS = ("train-seg", "affinity-net", "train-cls")
+COLUMNS, HEIGHT, MARGIN = 61, 8, 9
+
+
+def log(
+    training: Annotated[
+        str | None,
+        typer.Argument(
+            metavar="TRAINING",
+            help="Path, id or tag of a network, or train-cls, affinity-net or train-seg; else the newest, also one "
+            "still at work.",
+            autocompletion=completion.artifact,
+        ),
+    ] = None,
+    metrics: Annotated[
+        list[str] | None, typer.Option("--metric", help="One curve, as total or lr; may be given more than once.")
+    ] = None,
+    tensorboard: Annotated[
+        Path | None, typer.Option("--tensorboard", metavar="FOLDER", help="Write them for TensorBoard instead.")
+    ] = None,
+    store: opt.StoreFolder = None,
+    as_json: Annotated[bool, typer.Option("--json", help="Print one JSON object a report.")] = False,
+) -> None:
+    """Draw the loss curves of a training, or of one that is still at work.
+
+    Example: mcis log train-cls --metric total
+    """
+    if tensorboard is not None:
+        _require_tensorboard(metrics, as_json)
+    stage = training if training in TRAININGS else None
+    workspace = open_workspace(store=store, upstream=None if stage else training, may_create=False)
+    name, path = _found(workspace, training if stage is None else None, stage)
+    from mcis_cli.report.metrics_log import read_log
+
+    found = read_log(path)
+    if found is None:
+        raise MissingError(f"{name} has no metrics log: expected {path}, which trainings write beside their network")
+    if tensorboard is not None:
+        _write_events(found, path, name.partition(",")[0], tensorboard)
+        return
+    unknown = sorted(set(metrics or ()) - set(found.values))
+    if unknown:
+        raise UsageError(f"{name} reported no {unknown[0]!r}: found {', '.join(found.values)}; correct --metric")
+    shown = metrics or list(found.losses)
+    if as_json:
+        for place, step in enumerate(found.steps):
+            numbers = {one: found.values[one][place] for one in shown if math.isfinite(found.values[one][place])}
+            say(json.dumps({"step": step, "epoch": found.epochs[place], **numbers}))
+        return
+    say(f"{name}: {counted(len(found.steps), 'report')} up to step {found.steps[-1]}, epoch {found.epochs[-1]}")
+    for one in shown:
+        for line in drawn(one, found):
+            say(line)
+
+
+def _require_tensorboard(metrics: Sequence[str] | None, as_json: bool) -> None:
+    if metrics or as_json:
+        raise UsageError("--tensorboard writes all curves: leave out --metric and --json")
+    if find_spec("tensorboard") is None:
+        raise UsageError("--tensorboard needs the package tensorboard, found none; pip install 'mcis[tensorboard]'")
+
+
+def _write_events(found: "MetricsLog", path: Path, name: str, output: Path) -> None:
+    """Write the file of one training, in a folder of its own; a later call writes over it. Prints the folder."""
+    from mcis_cli.report.tensorboard import EVENTS, events
+
+    folder = OutputFolder(output, "--tensorboard")
+    folder.require()
+    say_path(folder.write(Path(name) / EVENTS, events(found, path.stat().st_mtime)).parent)
+
+
+def drawn(metric: str, found: "MetricsLog") -> Iterator[str]:
+    """One curve in lines of braille, each letter two by four dots; its first and last value in the heading."""
+    points = [(step, y) for step, y in zip(found.steps, found.values[metric], strict=True) if math.isfinite(y)]
+    if not points:
+        return
+    low, high = min(0.0, *(y for _, y in points)), max(y for _, y in points)
+    yield f"{metric}  {points[0][1]:.4g} → {points[-1][1]:.4g}"
+    rows = braille(points, COLUMNS, HEIGHT, low, high)
+    for number, row in enumerate(rows):
+        label = {0: f"{high:.3g}", HEIGHT - 1: f"{low:.3g}"}.get(number, "")
+        yield f"{label:>{MARGIN}} {'┤' if label else '│'}{row}"
+    first, last = f"{points[0][0]:,}", f"step {points[-1][0]:,}"
+    yield f"{'':>{MARGIN}} └{first}{last:>{COLUMNS - len(first)}}"
+
+
+def braille(points: Sequence[tuple[float, float]], columns: int, rows: int, low: float, high: float) -> list[str]:
+    """A line through points, as letters of two by four dots.
+
+    Args:
+        points: x ascending, and y.
+        columns: letters in a row.
+        rows: of letters.
+        low: y of the lowest dot.
+        high: y of the highest.
+    """
+    width, height = 2 * columns, 4 * rows
+    left, right = points[0][0], points[-1][0]
+
+    def dot(x: float, y: float) -> tuple[int, int]:
+        column = round((x - left) / ((right - left) or 1) * (width - 1))
+        return column, round((high - y) / ((high - low) or 1) * (height - 1))
+
+    cells = [[0] * columns for _ in range(rows)]
+    dots = [dot(x, y) for x, y in points]
+    for (x0, y0), (x1, y1) in zip(dots, dots[1:] or dots, strict=False):
+        steps = max(x1 - x0, abs(y1 - y0), 1)
+        for step in range(steps + 1):
+            x, y = x0 + round((x1 - x0) * step / steps), y0 + round((y1 - y0) * step / steps)
+            cells[y // 4][x // 2] |= ((0x01, 0x08), (0x02, 0x10), (0x04, 0x20), (0x40, 0x80))[y % 4][x % 2]
+    return ["".join(chr(0x2800 + cell) if cell else " " for cell in row).rstrip() for row in cells]
+
+
+def _found(workspace: Workspace, reference: str | None, stage: str | None) -> tuple[str, Path]:
+    """The name of a training, and where its log is: one that is named, the newest of a stage, or the newest."""
+    if reference is not None:
+        artifact = workspace.store.get(reference)
+        return artifact.path.stem, artifact.log_path
+    wanted = (stage,) if stage else TRAININGS
+    logs = [
+        (artifact.path.stem, artifact.log_path) for artifact in workspace.store.artifacts() if artifact.stage in wanted
+    ]
+    for folder, recipe in workspace.store.unfinished().items():
+        if recipe is not None and recipe.stage in wanted:
+            logs.append((f"{folder.name}, unfinished", folder / "metrics.jsonl"))
+    there = [(path.stat().st_mtime, name, path) for name, path in logs if path.is_file()]
+    if not there:
+        raise MissingError(f"no training with a metrics log in {workspace.store.root}: run `mcis train-cls` first")
+    _, name, path = max(there)
+    return name, path
+
+
+def register(app: typer.Typer) -> None:
+    """Add the command."""
+    app.command("log")(log)

@@ -1,0 +1,132 @@
+"""`mcis predict`: masks for new photographs, as palette PNGs."""
+
+import json
+from collections.abc import Sequence
+from pathlib import Path
+from typing import TYPE_CHECKING, Annotated, Any
+
+import typer
+
+from mcis_cli.cli.commands.photographs import find
+from mcis_cli.cli.session import completion
+from mcis_cli.cli.session import options as opt
+from mcis_cli.cli.session.workspace import open_workspace
+from mcis_cli.cli.terminal.folder_output import OutputFolder
+from mcis_cli.cli.terminal.output import TerminalReporter, say, say_path
+from mcis_cli.errors import DataError, UsageError, counted
+
+if TYPE_CHECKING:
+    from mcis_cli.stages.predict.run import Prediction
+
+
+def predict(
+    model: Annotated[
+        str, typer.Argument(help="Segmentation network: path, id or tag.", autocompletion=completion.artifact)
+    ],
+    images: Annotated[
+        list[Path],
+        typer.Argument(help="Photographs, folders of them, patterns as 'shots/**/*.jpg', or - for a list on stdin."),
+    ],
+    output: Annotated[Path, typer.Option("--output", "-o", help="Folder for the masks.")] = Path("masks"),
+    overlay: Annotated[
+        bool, typer.Option("--overlay", help="Write a picture of photograph and mask beside each.")
+    ] = False,
+    crf: opt.Crf = None,
+    scales: opt.Scales = None,
+    flip: opt.Flip = None,
+    window: Annotated[
+        int | None, typer.Option("--window", help="Longest side of one pass; larger photographs go in windows.")
+    ] = None,
+    device: opt.Device = "auto",
+    assignments: opt.Assignments = None,
+    config: opt.ConfigFile = None,
+    store: opt.StoreFolder = None,
+    as_json: Annotated[
+        bool, typer.Option("--json", help="Print a JSON object for each: labels, areas, confidences; or the error.")
+    ] = False,
+    quiet: Annotated[bool, typer.Option("--quiet", "-q", help="No progress.")] = False,
+) -> None:
+    """Write the mask of each photograph: a palette PNG of its size, 0 background, 1 the first class.
+
+    Example: mcis predict 3fa8c1d2 holiday/ -o masks --overlay
+    """
+    flags = {"eval": {"crf": crf, "scales": opt.numbers(scales), "flip": flip, "window": window}}
+    workspace = open_workspace(
+        store=store, config=config, assignments=assignments or (), flags=flags, upstream=model, may_create=False
+    )
+    network = workspace.store.get(model)
+    if network.stage != "train-seg":
+        raise UsageError(
+            f"{network.path.name} was made by {network.stage}: expected a network of train-seg; "
+            f"`mcis ls --stage train-seg` shows what there is"
+        )
+    named = find(images, output)
+    folder = OutputFolder(output, "--output")
+    folder.require()
+    from mcis_cli.data.palette import voc_palette, write_mask_png
+    from mcis_cli.report.figures import overlay as overlaid
+    from mcis_cli.report.figures import png_bytes
+    from mcis_cli.stages.predict import run as stage
+
+    reporter = TerminalReporter(quiet=quiet)
+    if told := named.told_left_out:
+        reporter.warn(told)
+    reporter.start("predict", len(named.masks), images=1)
+    labels = ["background", *network.meta["class_names"]]
+    faults: list[str] = []
+    try:
+        for prediction in stage.run(
+            workspace.settings(network).eval, network, named.masks, opt.run_options(device=device)
+        ):
+            reporter.advance()
+            if prediction.image is None or prediction.mask is None:
+                faults.append(prediction.fault or "unknown")
+                if as_json:
+                    say(json.dumps({"image": str(prediction.path), "error": faults[-1]}))
+                if len(named.masks) > 1:  # else the last line tells it
+                    reporter.warn(faults[-1])
+                continue
+            inside = named.masks[prediction.path]
+            target = folder.write(inside, write_mask_png(prediction.mask))
+            if overlay:
+                picture = overlaid(prediction.image, prediction.mask, voc_palette())
+                folder.write(inside.with_name(f"{inside.stem}-overlay.png"), png_bytes(picture))
+            if as_json:
+                say(json.dumps(described(prediction, target, labels)))
+            else:
+                say_path(target)
+    finally:
+        reporter.stop()
+    if faults:
+        total = len(named.masks)
+        written = f"the other {total - len(faults)} written" if len(faults) < total else "none written"
+        raise DataError(f"no mask for {len(faults)} of {counted(total, 'photograph')}, {written}: {faults[0]}")
+
+
+def described(prediction: "Prediction", target: Path, labels: Sequence[str]) -> dict[str, Any]:
+    """What a mask says, as JSON: size, and each label that is in it with its pixels, its share of them, and the mean
+    probability that the network gives it there."""
+    assert prediction.mask is not None
+    height, width = prediction.mask.shape
+    regions = [
+        {
+            "label": labels[region.value],
+            "value": region.value,
+            "pixels": region.pixels,
+            "area": round(region.pixels / (height * width), 6),
+            "confidence": round(region.confidence, 4),
+        }
+        for region in prediction.regions
+    ]
+    return {
+        "image": str(prediction.path),
+        "mask": str(target),
+        "height": height,
+        "width": width,
+        "labels": regions,
+    }
+
+
+def register(app: typer.Typer) -> None:
+    """Add the command."""
+    app.command("predict")(predict)

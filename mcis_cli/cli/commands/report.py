@@ -1,0 +1,147 @@
+"""`mcis report`: one HTML page to look at a run with."""
+
+import os
+from pathlib import Path
+from typing import Annotated
+
+import typer
+
+from mcis_cli.cli.session import completion
+from mcis_cli.cli.session import options as opt
+from mcis_cli.cli.session.workspace import Workspace, open_workspace
+from mcis_cli.cli.terminal.folder_output import OutputFolder
+from mcis_cli.cli.terminal.output import TerminalReporter, say_path
+from mcis_cli.errors import DataError, MissingError, UsageError
+from mcis_cli.store import Artifact
+
+MARK = b'<meta name="generator" content="mcis '
+
+
+def report(
+    artifacts: Annotated[
+        list[str] | None,
+        typer.Argument(
+            metavar="ARTIFACT",
+            help="Paths, ids (8 digits or more) or tags of one run; else what mcis.toml names, or the newest.",
+            autocompletion=completion.artifact,
+        ),
+    ] = None,
+    pair: Annotated[
+        tuple[str, str] | None,
+        typer.Option("--compare", metavar="A B", help="Two runs side by side, each named by one artifact."),
+    ] = None,
+    output: Annotated[Path, typer.Option("--out", "-o", help="The file to write.")] = Path("report.html"),
+    force: Annotated[bool, typer.Option("--force", help="Write over a file that is there and is no report.")] = False,
+    images: Annotated[int, typer.Option("--images", min=0, max=5000, help="Of the gallery, at most.")] = 60,
+    references: Annotated[int, typer.Option("--references", min=0, help="Images of the reference gallery.")] = 8,
+    attention: Annotated[
+        bool, typer.Option("--attention/--no-attention", help="Ask the classifier where its attention looked.")
+    ] = True,
+    predictions: Annotated[
+        bool, typer.Option("--predictions/--no-predictions", help="Let the network predict the gallery's images.")
+    ] = True,
+    data: opt.DataOption = None,
+    device: opt.Device = "auto",
+    preset: opt.Preset = None,
+    assignments: opt.Assignments = None,
+    config: opt.ConfigFile = None,
+    store: opt.StoreFolder = None,
+    quiet: Annotated[bool, typer.Option("--quiet", "-q", help="No progress.")] = False,
+) -> None:
+    """Write one HTML page about a run: scores, curves, galleries, what was run with which data and seeds.
+
+    Example: mcis report --out report.html
+    """
+    if artifacts and pair:
+        raise UsageError(f"--compare takes the two runs itself: leave out {artifacts[0]}")
+    named = [*pair] if pair else artifacts or []
+    workspace = open_workspace(
+        store=store,
+        config=config,
+        preset=preset,
+        assignments=assignments or (),
+        upstream=named[0] if named else None,
+        may_create=False,
+    )
+    folder, name = _target(output, force)
+    from mcis_cli.report.comparison import compare
+    from mcis_cli.report.content import Wanted, gather
+    from mcis_cli.report.page import render, render_comparison
+    from mcis_cli.stages.plan.lineage import trace
+
+    given = _given(workspace, named)
+    reporter = TerminalReporter(quiet=quiet)
+    options = opt.run_options(device=device, reporter=reporter)
+    wanted = Wanted(images=images, references=references, attention=attention, predictions=predictions)
+    place = workspace.data(data) if data is not None else None  # else where they were listed
+    try:
+        if pair:
+            first, second = (trace([one], workspace.store) for one in given)
+            page = render_comparison(compare(first, second, pair, workspace.store, place, wanted, options))
+        else:
+            page = render(gather(trace(given, workspace.store), workspace.store, place, wanted, options))
+    finally:
+        reporter.stop()
+    say_path(folder.write(Path(name), page.encode()))
+
+
+def _given(workspace: Workspace, references: list[str]) -> list[Artifact]:
+    """The artifacts that were named; else what the configuration asks for, as far as it is done; else the newest."""
+    if references:
+        found = [workspace.store.get(reference) for reference in references]
+        for artifact in found:
+            if artifact.path.parent != workspace.store.root / "artifacts":
+                artifact.check()  # from elsewhere: not one line of it is told before all of it is understood
+        return found
+    from mcis_cli.stages.plan.lineage import newest
+
+    last = _asked(workspace) or newest(workspace.store)
+    if last is None:
+        raise MissingError(f"{workspace.store.root} has nothing to report on yet: run `mcis train-cls`, or `mcis run`")
+    return [last]
+
+
+def _asked(workspace: Workspace) -> Artifact | None:
+    """The last artifact of the chain that the configuration asks for; None also where its images are gone."""
+    from mcis_cli.stages.plan.chain import plan
+
+    try:
+        if (data := workspace.data()) is None:
+            return None
+        planned = [one.artifact for one in plan(workspace.settings(), data, workspace.store)]
+    except (UsageError, DataError):
+        return None
+    return next((artifact for artifact in reversed(planned) if artifact is not None), None)
+
+
+def _target(output: Path, force: bool) -> tuple[OutputFolder, str]:
+    """The folder and the name of the page; told before any work is done.
+
+    Raises:
+        UsageError: there is something of that name that is no report.
+        StorageError: the folder cannot be written.
+    """
+    if output.is_dir() or not output.name:
+        raise UsageError(f"{output} is a folder: expected the name of a file, as in --out {output / 'report.html'}")
+    if os.path.lexists(output) and not force and not _is_report(output):
+        raise UsageError(f"{output} is there already, and is no report: give --force to write over it")
+    folder = OutputFolder(output.parent, "--out")
+    folder.require()
+    return folder, output.name
+
+
+def _is_report(path: Path) -> bool:
+    """Whether a file is a page of ours, which may be written anew."""
+    from mcis_cli.data.regular_files import open_regular
+
+    try:
+        file, _ = open_regular(path, 2**40)
+        with file:
+            return MARK in file.read(4096)
+    except (DataError, OSError):
+        return False
+
+
+def register(app: typer.Typer) -> None:
+    """Add the command."""
+    app.command("report")(report)

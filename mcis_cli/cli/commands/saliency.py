@@ -1,0 +1,74 @@
+"""`mcis saliency`: saliency maps of photographs, by a network from an ONNX file."""
+
+from pathlib import Path
+from typing import Annotated
+
+import typer
+
+from mcis_cli.cli.session import completion
+from mcis_cli.cli.session import options as opt
+from mcis_cli.cli.session.call import Call
+from mcis_cli.cli.terminal.folder_output import OutputFolder
+from mcis_cli.config import RunOptions, Settings
+from mcis_cli.errors import UsageError
+from mcis_cli.store import Artifact
+
+
+def saliency(
+    data: Annotated[
+        Path | None,
+        typer.Argument(metavar="DATA", help="Folder of images with tags, or a table; else that of mcis.toml."),
+    ] = None,
+    model: Annotated[
+        str, typer.Option("--model", help="u2netp, u2net or silueta, whose file you have, or FILE.onnx.")
+    ] = "u2netp",
+    split: Annotated[
+        str | None,
+        typer.Option("--split", help="The images that maps are made of; else all.", autocompletion=completion.split),
+    ] = None,
+    output: Annotated[
+        Path | None, typer.Option("--output", "-o", help="Folder for the maps as grey PNGs, besides the artifact.")
+    ] = None,
+    force: Annotated[bool, typer.Option("--force", help="Write into a folder that has something in it.")] = False,
+    shard: opt.Shard = None,
+    workers: opt.Workers = None,
+    assignments: opt.Assignments = None,
+    config: opt.ConfigFile = None,
+    store: opt.StoreFolder = None,
+    as_json: opt.AsJson = False,
+    quiet: opt.Quiet = False,
+) -> None:
+    """Make saliency maps with U²-Net or its kin, for `mcis pseudo --saliency`.
+
+    Example: mcis saliency photos/ --model u2netp.onnx
+    """
+    if force and output is None:
+        raise UsageError("--force has no meaning without --output; leave it out, or see mcis saliency --help")
+    call = Call("saliency", {}, config, None, assignments, store, "cpu", workers, as_json, quiet, shard)
+    workspace = call.open()
+    images = workspace.data(data)
+    if images is None:
+        raise UsageError(
+            "no images are named: expected a folder, as in `mcis saliency photos/`; or run `mcis init photos/`"
+        )
+    from mcis_cli.interop.saliency import run as stage
+    from mcis_cli.stages.engine.inputs import Inputs
+
+    file = stage.find_model(model)
+    folder = None if output is None else OutputFolder(output, "--output")
+    if folder is not None:
+        folder.require(empty=not force)
+
+    def work(settings: Settings, options: RunOptions) -> Artifact:
+        maps = stage.run(file, Inputs(data=images), workspace.store, options, split=split)
+        if folder is not None:
+            for inside, content in stage.pictures(maps):
+                folder.write(inside, content)
+        return maps
+
+    call.run(workspace, None, work)
+
+
+def register(app: typer.Typer) -> None:
+    """Add the command."""
+    app.command("saliency")(saliency)

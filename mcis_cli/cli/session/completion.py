@@ -1,0 +1,154 @@
+"""What a shell offers where Tab is pressed: artifacts, splits, settings. No torch, and no word of what goes wrong."""
+
+import typing
+from collections.abc import Callable, Iterable, Iterator, Sequence
+from pathlib import Path
+from types import NoneType
+from typing import Any, Literal
+
+import typer
+
+from mcis_cli.cli.session.workspace import open_workspace
+from mcis_cli.config import SECTIONS, Config, DataConfig, descriptions
+from mcis_cli.errors import McisError
+from mcis_cli.store import Store
+
+Offer = tuple[str, str]
+Complete = Callable[[typer.Context, str], list[Offer]]
+# What each command starts from; the others take any artifact.
+_STARTS_FROM = {
+    "cams": ("train-cls",),
+    "affinity": ("cams",),
+    "pseudo": ("cams", "affinity", "train-seg"),
+    "train-seg": ("pseudo",),
+    "eval": ("train-seg", "pseudo", "affinity", "cams"),
+    "predict": ("train-seg",),
+    "log": ("train-seg", "affinity-net", "train-cls"),
+}
+
+
+def artifact(ctx: typer.Context, incomplete: str) -> list[Offer]:
+    """Tags, then ids, newest first, of what the command can start from."""
+    return _matching(lambda: _artifacts(_store(ctx), _STARTS_FROM.get(ctx.info_name or "", ())), incomplete)
+
+
+def artifact_of(stage: str) -> Complete:
+    """Tags, then ids, newest first, of what a stage made."""
+
+    def complete(ctx: typer.Context, incomplete: str) -> list[Offer]:
+        return _matching(lambda: _artifacts(_store(ctx), (stage,)), incomplete)
+
+    return complete
+
+
+def tag(ctx: typer.Context, incomplete: str) -> list[Offer]:
+    """Tags that there are: to move, or to take away."""
+    return _matching(lambda: _tags(_store(ctx)), incomplete)
+
+
+def stage(ctx: typer.Context, incomplete: str) -> list[Offer]:
+    """Stages that artifacts were made by."""
+    return _matching(lambda: ((name, "") for name in sorted(set(_made(_store(ctx)).values()))), incomplete)
+
+
+def _store(ctx: typer.Context) -> Store:
+    return open_workspace(store=ctx.params.get("store"), may_create=False).store
+
+
+def _artifacts(store: Store, stages: Sequence[str]) -> Iterator[Offer]:
+    """Those of some stages; of none for all."""
+    fitting = {short: name for short, name in _made(store).items() if not stages or name in stages}
+    yield from ((name, told) for name, told in _tags(store) if told.rpartition("-")[2] in fitting)
+    yield from fitting.items()
+
+
+def _made(store: Store) -> dict[str, str]:
+    """The stage of each artifact by the digits in its name, newest first; no file is opened."""
+    paths = sorted((store.root / "artifacts").glob("*.h5"), key=lambda path: -path.stat().st_mtime)
+    return {digits: name for name, _, digits in (path.stem.rpartition("-") for path in paths)}
+
+
+def _tags(store: Store) -> Iterator[Offer]:
+    made = _made(store)
+    for name, content_id in store.tags().items():
+        digits = content_id[:12]
+        yield name, f"{made.get(digits, 'gone')}-{digits}"
+
+
+def split(ctx: typer.Context, incomplete: str) -> list[Offer]:
+    """The splits of the images that the command is given, or that mcis.toml names."""
+    return _matching(lambda: _splits(ctx), incomplete)
+
+
+def _splits(ctx: typer.Context) -> Iterator[Offer]:
+    data = _images(ctx)
+    if data is None:
+        return
+    from mcis_cli.data.reading import read_listing
+
+    listing = read_listing(data)
+    for name in sorted({name for item in listing.items for name in item.splits}):
+        yield name, f"{sum(name in item.splits for item in listing.items)} images"
+    yield "all", f"{len(listing.items)} images"
+
+
+def _images(ctx: typer.Context) -> DataConfig | None:
+    """Where the images of a command are: where an argument or an option says, behind its artifact, or in mcis.toml."""
+    workspace = open_workspace(store=ctx.params.get("store"), config=ctx.params.get("config"), may_create=False)
+    # The parser stops at the option that has no value yet, and leaves the arguments before it.
+    given = ctx.params.get("data") or next(iter(ctx.args), None)
+    if given is None:
+        return workspace.data()
+    if Path(given).exists() and Path(given).suffix != ".h5":
+        return workspace.data(Path(given))
+    return workspace.data_for(workspace.store.get(given), None, str(given))
+
+
+def setting(ctx: typer.Context, incomplete: str) -> list[Offer]:
+    """`section.field=` of `--set`, and the values of those that have a few."""
+    return _matching(lambda: _settings(incomplete), incomplete)
+
+
+def _settings(incomplete: str) -> Iterator[Offer]:
+    for section, model in SECTIONS.items():
+        for name, meaning in descriptions(model).items():
+            place = f"{section}.{name}="
+            if not incomplete.startswith(place):
+                yield place, meaning
+            else:
+                yield from ((f"{place}{value}", "") for value in _values(model, name))
+
+
+def values(section: str, name: str) -> Complete:
+    """The values that a setting may have."""
+
+    def complete(ctx: typer.Context, incomplete: str) -> list[Offer]:
+        return _matching(lambda: ((value, "") for value in _values(SECTIONS[section], name)), incomplete)
+
+    return complete
+
+
+def words(*known: str) -> Complete:
+    """Words that are known before."""
+
+    def complete(ctx: typer.Context, incomplete: str) -> list[Offer]:
+        return _matching(lambda: ((word, "") for word in known), incomplete)
+
+    return complete
+
+
+def _values(model: type[Config], name: str) -> Iterator[str]:
+    kind: Any = model.model_fields[name].annotation
+    kinds = typing.get_args(kind) if NoneType in typing.get_args(kind) else (kind,)
+    for one in kinds:
+        if typing.get_origin(one) is Literal:
+            yield from map(str, typing.get_args(one))
+        elif one is bool:
+            yield from ("true", "false")
+
+
+def _matching(offers: Callable[[], Iterable[Offer]], incomplete: str) -> list[Offer]:
+    try:
+        return [(word, meaning) for word, meaning in offers() if word.startswith(incomplete)]
+    except (McisError, OSError):  # a shell that completes is no place to complain
+        return []

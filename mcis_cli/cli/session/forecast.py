@@ -1,0 +1,96 @@
+"""`--dry-run`: what a command would do, why, and what that would take. Writes nothing."""
+
+import json
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
+from pathlib import Path
+from tempfile import TemporaryDirectory
+from typing import TYPE_CHECKING, Any
+
+from rich.table import Table
+from rich.text import Text
+
+from mcis_cli.cli.session.workspace import Workspace
+from mcis_cli.cli.terminal.output import plain, results, say
+from mcis_cli.config import DataConfig
+from mcis_cli.errors import counted
+from mcis_cli.store import Store, open_store
+
+if TYPE_CHECKING:
+    from mcis_cli.stages.plan.forecast import Cost, Forecast, Forecaster
+
+UNKNOWN = "unknown"
+
+
+@contextmanager
+def forecaster(workspace: Workspace, data: DataConfig, device: str) -> Iterator["Forecaster"]:
+    """Who tells what stages would do; with an empty store that is gone afterwards, where there is none yet."""
+    from mcis_cli.stages.engine.inputs import look_at_images
+    from mcis_cli.stages.plan.forecast import Forecaster
+
+    with _existing(workspace) as store:
+        yield Forecaster(data, look_at_images(data, store), store, device)
+
+
+@contextmanager
+def _existing(workspace: Workspace) -> Iterator[Store]:
+    if workspace.has_store:
+        yield workspace.store
+        return
+    with TemporaryDirectory() as folder:
+        yield open_store(Path(folder) / ".mcis")
+
+
+def tell(forecasts: Sequence["Forecast"], *, as_json: bool) -> None:
+    """Print forecasts, equal work once, and what all of it would take."""
+    from mcis_cli.stages.plan.forecast import distinct_of, totals
+
+    distinct, total = distinct_of(forecasts), totals(forecasts)
+    if as_json:
+        say(json.dumps({"stages": [_facts(one) for one in distinct], **_amounts(total)}))
+        return
+    has_names = any(one.of for one in distinct)
+    table = Table("stage", *(["of"] if has_names else []), "would", "images", "time", "disk", "judged by", box=None)
+    for one in distinct:
+        would = f"be found done, {one.artifact}" if one.artifact else "run: " + "\n".join(one.why)
+        cells = [Text(plain(line)) for line in ([one.of] if has_names else [])]
+        wanted = Text("\n".join(map(plain, would.splitlines())))
+        spent = ["", "", ""] if one.artifact else [*_spelled(one.cost), one.cost.like or ""]
+        table.add_row(one.stage, *cells, wanted, f"{one.num_images:,}", *spent)
+    results().print(table)
+    left = [one for one in distinct if one.artifact is None]
+    if left:
+        time, disk = _spelled(total)
+        say(f"in all: {counted(len(left), 'stage')} to run, time {time}, disk {disk}")
+    else:
+        say("in all: nothing to run")
+
+
+def _facts(one: "Forecast") -> dict[str, Any]:
+    facts = {"stage": one.stage, "of": one.of, "artifact": one.artifact, "why": list(one.why)}
+    return {**facts, "images": one.num_images, **_amounts(one.cost), "like": one.cost.like}
+
+
+def _amounts(cost: "Cost") -> dict[str, float | int | None]:
+    return {"seconds": None if cost.seconds is None else round(cost.seconds, 1), "bytes": cost.num_bytes}
+
+
+def _spelled(cost: "Cost") -> tuple[str, str]:
+    """Time and disk in words."""
+    return _time(cost.seconds), _size(cost.num_bytes)
+
+
+def _time(seconds: float | None) -> str:
+    if seconds is None:
+        return UNKNOWN
+    for unit, length in (("h", 3600), ("min", 60)):
+        if seconds >= 1.5 * length:
+            return f"about {seconds / length:,.1f} {unit}"
+    return f"about {seconds:.0f} s"
+
+
+def _size(num_bytes: int | None) -> str:
+    if num_bytes is None:
+        return UNKNOWN
+    unit, length = ("MiB", 2**20) if num_bytes >= 2**20 else ("KiB", 2**10)
+    return f"about {num_bytes / length:,.1f} {unit}"

@@ -1,0 +1,175 @@
+"""Options that several commands share, each declared once."""
+
+import re
+from pathlib import Path
+from typing import Annotated, Any
+
+import typer
+
+from mcis_cli.cli.session import completion, launched
+from mcis_cli.config import BACKBONES, PRESETS, RunOptions
+from mcis_cli.errors import UsageError
+
+
+def _device(name: str) -> str:
+    """The name of a device, before torch is asked whether it is there."""
+    if not re.fullmatch(r"auto|cpu|mps|cuda(:[0-9]{1,3})?", name):
+        raise UsageError(f"no device is called {name!r}, expected auto, cpu, cuda, cuda:N or mps; give --device auto")
+    return name
+
+
+def parse_shard(text: str | None) -> tuple[int, int] | None:
+    """Number and count of a shard.
+
+    Raises:
+        UsageError: something else, or no number from 1 to the count.
+    """
+    if text is None:
+        return None
+    match = re.fullmatch(r"([1-9][0-9]{0,4})/([1-9][0-9]{0,4})", text)
+    if match is None or int(match[1]) > int(match[2]):
+        raise UsageError(
+            f"shard {text!r:.80} is not understood, expected a number and a count, as in --shard 1/4 to 4/4"
+        )
+    return int(match[1]), int(match[2])
+
+
+def _shard(text: str | None) -> str | None:
+    parse_shard(text)
+    return text
+
+
+Upstream = Annotated[
+    str | None,
+    typer.Argument(
+        metavar="ARTIFACT",
+        help="Path, id (8 digits or more), tag, or - for a line on stdin; else the pipe, else what mcis.toml names.",
+        autocompletion=completion.artifact,
+    ),
+]
+DataOption = Annotated[
+    Path | None, typer.Option("--data", help="Folder of the images, where it is not the one they were listed in.")
+]
+Preset = Annotated[
+    str | None,
+    typer.Option(
+        "--preset",
+        help="paper (default), released, quick or best (for a CPU), or lid20.",
+        autocompletion=completion.words(*PRESETS),
+    ),
+]
+Assignments = Annotated[
+    list[str] | None,
+    typer.Option(
+        "--set",
+        metavar="SECTION.FIELD=VALUE",
+        help="Any other setting; may be given more than once.",
+        autocompletion=completion.setting,
+    ),
+]
+ConfigFile = Annotated[Path | None, typer.Option("--config", help="Settings; else mcis.toml here or above.")]
+StoreFolder = Annotated[Path | None, typer.Option("--store", help="Where artifacts are; else .mcis here or above.")]
+Seed = Annotated[int | None, typer.Option("--seed", help="Of everything random in this stage.")]
+Device = Annotated[
+    str,
+    typer.Option(
+        "--device",
+        callback=_device,
+        help="auto, cpu, cuda, cuda:1, mps.",
+        autocompletion=completion.words("auto", "cpu", "cuda", "mps"),
+    ),
+]
+Workers = Annotated[
+    int | None,
+    typer.Option("--workers", min=0, help="Threads or processes that read and finish; never changes a result."),
+]
+AsJson = Annotated[bool, typer.Option("--json", help="Print one JSON object.")]
+Quiet = Annotated[bool, typer.Option("--quiet", "-q", help="Print the id alone, and no progress.")]
+DryRun = Annotated[
+    bool, typer.Option("--dry-run", help="Tell what would run, why, and what it would take; do and write nothing.")
+]
+Weights = Annotated[
+    Path | None,
+    typer.Option("--weights", help="ImageNet weights: a file (.pth, .safetensors), or an artifact of mcis import."),
+]
+Backbone = Annotated[
+    str | None,
+    typer.Option(
+        "--backbone",
+        help="vgg16, resnet50, resnet101, resnet38, lite0, or timm:NAME.",
+        autocompletion=completion.words(*BACKBONES, "timm:"),
+    ),
+]
+Epochs = Annotated[int | None, typer.Option("--epochs", help="Passes over the images.")]
+Precision = Annotated[
+    str | None,
+    typer.Option("--precision", help="auto, fp32 or bf16.", autocompletion=completion.values("train-cls", "precision")),
+]
+Split = Annotated[
+    str | None, typer.Option("--split", help="Which list of the data set.", autocompletion=completion.split)
+]
+Scales = Annotated[str | None, typer.Option("--scales", help="Factors on the size, as in 0.5,1,1.5.")]
+Flip = Annotated[bool | None, typer.Option("--flip/--no-flip", help="Average over the mirrored image too.")]
+Shard = Annotated[
+    str | None,
+    typer.Option(
+        "--shard",
+        metavar="I/N",
+        callback=_shard,
+        help="Do part I of N, beside commands with the others; the last seals.",
+    ),
+]
+TagsFromMasks = Annotated[
+    bool | None,
+    typer.Option("--tags-from-masks", help="Take the classes in the masks for tags, which is pixel supervision."),
+]
+Domains = Annotated[
+    str | None, typer.Option("--domains", help="What to map: target (default), single-label, web; commas between.")
+]
+ReferenceDomains = Annotated[
+    str | None, typer.Option("--reference-domains", help="Where references are taken from; as --domains.")
+]
+Crf = Annotated[bool | None, typer.Option("--crf/--no-crf", help="Refine with a dense CRF.")]
+
+
+def words(text: str | None) -> tuple[str, ...] | None:
+    """Words separated by commas."""
+    return None if text is None else tuple(part.strip() for part in text.split(","))
+
+
+def numbers(text: str | None) -> tuple[float, ...] | None:
+    """Numbers separated by commas.
+
+    Raises:
+        typer.BadParameter: something else.
+    """
+    if text is None:
+        return None
+    try:
+        return tuple(float(part) for part in text.split(","))
+    except ValueError as error:
+        raise typer.BadParameter(
+            f"{text!r:.80} is not understood: expected numbers and commas, as in 0.5,1,1.5"
+        ) from error
+
+
+def whole_numbers(flag: str, text: str | None) -> tuple[int, ...] | None:
+    """Whole numbers from 0 on, separated by commas.
+
+    Raises:
+        typer.BadParameter: something else.
+    """
+    if text is None:
+        return None
+    parts = [part.strip() for part in text.split(",")]
+    if not all(part.isascii() and part.isdecimal() and len(part) < 10 for part in parts):
+        raise typer.BadParameter(f"{flag} {text!r:.80} is not understood: expected whole numbers, as in 3 or 0,1,3,5")
+    return tuple(map(int, parts))
+
+
+def run_options(*, device: str = "auto", workers: int | None = None, **others: Any) -> RunOptions:
+    """Run options from flags; what was not given keeps its default, processes on one machine sharing its cores."""
+    given: dict[str, Any] = {} if workers is None else {"workers": workers}
+    if workers is None and (sharing := launched.num_local()) > 1:
+        given = {"workers": max(1, RunOptions().workers // sharing)}
+    return RunOptions(device=device, local=launched.local(), **given, **others)

@@ -1,1 +1,0 @@
-"""Files that other projects wrote, read strictly: arrays, tensors, archives, and the maps in them."""

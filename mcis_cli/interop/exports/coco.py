@@ -1,0 +1,118 @@
+"""Masks as JSON of COCO: a region of run lengths for each class of an image, or panoptic pictures with their table."""
+
+import io
+import json
+from collections.abc import Callable, Iterator, Sequence
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+from PIL import Image
+
+from mcis_cli.data.catalogue import IGNORE_INDEX
+from mcis_cli.data.layouts.listing import BACKGROUND
+from mcis_cli.interop.coco_rle import encode_rle
+from mcis_cli.interop.exports.files import File, Mask, Masks, require_file_name
+
+Table = dict[str, Any]
+ABOUT = "made by mcis: an annotation is the region of a class, which may be of several objects"
+
+
+def coco_files(masks: Masks, class_names: Sequence[str], split: str, file_name: Callable[[str], str]) -> Iterator[File]:
+    """`annotations/instances_SPLIT.json`: an annotation for each class of an image; ignored pixels are in none.
+
+    Args:
+        masks: ids with masks.
+        class_names: foreground classes; index k is mask value and category k + 1.
+        split: part of the file's name.
+        file_name: of the photograph of an id.
+    """
+    require_file_name(split, "the split")
+    images: list[Table] = []
+    annotations: list[Table] = []
+    for image_id, mask in masks:
+        images.append(_image(len(images) + 1, file_name(image_id), mask))
+        for value in _values(mask):
+            region = mask == value
+            annotation = {
+                "id": len(annotations) + 1,
+                "image_id": len(images),
+                "category_id": value,
+                "segmentation": encode_rle(region),
+                **_measures(region),
+                "iscrowd": 0,
+            }
+            annotations.append(annotation)
+    yield _json(f"annotations/instances_{split}.json", images, annotations, _categories(class_names))
+
+
+def panoptic_files(
+    masks: Masks, class_names: Sequence[str], split: str, file_name: Callable[[str], str]
+) -> Iterator[File]:
+    """`annotations/panoptic_SPLIT/ID.png` and `annotations/panoptic_SPLIT.json`, ignored pixels without a segment.
+
+    Segments are regions of classes, no objects ("stuff"). Background is a category after all classes, since 0 is what
+    belongs to no segment.
+
+    Args:
+        masks: ids with masks.
+        class_names: foreground classes; index k is mask value, category and segment k + 1.
+        split: part of the files' names.
+        file_name: of the photograph of an id.
+    """
+    require_file_name(split, "the split")
+    background = len(class_names) + 1
+    images: list[Table] = []
+    annotations: list[Table] = []
+    for image_id, mask in masks:
+        segments = np.where(mask == 0, np.uint8(background), mask)
+        segments[mask == IGNORE_INDEX] = 0
+        images.append(_image(len(images) + 1, file_name(image_id), mask))
+        listed = [
+            {"id": value, "category_id": value, **_measures(segments == value), "iscrowd": 0}
+            for value in np.unique(segments[segments > 0]).tolist()
+        ]
+        annotations.append({"image_id": len(images), "file_name": f"{image_id}.png", "segments_info": listed})
+        yield File(Path(f"annotations/panoptic_{split}/{image_id}.png"), _as_colours(segments))
+    categories = _categories([*class_names, BACKGROUND])
+    yield _json(f"annotations/panoptic_{split}.json", images, annotations, categories)
+
+
+def _values(mask: Mask) -> list[int]:
+    return [value for value in np.unique(mask).tolist() if value not in (0, IGNORE_INDEX)]
+
+
+def _image(number: int, file_name: str, mask: Mask) -> Table:
+    return {"id": number, "file_name": file_name, "height": mask.shape[0], "width": mask.shape[1]}
+
+
+def _measures(region: Any) -> Table:
+    """Area, and the box around a region: left, top, width, height."""
+    rows, columns = np.flatnonzero(region.any(axis=1)), np.flatnonzero(region.any(axis=0))
+    left, top = int(columns[0]), int(rows[0])
+    box = [left, top, int(columns[-1]) + 1 - left, int(rows[-1]) + 1 - top]
+    return {"area": int(region.sum()), "bbox": box}
+
+
+def _categories(names: Sequence[str]) -> list[Table]:
+    return [{"id": k + 1, "name": name, "supercategory": "", "isthing": 0} for k, name in enumerate(names)]
+
+
+def _as_colours(segments: Mask) -> bytes:
+    """Segment ids as red + 256 green + 65536 blue; there are fewer than 256."""
+    colours = np.zeros((*segments.shape, 3), dtype=np.uint8)
+    colours[:, :, 0] = segments
+    stream = io.BytesIO()
+    Image.fromarray(colours).save(stream, format="PNG")
+    return stream.getvalue()
+
+
+def _json(path: str, images: list[Table], annotations: list[Table], categories: list[Table]) -> File:
+    table = {
+        "info": {"description": ABOUT},
+        "licenses": [],
+        "images": images,
+        "annotations": annotations,
+        "categories": categories,
+    }
+    return File(Path(path), json.dumps(table, ensure_ascii=False, separators=(",", ":")).encode())

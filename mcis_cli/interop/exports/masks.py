@@ -1,0 +1,185 @@
+"""`export`: what an artifact holds, or a network predicts, for other tools: masks and maps by id, in order.
+
+How a file of another tool looks is in `data.export_*`; nothing is written here.
+"""
+
+from collections.abc import Iterable, Iterator, Mapping
+from dataclasses import dataclass
+from functools import partial
+from typing import Any
+
+import numpy as np
+from jaxtyping import UInt8
+from numpy.typing import NDArray
+
+from mcis_cli.config import CrfConfig, EvalConfig, RunOptions
+from mcis_cli.data.catalogue import Catalogue
+from mcis_cli.data.layouts.listing import id_fault
+from mcis_cli.data.loading import ordered_map
+from mcis_cli.errors import DataError
+from mcis_cli.maps.crf import Candidates, candidates, winners
+from mcis_cli.maps.localization import enlarge, normalise
+from mcis_cli.stages.engine.inputs import Inputs, images_of, warn_if_changed
+from mcis_cli.stages.engine.kinds import check_kind, read_record
+from mcis_cli.store import Artifact, Store
+
+Mask = UInt8[np.ndarray, "height width"]
+Maps = Mapping[int, NDArray[Any]]
+
+
+@dataclass(frozen=True)
+class Source:
+    """What is exported.
+
+    Attributes:
+        artifact: masks, maps, or a network.
+        split: the name of the images that it is of.
+        ids: of these images, sorted.
+        images: the image set; None where nothing of it is needed.
+    """
+
+    artifact: Artifact
+    split: str
+    ids: tuple[str, ...]
+    images: Catalogue | None
+
+    @property
+    def class_names(self) -> tuple[str, ...]:
+        """The foreground classes."""
+        return tuple(self.artifact.meta["class_names"])
+
+    def catalogue(self) -> Catalogue:
+        """The image set."""
+        assert self.images is not None, "asked for when the source was opened"
+        return self.images
+
+
+def open_source(
+    inputs: Inputs, store: Store, options: RunOptions, *, stages: tuple[str, ...], split: str | None, needs_images: bool
+) -> Source:
+    """Find the images of an export.
+
+    Args:
+        inputs: the artifact, and where the images are.
+        store: its store.
+        options: who hears of changed images.
+        stages: whose artifacts have what is exported.
+        split: the images that are exported; None takes all of an artifact, and the `val` split for a network.
+        needs_images: whether anything of the image set is needed besides ids.
+
+    Raises:
+        UsageError: the artifact is of another stage.
+        MissingError: the images are needed, and not found.
+        DataError: the artifact lacks images of the split.
+    """
+    artifact = inputs.expect(*stages)
+    check_kind(artifact)
+    is_network = artifact.stage == "train-seg"
+    images = None
+    if needs_images or is_network or split is not None:
+        images = images_of(artifact, inputs.data, store)
+    if is_network:
+        assert images is not None, "read above"
+        name = split or (inputs.data.val if inputs.data else "val")
+        return Source(artifact, name, images.split(name).ids, images)
+    name, ids = str(artifact.meta["split"]), artifact.ids
+    if images is not None:
+        chosen = images.split(split) if split is not None else images.only(ids)
+        absent = sorted(set(chosen.ids) - set(ids))
+        if absent:
+            raise DataError(
+                f"{artifact.path.name} lacks {len(absent)} of {len(chosen)} images of split {split!r} ({absent[0]}, "
+                "…): expected all; choose another --split, or make it of these images"
+            )
+        name, ids = split or name, chosen.ids
+        known = images.only(image_id for image_id in artifact.ids if image_id in images)
+        warn_if_changed(artifact, known, options.reporter)
+    if fault := next((fault for image_id in ids if (fault := id_fault(image_id))), None):
+        raise DataError(f"{artifact.path.name}: {fault}; make it again")
+    return Source(artifact, name, tuple(ids), images)
+
+
+def masks(source: Source, config: EvalConfig, options: RunOptions) -> Iterator[tuple[str, Mask]]:
+    """Masks by id: those of the artifact, or what the network predicts.
+
+    Args:
+        source: pseudo masks or a network.
+        config: scales, mirror, window and CRF of predictions, as for `eval`.
+        options: how to run on this machine.
+
+    Raises:
+        DataError: a photograph cannot be read, or a mask is not of its size.
+    """
+    if source.artifact.stage == "train-seg":
+        yield from _predictions(source, config, options)
+        return
+    for image_id in source.ids:
+        mask = read_record(source.artifact, image_id)["mask"]
+        if source.images is not None:
+            entry = source.images[image_id]
+            if mask.shape != (entry.height, entry.width):
+                raise DataError(
+                    f"the mask of {image_id!r} has {mask.shape[1]} x {mask.shape[0]} pixels, its photograph "
+                    f"{entry.width} x {entry.height}: it has changed since; run `mcis pseudo` again"
+                )
+        yield image_id, mask
+
+
+def _predictions(source: Source, config: EvalConfig, options: RunOptions) -> Iterator[tuple[str, Mask]]:
+    from mcis_cli.stages.engine.predictor import load_segmenter
+    from mcis_cli.training.precision import choose_device, choose_precision
+
+    device = choose_device(options.device)
+    segmenter = load_segmenter(
+        source.artifact,
+        scales=config.scales,
+        flip=config.flip,
+        window=config.window,
+        device=device,
+        precision=choose_precision(config.precision, device),
+    )
+    images = source.catalogue()
+    present_only = config.crf and config.crf_labels == "present"
+
+    def predicted() -> Iterable[Predicted]:
+        for image_id in source.ids:
+            image = images.read_image(image_id)
+            yield image_id, candidates(image, segmenter.probabilities(image), present_only=present_only)
+
+    finish = partial(finished, config.crf_settings if config.crf else None)
+    # The CRF holds the interpreter's lock: it runs in processes, fed as predictions come.
+    yield from ordered_map(finish, predicted(), workers=options.workers if config.crf else 0, processes=True)
+
+
+Predicted = tuple[str, Candidates]
+
+
+def finished(crf: CrfConfig | None, item: Predicted) -> tuple[str, Mask]:
+    """The mask of a prediction, after a dense CRF where one is given."""
+    image_id, chosen = item
+    return image_id, winners(chosen, crf.model_dump() if crf else None)
+
+
+def maps(source: Source) -> Iterator[tuple[str, Maps]]:
+    """Localization maps by id and class, as they are stored: at the network's resolution, of any range."""
+    for image_id in source.ids:
+        fields = read_record(source.artifact, image_id)
+        yield image_id, dict(zip(fields["classes"].tolist(), fields["maps"].astype(np.float32), strict=True))
+
+
+def full_maps(source: Source, config: EvalConfig) -> Iterator[tuple[str, Maps]]:
+    """Localization maps by id and class, at the size of the photograph and in [0, 1].
+
+    Args:
+        source: maps, opened with the images.
+        config: its `normalization`.
+    """
+    for image_id, by_class in maps(source):
+        entry = source.catalogue()[image_id]
+        if by_class:
+            stack = normalise(
+                enlarge(np.stack(list(by_class.values())), entry.height, entry.width), config.normalization
+            )
+            yield image_id, dict(zip(by_class, stack, strict=True))
+        else:
+            yield image_id, {}

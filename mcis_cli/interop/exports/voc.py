@@ -1,0 +1,91 @@
+"""Masks in the layout of PASCAL VOC, as CVAT and Datumaro import it, and as the evaluation server of VOC takes it."""
+
+import json
+from collections.abc import Iterator, Sequence
+from pathlib import Path
+
+import numpy as np
+
+from mcis_cli.data.catalogue import IGNORE_INDEX
+from mcis_cli.data.layouts.listing import BACKGROUND
+from mcis_cli.data.palette import voc_palette, write_mask_png
+from mcis_cli.errors import DataError
+from mcis_cli.interop.exports.files import File, Mask, Masks, require_file_name
+
+VOC_CLASSES = (
+    *("aeroplane", "bicycle", "bird", "boat", "bottle", "bus", "car", "cat", "chair", "cow", "diningtable", "dog"),
+    *("horse", "motorbike", "person", "pottedplant", "sheep", "sofa", "train", "tvmonitor"),
+)
+
+
+def voc_files(masks: Masks, class_names: Sequence[str], split: str) -> Iterator[File]:
+    """Masks, the list of their ids, and what declares the labels.
+
+    SegmentationClass has the masks as they are, SegmentationObject one object for each class of an image, nothing where
+    it is ignored: so importers make shapes of classes, and none of background or void. `labels.json` is what CVAT's
+    constructor of labels takes.
+
+    Args:
+        masks: ids with masks.
+        class_names: foreground classes; index k is mask value k + 1.
+        split: name of the list.
+
+    Raises:
+        DataError: a name cannot stand in labelmap.txt, or the split's cannot be that of a file.
+    """
+    require_file_name(split, "the split")
+    labels = label_map(class_names)
+    ids: list[str] = []
+    for image_id, mask in masks:
+        objects = np.where(mask == IGNORE_INDEX, np.uint8(0), mask)
+        yield File(Path(f"SegmentationClass/{image_id}.png"), write_mask_png(mask))
+        yield File(Path(f"SegmentationObject/{image_id}.png"), write_mask_png(objects))
+        ids.append(image_id)
+    yield File(Path(f"ImageSets/Segmentation/{split}.txt"), "".join(f"{image_id}\n" for image_id in ids).encode())
+    yield File(Path("labels.json"), _cvat_labels(class_names))
+    yield File(Path("labelmap.txt"), labels)
+
+
+def label_map(class_names: Sequence[str]) -> bytes:
+    """Lines `name:red,green,blue::` of background, classes and void.
+
+    Raises:
+        DataError: a name would break its line.
+    """
+    void = next(name for name in ("void", "void_", "void__") if name not in class_names)
+    values = {BACKGROUND: 0, **{name: k + 1 for k, name in enumerate(class_names)}, void: IGNORE_INDEX}
+    for name in class_names:
+        if ":" in name or name.startswith("#") or name != name.strip():
+            raise DataError(
+                f"the class {name!r:.80} cannot stand in labelmap.txt: expected no ':', no '#' and no blank at its "
+                "ends; rename it, or choose another format"
+            )
+    colours = voc_palette().tolist()
+    lines = [f"{name}:{','.join(map(str, colours[value]))}::\n" for name, value in values.items()]
+    return "".join(["# label:color_rgb:parts:actions\n", *lines]).encode()
+
+
+def _cvat_labels(class_names: Sequence[str]) -> bytes:
+    colours = voc_palette()[1:]
+    labels = [
+        {"name": name, "color": f"#{bytes(colour).hex()}", "attributes": []}
+        for name, colour in zip(class_names, colours, strict=False)
+    ]
+    return (json.dumps(labels, indent=1, ensure_ascii=False) + "\n").encode()
+
+
+def submission_files(masks: Masks, competition: str) -> Iterator[File]:
+    """Results in the layout that the evaluation server of PASCAL VOC takes (development kit of 2012, section 5.3).
+
+    Args:
+        masks: ids with masks of values 0 to 20.
+        competition: "comp5" (training data of VOC alone) or "comp6" (other data, too).
+    """
+    for image_id, mask in masks:
+        place = Path(f"results/VOC2012/Segmentation/{competition}_test_cls/{image_id}.png")
+        yield File(place, write_mask_png(_without_void(mask)))
+
+
+def _without_void(mask: Mask) -> Mask:
+    assert not (mask == IGNORE_INDEX).any(), "a network ignores no pixel"
+    return mask

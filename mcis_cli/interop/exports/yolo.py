@@ -1,0 +1,54 @@
+"""Masks as polygons in the text files of YOLO's segmentation: `class x y x y …`, fractions of width and height."""
+
+import json
+from collections.abc import Iterator, Sequence
+from pathlib import Path
+
+import numpy as np
+
+from mcis_cli.data.catalogue import IGNORE_INDEX
+from mcis_cli.errors import DataError
+from mcis_cli.interop.exports.files import File, Mask, Masks, require_file_name
+from mcis_cli.interop.outlines import polygons
+
+
+def yolo_files(masks: Masks, class_names: Sequence[str], split: str) -> Iterator[File]:
+    """`labels/SPLIT/NAME.txt` with a line for each region of a class, and `data.yaml`.
+
+    The format has no holes and no ignored pixels: holes are joined to the outline by a cut (see `outlines`), ignored
+    pixels are in no region. A slash of an id becomes `_`, since readers look for the last `images` in a path.
+
+    Args:
+        masks: ids with masks.
+        class_names: foreground classes; index k is the class of a line.
+        split: name of the folder.
+
+    Raises:
+        DataError: two ids would have one file.
+    """
+    require_file_name(split, "the split")
+    taken: dict[str, str] = {}
+    for image_id, mask in masks:
+        name = flat_name(image_id)
+        if name in taken:
+            raise DataError(f"images {taken[name]!r} and {image_id!r} would both be {name}.txt: rename one")
+        taken[name] = image_id
+        yield File(Path(f"labels/{split}/{name}.txt"), "".join(_lines(mask)).encode())
+    folder = json.dumps(f"images/{split}", ensure_ascii=False)
+    names = "".join(f"  {k}: {json.dumps(name, ensure_ascii=False)}\n" for k, name in enumerate(class_names))
+    yield File(Path("data.yaml"), f"path: .\ntrain: {folder}\nval: {folder}\nnames:\n{names}".encode())
+
+
+def flat_name(image_id: str) -> str:
+    """An id without folders."""
+    return image_id.replace("/", "_")
+
+
+def _lines(mask: Mask) -> Iterator[str]:
+    height, width = mask.shape
+    for value in np.unique(mask).tolist():
+        if value in (0, IGNORE_INDEX):
+            continue
+        for polygon in polygons(mask == value):
+            corners = (f"{x / width:.6g} {y / height:.6g}" for x, y in polygon)
+            yield f"{value - 1} {' '.join(corners)}\n"

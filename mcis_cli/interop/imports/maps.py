@@ -1,0 +1,107 @@
+"""`import --cams`: localization maps of another tool become an artifact of `cams`, for `pseudo` and `eval` to take."""
+
+from collections.abc import Iterator, Sequence
+from pathlib import Path
+
+import numpy as np
+
+from mcis_cli.config import RunOptions
+from mcis_cli.data.catalogue import Catalogue
+from mcis_cli.data.loading import ordered_map
+from mcis_cli.errors import DataError, counted, first_few
+from mcis_cli.interop.imports.map_files import FoundMaps, find_maps, stack_maps
+from mcis_cli.interop.imports.sources import digest_of_all, digests_of, read_unchanged
+from mcis_cli.stages.engine import recipes
+from mcis_cli.stages.engine.by_image import run_segments
+from mcis_cli.stages.engine.inputs import Inputs, list_images
+from mcis_cli.stages.engine.kinds import SCHEMAS
+from mcis_cli.store import Artifact, Record, Store
+
+
+def run(
+    folder: Path,
+    inputs: Inputs,
+    store: Store,
+    options: RunOptions,
+    *,
+    split: str | None = None,
+    allow_missing: bool = False,
+) -> Artifact:
+    """Import the maps, or return them if that was done before.
+
+    A record is that of `cams`, with the size that the maps have, and without references.
+
+    Args:
+        folder: holds the maps; see `data.foreign.maps` for the names of files.
+        inputs: `data`.
+        store: where the artifact goes.
+        options: how to run on this machine.
+        split: the images that should have maps; all where None.
+        allow_missing: leave out images that have tags and no map.
+
+    Raises:
+        DataError: a file cannot be used, or an image has no map.
+    """
+    assert inputs.data is not None, "the command names the images"
+    catalogue = list_images(inputs.data, store)
+    images = catalogue.split(split or "all")
+    found = find_maps(folder, catalogue.ids, catalogue.class_names)
+    images = _with_maps(images, found, folder, options, allow_missing=allow_missing)
+    files = {entry.id: found.by_image.get(entry.id, ()) for entry in images.entries}
+    digests = digests_of([file.path for image in images.ids for file in files[image]], store)
+    digest = digest_of_all(
+        ((image_id, file.class_index), digests[file.path]) for image_id in images.ids for file in files[image_id]
+    )
+    recipe = recipes.imported("cams", {"split": split or "all"}, files=digest, images=images.digest("images", "labels"))
+    if done := store.find(recipe):
+        return done
+
+    def record(image_id: str) -> Record:
+        entry = images[image_id]
+        contents = ((file, read_unchanged(file.path, digests)) for file in files[image_id] if entry.labels)
+        return image_id, {
+            "maps": stack_maps(entry, images.class_names, contents),
+            "classes": np.array(entry.labels, dtype=np.int32),
+            "references": np.frombuffer(b"{}", dtype=np.uint8),
+        }
+
+    def compute(ids: Sequence[str]) -> Iterator[Record]:
+        return ordered_map(record, ids, workers=min(options.workers, 2))  # maps may be large: few at a time
+
+    schema = SCHEMAS["cams"]
+    assert schema is not None, "maps are records"
+    return run_segments(
+        recipe,
+        store,
+        options,
+        schema=schema,
+        ids=images.ids,
+        compute=compute,
+        meta=lambda: {
+            "dataset": catalogue.id,
+            "split": split or "all",
+            "class_names": list(catalogue.class_names),
+            "num_references": 0,
+            "localization": "imported",
+            "initialisation": "imported maps",
+            "image_size": None,
+        },
+    )
+
+
+def _with_maps(
+    images: Catalogue, found: FoundMaps, folder: Path, options: RunOptions, *, allow_missing: bool
+) -> Catalogue:
+    """The images that have maps, or need none, since they have no tag."""
+    missing = [entry.id for entry in images.entries if entry.labels and entry.id not in found.by_image]
+    if missing and (not allow_missing or len(missing) == len(images)):
+        raise DataError(
+            f"maps missing in {folder} for {len(missing)} of {len(images)} images ({first_few(missing)}): expected "
+            "ID.npy, ID.npz or ID/CLASS.png for each; add them, choose a --split, or leave them out with "
+            "--allow-missing"
+        )
+    if missing:
+        options.reporter.warn(f"left out: {counted(len(missing), 'image')} without maps: {first_few(missing)}")
+    if found.strays:
+        options.reporter.warn(f"not read: {counted(len(found.strays), 'file')} of no image: {first_few(found.strays)}")
+    return images.only(set(images.ids) - set(missing))

@@ -1,0 +1,80 @@
+"""`import --saliency`: a folder of saliency maps of any origin and size becomes an artifact that `pseudo` takes."""
+
+from collections.abc import Iterator, Sequence
+from pathlib import Path
+
+import numpy as np
+
+from mcis_cli.config import RunOptions
+from mcis_cli.data.images import resize_saliency
+from mcis_cli.data.layouts.listing import index_files
+from mcis_cli.data.loading import ordered_map
+from mcis_cli.errors import DataError, counted, first_few
+from mcis_cli.interop.imports.saliency_files import SUFFIXES, decode_foreign_saliency
+from mcis_cli.interop.imports.sources import digest_of_all, digests_of, read_unchanged
+from mcis_cli.stages.engine import recipes
+from mcis_cli.stages.engine.by_image import run_segments
+from mcis_cli.stages.engine.inputs import Inputs, list_images
+from mcis_cli.stages.engine.kinds import SCHEMAS
+from mcis_cli.store import Artifact, Record, Store
+
+
+def run(
+    folder: Path,
+    inputs: Inputs,
+    store: Store,
+    options: RunOptions,
+    *,
+    split: str | None = None,
+    allow_missing: bool = False,
+) -> Artifact:
+    """Import the maps, or return them if that was done before.
+
+    A record holds `saliency` (H, W) at the image's size, 255 the most salient.
+
+    Args:
+        folder: `ID.png`, `ID.jpg`, `ID.npy` for each image.
+        inputs: `data`.
+        store: where the artifact goes.
+        options: how to run on this machine.
+        split: the images that should have maps; all where None.
+        allow_missing: leave out images that have no map.
+
+    Raises:
+        DataError: a file cannot be used, or an image has no map.
+    """
+    assert inputs.data is not None, "the command names the images"
+    images = list_images(inputs.data, store).split(split or "all")
+    if not folder.is_dir():
+        raise DataError(f"no folder of saliency maps at {folder}; expected files named ID.png, ID.jpg or ID.npy")
+    paths, findings = index_files(folder, folder, SUFFIXES)
+    if findings:
+        raise DataError(findings[0].message)
+    missing = [image_id for image_id in images.ids if image_id not in paths]
+    if missing and (not allow_missing or len(missing) == len(images)):
+        raise DataError(
+            f"saliency missing in {folder} for {len(missing)} of {len(images)} images ({first_few(missing)}): expected "
+            "ID.png, ID.jpg or ID.npy for each; add them, or give --allow-missing to leave these out"
+        )
+    if missing:
+        options.reporter.warn(f"left out: {counted(len(missing), 'image')} without saliency: {first_few(missing)}")
+    images = images.only(set(images.ids) - set(missing))
+    files = {image_id: folder / paths[image_id] for image_id in images.ids}
+    digests = digests_of(list(files.values()), store)
+    digest = digest_of_all(((image_id,), digests[path]) for image_id, path in files.items())
+    recipe = recipes.imported("saliency", {}, files=digest, images=images.digest("images"))
+    if done := store.find(recipe):
+        return done
+
+    def record(image_id: str) -> Record:
+        entry, path = images[image_id], files[image_id]
+        saliency = decode_foreign_saliency(read_unchanged(path, digests), str(path))
+        full = resize_saliency(saliency, entry.height, entry.width)
+        return image_id, {"saliency": np.rint(full * 255).astype(np.uint8)}
+
+    def compute(ids: Sequence[str]) -> Iterator[Record]:
+        return ordered_map(record, ids, workers=options.workers)
+
+    schema = SCHEMAS["saliency"]
+    assert schema is not None, "maps are records"
+    return run_segments(recipe, store, options, schema=schema, ids=images.ids, compute=compute, meta=dict)

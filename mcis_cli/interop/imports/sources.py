@@ -1,0 +1,45 @@
+"""What importing stages share: the digests of the files that are read, and reading them as they were then."""
+
+import hashlib
+from collections.abc import Iterable, Mapping, Sequence
+from pathlib import Path
+
+from mcis_cli.data.array_files import MAX_ARRAY_BYTES
+from mcis_cli.data.facts import file_facts, no_facts
+from mcis_cli.data.regular_files import read_regular
+from mcis_cli.errors import DataError
+from mcis_cli.store import StatCache, Store, canonical_json
+
+
+def digests_of(paths: Sequence[Path], store: Store) -> dict[Path, str]:
+    """SHA-256 of each file; unchanged ones are not read again.
+
+    Raises:
+        DataError: a file cannot be read.
+    """
+    with StatCache(store.index_path) as cache:
+        facts = list(file_facts(paths, "file-1", no_facts, cache))
+    for fact in facts:
+        if isinstance(fact, DataError):
+            raise fact
+    return {path: str(fact["sha256"]) for path, fact in zip(paths, facts, strict=True) if isinstance(fact, dict)}
+
+
+def digest_of_all(named: Iterable[tuple[Sequence[str | int | None], str]]) -> str:
+    """One digest of files, each by what it is for (an image, a class) and its own digest, in their order."""
+    state = hashlib.sha256(b"mcis imported files 1\n")
+    for names, digest in named:
+        state.update(canonical_json([*names, digest]) + b"\n")
+    return state.hexdigest()
+
+
+def read_unchanged(path: Path, digests: Mapping[Path, str]) -> bytes:
+    """The bytes of a file, which must be those that were hashed.
+
+    Raises:
+        DataError: it cannot be read, or has changed.
+    """
+    content = read_regular(path, MAX_ARRAY_BYTES)
+    if hashlib.sha256(content).hexdigest() != digests[path]:
+        raise DataError(f"{path} has changed since it was listed; start the command again")
+    return content

@@ -1,0 +1,1 @@
+"""Saliency maps by a network of others."""

@@ -1,0 +1,113 @@
+"""`saliency`: a network from an ONNX file makes saliency maps of photographs, an artifact that `pseudo` takes."""
+
+import hashlib
+import io
+import os
+from collections.abc import Iterator, Sequence
+from pathlib import Path
+
+import numpy as np
+from PIL import Image
+
+from mcis_cli.config import RunOptions
+from mcis_cli.data.images import resize_saliency
+from mcis_cli.data.loading import ordered_map
+from mcis_cli.data.regular_files import read_regular
+from mcis_cli.errors import UsageError
+from mcis_cli.interop.saliency.network import SaliencyNetwork
+from mcis_cli.stages.engine import recipes
+from mcis_cli.stages.engine.by_image import run_segments
+from mcis_cli.stages.engine.inputs import Inputs, list_images
+from mcis_cli.stages.engine.kinds import SCHEMAS, read_records
+from mcis_cli.store import Artifact, Record, Store
+from mcis_cli.training.initial_weights import weights_folder
+
+MAX_MODEL_BYTES = 2**30
+NAMED = ("u2netp", "u2net", "silueta")  # that take photographs prepared as for U²-Net
+PUBLISHED = "https://github.com/danielgatis/rembg/releases/download/v0.0.0"
+
+
+def run(model: Path, inputs: Inputs, store: Store, options: RunOptions, *, split: str | None = None) -> Artifact:
+    """Make the maps, or return them if that was done before.
+
+    A record holds `saliency` (H, W) at the image's size, 255 the most salient.
+
+    Args:
+        model: an ONNX file, see `models.saliency_network`.
+        inputs: `data`.
+        store: where the artifact goes.
+        options: how to run on this machine.
+        split: the images that shall have maps; all where None.
+
+    Raises:
+        UsageError: onnxruntime is not installed.
+        DataError: the model or an image cannot be used.
+    """
+    assert inputs.data is not None, "the command names the images"
+    content = read_regular(model, MAX_MODEL_BYTES)
+    catalogue = list_images(inputs.data, store)
+    images = catalogue.split(split) if split else recipes.learnt(catalogue, "all")
+    digest = hashlib.sha256(content).hexdigest()
+    recipe = recipes.saliency(digest, images)
+    if done := store.find(recipe):
+        return done
+    network = SaliencyNetwork(content, str(model))
+
+    def record(image_id: str) -> Record:
+        entry = images[image_id]
+        full = resize_saliency(network(images.read_image(image_id)), entry.height, entry.width)
+        return image_id, {"saliency": np.rint(full * 255).astype(np.uint8)}
+
+    def compute(ids: Sequence[str]) -> Iterator[Record]:
+        return ordered_map(record, ids, workers=options.workers)
+
+    from onnxruntime import __version__ as version
+
+    schema = SCHEMAS["saliency"]
+    assert schema is not None, "maps are records"
+    machine = {"model": model.name, "onnxruntime": version}
+    return run_segments(
+        recipe, store, options, schema=schema, ids=images.ids, compute=compute, meta=dict, machine=machine
+    )
+
+
+def find_model(name: str) -> Path:
+    """The file of a model.
+
+    Args:
+        name: of a file, or one of `NAMED`, whose file is looked for in the folders of this user. Nothing is downloaded.
+
+    Raises:
+        UsageError: there is none.
+    """
+    path = Path(name)
+    if path.exists():
+        return path
+    if path.suffix or len(path.parts) != 1:
+        raise UsageError(f"no saliency model at {name}: expected an ONNX file; give --model FILE.onnx")
+    if name not in NAMED:
+        raise UsageError(
+            f"no saliency model is called {name!r:.80}: expected one of {', '.join(NAMED)}, or a file; give --model"
+        )
+    places = [folder / f"{name}.onnx" for folder in model_folders()]
+    if found := next((place for place in places if place.is_file()), None):
+        return found
+    raise UsageError(
+        f"the saliency model {name} is not here: found neither {places[0]} nor {places[1]}, and nothing is downloaded; "
+        f"lay {PUBLISHED}/{name}.onnx there yourself, or give --model FILE.onnx"
+    )
+
+
+def model_folders() -> tuple[Path, Path]:
+    """Where named models are looked for: the folder of `mcis` for this user, then that of rembg."""
+    data = os.environ.get("XDG_DATA_HOME") or "~"
+    rembg = os.environ.get("U2NET_HOME") or str(Path(data) / ".u2net")
+    return weights_folder(), Path(rembg).expanduser()
+
+
+def pictures(maps: Artifact) -> Iterator[tuple[Path, bytes]]:
+    """`ID.png` for each image, grey, 255 the most salient."""
+    for image_id, fields in read_records(maps):
+        stream = io.BytesIO()
+        Image.fromarray(fields["saliency"]).save(stream, format="PNG")
+        yield Path(f"{image_id}.png"), stream.getvalue()

@@ -1,0 +1,1 @@
+"""Pairwise affinities, and the random walk of maps over them."""

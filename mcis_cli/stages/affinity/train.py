@@ -1,0 +1,226 @@
+"""`affinity-net`: the network that tells how alike neighbouring positions are, trained on the sure regions of maps.
+
+The second of the three stages of `mcis affinity`.
+"""
+
+import math
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from dataclasses import dataclass
+from itertools import islice
+from typing import Any
+
+import numpy as np
+import torch
+from jaxtyping import Float, UInt8
+from numpy.typing import NDArray
+from PIL import Image
+from torch import Tensor
+
+from mcis_cli.config import AffinityConfig, RunOptions
+from mcis_cli.data.augment import jitter_colors, segmentation_view
+from mcis_cli.data.catalogue import Catalogue
+from mcis_cli.data.loading import ordered_map
+from mcis_cli.data.seeds import generator
+from mcis_cli.errors import DataError
+from mcis_cli.models.pairwise_affinity import (
+    PairwiseAffinity,
+    affinities,
+    affinity_loss,
+    pair_labels,
+    pair_offsets,
+    reduced_labels,
+)
+from mcis_cli.stages.engine import recipes
+from mcis_cli.stages.engine.by_step import Training, train, unless_done
+from mcis_cli.stages.engine.inputs import Inputs, images_of
+from mcis_cli.stages.engine.kinds import IGNORE_INDEX, read_record
+from mcis_cli.stages.engine.networks import backbone_of, build_affinity_net, describe_affinity_net, initialise, place
+from mcis_cli.stages.engine.starting_weights import load_starting, starting_identity
+from mcis_cli.store import Artifact, Recipe, Store
+from mcis_cli.training.parameter_groups import parameter_groups, sgd
+from mcis_cli.training.precision import Precision, autocast, choose_device, choose_precision
+from mcis_cli.training.ranks import Ranks
+from mcis_cli.training.schedules import poly
+from mcis_cli.training.transfer import sent
+
+
+@dataclass(frozen=True)
+class Labelled:
+    """What the network learns from.
+
+    Attributes:
+        images: those that have labels.
+        read: from an image id to its labels, (H, W) of the size that the image is shrunk to, 255 where unsure.
+    """
+
+    images: Catalogue
+    read: Callable[[str], NDArray[np.uint8]]
+
+
+@dataclass(frozen=True)
+class LabelledBatch:
+    """Crops of one step, and the labels of their pixels."""
+
+    images: Float[Tensor, "batch 3 crop crop"]
+    labels: UInt8[Tensor, "batch crop crop"]
+
+
+def run(config: AffinityConfig, inputs: Inputs, store: Store, options: RunOptions) -> Artifact:
+    """Train the network, or return it if that was done before.
+
+    Args:
+        config: settings; `precision = "auto"` is settled here and recorded.
+        inputs: the sure regions of maps.
+        store: where the artifact goes.
+        options: how to run on this machine.
+
+    Raises:
+        MissingError: no labels, or their images are not found.
+        DataError: the maps are sure of nothing, so that there is no pair to learn from.
+        WeightsError: initial weights are missing or do not fit.
+        UsageError: the training diverged.
+    """
+    device = choose_device(options.device, options.local)
+    config = config.model_copy(update={"precision": choose_precision(config.precision, device)})
+    labels = inputs.expect("affinity-labels")
+    catalogue = images_of(labels, inputs.data, store)
+    images = catalogue.only(labels.ids)
+    recipe = recipes.affinity_net(config, labels.id, images, starting_identity(config.backbone, config.weights))
+    return unless_done(
+        recipe,
+        store,
+        options,
+        processes=1,
+        device=device,
+        work=lambda ranks: _train(recipe, config, labels, catalogue, images, store, device, options, ranks),
+    )
+
+
+def _train(
+    recipe: Recipe,
+    config: AffinityConfig,
+    labels: Artifact,
+    catalogue: Catalogue,
+    images: Catalogue,
+    store: Store,
+    device: torch.device,
+    options: RunOptions,
+    ranks: Ranks,
+) -> Artifact:
+    initial = load_starting(config.backbone, config.weights)
+    description = describe_affinity_net(config)
+
+    def meta() -> dict[str, Any]:
+        return {
+            "dataset": catalogue.id,
+            "split": labels.meta["split"],
+            "class_names": list(catalogue.class_names),
+            "model": description,
+            "initialisation": initial.source,
+        }
+
+    def prepare() -> Training[LabelledBatch]:
+        torch.manual_seed(config.seed)
+        model = build_affinity_net(description)
+        initialise(model, initial)
+        labelled = Labelled(images, lambda image_id: read_record(labels, image_id)["labels"])
+        return _training(model, config, labelled, device, options)
+
+    return train(recipe, prepare, meta, store, options, ranks)
+
+
+def _training(
+    model: PairwiseAffinity,
+    config: AffinityConfig,
+    labelled: Labelled,
+    device: torch.device,
+    options: RunOptions,
+) -> Training[LabelledBatch]:
+    backbone_of(model).freeze_stages(config.frozen_stages)
+    place(model, device)
+    useful = [image_id for image_id in labelled.images.ids if _has_pairs(labelled.read(image_id))]
+    if not useful:
+        raise DataError(
+            f"the maps are sure of nothing in all {len(labelled.images)} images: found no two labelled pixels, "
+            "expected some of each class; look at the maps, or raise --set affinity.object_power"
+        )
+    steps_per_epoch = math.ceil(len(useful) / config.batch_size)
+    num_steps = config.epochs * steps_per_epoch
+    groups = parameter_groups(
+        model,
+        new_parameters=model.new_parameters(),
+        new_layer_lr=config.new_layer_lr,
+        new_bias_lr=config.new_layer_lr,
+        pretrained_bias_lr=1.0,
+    )
+    precision = _settled(config)
+    offsets = pair_offsets(config.radius)
+
+    def step_loss(batch: LabelledBatch) -> Mapping[str, Tensor]:
+        with autocast(batch.images.device, precision):
+            embedding = model(batch.images)
+        reduced = reduced_labels(batch.labels, (embedding.shape[2], embedding.shape[3]))
+        return affinity_loss(affinities(embedding, offsets), pair_labels(reduced, offsets))
+
+    return Training(
+        model=model,
+        optimizer=sgd(groups, momentum=config.momentum, nesterov=False, weight_decay=config.weight_decay),
+        schedule=poly(num_steps, power=config.lr_power),
+        batches=lambda epoch, first: _batches(model, config, labelled, useful, epoch, first, device, options),
+        step_loss=step_loss,
+        num_steps=num_steps,
+        steps_per_epoch=steps_per_epoch,
+        lr=config.lr,
+        seed=config.seed,
+        device=device,
+        precision=precision,
+    )
+
+
+def _has_pairs(labels: NDArray[np.uint8]) -> bool:
+    return int(np.count_nonzero(labels != IGNORE_INDEX)) > 1
+
+
+def _batches(
+    model: PairwiseAffinity,
+    config: AffinityConfig,
+    labelled: Labelled,
+    useful: Sequence[str],
+    epoch: int,
+    first: int,
+    device: torch.device,
+    options: RunOptions,
+) -> Iterator[LabelledBatch]:
+    """The crops of one epoch in steps, from step `first` on; what is drawn depends on seed, epoch and id only."""
+    backbone = backbone_of(model)
+    order = generator(config.seed, "order", epoch).permutation(len(useful))[first * config.batch_size :].tolist()
+    steps = [order[start : start + config.batch_size] for start in range(0, len(order), config.batch_size)]
+
+    def view(position: int) -> tuple[Tensor, Tensor]:
+        image_id = useful[position]
+        draw = generator(config.seed, "view", epoch, image_id)
+        mask = labelled.read(image_id)
+        height, width = mask.shape
+        image = Image.fromarray(labelled.images.read_image(image_id)).resize((width, height), Image.Resampling.BILINEAR)
+        return segmentation_view(
+            jitter_colors(np.asarray(image), config.color_jitter, draw),
+            mask,
+            crop=config.crop,
+            scales=(1.0, 1.0),
+            mirror=config.mirror,
+            generator=draw,
+            mean=backbone.mean,
+            std=backbone.std,
+            ignore_index=IGNORE_INDEX,
+        )
+
+    needed = (position for step in steps for position in step)
+    views = ordered_map(view, needed, workers=options.workers, ahead=2 * config.batch_size)
+    for step in steps:
+        pictures, masks = map(torch.stack, zip(*islice(views, len(step)), strict=True))
+        yield LabelledBatch(sent(pictures, device, memory_format=torch.channels_last), sent(masks, device))
+
+
+def _settled(config: AffinityConfig) -> Precision:
+    assert config.precision != "auto", "settled when the stage begins"
+    return config.precision

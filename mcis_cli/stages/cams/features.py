@@ -1,0 +1,196 @@
+"""Features of images, computed once and kept while they fit: what makes many references cheap.
+
+An image's features are a function of the image alone: it always goes through the backbone by itself, so what is kept,
+dropped or computed again cannot change a bit.
+"""
+
+from collections import OrderedDict
+from collections.abc import Callable, Iterable, Iterator, Sequence
+from contextlib import contextmanager
+from dataclasses import dataclass
+
+import numpy as np
+import torch
+from jaxtyping import Float
+from numpy.typing import NDArray
+from torch import Tensor
+
+from mcis_cli.data.augment import normalise, warp
+from mcis_cli.data.loading import ordered_map
+from mcis_cli.models.classifier import CoAttentionClassifier
+from mcis_cli.stages.cams.scratch import Scratch
+from mcis_cli.stages.cams.slots import Kept, Slots
+from mcis_cli.stages.engine.networks import backbone_of
+from mcis_cli.training.precision import Precision, autocast
+
+
+@dataclass(frozen=True, slots=True)
+class View:
+    """How an image is shown to the network: factor on the side of the square it is warped to, and mirrored or not."""
+
+    scale: float = 1.0
+    mirrored: bool = False
+
+
+Key = tuple[str, View]
+Pixels = NDArray[np.uint8]
+
+
+@dataclass(frozen=True)
+class Features:
+    """What the network says of one view.
+
+    Attributes:
+        features: (C, h, w), as the backbone gives them: bfloat16 where it computes so; channels lie together.
+        activations: (K, h, w), φ of the features, for single-round maps.
+        co_activations: (K, h, w), the co-attentive head's φ; the same where heads are shared.
+        embedding: (E, h, w), what positions look like; None where nothing is refined.
+    """
+
+    features: Float[Tensor, "channel h w"]
+    activations: Float[Tensor, "class h w"]
+    co_activations: Float[Tensor, "class h w"]
+    embedding: Float[Tensor, "embedded h w"] | None = None
+
+    def distinct(self) -> list[Tensor]:
+        """The tensors, each once."""
+        kept = [self.features, self.activations]
+        if self.co_activations is not self.activations:
+            kept.append(self.co_activations)
+        return kept if self.embedding is None else [*kept, self.embedding]
+
+    def num_bytes(self) -> int:
+        """Memory that is held."""
+        return sum(tensor.nbytes for tensor in self.distinct())
+
+
+class OnDevice:
+    """Tensors in the memory of a device, which has an allocator of its own."""
+
+    def __init__(self, tensors: Sequence[Tensor]) -> None:
+        self._tensors, self.num_bytes = tensors, sum(tensor.nbytes for tensor in tensors)
+
+    def tensors(self) -> Sequence[Tensor]:
+        """The tensors."""
+        return self._tensors
+
+
+Held = Kept | OnDevice
+
+
+class FeatureCache:
+    """Features by image id and view; the least recently used go to a scratch file when `budget` bytes are exceeded."""
+
+    def __init__(
+        self,
+        model: CoAttentionClassifier,
+        read_image: Callable[[str], Pixels],
+        *,
+        image_size: int,
+        device: torch.device,
+        precision: Precision,
+        budget: int,
+        scratch: Scratch | None = None,
+        embeds: bool = False,
+    ) -> None:
+        self._model, self._read_image = model, read_image
+        self._image_size, self._device, self._precision = image_size, device, precision
+        self._budget, self._held, self._scratch = budget, 0, scratch
+        self._embeds, self._separate = embeds, model.co_class_head is not None
+        self._kept: OrderedDict[Key, Held] = OrderedDict()
+        self._slots = Slots() if device.type == "cpu" else None
+        self._coming: Iterator[tuple[Key, Pixels]] = iter(())
+        self._next: tuple[Key, Pixels] | None = None
+        self.num_forwards = 0
+
+    @contextmanager
+    def reading_ahead(self, wanted: Iterable[Key], workers: int) -> Iterator[None]:
+        """While the context lasts, read in threads what will be asked for, in the order of `wanted`.
+
+        A wrong guess costs time and changes nothing: what is asked for otherwise is read when it is asked for.
+        """
+        missing = [key for key in dict.fromkeys(wanted) if key not in self._kept and not self._is_on_disk(key)]
+        coming = ordered_map(lambda key: (key, self._pixels(*key)), missing, workers=workers)
+        self._coming = coming
+        try:
+            yield
+        finally:
+            self._coming, self._next = iter(()), None
+            coming.close()
+
+    def __call__(self, image_id: str, view: View) -> Features:
+        """The features of one view of one image."""
+        key = (image_id, view)
+        if key in self._kept:
+            self._kept.move_to_end(key)
+            return self._of(self._kept[key].tensors())
+        features = self._from_disk(key) or self._computed(key)
+        kept = self._slots.keep(features.distinct()) if self._slots is not None else OnDevice(features.distinct())
+        self._kept[key] = kept
+        self._held += kept.num_bytes
+        while self._held > self._budget and len(self._kept) > 1:
+            self._drop(*self._kept.popitem(last=False))
+        return features
+
+    def _computed(self, key: Key) -> Features:
+        features = self._compute(self._read(key))
+        if self._scratch is not None and self._scratch.is_shared:
+            self._scratch.put(key, features.distinct())  # for the others, now
+        return features
+
+    def _drop(self, key: Key, kept: Held) -> None:
+        self._held -= kept.num_bytes
+        if self._scratch is not None:
+            self._scratch.put(key, kept.tensors())
+
+    def _is_on_disk(self, key: Key) -> bool:
+        return self._scratch is not None and key in self._scratch
+
+    def _from_disk(self, key: Key) -> Features | None:
+        if self._scratch is None or key not in self._scratch:
+            return None
+        try:
+            return self._of(tensor.to(self._device) for tensor in self._scratch.get(key))
+        except OSError:  # what the disk does not give back is computed again
+            return None
+
+    def _of(self, distinct: Iterable[Tensor]) -> Features:
+        """Features from their distinct tensors."""
+        features, activations, *others = distinct
+        return Features(
+            features, activations, others[0] if self._separate else activations, others[-1] if self._embeds else None
+        )
+
+    def _read(self, key: Key) -> Pixels:
+        """The pixels of a view: those that were read ahead, if they are the next that nobody has computed yet."""
+        self._next = self._next or next(self._coming, None)
+        while self._next is not None and self._next[0] != key and self._is_on_disk(self._next[0]):
+            self._next = next(self._coming, None)
+        if self._next is None or self._next[0] != key:
+            return self._pixels(*key)
+        pixels, self._next = self._next[1], None
+        return pixels
+
+    def _pixels(self, image_id: str, view: View) -> Pixels:
+        pixels = warp(self._read_image(image_id), round(self._image_size * view.scale))
+        return pixels[:, ::-1] if view.mirrored else pixels
+
+    def _compute(self, pixels: Pixels) -> Features:
+        self.num_forwards += 1
+        backbone = backbone_of(self._model)
+        image = normalise(pixels, backbone.mean, backbone.std)[None]
+        image = image.to(self._device, memory_format=torch.channels_last)
+        with torch.inference_mode(), autocast(self._device, self._precision):
+            if self._embeds:
+                features, embedding = self._model.features_and_embedding(image)
+            else:
+                features, embedding = self._model.features(image), None
+            features = features.contiguous(memory_format=torch.channels_last)
+        with torch.inference_mode():
+            # φ in float32: its sums over hundreds of channels are what the maps are made of.
+            wide = features.float()
+            activations = self._model.activation_maps(wide)[0].contiguous()
+            co_activations = activations
+            if self._separate:
+                co_activations = self._model.activation_maps(wide, co=True)[0].contiguous()
+        return Features(features[0], activations, co_activations, None if embedding is None else embedding[0])

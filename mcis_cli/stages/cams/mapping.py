@@ -1,0 +1,185 @@
+"""From features to the localization maps of one image: single-round, co-attentive, contrastive (paper §3.2)."""
+
+import json
+from collections.abc import Iterator, Mapping, Sequence
+from dataclasses import dataclass, replace
+
+import numpy as np
+import torch
+from jaxtyping import Float
+from torch import Tensor
+
+from mcis_cli.config import CamsConfig
+from mcis_cli.data.catalogue import Catalogue, ImageEntry
+from mcis_cli.data.references import draw_references
+from mcis_cli.maps.localization import aggregate, released_combination
+from mcis_cli.models.classifier import CoAttentionClassifier
+from mcis_cli.models.co_attention import attended_activations, query, weigh_activations
+from mcis_cli.models.equivariance import cues_of, refine
+from mcis_cli.stages.cams.features import FeatureCache, Features, Key, View
+from mcis_cli.stages.cams.similarity import Nearest
+from mcis_cli.store import Record, Schema
+
+SCHEMA: Schema = {"maps": ("float16", 3), "classes": ("int32", 1), "references": ("uint8", 1)}
+RELEASED_SCALES = (0.75, 2.0)
+
+References = Mapping[int, tuple[str, ...]]
+
+
+@dataclass(frozen=True)
+class Mapper:
+    """Makes the record of one image: a pure function of the image, the seed, and the images of its classes.
+
+    Attributes:
+        model: the classifier.
+        features: of all images.
+        config: settings.
+        carriers: the images that references are of.
+        nearest: chooses references, where the settings ask for the nearest.
+    """
+
+    model: CoAttentionClassifier
+    features: FeatureCache
+    config: CamsConfig
+    carriers: Catalogue
+    nearest: Nearest | None = None
+
+    def records(self, entries: Sequence[ImageEntry], workers: int) -> Iterator[Record]:
+        """The records of images, while `workers` threads read ahead the images and references that will be needed."""
+        if self.nearest is not None:
+            self.nearest.prepare()
+        with self.features.reading_ahead(self._order(entries), workers):
+            yield from map(self.record, entries)
+
+    def record(self, entry: ImageEntry) -> Record:
+        """The maps of one image at the resolution of the network, and what they were made with."""
+        references = self.references(entry)
+        named = {self.carriers.class_names[k]: list(ids) for k, ids in references.items()}
+        return entry.id, {
+            "maps": self.maps(entry, references).astype(np.float16),
+            "classes": np.array(entry.labels, dtype=np.int32),
+            "references": np.frombuffer(json.dumps(named, ensure_ascii=False).encode(), dtype=np.uint8),
+        }
+
+    def references(self, entry: ImageEntry) -> References:
+        """The references of each class of an image."""
+        if self.config.reference_choice == "nearest" and self.config.refs:
+            assert self.nearest is not None, "given with these settings"
+            return {k: self.nearest(entry.id, k)[: self.config.refs] for k in entry.labels}
+        return {
+            k: draw_references(
+                self.carriers.carriers(k),
+                entry.id,
+                self.carriers.class_names[k],
+                self.config.refs,
+                self.config.seed,
+                replacement=self.config.reference_replacement,
+                allow_self=self.config.reference_self,
+            )
+            for k in entry.labels
+        }
+
+    def maps(self, entry: ImageEntry, references: References) -> Float[np.ndarray, "cls h w"]:
+        """The maps of the classes of an image: mean over the views of scales and mirror, on the first scale's grid."""
+        if self.config.localization == "released":
+            return self._released(entry, references)
+        views = self._views()
+        maps = [self._refined(entry, self._view_maps(entry, references, view), view).cpu().numpy() for view in views]
+        height, width = maps[0].shape[1:]
+        return aggregate(maps, [view.mirrored for view in views], height=height, width=width)
+
+    def _views(self) -> list[View]:
+        mirrors = (False, True) if self.config.flip else (False,)
+        return [View(scale, mirrored) for scale in self.config.scales for mirrored in mirrors]
+
+    def _order(self, entries: Sequence[ImageEntry]) -> Iterator[Key]:
+        """What the maps of images ask the cache for, in this order, again and again; see `maps`."""
+        for entry in entries:
+            references = _distinct(self.references(entry))
+            for view in [View()] if self.config.localization == "released" else self._views():
+                yield entry.id, view
+                yield from ((reference, _of_reference(view)) for reference in references)
+            if self.config.localization == "released":
+                yield from ((entry.id, view) for view in (View(mirrored=True), *map(View, RELEASED_SCALES)))
+
+    @torch.inference_mode()
+    def _view_maps(self, entry: ImageEntry, references: References, view: View) -> Float[Tensor, "cls h w"]:
+        """L_{n,k} for the labels of one view: over references, or single-round where there are none."""
+        own = self.features(entry.id, view)
+        maps = own.activations[list(entry.labels)]
+        if not any(references.values()):
+            return maps
+        queries = self._queries(entry, own, _distinct(references))
+        found: dict[int, list[Tensor]] = {k: [] for k in entry.labels}
+        for reference in _distinct(references):
+            other = self.features(reference, _of_reference(view))
+            transformed = queries[self._is_single(reference)]
+            for k, activation in self._pair_maps(own, transformed, reference, other, references).items():
+                # Drawn with replacement, a reference may count more than once.
+                found[k] += [activation] * max(1, references[k].count(reference))
+        return torch.stack(
+            [torch.stack(found[k]).mean(0) if found[k] else maps[place] for place, k in enumerate(entry.labels)]
+        )
+
+    @torch.inference_mode()
+    def _refined(self, entry: ImageEntry, maps: Float[Tensor, "cls h w"], view: View) -> Float[Tensor, "cls h w"]:
+        """Maps in which positions that look alike share their scores (SEAM; paper §4.4), where the settings ask so."""
+        embedding = self.features(entry.id, view).embedding if self.config.refine and len(maps) else None
+        return maps if embedding is None else refine(cues_of(maps[None]), embedding[None])[0, 1:]
+
+    def _queries(self, entry: ImageEntry, own: Features, references: Sequence[str]) -> dict[bool, Tensor]:
+        """G of `query` for references of single-label sources and for others, as far as there are such."""
+        single = entry.domain == "single-label"
+        co = self.model.co_attention
+        compared = co.compared(own.features)
+        return {kind: query(compared, co.weight_of(single, kind)) for kind in {*map(self._is_single, references)}}
+
+    def _is_single(self, image_id: str) -> bool:
+        return self.carriers[image_id].domain == "single-label"
+
+    def _pair_maps(
+        self, own: Features, transformed: Tensor, reference: str, other: Features, references: References
+    ) -> dict[int, Float[Tensor, "h w"]]:
+        """What one reference says: co-attentive maps of the classes it was drawn for, contrastive ones of others."""
+        common = [k for k, ids in references.items() if reference in ids]
+        labels = self.carriers[reference].labels
+        unshared = [k for k in references if k not in labels] if self.config.with_contrastive else []
+        wanted = other.co_activations[common]
+        if unshared:
+            wanted = torch.cat([wanted, self.model.co_attention.mask_conv(other.features[None].float())[0]])
+        mixed = attended_activations(transformed, self.model.co_attention.compared(other.features), wanted)
+        maps = dict(zip(common, mixed, strict=False))
+        if unshared:
+            faded = 1 - mixed[-1:].sigmoid()
+            bias = (self.model.co_class_head or self.model.class_head).bias
+            weighed = weigh_activations(own.co_activations[unshared], faded, None if bias is None else bias[unshared])
+            maps |= dict(zip(unshared, weighed, strict=True))
+        return maps
+
+    @torch.inference_mode()
+    def _released(self, entry: ImageEntry, references: References) -> Float[np.ndarray, "cls h w"]:
+        """The five maps of the released code: references, mirror (both sides), 0.75× and 2× view (difference 2)."""
+        plain, mirror = View(), View(mirrored=True)
+        pairings = [self._view_maps(entry, references, plain), self._self_maps(entry, plain, mirror)]
+        pairings.append(self._self_maps(entry, mirror, plain).flip(-1))
+        pairings += [self._self_maps(entry, plain, View(scale)) for scale in RELEASED_SCALES]
+        return released_combination([maps.cpu().numpy() for maps in pairings])
+
+    def _self_maps(self, entry: ImageEntry, shown: View, other: View) -> Float[Tensor, "cls h w"]:
+        """Maps of one view of an image, made of another view of the same image."""
+        own, reference = self.features(entry.id, shown), self.features(entry.id, other)
+        single = entry.domain == "single-label"
+        co = self.model.co_attention
+        transformed = query(co.compared(own.features), co.weight_of(single, single))
+        wanted = reference.co_activations[list(entry.labels)]
+        return attended_activations(transformed, co.compared(reference.features), wanted)
+
+
+def _distinct(references: References) -> list[str]:
+    """The references of all classes, each once, in a fixed order."""
+    return sorted({reference for ids in references.values() for reference in ids})
+
+
+def _of_reference(view: View) -> View:
+    """How references of a view are shown: not mirrored, for they are evidence, not views of the image."""
+    return replace(view, mirrored=False)

@@ -1,0 +1,176 @@
+"""`cams`: a classifier becomes localization maps, single-round or multi-round (paper §3.2)."""
+
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import replace
+from operator import itemgetter
+
+from mcis_cli.config import CamsConfig, RunOptions
+from mcis_cli.data.catalogue import Catalogue
+from mcis_cli.errors import UsageError, counted, first_few
+from mcis_cli.stages.engine import recipes
+from mcis_cli.stages.engine.by_image import Joined, Work, run_together, segment_by_segment
+from mcis_cli.stages.engine.inputs import Inputs, images_of, warn_if_changed
+from mcis_cli.store import Artifact, Recipe, Store
+
+
+def run(config: CamsConfig, inputs: Inputs, store: Store, options: RunOptions) -> Artifact:
+    """Make the maps, or return them if that was done before.
+
+    A record holds, for the n classes that an image is tagged with: `classes` (n), indices into the artifact's class
+    names; `maps` (n, h, w), unnormalised, at the resolution of the network; `references`, JSON from class name to the
+    ids of the references used.
+
+    Args:
+        config: settings.
+        inputs: a classifier.
+        store: where the artifact goes.
+        options: how to run on this machine; `cache_mb` bounds the features kept in memory, `scratch_mb` those on disk.
+
+    Raises:
+        MissingError: no classifier, or its images are not found.
+        UsageError: maps are to be refined, and the classifier is not equivariant.
+        DataError: an image cannot be read, or has changed.
+    """
+    return run_all([config], inputs, store, options)[0]
+
+
+def run_all(configs: Sequence[CamsConfig], inputs: Inputs, store: Store, options: RunOptions) -> list[Artifact]:
+    """Make maps with several settings in one pass over the images, each an artifact of its own; see `run`.
+
+    The network sees each view of an image once for all of them: so what else is compared (the number of references,
+    contrastive maps) costs little more than the most expensive of them.
+
+    Args:
+        configs: settings that agree in split, domains, size of the images and precision.
+        inputs: a classifier.
+        store: where the artifacts go.
+        options: how to run on this machine.
+
+    Returns:
+        The artifacts in the order of the settings.
+    """
+    classifier = inputs.expect("train-cls")
+    configs = [recipes.settled_cams(config, classifier) for config in configs]
+    passes = {(one.split, one.domains, one.reference_domains, one.image_size, one.precision) for one in configs}
+    assert len(passes) == 1, "settings of one pass"
+    if any(config.refine for config in configs) and not classifier.meta["model"].get("equivariant", False):
+        raise UsageError(
+            f"maps of {classifier.path.name} cannot be refined: found a classifier without pixel correlation, expected "
+            "one of `mcis train-cls --equivariant`; give --set cams.refine=false"
+        )
+    catalogue = images_of(classifier, inputs.data, store)
+    images, carriers = recipes.cams_images(configs[0], catalogue, classifier)
+    warn_if_changed(classifier, recipes.learnt(catalogue, classifier.meta["split"]), options.reporter)
+
+    def recipe_of(settled: CamsConfig) -> Recipe:
+        return recipes.cams(settled, classifier.id, images, carriers)
+
+    # Maps that are compared are of one precision: where it is "auto", what is there counts if it is all there.
+    for alike in zip(*map(recipes.settled, configs), strict=True):
+        done = [found for one in alike if (found := store.find(recipe_of(one)))]
+        if len(done) == len(configs):
+            return done
+    _tell_short_classes(images, carriers, max(configs, key=lambda config: config.refs), options)
+    return _compute(configs, recipe_of, classifier, catalogue, carriers, images, store, options)
+
+
+def _compute(
+    configs: Sequence[CamsConfig],
+    recipe_of: Callable[[CamsConfig], Recipe],
+    classifier: Artifact,
+    catalogue: Catalogue,
+    carriers: Catalogue,
+    images: Catalogue,
+    store: Store,
+    options: RunOptions,
+) -> list[Artifact]:
+    # What is done is found without waiting for torch.
+    from mcis_cli.stages.cams.exchange import Exchange, topic_of
+    from mcis_cli.stages.cams.features import FeatureCache
+    from mcis_cli.stages.cams.mapping import SCHEMA, Mapper
+    from mcis_cli.stages.cams.scratch import Scratch
+    from mcis_cli.stages.cams.similarity import Nearest
+    from mcis_cli.stages.engine.networks import place, stored_classifier
+    from mcis_cli.training.precision import choose_device, choose_precision, describe_machine
+
+    device = choose_device(options.device, options.local)
+    precision = choose_precision(configs[0].precision, device)
+    model = stored_classifier(classifier)
+    place(model, device)
+    model.eval()
+    image_size = configs[0].image_size
+    assert image_size is not None, "settled above"
+    reporter = Joined(options.reporter)
+
+    def begin(config: CamsConfig, cache: FeatureCache, nearest: Nearest | None) -> Work:
+        mapper = Mapper(model, cache, config, carriers, nearest if config.refs else None)
+        return segment_by_segment(
+            recipe_of(config),
+            store,
+            replace(options, reporter=reporter),
+            schema=SCHEMA,
+            ids=images.ids,
+            compute=lambda ids: mapper.records([images[image_id] for image_id in ids], options.workers),
+            meta=lambda: {
+                "dataset": catalogue.id,
+                "split": images.split_name,
+                "class_names": list(catalogue.class_names),
+                "num_references": config.refs,
+                "localization": config.localization,
+                "initialisation": classifier.meta["initialisation"],
+                "image_size": config.image_size,
+                **({} if images.domains <= {"target"} else {"domains": list(config.domains)}),
+            },
+            machine=describe_machine(device, precision),
+        )
+
+    settled = [config.model_copy(update={"precision": precision}) for config in configs]
+    by_key = {recipe_of(config).key: config for config in settled}
+    embeds, exchange = any(config.refine for config in configs), None
+    if options.shard:
+        inputs = {"classifier": classifier.id, "images": catalogue.digest("images")}
+        views = {"image_size": image_size, "embeds": embeds}
+        exchange = Exchange(store.scratch_folder, topic_of(views, inputs, describe_machine(device, precision)))
+    with Scratch(store.scratch_folder, options.scratch_mb * 2**20, exchange) as scratch:
+        cache = FeatureCache(
+            model,
+            catalogue.read_image,
+            image_size=image_size,
+            device=device,
+            precision=precision,
+            budget=options.cache_mb * 2**20,
+            scratch=scratch,
+            embeds=embeds,
+        )
+        nearest = None  # looks at nothing before maps that want it are made
+        if most := max((one.refs for one in by_key.values() if one.reference_choice == "nearest"), default=0):
+            nearest = Nearest(cache, images, carriers, num_references=most, options=options)
+        # In the order of their keys: two processes with the same in mind never wait for each other in a circle.
+        made = run_together({key: begin(by_key[key], cache, nearest) for key in sorted(by_key)})
+    reporter.tell()
+    return [made[recipe_of(config).key] for config in settled]
+
+
+def without_effect(config: CamsConfig, given: Mapping[str, object]) -> list[str]:
+    """The settings among those given that the chosen kind of map does not use."""
+    unused = {"scales", "flip", "refine"} if config.localization == "released" else set()
+    unused |= set(recipes.unused_by_cams(config))
+    return sorted(name for name, value in given.items() if value is not None and name in unused)
+
+
+def _tell_short_classes(images: Catalogue, carriers: Catalogue, config: CamsConfig, options: RunOptions) -> None:
+    draws = config.reference_choice == "random"
+    short = {}
+    for index, name in enumerate(carriers.class_names):
+        mapped, pool = images.carriers(index), set(carriers.carriers(index))
+        excludes_itself = not (draws and config.reference_self) and not pool.isdisjoint(mapped)
+        num_others = len(pool) - excludes_itself
+        enough = num_others >= config.refs or (draws and config.reference_replacement and num_others > 0)
+        if mapped and not enough:
+            short[name] = num_others
+    if short:
+        found = first_few(f"{number} for {name}" for name, number in sorted(short.items(), key=itemgetter(1, 0)))
+        options.reporter.warn(
+            f"{counted(len(short), 'class', 'classes')} with few images to take references from: found {found}, "
+            f"expected {config.refs} (--refs)"
+        )

@@ -1,0 +1,99 @@
+"""References that are chosen, not drawn: those images of a class whose features, in the mean, are most like an image's.
+
+The mean is that of the image itself, which goes through the backbone alone: which images are nearest depends on the
+images of the class and on nothing else, whoever computes it.
+"""
+
+from collections.abc import Iterator, Mapping, Sequence
+from functools import cached_property
+
+import numpy as np
+from jaxtyping import Float32, Float64
+
+from mcis_cli.config import RunOptions
+from mcis_cli.data.catalogue import Catalogue
+from mcis_cli.data.references import nearest_references
+from mcis_cli.stages.cams.features import FeatureCache, View
+
+QUERIES, OTHERS = 256, 4096  # compared at a time: what bounds the memory beside that of the means
+_DECIMALS = 12  # of a cosine: equal features are equally alike, wherever a product of matrices has them
+
+Units = Float32[np.ndarray, "image channel"]
+
+
+class Nearest:
+    """For each image to map and each of its classes, the other images of the class by likeness, the nearest first.
+
+    Likeness is the cosine between the spatial means of features, of the plain view of both images.
+    """
+
+    def __init__(
+        self,
+        features: FeatureCache,
+        mapped: Catalogue,
+        carriers: Catalogue,
+        *,
+        num_references: int,
+        options: RunOptions,
+    ) -> None:
+        """Compute nothing yet.
+
+        Args:
+            features: of all images.
+            mapped: the images that get maps.
+            carriers: the images that references are of.
+            num_references: the most that will be asked for.
+            options: how to run here. Every shard looks at all images: each begins at another part of them, and finds
+                the rest among the features that they share.
+        """
+        self._features, self._mapped, self._carriers = features, mapped, carriers
+        self._num_references, self._options = num_references, options
+
+    def prepare(self) -> None:
+        """Look at all images, if that was not done before."""
+        _ = self._found
+
+    def __call__(self, image_id: str, class_index: int) -> tuple[str, ...]:
+        """The nearest images of a class: `num_references`, or as many as there are."""
+        return self._found[image_id, class_index]
+
+    @cached_property
+    def _found(self) -> Mapping[tuple[str, int], tuple[str, ...]]:
+        classes = [k for k in range(len(self._carriers.class_names)) if self._mapped.carriers(k)]
+        pools = {k: (self._mapped.carriers(k), self._carriers.carriers(k)) for k in classes}
+        ids = sorted({image_id for pool in pools.values() if all(pool) for part in pool for image_id in part})
+        units, rows = self._mean_features(ids), {image_id: row for row, image_id in enumerate(ids)}
+        found: dict[tuple[str, int], tuple[str, ...]] = {}
+        for k, (queries, carriers) in pools.items():
+            if not carriers:
+                found |= dict.fromkeys(((image_id, k) for image_id in queries), ())
+                continue
+            of_queries, of_carriers = ([rows[image_id] for image_id in some] for some in (queries, carriers))
+            for image_id, likeness in zip(queries, cosines(units, of_queries, of_carriers), strict=True):
+                found[image_id, k] = nearest_references(carriers, image_id, likeness, self._num_references)
+        return found
+
+    def _mean_features(self, ids: Sequence[str]) -> Units:
+        """The mean of each image's features over its positions, at length 1."""
+        number, count = self._options.shard or (1, 1)
+        first = (number - 1) * len(ids) // count
+        order = [*range(first, len(ids)), *range(first)]
+        units: Units = np.empty((0, 0), np.float32)
+        self._options.reporter.start("mean features", len(ids), images=1)
+        with self._features.reading_ahead(((ids[row], View()) for row in order), self._options.workers):
+            for row in order:
+                mean = self._features(ids[row], View()).features.cpu().double().mean((1, 2)).numpy()
+                if not units.size:
+                    units = np.empty((len(ids), len(mean)), np.float32)
+                units[row] = mean / max(np.linalg.norm(mean), np.finfo(np.float64).tiny)
+                self._options.reporter.advance()
+        return units
+
+
+def cosines(units: Units, queries: Sequence[int], others: Sequence[int]) -> Iterator[Float64[np.ndarray, " other"]]:
+    """The cosines of each of some vectors of length 1 with all of others, one row of `units` each."""
+    for start in range(0, len(queries), QUERIES):
+        left = units[queries[start : start + QUERIES]].astype(np.float64)
+        blocks = (others[begin : begin + OTHERS] for begin in range(0, len(others), OTHERS))
+        parts = [left @ units[block].astype(np.float64).T for block in blocks]
+        yield from np.concatenate(parts, axis=1).round(_DECIMALS)

@@ -1,0 +1,1 @@
+"""How any stage is run: by image, by step; its inputs, networks and what its records hold."""

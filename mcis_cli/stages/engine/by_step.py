@@ -1,0 +1,230 @@
+"""Stages that train a network: go on from the newest checkpoint, log every report, seal the weights.
+
+Where several processes train together, the first one alone asks the store, and writes to it; the others do as it says.
+"""
+
+import math
+from collections.abc import Callable, Iterable, Mapping
+from dataclasses import dataclass
+from typing import Any, Generic, NoReturn, TypeVar
+
+import torch
+from torch import Tensor, nn
+
+from mcis_cli.config import RunOptions, TrainClsConfig, TrainSegConfig
+from mcis_cli.errors import DamagedError, UnfinishedError, UsageError
+from mcis_cli.stages.engine import recipes
+from mcis_cli.stages.engine.by_image import provenance_of
+from mcis_cli.stages.engine.networks import tensors_of
+from mcis_cli.store import Artifact, Partial, Recipe, Store
+from mcis_cli.training.checkpoints import pack, unpack
+from mcis_cli.training.loop import fit
+from mcis_cli.training.precision import Precision, choose_precision, describe_machine
+from mcis_cli.training.ranks import ALONE, Ranks, joined
+from mcis_cli.training.schedules import Schedule
+
+Batch = TypeVar("Batch")
+Settled = TypeVar("Settled", TrainClsConfig, TrainSegConfig)
+LOG_EVERY = 10
+
+
+@dataclass(frozen=True, kw_only=True)
+class Training(Generic[Batch]):
+    """Everything that a training needs but the weights' way to disk; see `training.loop.fit`."""
+
+    model: nn.Module
+    optimizer: torch.optim.Optimizer
+    schedule: Schedule
+    batches: Callable[[int, int], Iterable[Batch]]
+    step_loss: Callable[[Batch], Mapping[str, Tensor]]
+    num_steps: int
+    steps_per_epoch: int
+    lr: float
+    seed: int
+    device: torch.device
+    precision: Precision
+    images_of_step: int = 0  # photographs that all processes together read for a step, for the speed that is shown
+
+
+def settle(
+    config: Settled, recipe_of: Callable[[Settled], Recipe], store: Store, options: RunOptions, device: torch.device
+) -> Settled:
+    """The settings with a precision: for "auto" that at which the training is done, wherever that was, else what this
+    machine is good at. Several processes, which have to agree, do not look for what is done.
+    """
+    known = () if options.rank else recipes.settled(config)
+    own = config.model_copy(update={"precision": choose_precision(config.precision, device)})
+    return next((one for one in known if store.find(recipe_of(one))), own)
+
+
+def unless_done(
+    recipe: Recipe,
+    store: Store,
+    options: RunOptions,
+    *,
+    processes: int,
+    device: torch.device,
+    work: Callable[[Ranks], Artifact],
+) -> Artifact:
+    """The artifact of a recipe if it is there, else what `work` makes: in this process, or in this and its fellows.
+
+    Args:
+        recipe: what is wanted.
+        store: where it may be.
+        options: how to run here.
+        processes: how many are to train together.
+        device: where this one computes.
+        work: trains.
+
+    Raises:
+        UsageError: there are not so many processes, or they do not agree what to train.
+        UnfinishedError: it is done, and this is not the process that says so.
+    """
+    number, count = options.rank or (0, 1)
+    if count == 1 and (done := store.find(recipe)):
+        return done
+    if count != processes:
+        raise UsageError(
+            f"{recipe.stage}.processes is {processes}, found {count} at work: start it by torchrun --nproc-per-node "
+            f"{processes} -m mcis_cli {recipe.stage}, or give --set {recipe.stage}.processes={count}"
+        )
+    if count == 1:
+        return work(ALONE)
+    with joined(number, count, options.local or 0, device) as ranks:
+        ranks.expect_same("recipe", recipe.key)
+        return _found(recipe, store, ranks) or work(ranks)
+
+
+def _found(recipe: Recipe, store: Store, ranks: Ranks) -> Artifact | None:
+    """The artifact, if the first rank finds it; then the others leave."""
+    done = store.find(recipe) if ranks.is_first else None
+    if ranks.decided(done is not None) and not ranks.is_first:
+        raise UnfinishedError(f"rank {ranks.number} has nothing to do: rank 0 found it done")
+    return done
+
+
+def batch_of(processes: int, batch: int) -> Mapping[str, Any]:
+    """What the meta of a network says of the processes that trained it together; nothing where there was one."""
+    return {} if processes == 1 else {"processes": processes, "effective_batch": processes * batch}
+
+
+def train(
+    recipe: Recipe,
+    prepare: Callable[[], Training[Batch]],
+    meta: Callable[[], Mapping[str, Any]],
+    store: Store,
+    options: RunOptions,
+    ranks: Ranks = ALONE,
+) -> Artifact:
+    """Train, or go on with an interrupted training, and seal the weights.
+
+    Args:
+        recipe: what is trained.
+        prepare: builds the training; not called where another process was quicker.
+        meta: what downstream stages read; asked for after the training.
+        store: where to.
+        options: how to run here.
+        ranks: the processes that train together.
+
+    Raises:
+        UsageError: the training diverged.
+        UnfinishedError: it is done, and this is not the process that seals.
+    """
+    if not ranks.is_first:
+        _follow(recipe, store, prepare, ranks)
+    with store.begin(recipe, on_wait=lambda pid: options.reporter.note(f"waiting for process {pid}")) as partial:
+        if done := _found(recipe, store, ranks):
+            return done
+        training = prepare()
+        start_step = _resume(partial, training)
+        _begin_alike(training, start_step, ranks)
+        options.reporter.start(recipe.stage, training.num_steps, start_step, images=training.images_of_step)
+        reported = start_step
+
+        def on_step(step: int, metrics: Mapping[str, float]) -> None:
+            nonlocal reported
+            epoch = (step - 1) // training.steps_per_epoch + 1
+            partial.log({"step": step, "epoch": epoch, **metrics})
+            shown = {name: value for name, value in metrics.items() if name != "grad_norm"}
+            options.reporter.advance(step - reported, **shown)
+            reported = step
+
+        with provenance_of(options, describe_machine(training.device, training.precision)) as provenance:
+            provenance["computed"] = {"steps": training.num_steps - start_step}
+            _fit(
+                training,
+                recipe.stage,
+                start_step,
+                ranks,
+                on_step=on_step,
+                checkpoint_seconds=options.checkpoint_seconds,
+                on_checkpoint=lambda step: partial.save_checkpoint(
+                    step, pack(training.model, training.optimizer, step=step)
+                ),
+            )
+        ranks.leave()
+        return partial.seal_tensors(tensors_of(training.model), meta(), provenance)
+
+
+def _follow(recipe: Recipe, store: Store, prepare: Callable[[], Training[Batch]], ranks: Ranks) -> NoReturn:
+    """Train as the first rank does; nothing is said or written."""
+    _found(recipe, store, ranks)
+    training = prepare()
+    start_step = _begin_alike(training, 0, ranks)
+    _fit(training, recipe.stage, start_step, ranks)
+    ranks.leave()
+    raise UnfinishedError(f"rank {ranks.number} is done; rank 0 seals")
+
+
+def _begin_alike(training: Training[Batch], start_step: int, ranks: Ranks) -> int:
+    """Give all ranks the weights and the optimiser's state of the first; returns its number of finished steps."""
+    if ranks.count == 1:
+        return start_step
+    first = pack(training.model, training.optimizer, step=start_step) if ranks.is_first else b""
+    payload = ranks.from_first(first)
+    return start_step if ranks.is_first else unpack(payload, training.model, training.optimizer)
+
+
+def _fit(
+    training: Training[Batch],
+    section: str,
+    start_step: int,
+    ranks: Ranks,
+    *,
+    on_step: Callable[[int, dict[str, float]], None] = lambda step, metrics: None,
+    checkpoint_seconds: float = math.inf,
+    on_checkpoint: Callable[[int], None] = lambda step: None,
+) -> None:
+    fit(
+        training.model,
+        optimizer=training.optimizer,
+        lr=training.lr,
+        schedule=training.schedule,
+        batches=training.batches,
+        step_loss=training.step_loss,
+        num_steps=training.num_steps,
+        steps_per_epoch=training.steps_per_epoch,
+        seed=training.seed,
+        section=section,
+        log_every=LOG_EVERY,
+        on_step=on_step,
+        checkpoint_steps=max(training.steps_per_epoch, 1),
+        checkpoint_seconds=checkpoint_seconds,
+        on_checkpoint=on_checkpoint,
+        start_step=start_step,
+        ranks=ranks,
+    )
+
+
+def _resume(partial: Partial, training: Training[Batch]) -> int:
+    """Load the newest intact checkpoint, if there is one; returns the number of finished steps."""
+    found = partial.load_checkpoint()
+    if found is None:
+        partial.truncate_log(0)
+        return 0
+    step, payload = found
+    unpacked = unpack(payload, training.model, training.optimizer)
+    if unpacked != step:
+        raise DamagedError(f"checkpoint of step {step} says that it is of step {unpacked}; delete {partial.folder}")
+    partial.truncate_log(step)
+    return step

@@ -1,0 +1,145 @@
+"""What a stage is given, and how it comes by the images behind an artifact.
+
+Artifacts name their data set by content; where its folder lies on this machine is remembered beside the store. Every
+stage lists that folder anew (unchanged files are not read again), so masks or saliency maps added later are seen, and
+changed images are noticed.
+"""
+
+from dataclasses import dataclass
+from pathlib import Path
+
+from mcis_cli.config import DataConfig, Reporter
+from mcis_cli.data.catalogue import Catalogue
+from mcis_cli.data.reading import read_catalogue
+from mcis_cli.errors import DataError, MissingError, UsageError
+from mcis_cli.stages.engine import recipes
+from mcis_cli.stages.engine.kinds import check_kind
+from mcis_cli.store import Artifact, StatCache, Store, segments_of
+
+
+@dataclass(frozen=True, kw_only=True)
+class Inputs:
+    """What a stage works on.
+
+    Attributes:
+        upstream: the artifact of the stage before.
+        data: where the images are; None follows the upstream artifact to the folder its images were listed in.
+        saliency: saliency maps that were made or imported; None takes those of the image set.
+        network: the network of affinities that maps walk by, or a segmentation network whose predictions count beside
+            maps.
+    """
+
+    upstream: Artifact | None = None
+    data: DataConfig | None = None
+    saliency: Artifact | None = None
+    network: Artifact | None = None
+
+    def expect(self, *stages: str) -> Artifact:
+        """The upstream artifact, which has to come from one of `stages`.
+
+        Raises:
+            MissingError: there is none.
+            UsageError: it comes from another stage.
+            DamagedError: it is not what its stage writes.
+        """
+        wanted = " or ".join(stages)
+        if self.upstream is None:
+            raise MissingError(f"nothing to work on: expected an artifact of {wanted}; run `mcis {stages[0]}` first")
+        if self.upstream.stage not in stages:
+            raise UsageError(
+                f"{self.upstream.path.name} was made by {self.upstream.stage}: expected an artifact of {wanted}; "
+                f"`mcis ls` shows what there is"
+            )
+        check_kind(self.upstream)
+        return self.upstream
+
+
+def look_at_images(data: DataConfig, store: Store) -> Catalogue:
+    """The image set in a folder, for who only asks: nothing is written, not even what is remembered of its files.
+
+    Raises:
+        DataError: the folder holds no image set, or a broken one.
+    """
+    with StatCache(store.index_path, read_only=True) as cache:
+        return read_catalogue(data, cache)
+
+
+def list_images(data: DataConfig, store: Store) -> Catalogue:
+    """The image set in a folder, sealed as a `dataset` artifact and its place remembered.
+
+    Raises:
+        DataError: the folder holds no image set, or a broken one.
+    """
+    with StatCache(store.index_path) as cache:
+        catalogue = read_catalogue(data, cache)
+    recipe = recipes.dataset(catalogue)
+    if store.find(recipe) is None:
+        from mcis_cli.data.records import as_records, meta, schema_of
+
+        with store.begin(recipe) as partial:
+            segments, schema = segments_of(catalogue.ids), schema_of(catalogue)
+            for index, ids in enumerate(segments):
+                partial.write_segment(index, schema, as_records(catalogue.only(ids), schema))
+            partial.seal(schema, len(segments), meta(catalogue), {})
+    store.set_location(catalogue.id, _resolved(data).model_dump(mode="json"))
+    return catalogue
+
+
+def _resolved(data: DataConfig) -> DataConfig:
+    """The same place, wherever a command is run."""
+    sources = tuple(source.model_copy(update={"root": str(Path(source.root).resolve())}) for source in data.sources)
+    return data.model_copy(update={"root": str(Path(data.root).resolve()), "sources": sources})
+
+
+def images_of(artifact: Artifact, data: DataConfig | None, store: Store) -> Catalogue:
+    """All images of the data set that an artifact was made from (or of `data`, where that is given).
+
+    Raises:
+        MissingError: nobody remembers where the data set lies.
+        DataError: its classes are other ones now, so that the artifact's would be taken for them.
+    """
+    catalogue = list_images(data or place_of(artifact, store), store)
+    _refuse_other_classes(artifact, catalogue)
+    return catalogue
+
+
+def look_behind(artifact: Artifact, data: DataConfig | None, store: Store) -> Catalogue:
+    """As `images_of`, for who only looks: nothing is written."""
+    catalogue = look_at_images(data or place_of(artifact, store), store)
+    _refuse_other_classes(artifact, catalogue)
+    return catalogue
+
+
+def place_of(artifact: Artifact, store: Store) -> DataConfig:
+    """Where the images behind an artifact were last.
+
+    Raises:
+        MissingError: nobody remembers.
+    """
+    place = store.location(artifact.meta["dataset"])
+    if place is None:
+        raise MissingError(
+            f"the images behind {artifact.path.name} are not known in this store; name their folder with --data"
+        )
+    return DataConfig.model_validate(place)
+
+
+def _refuse_other_classes(artifact: Artifact, catalogue: Catalogue) -> None:
+    expected, found = list(artifact.meta["class_names"]), list(catalogue.class_names)
+    if found != expected:
+        place = next((i for i, pair in enumerate(zip(found, expected, strict=False)) if pair[0] != pair[1]), None)
+        at = "" if place is None else f", the first of them {found[place]!r} where {expected[place]!r} was"
+        raise DataError(
+            f"the classes of {catalogue.root} are not those of {artifact.path.name}: found {len(found)}{at}, expected "
+            f"the {len(expected)} that it was made with; name them in their order with --set data.classes=[...], or "
+            "start again with `mcis train-cls`"
+        )
+
+
+def warn_if_changed(artifact: Artifact, images: Catalogue, reporter: Reporter) -> None:
+    """Say so when images or tags are not those that the artifact was made from; masks of maps look at no tags."""
+    if artifact.inputs.get("images") not in (images.digest("images", "labels"), images.digest("images")):
+        reporter.warn(
+            f"images or tags have changed since {artifact.path.name} was made; "
+            f"run `mcis {artifact.stage}` again to make use of it"
+        )

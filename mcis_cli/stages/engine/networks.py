@@ -1,0 +1,159 @@
+"""Networks from the description that their artifact carries, and their tensors to and from NumPy."""
+
+from collections.abc import Mapping
+from typing import Any
+
+import numpy as np
+import torch
+from numpy.typing import NDArray
+from torch import Tensor, nn
+
+from mcis_cli.config import AffinityConfig, AffinityWeights, TrainClsConfig, TrainSegConfig
+from mcis_cli.errors import DamagedError, WeightsError
+from mcis_cli.models.backbones import Backbone, build_backbone
+from mcis_cli.models.classifier import CoAttentionClassifier
+from mcis_cli.models.deeplab import DeepLabLargeFOV
+from mcis_cli.models.deeplab_v3 import DeepLabV3
+from mcis_cli.models.pairwise_affinity import PairwiseAffinity
+from mcis_cli.stages.engine import recipes
+from mcis_cli.store import Artifact
+from mcis_cli.training.initial_weights import InitialWeights
+
+DeepLab = DeepLabLargeFOV | DeepLabV3
+OnBackbone = CoAttentionClassifier | DeepLab | PairwiseAffinity
+
+
+def describe_classifier(
+    config: TrainClsConfig, num_foreground: int, affinity_weights: AffinityWeights = "shared"
+) -> dict[str, Any]:
+    """What `build_classifier` needs, as JSON; a shared W_P and Eq. 2 are what is meant where nothing is said."""
+    return {
+        "backbone": config.backbone,
+        "output_stride": config.output_stride,
+        "heads": config.heads,
+        "affinity_init": config.affinity_init,
+        "equivariant": config.equivariant,
+        "num_foreground": num_foreground,
+        **({} if affinity_weights == "shared" else {"affinity_weights": affinity_weights}),
+        **({} if config.affinity_scale is None else {"affinity_scale": config.affinity_scale}),
+    }
+
+
+def build_classifier(model: Mapping[str, Any]) -> CoAttentionClassifier:
+    """An untrained co-attention classifier."""
+    backbone = build_backbone(model["backbone"], output_stride=model["output_stride"])
+    return CoAttentionClassifier(
+        backbone,
+        model["num_foreground"],
+        heads=model["heads"],
+        affinity_init=model["affinity_init"],
+        equivariant=model.get("equivariant", False),
+        affinity_weights=model.get("affinity_weights", "shared"),
+        affinity_scale=model.get("affinity_scale"),
+    )
+
+
+def describe_segmenter(config: TrainSegConfig, num_classes: int) -> dict[str, Any]:
+    """What `build_segmenter` needs, as JSON."""
+    described = {
+        "network": config.network,
+        "backbone": config.backbone,
+        "output_stride": config.output_stride,
+        "head_channels": config.head_channels,
+        "head_dilation": config.head_dilation,
+        "num_classes": num_classes,
+    }
+    unused = recipes.UNUSED_BY_NETWORK[config.network]
+    return {name: value for name, value in described.items() if name not in unused}
+
+
+def build_segmenter(model: Mapping[str, Any]) -> DeepLab:
+    """An untrained segmentation network."""
+    backbone = build_backbone(model["backbone"], output_stride=model["output_stride"], role="segmentation")
+    if model["network"] == "deeplabv3":
+        return DeepLabV3(backbone, model["num_classes"], dilation=model["head_dilation"])
+    return DeepLabLargeFOV(
+        backbone, model["num_classes"], head_channels=model["head_channels"], dilation=model["head_dilation"]
+    )
+
+
+def describe_affinity_net(config: AffinityConfig) -> dict[str, Any]:
+    """What `build_affinity_net` needs, as JSON, and the radius of its pairs."""
+    return {"backbone": config.backbone, "output_stride": config.output_stride, "radius": config.radius}
+
+
+def build_affinity_net(model: Mapping[str, Any]) -> PairwiseAffinity:
+    """An untrained network of affinities; its backbone ends where those for segmentation do."""
+    return PairwiseAffinity(
+        build_backbone(model["backbone"], output_stride=model["output_stride"], role="segmentation")
+    )
+
+
+def backbone_of(model: OnBackbone) -> Backbone:
+    """The backbone of a network that was built here."""
+    assert isinstance(model.backbone, Backbone)
+    return model.backbone
+
+
+def initialise(model: OnBackbone, initial: InitialWeights) -> None:
+    """Start a network's backbone from published weights, and where these are SEAM's, its pixel correlation too.
+
+    Raises:
+        WeightsError: they are those of another network.
+    """
+    try:
+        backbone_of(model).initialise(initial.state)
+    except WeightsError as error:  # which names the layers; the file is known here
+        raise WeightsError(f"{initial.source}: {error}") from None
+    if isinstance(model, CoAttentionClassifier) and model.pixel_correlation is not None:
+        model.pixel_correlation.initialise(initial.state)
+
+
+def place(model: nn.Module, device: torch.device) -> None:
+    """Move a network to a device, its weights in the memory format that convolutions like best."""
+    model.to(device).to(memory_format=torch.channels_last)
+
+
+def tensors_of(model: nn.Module) -> dict[str, NDArray[Any]]:
+    """All weights of a network as arrays."""
+    return {name: tensor.detach().cpu().contiguous().numpy() for name, tensor in model.state_dict().items()}
+
+
+def stored_classifier(artifact: Artifact) -> CoAttentionClassifier:
+    """The classifier of an artifact; raises as `load_tensors` does."""
+    with torch.device("meta"):  # draws no weights, which would only be replaced
+        model = build_classifier(artifact.meta["model"])
+    load_tensors(model, artifact)
+    return model
+
+
+def stored_segmenter(artifact: Artifact) -> DeepLab:
+    """The segmentation network of an artifact; raises as `load_tensors` does."""
+    with torch.device("meta"):
+        model = build_segmenter(artifact.meta["model"])
+    load_tensors(model, artifact)
+    return model
+
+
+def stored_affinity_net(artifact: Artifact) -> PairwiseAffinity:
+    """The network of affinities of an artifact; raises as `load_tensors` does."""
+    with torch.device("meta"):
+        model = build_affinity_net(artifact.meta["model"])
+    load_tensors(model, artifact)
+    return model
+
+
+def load_tensors(model: nn.Module, artifact: Artifact) -> None:
+    """Give a network the weights of an artifact.
+
+    Raises:
+        DamagedError: names or shapes are not the network's, or a value is not finite.
+    """
+    state: dict[str, Tensor] = {name: torch.from_numpy(np.array(array)) for name, array in artifact.tensors().items()}
+    if strange := [name for name, tensor in state.items() if not bool(torch.isfinite(tensor).all())]:
+        raise DamagedError(f"{artifact.path} has values that are not finite at {strange[0]!r:.80}, expected none")
+    try:
+        model.load_state_dict(state, strict=True, assign=True)
+    except RuntimeError as error:
+        reason = " ".join(str(error).split())
+        raise DamagedError(f"{artifact.path} does not fit its own description: {reason[:200]}") from error

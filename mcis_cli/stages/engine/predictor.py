@@ -1,0 +1,115 @@
+"""A segmentation network applied to photographs of any size: scales, mirror, windows; probabilities at full size."""
+
+from collections.abc import Iterator, Sequence
+from dataclasses import dataclass
+
+import numpy as np
+import torch
+from jaxtyping import Float32, UInt8
+from numpy.typing import NDArray
+from PIL import Image
+from torch.nn import functional
+
+from mcis_cli.data.augment import normalise
+from mcis_cli.maps.windows import average_windows
+from mcis_cli.stages.engine.kinds import check_kind
+from mcis_cli.stages.engine.networks import DeepLab, backbone_of, place, stored_segmenter
+from mcis_cli.store import Artifact
+from mcis_cli.training.precision import Precision, autocast
+
+WINDOW_OVERLAP = 1 / 3
+
+
+@dataclass(frozen=True, kw_only=True)
+class Segmenter:
+    """A trained network and how to look at a photograph.
+
+    Attributes:
+        model: the network, in evaluation mode.
+        scales: factors on the photograph's size; probabilities are averaged over them.
+        flip: average over the mirrored photograph too.
+        window: longest side of one forward pass, in pixels of the scaled photograph; None has no bound.
+        device: where the network is.
+        precision: of its matrix products.
+    """
+
+    model: DeepLab
+    scales: tuple[float, ...]
+    flip: bool
+    window: int | None
+    device: torch.device
+    precision: Precision
+
+    def probabilities(self, image: UInt8[np.ndarray, "height width 3"]) -> Float32[np.ndarray, "label height width"]:
+        """Probability of each label at each pixel; sums to one over the labels."""
+        views = self._views(image)
+        total = next(views)
+        for scores in views:  # in place: those of a large photograph take gigabytes
+            total += scores
+        total /= len(self.scales) * (2 if self.flip else 1)
+        return total
+
+    def _views(self, image: UInt8[np.ndarray, "height width 3"]) -> Iterator[Float32[np.ndarray, "label height width"]]:
+        """Probabilities at the photograph's size, from each view of it."""
+        height, width = image.shape[:2]
+        for scale in self.scales:
+            view = self._scaled(image, scale)
+            scores = self._whole(np.stack([view, view[:, ::-1]]) if self.flip else view[None])
+            yield self._resized(scores[0], height, width)
+            if self.flip:
+                yield self._resized(scores[1][:, :, ::-1], height, width)
+
+    @staticmethod
+    def _scaled(image: NDArray[np.uint8], scale: float) -> NDArray[np.uint8]:
+        if scale == 1:
+            return image
+        height, width = image.shape[:2]
+        size = (max(1, round(width * scale)), max(1, round(height * scale)))
+        return np.asarray(Image.fromarray(image).resize(size, Image.Resampling.BILINEAR))
+
+    def _whole(self, images: NDArray[np.uint8]) -> Sequence[NDArray[np.float32]]:
+        """Probabilities for images of one size: in one forward pass, or in windows."""
+        if self.window is None or max(images.shape[1:3]) <= self.window:
+            return list(self._forward(images))
+        stride = max(1, round(self.window * (1 - WINDOW_OVERLAP)))
+        one = lambda image: self._forward(image[None])[0]  # noqa: E731
+        return [average_windows(one, image, window=self.window, stride=stride) for image in images]
+
+    @torch.inference_mode()
+    def _forward(self, images: NDArray[np.uint8]) -> NDArray[np.float32]:
+        backbone = backbone_of(self.model)
+        batch = torch.stack([normalise(image, backbone.mean, backbone.std) for image in images])
+        batch = batch.to(self.device, memory_format=torch.channels_last)
+        with autocast(self.device, self.precision):
+            logits = self.model(batch)
+        full = functional.interpolate(logits.float(), size=images.shape[1:3], mode="bilinear", align_corners=False)
+        return np.asarray(full.softmax(1).cpu().numpy(), dtype=np.float32)
+
+    @staticmethod
+    def _resized(scores: NDArray[np.float32], height: int, width: int) -> NDArray[np.float32]:
+        if scores.shape[1:] == (height, width):
+            return scores
+        tensor = torch.from_numpy(scores.copy())[None]  # mirrored ones have negative strides
+        resized = functional.interpolate(tensor, size=(height, width), mode="bilinear", align_corners=False)
+        return np.asarray(resized[0].numpy(), dtype=np.float32)
+
+
+def load_segmenter(
+    artifact: Artifact,
+    *,
+    scales: tuple[float, ...],
+    flip: bool,
+    window: int | None,
+    device: torch.device,
+    precision: Precision,
+) -> Segmenter:
+    """The network of a `train-seg` artifact, ready to look at photographs.
+
+    Raises:
+        DamagedError: it is not what that stage writes.
+    """
+    check_kind(artifact)
+    model = stored_segmenter(artifact)
+    place(model, device)
+    model.eval()
+    return Segmenter(model=model, scales=scales, flip=flip, window=window, device=device, precision=precision)

@@ -1,0 +1,60 @@
+"""What a training starts from: the published weights, those of a file, or those of an artifact that was imported."""
+
+from pathlib import Path
+
+from mcis_cli.errors import MissingError, WeightsError
+from mcis_cli.stages.engine.kinds import check_kind
+from mcis_cli.store import Artifact
+from mcis_cli.training.initial_weights import InitialWeights, initial_weights_identity, load_initial_weights
+
+
+def starting_identity(backbone: str, weights: str | None) -> str:
+    """The name of the initial weights in a recipe: by content, whatever path they have. Imports no torch.
+
+    Args:
+        backbone: its name.
+        weights: a file, that of an artifact perhaps, or None for the published ones.
+
+    Raises:
+        WeightsError: the file cannot be read, the artifact holds other weights, or there are no published ones.
+    """
+    artifact = _artifact(backbone, weights)
+    return artifact.id if artifact else initial_weights_identity(backbone, Path(weights) if weights else None)
+
+
+def load_starting(backbone: str, weights: str | None) -> InitialWeights:
+    """Read the weights that a training starts from; see `starting_identity`.
+
+    Raises:
+        WeightsError: no file, no download, or a file that is not a flat mapping of finite tensors.
+        DamagedError: the artifact is damaged.
+    """
+    artifact = _artifact(backbone, weights)
+    if artifact is None:
+        return load_initial_weights(backbone, Path(weights) if weights else None)
+    import torch
+
+    state = {name: torch.from_numpy(tensor) for name, tensor in artifact.tensors().items()}
+    if strange := [name for name, tensor in state.items() if not bool(torch.isfinite(tensor).all())]:
+        raise WeightsError(f"{artifact.path} has values that are not finite at {strange[0]!r:.80}: expected none")
+    return InitialWeights(state=state, source=artifact.meta["source"], digest=artifact.id, identity=artifact.id)
+
+
+def _artifact(backbone: str, weights: str | None) -> Artifact | None:
+    if weights is None or Path(weights).suffix != ".h5":
+        return None
+    try:
+        found = Artifact(Path(weights))
+    except MissingError:
+        raise WeightsError(f"{weights} cannot be read: found no such file; expected one of `mcis ls`") from None
+    if found.stage != "weights":
+        raise WeightsError(
+            f"{found.path.name} was made by {found.stage}: expected weights; `mcis import --weights FILE` makes them"
+        )
+    check_kind(found)
+    if found.meta["backbone"] != backbone:
+        raise WeightsError(
+            f"{found.path.name} holds weights of {found.meta['backbone']}: expected those of {backbone}; choose the "
+            "network with --backbone"
+        )
+    return found

@@ -1,0 +1,207 @@
+"""`eval`: mean IoU of a segmentation network, of localization maps, or of pseudo masks."""
+
+from collections.abc import Iterator, Mapping, Sequence
+from functools import partial
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
+
+from mcis_cli.config import CrfConfig, EvalConfig, RunOptions
+from mcis_cli.data.catalogue import Catalogue
+from mcis_cli.data.loading import Workers
+from mcis_cli.errors import DataError
+from mcis_cli.maps.crf import Candidates, candidates, winners
+from mcis_cli.maps.localization import enlarge, normalise
+from mcis_cli.maps.scoring import count_pixels, scores, sweep, total_counts
+from mcis_cli.stages.engine import recipes
+from mcis_cli.stages.engine.by_image import ByImage, run_segments
+from mcis_cli.stages.engine.inputs import Inputs, images_of
+from mcis_cli.stages.engine.kinds import MAPS, check_kind, read_record, read_records
+from mcis_cli.store import Artifact, Recipe, Record, Schema, Store
+
+SCHEMA: Schema = {"counts": ("int64", 2)}
+
+
+def run(config: EvalConfig, inputs: Inputs, store: Store, options: RunOptions) -> Artifact:
+    """Count the pixels of every image by target and prediction, or return the counts if that was done before.
+
+    A record holds `counts` (n, 4): level, target, predicted, pixels; see `maps.scoring`. `metrics` makes scores of it.
+
+    Args:
+        config: settings.
+        inputs: a segmentation network, maps, or pseudo masks.
+        store: where the artifact goes.
+        options: how to run on this machine.
+
+    Raises:
+        MissingError: nothing to evaluate, or its images are not found.
+        DataError: images of the split have no ground truth, or are not in the artifact.
+    """
+    subject = inputs.expect("train-seg", "cams", "affinity", "pseudo")
+    catalogue = images_of(subject, inputs.data, store)
+    images, split = _images(config, subject, catalogue, inputs)
+
+    def recipe_of(settled: EvalConfig) -> Recipe:
+        return recipes.evaluate(settled, subject.id, images, of_stage=subject.stage)
+
+    if done := recipes.find(store, config, recipe_of):
+        return done
+    machine: dict[str, Any] = {}
+    if subject.stage == "train-seg":
+        from mcis_cli.training.precision import choose_device, choose_precision, describe_machine
+
+        device = choose_device(options.device, options.local)
+        config = config.model_copy(update={"precision": choose_precision(config.precision, device)})
+        machine = describe_machine(device, choose_precision(config.precision, device))
+    recipe = recipe_of(config)
+    counting = _counting(config, subject, images, options)
+    with counting.workers:
+        return run_segments(
+            recipe,
+            store,
+            options,
+            schema=SCHEMA,
+            ids=images.ids,
+            compute=counting.records,
+            meta=lambda: {
+                "dataset": catalogue.id,
+                "split": split,
+                "class_names": list(catalogue.class_names),
+                "subject": subject.stage,
+                "subject_id": subject.id,
+                "initialisation": subject.meta["initialisation"],
+                "supervision": subject.meta.get("supervision", "pseudo"),
+                "settings": recipe.as_dict()["config"],
+            },
+            machine=machine,
+        )
+
+
+def metrics(artifact: Artifact) -> dict[str, Any]:
+    """Scores of an `eval` artifact; fractions, with what they were measured on and how.
+
+    Maps have a `sweep` over thresholds; the best of them is their score, and marked as chosen with ground truth.
+    """
+    check_kind(artifact)
+    meta = artifact.meta
+    names = ["background", *meta["class_names"]]
+    settings = meta["settings"]
+    is_maps = meta["subject"] in MAPS
+    thresholds = settings["thresholds"] if is_maps else []
+    total = total_counts((fields["counts"] for _, fields in read_records(artifact)), len(thresholds) + 1)
+    found: dict[str, Any] = {
+        "subject": meta["subject"],
+        "split": meta["split"],
+        "num_images": len(artifact),
+        "initialisation": meta["initialisation"],
+        "supervision": meta["supervision"],
+    }
+    if is_maps:
+        swept = sweep(total, thresholds, len(names))
+        best = max(swept, key=lambda at: at["mean_iou"] or 0)
+        found |= {key: value for key, value in best.items() if key not in ("coverage", "mean_iou_covered")}
+        found["threshold_chosen_with_ground_truth"] = len(thresholds) > 1
+        found["sweep"] = [{"threshold": at["threshold"], "mean_iou": at["mean_iou"]} for at in swept]
+    else:
+        found |= scores(total[0], len(names))
+    if meta["subject"] == "train-seg":
+        found |= {key: settings[key] for key in ("scales", "flip", "crf")}
+    found["iou"] = dict(zip(names, found["iou"], strict=True))
+    return found
+
+
+def without_effect(config: EvalConfig, subject: Artifact, given: Mapping[str, object]) -> dict[str, str]:
+    """The settings among those given that scores of such an artifact do not depend on, and where that is so."""
+    unused = dict.fromkeys(recipes.unused_by_crf(config.crf), "without --crf")
+    unused |= dict.fromkeys(recipes.UNUSED_BY_EVAL[subject.stage], f"on scores of {subject.stage}")
+    return {name: unused[name] for name, value in sorted(given.items()) if value and name in unused}
+
+
+def _images(config: EvalConfig, subject: Artifact, catalogue: Catalogue, inputs: Inputs) -> tuple[Catalogue, str]:
+    """The images to score, and the name of their split."""
+    if subject.stage == "train-seg":
+        split = config.split or (inputs.data.val if inputs.data else "val")
+        images = catalogue.split(split)
+    else:
+        split = config.split or subject.meta["split"]
+        images = catalogue.only(subject.ids, split) if config.split is None else catalogue.split(split)
+        absent = sorted(set(images.ids) - set(subject.ids))
+        if absent:
+            raise DataError(
+                f"{subject.path.name} lacks {len(absent)} of {len(images)} images of split {split!r} ({absent[0]}, …): "
+                f"expected all; choose another --split, or make it of these images"
+            )
+    without = [entry.id for entry in images.entries if entry.mask is None]
+    if without:
+        raise DataError(
+            f"ground truth missing for {len(without)} of {len(images)} images of split {split!r} ({without[0]}, …): "
+            "expected a mask each; add them, or choose another split with --split"
+        )
+    return images, split
+
+
+def _counting(config: EvalConfig, subject: Artifact, images: Catalogue, options: RunOptions) -> ByImage:
+    if subject.stage == "train-seg":
+        return _counting_of_network(config, subject, images, options)
+
+    def count(image_id: str) -> Record:
+        target = images.read_mask(image_id)
+        fields = read_record(subject, image_id)
+        if subject.stage == "pseudo":
+            return image_id, {"counts": count_pixels(fields["mask"], target)}
+        return image_id, {"counts": count_maps(config, fields, target, is_walked=subject.stage == "affinity")}
+
+    return ByImage(Workers(count, options.workers), lambda ids: ids)
+
+
+def count_maps(
+    config: EvalConfig, fields: dict[str, NDArray[Any]], target: NDArray[np.uint8], *, is_walked: bool = False
+) -> NDArray[np.int64]:
+    """Counts of the maps of one image, with the number of thresholds that each pixel's strongest class is over.
+
+    Those after a walk are compared as they are; see `stages.affinity`.
+    """
+    maps = enlarge(fields["maps"].astype(np.float32), *target.shape)
+    maps = maps if is_walked else normalise(maps, config.normalization)
+    if not len(maps):
+        return count_pixels(np.zeros_like(target), target)
+    winner = (fields["classes"][maps.argmax(axis=0)] + 1).astype(np.uint8)
+    level = np.searchsorted(np.array(config.thresholds, dtype=np.float32), maps.max(axis=0), side="left")
+    return count_pixels(winner, target, level=level.astype(np.uint8))
+
+
+def _counting_of_network(config: EvalConfig, subject: Artifact, images: Catalogue, options: RunOptions) -> ByImage:
+    from mcis_cli.stages.engine.predictor import load_segmenter
+    from mcis_cli.training.precision import choose_device, choose_precision
+
+    device = choose_device(options.device, options.local)
+    segmenter = load_segmenter(
+        subject,
+        scales=config.scales,
+        flip=config.flip,
+        window=config.window,
+        device=device,
+        precision=choose_precision(config.precision, device),
+    )
+
+    present_only = config.crf and config.crf_labels == "present"
+
+    def predicted(ids: Sequence[str]) -> Iterator[Prediction]:
+        for image_id in ids:
+            image = images.read_image(image_id)
+            chosen = candidates(image, segmenter.probabilities(image), present_only=present_only)
+            yield image_id, chosen, images.read_mask(image_id)
+
+    # The CRF holds the interpreter's lock: it runs in processes, fed as predictions come.
+    finish = partial(count_prediction, config.crf_settings if config.crf else None)
+    return ByImage(Workers(finish, options.workers if config.crf else 0, processes=True), predicted)
+
+
+Prediction = tuple[str, Candidates, NDArray[np.uint8]]
+
+
+def count_prediction(crf: CrfConfig | None, item: Prediction) -> Record:
+    """Counts of the prediction for one image, after a dense CRF where one is given."""
+    image_id, chosen, target = item
+    return image_id, {"counts": count_pixels(winners(chosen, crf.model_dump() if crf else None), target)}

@@ -1,0 +1,1 @@
+"""Questions about the chain: what is done, what would run, and why."""

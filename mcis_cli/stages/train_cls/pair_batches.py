@@ -1,0 +1,136 @@
+"""The pairs of a training in batches: which images, which views of them, and their labels (paper §3.1).
+
+An image that several pairs of a step need is read and seen by the backbone once.
+"""
+
+from collections.abc import Iterator, Sequence
+from dataclasses import dataclass
+from itertools import islice
+
+import torch
+from torch import Tensor
+
+from mcis_cli.config import RunOptions, TrainClsConfig
+from mcis_cli.data.augment import classification_view
+from mcis_cli.data.catalogue import Catalogue
+from mcis_cli.data.loading import ordered_map
+from mcis_cli.data.pairs import sample_pairs, sample_rings
+from mcis_cli.data.seeds import generator
+from mcis_cli.models.classifier import CoAttentionClassifier
+from mcis_cli.stages.engine.networks import backbone_of
+from mcis_cli.training.ranks import ALONE, Ranks
+from mcis_cli.training.transfer import sent
+
+Member = tuple[int, str]
+
+
+@dataclass(frozen=True)
+class PairBatch:
+    """The pairs of one step, as far as they are this process's: views, each once, and for both sides which view it is,
+    and its labels.
+
+    Attributes:
+        single_m, single_n: which images of either side are of a single-label source.
+        num_pairs: how many count; 0 where one stands in so that this process has something to do.
+        labels_of_step: labels of both sides of all processes' pairs; None where all are here.
+    """
+
+    images: Tensor
+    index_m: Tensor
+    index_n: Tensor
+    labels_m: Tensor
+    labels_n: Tensor
+    single_m: Tensor
+    single_n: Tensor
+    epoch: int
+    num_pairs: int = 0
+    labels_of_step: tuple[Tensor, Tensor] | None = None
+
+
+def pair_batches(
+    model: CoAttentionClassifier,
+    config: TrainClsConfig,
+    images: Catalogue,
+    tagged: Sequence[str],
+    epoch: int,
+    first: int,
+    device: torch.device,
+    options: RunOptions,
+    ranks: Ranks = ALONE,
+) -> Iterator[PairBatch]:
+    """The pairs of one epoch in steps, from step `first` on; what is drawn depends on seed, epoch and id only.
+
+    All ranks together have the pairs that one process would have with a batch as large as theirs together. For a rank
+    that is left without any, the first of them stands in.
+
+    Args:
+        model: whose backbone says how images are normalised.
+        config: settings.
+        images: the training split, with what sources there are.
+        tagged: ids of the images that have a tag.
+        epoch: number, from 0.
+        first: step of the epoch, from 0.
+        device: where the batches go.
+        options: how to run on this machine.
+        ranks: the processes that train together.
+    """
+    labels = [images[image_id].labels for image_id in tagged]
+    draw = sample_rings if config.pairing == "rings" else sample_pairs
+    size = ranks.count * config.batch_pairs
+    pairs = draw(labels, tagged, seed=config.seed, epoch=epoch)[first * size :]
+    steps = [pairs[start : start + size] for start in range(0, len(pairs), size)]
+    parts = [ranks.part(step) for step in steps]
+    chunks = [part or step[:1] for part, step in zip(parts, steps, strict=True)]
+    backbone = backbone_of(model)
+
+    def view(member: Member) -> Tensor:
+        position, side = member
+        return classification_view(
+            images.read_image(tagged[position]),
+            image_size=config.image_size,
+            color_jitter=config.color_jitter,
+            mirror=config.mirror,
+            generator=generator(config.seed, "view", epoch, tagged[position], side),
+            mean=backbone.mean,
+            std=backbone.std,
+            long_side=config.long_side,
+        )
+
+    def labels_of(some: Sequence[tuple[int, int]]) -> tuple[Tensor, Tensor]:
+        m, n = (
+            torch.stack([_multi_hot(labels[pair[side]], images.num_foreground) for pair in some]) for side in (0, 1)
+        )
+        return sent(m, device), sent(n, device)
+
+    def singles(some: Sequence[tuple[int, int]]) -> tuple[Tensor, Tensor]:
+        m, n = (torch.tensor([images[tagged[pair[side]]].domain == "single-label" for pair in some]) for side in (0, 1))
+        return sent(m, device), sent(n, device)
+
+    needed = (member for chunk in chunks for member in _members(chunk, config))
+    views = ordered_map(view, needed, workers=options.workers, ahead=4 * config.batch_pairs)
+    for step, part, chunk in zip(steps, parts, chunks, strict=True):
+        members = {member: place for place, member in enumerate(_members(chunk, config))}
+        stacked = torch.stack(list(islice(views, len(members))))
+        index_m, index_n = (
+            sent(torch.tensor([members[_member(pair[side], side, config)] for pair in chunk]), device)
+            for side in (0, 1)
+        )
+        of_step = None if ranks.count == 1 else labels_of(step)
+        placed = sent(stacked, device, memory_format=torch.channels_last)
+        yield PairBatch(placed, index_m, index_n, *labels_of(chunk), *singles(chunk), epoch, len(part), of_step)
+
+
+def _member(position: int, side: int, config: TrainClsConfig) -> Member:
+    """An image and which of its views: in a ring it has one, and serves on both sides."""
+    return position, "" if config.pairing == "rings" else "mn"[side]
+
+
+def _members(chunk: Sequence[tuple[int, int]], config: TrainClsConfig) -> list[Member]:
+    """The views that pairs need, each once."""
+    return list(dict.fromkeys(_member(pair[side], side, config) for pair in chunk for side in (0, 1)))
+
+
+def _multi_hot(labels: Sequence[int], num_foreground: int) -> Tensor:
+    hot = torch.zeros(num_foreground)
+    hot[list(labels)] = 1
+    return hot

@@ -1,0 +1,302 @@
+"""`train-cls`: an image set with tags becomes a co-attention classifier (paper §3.1, §3.3)."""
+
+import math
+from collections.abc import Iterator, Mapping, Sequence
+from typing import Any
+
+import torch
+from torch import Tensor
+from torch.nn import functional
+
+from mcis_cli.config import AffinityWeights, RunOptions, TrainClsConfig
+from mcis_cli.data.catalogue import Catalogue, count_domains
+from mcis_cli.errors import DataError, UsageError, counted
+from mcis_cli.models.classifier import CoAttentionClassifier, Term
+from mcis_cli.models.equivariance import SECOND_SCALE, equivariant_loss, second_view
+from mcis_cli.models.losses import pair_loss
+from mcis_cli.stages.engine import recipes
+from mcis_cli.stages.engine.by_step import Training, batch_of, settle, train, unless_done
+from mcis_cli.stages.engine.inputs import Inputs, list_images
+from mcis_cli.stages.engine.networks import backbone_of, build_classifier, describe_classifier, initialise, place
+from mcis_cli.stages.engine.starting_weights import load_starting, starting_identity
+from mcis_cli.stages.train_cls.pair_batches import PairBatch, pair_batches
+from mcis_cli.store import Artifact, Recipe, Store
+from mcis_cli.training.parameter_groups import ParameterGroup, parameter_groups, sgd
+from mcis_cli.training.precision import Precision, autocast, choose_device
+from mcis_cli.training.ranks import ALONE, Ranks
+from mcis_cli.training.schedules import Schedule, milestones, poly
+
+TERMS: Mapping[str, frozenset[Term]] = {
+    "basic": frozenset({"basic"}),
+    "co-attention": frozenset({"basic", "co_attention"}),
+    "full": frozenset({"basic", "co_attention", "contrastive"}),
+}
+SMALLEST_VIEW = 32  # pixels, which every backbone can see
+
+
+def run(config: TrainClsConfig, inputs: Inputs, store: Store, options: RunOptions) -> Artifact:
+    """Train the classifier, or return it if that was done before.
+
+    Args:
+        config: settings; `precision = "auto"` is settled here and recorded.
+        inputs: `data`.
+        store: where the artifact goes.
+        options: how to run on this machine.
+
+    Raises:
+        DataError: no image of the training split has a tag.
+        WeightsError: initial weights are missing or do not fit.
+        UsageError: the training diverged, or its images are too small for a second view.
+    """
+    if config.equivariant and config.image_size * SECOND_SCALE < SMALLEST_VIEW:
+        raise UsageError(
+            f"train-cls.image_size is {config.image_size}: the second view of an equivariant training would have "
+            f"{int(config.image_size * SECOND_SCALE)} pixels, expected {SMALLEST_VIEW} at least; give --set "
+            f"train-cls.image_size={math.ceil(SMALLEST_VIEW / SECOND_SCALE)} or more"
+        )
+    data = inputs.data
+    assert data is not None, "the command names the images"
+    device = choose_device(options.device, options.local)
+    catalogue = list_images(data, store)
+    if data.tags_from_masks:
+        options.reporter.warn("tags are taken from masks: whatever is made of them has seen pixel supervision")
+    images = recipes.learnt(catalogue, data.train)
+    weights = starting_identity(config.backbone, config.weights)
+
+    def recipe_of(settled: TrainClsConfig) -> Recipe:
+        return recipes.train_cls(settled, images, weights)
+
+    config = settle(config, recipe_of, store, options, device)
+    recipe = recipe_of(config)
+    return unless_done(
+        recipe,
+        store,
+        options,
+        processes=config.processes,
+        device=device,
+        work=lambda ranks: _train(recipe, config, catalogue, images, store, device, options, ranks),
+    )
+
+
+def _train(
+    recipe: Recipe,
+    config: TrainClsConfig,
+    catalogue: Catalogue,
+    images: Catalogue,
+    store: Store,
+    device: torch.device,
+    options: RunOptions,
+    ranks: Ranks,
+) -> Artifact:
+    late = [epoch for epoch in config.lr_milestones if epoch >= config.epochs]
+    if late and config.lr_schedule == "milestones":
+        options.reporter.warn(
+            f"the learning rate would fall after epoch {', '.join(map(str, late))}, and the training ends with epoch "
+            f"{config.epochs}: set lr_milestones to fit, as in --set train-cls.lr_milestones="
+            f"{fitting_milestones(config)}"
+        )
+    tagged = [entry.id for entry in images.entries if entry.labels]
+    if not tagged:
+        masks = (
+            "; its masks may give them with --tags-from-masks, which is pixel supervision"
+            if any(entry.mask for entry in images.entries)
+            else ""
+        )
+        raise DataError(
+            f"no image of split {images.split_name!r} in {images.root} has a tag: expected one at least{masks}"
+        )
+    if len(tagged) < len(images.ids):
+        untagged = counted(len(images.ids) - len(tagged), "image")
+        options.reporter.note(f"left out of the training: {untagged} without a tag")
+
+    affinity_weights = recipes.affinity_weights(config, images)
+    _tell_domains(config, images, affinity_weights, options)
+    initial = load_starting(config.backbone, config.weights)
+    description = describe_classifier(config, catalogue.num_foreground, affinity_weights)
+
+    def meta() -> dict[str, Any]:
+        return {
+            "dataset": catalogue.id,
+            "split": images.split_name,
+            "class_names": list(catalogue.class_names),
+            "model": description,
+            "image_size": config.image_size,
+            "loss": config.loss,
+            "initialisation": initial.source,
+            **batch_of(config.processes, config.batch_pairs),
+        }
+
+    def prepare() -> Training[PairBatch]:
+        torch.manual_seed(config.seed)
+        model = build_classifier(description)
+        initialise(model, initial)
+        return _training(model, config, images, tagged, device, options, ranks)
+
+    return train(recipe, prepare, meta, store, options, ranks)
+
+
+def _tell_domains(
+    config: TrainClsConfig, images: Catalogue, affinity_weights: AffinityWeights, options: RunOptions
+) -> None:
+    counts = count_domains(images)
+    if counts.keys() > {"target"}:
+        listed = ", ".join(f"{count} {domain}" for domain, count in counts.items())
+        options.reporter.note(f"learns from images of {listed}; W_P is {affinity_weights}")
+    if config.affinity_weights not in (None, affinity_weights):
+        options.reporter.warn(
+            "train-cls.affinity_weights has no effect without images of a single-label source; give --single-label PATH"
+        )
+
+
+def without_effect(config: TrainClsConfig, given: Mapping[str, object]) -> dict[str, str]:
+    """The settings among those given that the chosen loss has no term for, or the schedule no use: with what."""
+    unused = dict.fromkeys(recipes.UNUSED_BY_LOSS[config.loss], f"--loss {config.loss}")
+    schedule = f"--set train-cls.lr_schedule={config.lr_schedule}"
+    unused |= dict.fromkeys(recipes.UNUSED_BY_SCHEDULE[config.lr_schedule], schedule)
+    return {name: unused[name] for name in sorted(given) if given[name] is not None and name in unused}
+
+
+def fitting_milestones(config: TrainClsConfig) -> list[int]:
+    """Milestones at the same parts of the training as those of the preset `paper`: 6 and 12 of 15 epochs."""
+    return sorted({epoch for part in (6, 12) if 0 < (epoch := config.epochs * part // 15) < config.epochs})
+
+
+def _training(
+    model: CoAttentionClassifier,
+    config: TrainClsConfig,
+    images: Catalogue,
+    tagged: Sequence[str],
+    device: torch.device,
+    options: RunOptions,
+    ranks: Ranks = ALONE,
+) -> Training[PairBatch]:
+    backbone_of(model).freeze_stages(config.frozen_stages)
+    place(model, device)
+    steps_per_epoch = math.ceil(len(tagged) / (ranks.count * config.batch_pairs))
+    return Training(
+        model=model,
+        optimizer=sgd(
+            learning_groups(model, config),
+            momentum=config.momentum,
+            nesterov=config.nesterov,
+            weight_decay=config.weight_decay,
+        ),
+        schedule=_schedule(config, steps_per_epoch),
+        batches=lambda epoch, first: pair_batches(model, config, images, tagged, epoch, first, device, options, ranks),
+        step_loss=lambda batch: ranks.shared(
+            _step_loss(model, config, batch), torch.full((), float(batch.num_pairs), device=device)
+        ),
+        num_steps=config.epochs * steps_per_epoch,
+        steps_per_epoch=steps_per_epoch,
+        lr=config.lr,
+        seed=config.seed,
+        device=device,
+        precision=_settled(config),
+        images_of_step=ranks.count * config.batch_pairs * (1 if config.pairing == "rings" else 2),
+    )
+
+
+def _schedule(config: TrainClsConfig, steps_per_epoch: int) -> Schedule:
+    if config.lr_schedule == "poly":
+        return poly(config.epochs * steps_per_epoch, power=config.lr_power)
+    return milestones([epoch * steps_per_epoch for epoch in config.lr_milestones], gamma=config.lr_gamma)
+
+
+def learning_groups(model: CoAttentionClassifier, config: TrainClsConfig) -> list[ParameterGroup]:
+    """The parameters by how fast they learn; W_P is a new layer, with a factor of its own on top (difference 6)."""
+    return parameter_groups(
+        model,
+        new_parameters=model.new_parameters(),
+        new_layer_lr=config.new_layer_lr,
+        new_bias_lr=config.new_bias_lr,
+        pretrained_bias_lr=config.pretrained_bias_lr,
+        own_factors=dict.fromkeys(model.co_attention.affinity_parameters(), config.new_layer_lr * config.affinity_lr),
+    )
+
+
+def _step_loss(model: CoAttentionClassifier, config: TrainClsConfig, batch: PairBatch) -> dict[str, Tensor]:
+    """Losses of one step (Eq. 10); contrastive ones from the epoch on that the settings name (difference 4)."""
+    terms = TERMS[config.loss]
+    if batch.epoch + 1 < config.contrastive_from_epoch:
+        terms = terms - {"contrastive"}
+    with autocast(batch.images.device, _settled(config)):
+        if config.equivariant:
+            features, embedding = model.features_and_embedding(batch.images)
+        else:
+            features, embedding = model.features(batch.images), None
+        features_m, features_n = features[batch.index_m], features[batch.index_n]
+        result = model.pair_from_features(
+            features_m, features_n, terms=terms, single_m=batch.single_m, single_n=batch.single_n
+        )
+        loss = pair_loss(
+            result,
+            batch.labels_m,
+            batch.labels_n,
+            weighting=config.loss_weighting,
+            contrastive_rule=config.contrastive_rule,
+            labels_of_step=batch.labels_of_step,
+        )
+        losses = {"total": loss.total, "basic": loss.basic}
+        if "co_attention" in terms:
+            losses["co_attention"] = loss.co_attention
+        if "contrastive" in terms:
+            losses["contrastive"] = loss.contrastive
+        if config.self_pairs and "co_attention" in terms:
+            losses["self_pairs"] = _self_pair_loss(model, config, batch, features_m)
+            losses["total"] = losses["total"] + losses["self_pairs"]
+        if embedding is not None:
+            equivariant = _equivariant_losses(model, batch, features, embedding)
+            losses |= equivariant | {"total": losses["total"] + sum(equivariant.values())}
+    return losses
+
+
+def _equivariant_losses(
+    model: CoAttentionClassifier, batch: PairBatch, features: Tensor, embedding: Tensor
+) -> dict[str, Tensor]:
+    """SEAM's objective on the views of a step, a mean over both sides of its pairs.
+
+    How it goes together with Eq. 10 the paper does not say (§4.4). The plain reading is the sum of both objectives, on
+    the same features and the same φ: so the views are classified by both.
+    """
+    labels = batch.labels_m.new_zeros(len(batch.images), batch.labels_m.shape[1])
+    labels[batch.index_m], labels[batch.index_n] = batch.labels_m, batch.labels_n
+    first = model.view_maps(features, embedding)
+    second = model.view_maps(*model.features_and_embedding(second_view(batch.images)))
+    loss = equivariant_loss(first, second, labels)
+    sides = torch.cat([batch.index_m, batch.index_n])
+    of_images = {
+        "both_views": loss.classification,
+        "suppression": loss.suppression,
+        "equivariance": loss.equivariance,
+        "cross_refinement": loss.cross_refinement,
+    }
+    return {name: term[sides].mean() for name, term in of_images.items()}
+
+
+def _self_pair_loss(
+    model: CoAttentionClassifier, config: TrainClsConfig, batch: PairBatch, features_m: Tensor
+) -> Tensor:
+    """Co-attention of each first image with its own mirror, 0.75× and 2× view: all labels are common (difference 3)."""
+    total = features_m.new_zeros(())
+    for view in self_views(batch.images[batch.index_m]):
+        result = model.pair_from_features(
+            features_m,
+            model.features(view),
+            terms=TERMS["co-attention"],
+            single_m=batch.single_m,
+            single_n=batch.single_m,
+        )
+        total = total + pair_loss(result, batch.labels_m, batch.labels_m, weighting=config.loss_weighting).co_attention
+    return total
+
+
+def self_views(images: Tensor) -> Iterator[Tensor]:
+    """Mirror, 0.75× and 2× view of a batch of images, as the released code pairs an image with itself."""
+    yield images.flip(-1)
+    for factor in (0.75, 2.0):
+        yield functional.interpolate(images, scale_factor=factor, mode="bilinear", align_corners=False)
+
+
+def _settled(config: TrainClsConfig) -> Precision:
+    assert config.precision != "auto", "settled when the stage begins"
+    return config.precision

@@ -1,0 +1,290 @@
+"""`train-seg`: pseudo masks, or ground truth as the upper bound, become a segmentation network."""
+
+import math
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from dataclasses import dataclass
+from itertools import islice
+from typing import Any
+
+import numpy as np
+import torch
+from jaxtyping import Float, UInt8
+from numpy.typing import NDArray
+from torch import Tensor
+from torch.nn import functional
+
+from mcis_cli.config import DataConfig, RunOptions, TrainSegConfig
+from mcis_cli.data.augment import segmentation_view
+from mcis_cli.data.catalogue import Catalogue
+from mcis_cli.data.loading import ordered_map
+from mcis_cli.data.seeds import generator
+from mcis_cli.errors import DataError, UsageError
+from mcis_cli.stages.engine import recipes
+from mcis_cli.stages.engine.by_step import Training, batch_of, settle, train, unless_done
+from mcis_cli.stages.engine.inputs import Inputs, images_of, list_images
+from mcis_cli.stages.engine.kinds import read_record
+from mcis_cli.stages.engine.networks import DeepLab, backbone_of, build_segmenter, describe_segmenter, initialise, place
+from mcis_cli.stages.engine.starting_weights import load_starting, starting_identity
+from mcis_cli.store import Artifact, Recipe, Store
+from mcis_cli.training.parameter_groups import parameter_groups, sgd
+from mcis_cli.training.precision import Precision, autocast, choose_device
+from mcis_cli.training.ranks import ALONE, Ranks
+from mcis_cli.training.schedules import poly
+from mcis_cli.training.transfer import sent
+
+IGNORE_INDEX = 255
+
+
+@dataclass(frozen=True)
+class Supervision:
+    """The masks that a network learns from.
+
+    Attributes:
+        images: the images that have one.
+        split: which of the data set's images those are.
+        identity: the id of the pseudo masks, or the digest of the ground truth.
+        read: from an image id to its mask, (H, W) with 255 ignored.
+        dataset: the id of the whole data set.
+    """
+
+    images: Catalogue
+    split: str
+    identity: str
+    read: Callable[[str], NDArray[np.uint8]]
+    dataset: str
+
+
+@dataclass(frozen=True)
+class CropBatch:
+    """Crops and their masks of one step, as far as they are this process's."""
+
+    images: Float[Tensor, "batch 3 crop crop"]
+    masks: UInt8[Tensor, "batch crop crop"]
+
+
+def run(config: TrainSegConfig, inputs: Inputs, store: Store, options: RunOptions) -> Artifact:
+    """Train the network, or return it if that was done before.
+
+    Args:
+        config: settings; `supervision = "full"` learns from ground truth.
+        inputs: pseudo masks, or with full supervision `data` alone.
+        store: where the artifact goes.
+        options: how to run on this machine.
+
+    Raises:
+        MissingError: no pseudo masks, or their images are not found.
+        DataError: no mask has a pixel to learn from.
+        WeightsError: initial weights are missing or do not fit.
+        UsageError: the training diverged.
+    """
+    device = choose_device(options.device, options.local)
+    supervision = _supervision(config, inputs, store)
+    weights = starting_identity(config.backbone, config.weights)
+
+    def recipe_of(settled: TrainSegConfig) -> Recipe:
+        return recipes.train_seg(settled, supervision.identity, supervision.images, weights)
+
+    config = settle(config, recipe_of, store, options, device)
+    recipe = recipe_of(config)
+    return unless_done(
+        recipe,
+        store,
+        options,
+        processes=config.processes,
+        device=device,
+        work=lambda ranks: _train(recipe, config, supervision, store, device, options, ranks),
+    )
+
+
+def _train(
+    recipe: Recipe,
+    config: TrainSegConfig,
+    supervision: Supervision,
+    store: Store,
+    device: torch.device,
+    options: RunOptions,
+    ranks: Ranks,
+) -> Artifact:
+    initial = load_starting(config.backbone, config.weights)
+    description = describe_segmenter(config, supervision.images.num_classes)
+
+    def meta() -> dict[str, Any]:
+        return {
+            "dataset": supervision.dataset,
+            "split": supervision.split,
+            "class_names": list(supervision.images.class_names),
+            "model": description,
+            "supervision": config.supervision,
+            "initialisation": initial.source,
+            **batch_of(config.processes, config.batch_size),
+        }
+
+    def prepare() -> Training[CropBatch]:
+        torch.manual_seed(config.seed)
+        model = build_segmenter(description)
+        initialise(model, initial)
+        return _training(model, config, supervision, device, options, ranks)
+
+    return train(recipe, prepare, meta, store, options, ranks)
+
+
+def without_effect(config: TrainSegConfig, given: Mapping[str, object]) -> list[str]:
+    """The settings among those given that the chosen network has no use for."""
+    unused = recipes.UNUSED_BY_NETWORK[config.network]
+    return sorted(name for name, value in given.items() if value is not None and name in unused)
+
+
+def _supervision(config: TrainSegConfig, inputs: Inputs, store: Store) -> Supervision:
+    if config.supervision == "pseudo":
+        masks = inputs.expect("pseudo")
+        catalogue = images_of(masks, inputs.data, store)
+        images = catalogue.only(masks.ids)
+        return Supervision(images, masks.meta["split"], masks.id, lambda i: read_record(masks, i)["mask"], catalogue.id)
+    if inputs.data is None and inputs.upstream is None:
+        raise UsageError("full supervision needs images with ground truth: give --data FOLDER")
+    catalogue, split = _labelled_images(inputs.data, inputs.upstream, store)
+    images = catalogue.split(split)
+    without = [entry.id for entry in images.entries if entry.mask is None]
+    if without:
+        raise DataError(
+            f"ground truth missing for {len(without)} of {len(images)} images of split {split!r} ({without[0]}, …): "
+            "expected a mask each; add them, or choose another split with --set data.train=NAME"
+        )
+    return Supervision(images, split, images.digest("masks"), images.read_mask, catalogue.id)
+
+
+def _labelled_images(data: DataConfig | None, upstream: Artifact | None, store: Store) -> tuple[Catalogue, str]:
+    if upstream is not None:
+        return images_of(upstream, data, store), upstream.meta["split"]
+    assert data is not None
+    return list_images(data, store), data.train
+
+
+def _training(
+    model: DeepLab,
+    config: TrainSegConfig,
+    supervision: Supervision,
+    device: torch.device,
+    options: RunOptions,
+    ranks: Ranks = ALONE,
+) -> Training[CropBatch]:
+    backbone_of(model).freeze_stages(config.frozen_stages)
+    place(model, device)
+    useful = [image_id for image_id in supervision.images.ids if (supervision.read(image_id) != IGNORE_INDEX).any()]
+    if not useful:
+        raise DataError(
+            f"all {len(supervision.images)} masks are wholly ignored: nothing to learn from; lower "
+            "--foreground-threshold of `mcis pseudo`, or look at its maps"
+        )
+    steps_per_epoch = math.ceil(len(useful) / (ranks.count * config.batch_size))
+    num_steps = config.epochs * steps_per_epoch if config.epochs else config.iterations
+    groups = parameter_groups(
+        model,
+        new_parameters=model.new_parameters(),
+        new_layer_lr=config.head_lr,
+        new_bias_lr=config.head_lr,
+        pretrained_bias_lr=1.0,
+    )
+    precision = _settled(config)
+    return Training(
+        model=model,
+        optimizer=sgd(groups, momentum=config.momentum, nesterov=False, weight_decay=config.weight_decay),
+        schedule=poly(num_steps, power=config.lr_power),
+        batches=lambda epoch, first: _batches(model, config, supervision, useful, epoch, first, device, options, ranks),
+        step_loss=lambda batch: _step_loss(model, config, batch, precision, ranks),
+        num_steps=num_steps,
+        steps_per_epoch=steps_per_epoch,
+        lr=config.lr,
+        seed=config.seed,
+        device=device,
+        precision=precision,
+        images_of_step=ranks.count * config.batch_size,
+    )
+
+
+def _batches(
+    model: DeepLab,
+    config: TrainSegConfig,
+    supervision: Supervision,
+    useful: Sequence[str],
+    epoch: int,
+    first: int,
+    device: torch.device,
+    options: RunOptions,
+    ranks: Ranks = ALONE,
+) -> Iterator[CropBatch]:
+    """The crops of one epoch in steps, from step `first` on; what is drawn depends on seed, epoch and id only.
+
+    All ranks together have the crops that one process would have with a batch as large as theirs together. A rank that
+    is left without any takes one and ignores all of it.
+    """
+    backbone = backbone_of(model)
+    size = ranks.count * config.batch_size
+    order = generator(config.seed, "order", epoch).permutation(len(useful))[first * size :].tolist()
+    steps = [order[start : start + size] for start in range(0, len(order), size)]
+    parts = [ranks.part(step) for step in steps]
+    chunks = [part or step[:1] for part, step in zip(parts, steps, strict=True)]
+
+    def view(position: int) -> tuple[Tensor, Tensor]:
+        image_id = useful[position]
+        return segmentation_view(
+            supervision.images.read_image(image_id),
+            supervision.read(image_id),
+            crop=config.crop,
+            scales=config.scales,
+            mirror=config.mirror,
+            generator=generator(config.seed, "view", epoch, image_id),
+            mean=backbone.mean,
+            std=backbone.std,
+            ignore_index=IGNORE_INDEX,
+        )
+
+    needed = (position for chunk in chunks for position in chunk)
+    views = ordered_map(view, needed, workers=options.workers, ahead=2 * config.batch_size)
+    for part, chunk in zip(parts, chunks, strict=True):
+        images, masks = map(torch.stack, zip(*islice(views, len(chunk)), strict=True))
+        if not part:
+            masks = torch.full_like(masks, IGNORE_INDEX)
+        yield CropBatch(sent(images, device, memory_format=torch.channels_last), sent(masks, device))
+
+
+def _step_loss(
+    model: DeepLab, config: TrainSegConfig, batch: CropBatch, precision: Precision, ranks: Ranks = ALONE
+) -> Mapping[str, Tensor]:
+    """The loss of one step: this rank's share of the mean over the pixels of all ranks' crops."""
+    with autocast(batch.images.device, precision):
+        logits = model(batch.images)
+    loss = segmentation_loss(logits.float(), batch.masks.long(), config.loss_resolution)
+    compared = _compared(logits, batch.masks, config.loss_resolution)
+    return ranks.shared({"total": loss}, (compared != IGNORE_INDEX).sum().float())
+
+
+def segmentation_loss(
+    logits: Float[Tensor, "batch label h w"], masks: Tensor, loss_resolution: str, ignore_index: int = IGNORE_INDEX
+) -> Float[Tensor, ""]:
+    """Mean cross-entropy over the pixels that are not ignored; 0, with zero gradient, where all are.
+
+    Args:
+        logits: at the resolution of the network.
+        masks: (batch, H, W), indices.
+        loss_resolution: "full" enlarges the logits to the masks, as the released code does; "network" takes the
+            nearest mask value at each position of the logits.
+        ignore_index: the value that does not count.
+    """
+    masks = _compared(logits, masks, loss_resolution)
+    if loss_resolution == "full":
+        logits = functional.interpolate(logits, size=masks.shape[-2:], mode="bilinear", align_corners=False)
+    total = functional.cross_entropy(logits, masks, ignore_index=ignore_index, reduction="sum")
+    return total / (masks != ignore_index).sum().clamp(min=1)
+
+
+def _compared(logits: Tensor, masks: Tensor, loss_resolution: str) -> Tensor:
+    """The mask values that logits are compared with."""
+    if loss_resolution == "full":
+        return masks
+    return functional.interpolate(masks[:, None].float(), size=logits.shape[-2:], mode="nearest-exact")[:, 0].long()
+
+
+def _settled(config: TrainSegConfig) -> Precision:
+    assert config.precision != "auto", "settled when the stage begins"
+    return config.precision

@@ -1,0 +1,1 @@
+"""What an artifact file is: identity, user block, container, reader."""

@@ -1,0 +1,89 @@
+"""Taking in an artifact from elsewhere: copied first, then everything checked on the copy, and only then a name."""
+
+import os
+from collections.abc import Callable
+from pathlib import Path
+
+from mcis_cli.errors import DamagedError, DataError, UsageError
+from mcis_cli.store import files
+from mcis_cli.store.artifact import Artifact
+from mcis_cli.store.format import user_block
+from mcis_cli.store.format.identity import Recipe
+from mcis_cli.store.store import Store
+
+_STEP = 2**20
+
+
+def adopt(store: Store, path: Path, check: Callable[[Artifact], object] = lambda _: None) -> Artifact:
+    """Bring an artifact into a store. One that is there already stays.
+
+    Checked are its block, its digest, its manifest, its structure, that its key is the hash of its recipe, and that its
+    content id is that of its content. That its recipe leads to this content nothing can tell: it is its maker's word.
+
+    Args:
+        store: where to.
+        path: the file; nothing beside it is read.
+        check: raises where the artifact is not what its stage writes.
+
+    Raises:
+        DataError: the file is no artifact.
+        DamagedError: it is one, and something in it is not what it should be.
+        MissingError: there is no such file.
+    """
+    descriptor = user_block.open_regular(path)
+    try:
+        _refuse_others(descriptor, path)
+        block = user_block.verify(descriptor, path, "artifact")
+        temporary = store.temporary("import")
+        with files.temporary(temporary) as copy:
+            _copy(descriptor, path, copy, temporary, block.size)
+            files.sync(copy, temporary)
+            try:
+                with Artifact(temporary) as artifact:
+                    _check(artifact)
+                    check(artifact)
+                    manifest = artifact.manifest
+            except (DamagedError, DataError) as error:  # which name the copy
+                raise type(error)(str(error).replace(str(temporary), str(path))) from None
+            recipe = Recipe(stage=manifest["stage"], **manifest["recipe"])
+            noted = store.done(recipe.stage, recipe.key)
+            adopted = store.shelve(temporary, recipe, manifest["id"], None)
+            if noted is not None and noted.id != adopted.id:
+                store.note(noted)  # the recipe came to something else here, and what is here stays
+            return adopted
+    finally:
+        os.close(descriptor)
+
+
+def _refuse_others(descriptor: int, path: Path) -> None:
+    with files.reported("read", path):
+        beginning = os.pread(descriptor, 5, 0)
+    if beginning != b"mcis ":
+        raise DataError(
+            f"{path} is no artifact of mcis: found other first bytes, expected 'mcis artifact'; for maps, saliency and "
+            "weights of other tools give --cams, --saliency or --weights"
+        )
+
+
+def _copy(source: int, path: Path, target: int, temporary: Path, size: int) -> None:
+    offset = 0
+    while offset < size:
+        with files.reported("read", path):
+            data = os.pread(source, min(_STEP, size - offset), offset)
+        if not data:
+            raise user_block.damaged(path, f"it has {offset:,} bytes", f"{size:,}")
+        with files.reported("write", temporary):
+            files.write(target, data, offset)
+        offset += len(data)
+
+
+def _check(artifact: Artifact) -> None:
+    try:
+        key = Recipe(stage=artifact.stage, **artifact.manifest["recipe"]).key
+        found = artifact.content_id()
+    except (UsageError, TypeError, ValueError) as error:
+        raise user_block.damaged(artifact.path, f"its manifest cannot be spelled ({error!s:.80})", "JSON") from None
+    if key != artifact.key:
+        raise user_block.damaged(artifact.path, f"its recipe has the key {key[:12]}", artifact.key[:12])
+    if found != artifact.id:
+        raise user_block.damaged(artifact.path, f"its content has the id {found[:12]}", artifact.id[:12])

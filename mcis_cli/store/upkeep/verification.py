@@ -1,0 +1,307 @@
+"""Whether everything in a store is what was written: digests, then content ids and structure, then what names what.
+
+No byte of a file reaches an HDF5 library before its digest is known to be good. What is found damaged is only told
+here; mending.py sets it aside, and the stages make it again.
+"""
+
+import os
+import re
+from collections.abc import Callable, Iterator, Sequence
+from dataclasses import dataclass, field
+from functools import partial
+from pathlib import Path
+from typing import Literal
+
+from mcis_cli.errors import DamagedError, MissingError, UsageError
+from mcis_cli.store import files, notes
+from mcis_cli.store.artifact import ID_DIGITS, Artifact, file_name
+from mcis_cli.store.format import user_block
+from mcis_cli.store.format.identity import Recipe
+from mcis_cli.store.segments import check_part
+from mcis_cli.store.store import Store
+from mcis_cli.store.workplace import RECIPE
+
+Kind = Literal["artifact", "key", "tag", "location", "part"]
+DAMAGED = "damaged"  # folder in the store for what was set aside
+_ARTIFACT = re.compile(rf"([a-z][a-z0-9-]{{0,39}})-([0-9a-f]{{{ID_DIGITS}}})\.h5")
+_PART = re.compile(r"(segment|checkpoint)-([0-9]{6}|[0-9]{12})\.(?:h5|ckpt)")
+_FOLDER = re.compile(r"[a-z][a-z0-9-]{0,39}-([0-9a-f]{16})")
+
+
+@dataclass(frozen=True)
+class Finding:
+    """A file that is not what was written, or that is not there although something says that it should be.
+
+    Attributes:
+        path: the file.
+        kind: an artifact, a note of a recipe that is done, a tag, a place of a data set, or a part of unfinished work.
+        fault: what was found and expected.
+        is_missing: whether it is not there.
+    """
+
+    path: Path
+    kind: Kind
+    fault: str
+    is_missing: bool = False
+
+
+@dataclass
+class Verified:
+    """What was looked at, and what was found.
+
+    Attributes:
+        num_files: files that were checked.
+        num_bytes: their bytes.
+        findings: the damage.
+        absent: artifacts that others were made from, and that are no longer there. That is no damage: they can be made
+            again, and are when they are needed.
+    """
+
+    num_files: int = 0
+    num_bytes: int = 0
+    findings: list[Finding] = field(default_factory=list)
+    absent: list[str] = field(default_factory=list)
+
+
+Progress = Callable[[int, int], None]
+
+
+def verify(store: Store, only: Sequence[Path] | None = None, progress: Progress = lambda done, total: None) -> Verified:
+    """Check all files of a store, or some artifacts.
+
+    Args:
+        store: the store.
+        only: files of artifacts, in the store or elsewhere; without it, everything.
+        progress: told how many of how many steps are done.
+
+    Raises:
+        StorageError: a file cannot be read.
+    """
+    checks = list(_checks_of(only) if only is not None else _checks(store))
+    verified = Verified()
+    sound: list[tuple[Path, Kind]] = []
+    total = 2 * len(checks)
+    for number, (path, kind, check) in enumerate(checks):
+        progress(number, total)
+        verified.num_bytes += path.lstat().st_size if os.path.lexists(path) else 0
+        if (finding := _tried(path, kind, check, is_wanted=only is not None)) is not None:
+            verified.findings.append(finding)
+        elif path.exists():
+            sound.append((path, kind))
+    verified.num_files = len(checks)
+    for number, (path, kind) in enumerate(sound):
+        progress(len(checks) + number, total)
+        if (finding := _tried(path, kind, _contents(path, kind), is_wanted=only is not None)) is not None:
+            verified.findings.append(finding)
+    if only is None:
+        _check_references(store, verified)
+    progress(total, total)
+    return verified
+
+
+def locate(store: Store, ref: str) -> Path:
+    """The file of an artifact that is named as in `Store.get`, without reading it: it may be damaged, or gone.
+
+    Raises:
+        MissingError: nothing is known of it.
+        UsageError: the digits fit several.
+    """
+    text = store.tags().get(ref, ref)
+    folder, path = store.root / "artifacts", Path(text)
+    if path.name == text:
+        for name in (text, f"{text}.h5"):
+            if os.path.lexists(folder / name) or _known(store, name):
+                return folder / name
+    if re.fullmatch(r"[0-9a-f]{8,64}", text):
+        names = {one.name for one in folder.glob(f"*-{text[:ID_DIGITS]}*.h5")}
+        names |= {file_name(done.recipe.stage, done.id) for done in store.all_done() if done.id.startswith(text)}
+        if len(names) > 1:
+            raise UsageError(f"the id {text} fits {len(names)} artifacts: {', '.join(sorted(names))}; give more digits")
+        if names:
+            return folder / names.pop()
+    if os.path.lexists(path):
+        return Path(os.path.abspath(path))
+    raise MissingError(
+        f"there is no artifact {text!r}: no tag, no file, no id that starts so (8 digits or more); "
+        "mcis ls shows what there is"
+    )
+
+
+def _known(store: Store, name: str) -> bool:
+    return _ARTIFACT.fullmatch(name) is not None and any(
+        name == file_name(done.recipe.stage, done.id) for done in store.all_done()
+    )
+
+
+# First: digests, of all files
+
+
+Check = tuple[Path, Kind, Callable[[], object]]
+
+
+def _checks_of(paths: Sequence[Path]) -> Iterator[Check]:
+    for path in paths:
+        yield path, "artifact", partial(_check_artifact, path, named=path.parent.name == "artifacts")
+
+
+def _checks(store: Store) -> Iterator[Check]:
+    """Every file that has a digest, with how to check it."""
+    root = store.root
+    with files.reported("list", root):
+        for path in sorted((root / "artifacts").glob("*.h5")):
+            yield path, "artifact", partial(_check_artifact, path, named=True)
+        for path in sorted((root / "keys").glob("*/*")):
+            yield path, "key", partial(_check_done, path)
+        for path in sorted((root / "refs").iterdir()):
+            yield path, "tag", partial(_check_note, path, notes.parse_reference)
+        for path in sorted((root / "locations").iterdir()):
+            yield path, "location", partial(_check_note, path, notes.parse)
+        for path in sorted((root / "partial").glob("*/*")):
+            if path.suffix in (".h5", ".ckpt"):
+                yield path, "part", partial(_check_part, path)
+            elif path.name == RECIPE:
+                yield path, "part", partial(_check_recipe, path)
+
+
+def _tried(path: Path, kind: Kind, check: Callable[[], object], *, is_wanted: bool) -> Finding | None:
+    try:
+        check()
+    except DamagedError as error:
+        return Finding(path, kind, _fault(error, path))
+    except MissingError:
+        # Sealed, moved or removed by another process, which is no damage; unless it was asked for by name.
+        if is_wanted:
+            return Finding(path, kind, "it is not there, expected the artifact that was made", is_missing=True)
+    return None
+
+
+def _fault(error: DamagedError, path: Path) -> str:
+    """What was found and expected: the message without the name, which stands before, and the remedy."""
+    text = str(error).removeprefix(str(path)).lstrip().removeprefix("is damaged: ")
+    return text.rpartition("; ")[0] or text
+
+
+def _check_artifact(path: Path, *, named: bool) -> None:
+    descriptor = user_block.open_regular(path)
+    try:
+        user_block.verify(descriptor, path, "artifact")
+    finally:
+        os.close(descriptor)
+    with Artifact(path) as artifact:
+        name = file_name(artifact.stage, artifact.id)
+        if named and path.name != name:
+            raise user_block.damaged(path, f"it is {name}", "the file of its name")
+
+
+def _check_done(path: Path) -> None:
+    if path.suffix != ".json" or notes.parse_done(_read(path), path.parent.name, path.stem) is None:
+        raise user_block.damaged(path, "its bytes are not those of a note", "what came out of the recipe of that key")
+
+
+def _check_note(path: Path, parse: Callable[[bytes], object]) -> None:
+    if parse(_read(path)) is None:
+        raise user_block.damaged(path, "its bytes are not those of a note", "one with its digest")
+
+
+def _check_part(path: Path) -> None:
+    part, folder = _PART.fullmatch(path.name), _FOLDER.fullmatch(path.parent.name)
+    if part is None or folder is None:
+        raise user_block.damaged(path, "its name is that of no part", "segment-NNNNNN.h5 or checkpoint-STEP.ckpt")
+    kind: user_block.Kind = "segment" if part[1] == "segment" else "checkpoint"
+    descriptor = user_block.open_regular(path)
+    try:
+        check_part(descriptor, path, kind, folder[1], int(part[2]))
+    finally:
+        os.close(descriptor)
+
+
+def _check_recipe(path: Path) -> None:
+    recipe = notes.parse_recipe(notes.parse(_read(path)))
+    folder = _FOLDER.fullmatch(path.parent.name)
+    if recipe is None or folder is None or not recipe.key.startswith(folder[1]):
+        raise user_block.damaged(path, "its bytes are not those of a note", "the recipe that its folder is named for")
+
+
+def _read(path: Path) -> bytes:
+    descriptor = user_block.open_regular(path)
+    try:
+        with files.reported("read", path), open(descriptor, "rb", closefd=False) as file:
+            return file.read(notes.MAX_BYTES)
+    finally:
+        os.close(descriptor)
+
+
+# Second: content ids and structure, of what has a good digest
+
+
+def _contents(path: Path, kind: Kind) -> Callable[[], object]:
+    if kind == "artifact":
+        return lambda: _check_content(path)
+    if kind == "part" and path.suffix == ".h5":
+        return lambda: _check_segment(path)
+    return lambda: None
+
+
+def _check_content(path: Path) -> None:
+    with Artifact(path) as artifact:
+        try:
+            key = Recipe(stage=artifact.stage, **artifact.manifest["recipe"]).key
+        except (TypeError, ValueError, AttributeError):
+            raise user_block.damaged(path, "its recipe is not understood", "version, config and inputs") from None
+        if key != artifact.key:
+            raise user_block.damaged(path, f"its recipe has the key {key[:12]}", artifact.key[:12])
+        content_id = artifact.content_id()
+        if content_id != artifact.id:
+            raise user_block.damaged(path, f"its content has the id {content_id[:12]}", artifact.id[:12])
+
+
+def _check_segment(path: Path) -> None:
+    from mcis_cli.store.format.reader import Reader  # imports h5py
+
+    with Reader(path, "segment") as segment:
+        for _ in segment.records():
+            pass
+
+
+# Third: what names what
+
+
+def _check_references(store: Store, verified: Verified) -> None:
+    """Tags name artifacts that are there; what was set aside is there again; notes agree with their artifacts."""
+    noted: dict[str, notes.Done] = {}
+    for done in store.all_done():
+        noted[done.id] = done
+    there = {path.name for path in (store.root / "artifacts").glob("*.h5")}
+    faulty = {finding.path.name for finding in verified.findings}
+
+    def is_there(content_id: str) -> bool:
+        return any(name.endswith(f"-{content_id[:ID_DIGITS]}.h5") for name in there)
+
+    wanted: dict[str, str] = {}
+    for tag, content_id in store.tags().items():
+        if is_there(content_id):
+            continue
+        if content_id in noted:
+            wanted[content_id] = f"it is not there, expected the artifact that the tag {tag} names"
+        else:
+            fault = f"it names the artifact {content_id[:ID_DIGITS]}, which is not there, expected one that is"
+            verified.findings.append(Finding(store.root / "refs" / tag, "tag", fault))
+    for name in set_aside(store):
+        for content_id, done in noted.items():
+            if name == file_name(done.recipe.stage, content_id) and name not in there:
+                wanted.setdefault(content_id, "it was set aside, expected it to be made again")
+    for content_id, fault in sorted(wanted.items()):
+        path = store.root / "artifacts" / file_name(noted[content_id].recipe.stage, content_id)
+        verified.findings.append(Finding(path, "artifact", fault, is_missing=True))
+    for done in noted.values():
+        for digest in done.recipe.inputs.values():
+            if digest in noted and not is_there(digest) and digest not in wanted and is_there(done.id):
+                verified.absent.append(file_name(noted[digest].recipe.stage, digest))
+    verified.absent = sorted(set(verified.absent) - faulty)
+
+
+def set_aside(store: Store) -> set[str]:
+    """Names of the artifacts whose damaged files are kept in the folder for such."""
+    folder = store.root / DAMAGED
+    names = {path.name.rpartition(".")[0] for path in folder.iterdir()} if folder.is_dir() else set()
+    return {name for name in names if _ARTIFACT.fullmatch(name)}

@@ -1,0 +1,130 @@
+"""What a command says and where, when its streams or its arguments are not what it hopes for."""
+
+import errno
+import os
+from pathlib import Path
+
+import pytest
+import torch
+from chains import shell
+
+
+@pytest.mark.parametrize("closed", ["<&-", ">&-", "2>&-", "<&- >&- 2>&-"], ids=["stdin", "stdout", "stderr", "all"])
+def test_a_closed_stream_is_like_none(chain, closed):
+    answer = shell(f"mcis ls --json {closed}", cwd=chain.folder)
+    assert (answer.code, answer.err) == (0, "")
+    assert len(answer.lines) == (0 if " >&-" in f" {closed}" else len(chain.store.artifacts()))
+
+
+def test_an_artifact_is_not_read_from_a_stdin_that_is_closed(tmp_path):
+    answer = shell("mcis pseudo - <&-", cwd=tmp_path)
+    assert (answer.code, answer.out) == (3, "")
+    assert answer.err.startswith("mcis: error: nothing came through the pipe")
+
+
+def test_an_error_keeps_its_code_where_stdout_and_stderr_are_closed(chain):
+    assert shell("mcis show deadbeef >&- 2>&-", cwd=chain.folder).code == 3
+
+
+@pytest.mark.parametrize("command", ["show", "predict"])
+def test_nobody_is_told_to_remove_a_photograph(call, chain, command):
+    image = "shapes/JPEGImages/val-0000.jpg"
+    answer = call(command, image, *([image] if command == "predict" else []), cwd=chain.folder)
+    assert (answer.code, answer.out) == (4, "")
+    assert f"{image} is no artifact of mcis, or its first bytes are damaged" in answer.err
+    assert "remove" not in answer.err
+
+
+def test_another_artifact_than_a_network_predicts_nothing(call, chain):
+    answer = call("predict", chain.made["train-cls"].id, "shapes/JPEGImages/val-0000.jpg", cwd=chain.folder)
+    assert answer.code == 2
+    assert answer.out == ""
+    assert "expected a network of train-seg; `mcis ls --stage train-seg` shows what there is" in answer.err
+
+
+def test_one_fault_is_counted_as_one(call, tmp_path):
+    (tmp_path / "empty").mkdir()
+    answer = call("check", "empty", cwd=tmp_path)
+    assert answer.code == 7
+    assert answer.err.splitlines()[-1].startswith("mcis: error: ")
+    assert ": one thing has to be mended: no image set in " in answer.err
+    assert answer.err.count("no image set in ") == 1
+
+
+def test_what_is_neither_a_folder_nor_a_table_is_bad_input(call, tmp_path):
+    (tmp_path / "notes").write_text("no table")
+    os.mkfifo(tmp_path / "pipe.csv")
+    for name, kind in (("notes", "a file"), ("pipe.csv", "a pipe or a device"), ("/dev/null", "a pipe or a device")):
+        answer = call("check", name, cwd=tmp_path)
+        assert (answer.code, answer.out) == (2, "")
+        assert answer.err.count("\n") == 1
+        assert f"{name} is {kind}; expected a folder, or a table in .csv, .tsv, .json or .npy" in answer.err
+
+
+@pytest.mark.parametrize("command", ["ls", "status", "check --json", "cams -q", "--help", "ls --help", "--version"])
+@pytest.mark.skipif(not Path("/dev/full").exists(), reason="a device that is always full is needed")
+def test_a_stdout_that_cannot_be_written_is_named(chain, command):
+    answer = shell(f"mcis {command} > /dev/full", cwd=chain.folder)
+    assert answer.code == 6
+    assert answer.err.splitlines()[-1] == (
+        "mcis: error: stdout cannot be written: No space left on device; what is done is kept, send the "
+        "output elsewhere"
+    )
+
+
+@pytest.mark.parametrize("stderr", ["/dev/full", ">(true)"])
+@pytest.mark.skipif(not Path("/dev/full").exists(), reason="a device that is always full is needed")
+def test_a_stderr_that_cannot_be_written_stops_no_work(chain, stderr):
+    answer = shell(f"mcis cams 2> {stderr}", cwd=chain.folder)
+    assert (answer.code, answer.lines) == (0, [str(chain.made["cams"].path)])
+    assert shell(f"mcis show deadbeef 2> {stderr}", cwd=chain.folder).code == 3
+
+
+def test_a_pipe_that_breaks_within_is_no_success(call, chain, monkeypatch):
+    def breaks(**_):
+        raise BrokenPipeError(errno.EPIPE, "Broken pipe")
+
+    monkeypatch.setattr("mcis_cli.cli.commands.inspect.open_workspace", breaks)
+    answer = call("ls", cwd=chain.folder)
+    assert (answer.code, answer.out) == (6, "")
+    assert answer.err == "mcis: error: a file or pipe cannot be used: Broken pipe\n"
+
+
+@pytest.mark.parametrize(
+    ("lack", "asked"),
+    [
+        (MemoryError(), "the machine's memory ran out (no more was to be had)"),
+        (MemoryError("Unable to allocate 728. TiB\nfor an array"), "(Unable to allocate 728. TiB for an array)"),
+        (
+            RuntimeError("DefaultCPUAllocator: can't allocate memory: you tried to allocate 4 bytes"),
+            "tried to allocate",
+        ),
+        (RuntimeError("CUDA error: out of memory"), "the GPU's memory ran out (CUDA error: out of memory)"),
+        (torch.OutOfMemoryError("CUDA out of memory. Tried to allocate 20 GiB"), "the GPU's memory ran out (CUDA out"),
+    ],
+)
+@pytest.mark.parametrize(
+    ("command", "flags"),
+    [("cams", "--cache-mb 256, --image-size 224 or --workers 1"), ("train-seg", "train-seg.batch_size=4"), ("run", "")],
+)
+def test_a_lack_of_memory_is_one_line_with_the_flags_that_help(call, chain, monkeypatch, lack, asked, command, flags):
+    def lacks(**_):
+        raise lack
+
+    monkeypatch.setattr(f"mcis_cli.cli.{'chain' if command == 'run' else 'call'}.open_workspace", lacks)
+    answer = call(command, cwd=chain.folder)
+    assert (answer.code, answer.out) == (2, "")
+    assert answer.err.count("\n") == 1
+    assert answer.err.startswith("mcis: error: ")
+    for part in (asked, flags, "--workers 1"):
+        assert part in answer.err
+
+
+def test_another_fault_of_torch_stays_a_bug(call, chain, monkeypatch):
+    def fails(**_):
+        raise RuntimeError("mat1 and mat2 shapes cannot be multiplied")
+
+    monkeypatch.setattr("mcis_cli.cli.session.call.open_workspace", fails)
+    answer = call("cams", cwd=chain.folder)
+    assert answer.code == 1
+    assert answer.err.startswith("mcis: bug: RuntimeError: mat1 and mat2")

