@@ -32,8 +32,8 @@ def one_thread():
 
 @pytest.fixture(scope="session")
 def untouched(tmp_path_factory, one_thread):
-    """A folder with the tiny chain done, see `chains.Chain`, as it was when it was done: only to be copied."""
-    from chains import run_chain
+    """A folder with the tiny chain done, see `tiny_chain.Chain`, as it was when it was done: only to be copied."""
+    from tiny_chain import run_chain
 
     return run_chain(tmp_path_factory.mktemp("untouched") / "work")
 
@@ -41,7 +41,7 @@ def untouched(tmp_path_factory, one_thread):
 @pytest.fixture(scope="session")
 def chain(untouched, tmp_path_factory):
     """A copy of that folder which tests share: they may add to its store, and change nothing in it."""
-    from chains import copy_chain
+    from tiny_chain import copy_chain
 
     return copy_chain(untouched, tmp_path_factory.mktemp("chain") / "work")
 
@@ -49,7 +49,7 @@ def chain(untouched, tmp_path_factory):
 @pytest.fixture
 def chain_copy(untouched, tmp_path):
     """A copy of that folder of a test's own, to break; what others have added is not in it."""
-    from chains import copy_chain
+    from tiny_chain import copy_chain
 
     return copy_chain(untouched, tmp_path / "copy")
 
@@ -57,7 +57,7 @@ def chain_copy(untouched, tmp_path):
 @pytest.fixture
 def call(monkeypatch, capfd) -> Callable:
     """Runs a command in this process: `call("cams", "--refs", "1", cwd=folder)` gives exit code, stdout and stderr."""
-    from chains import Answer
+    from run_commands import Answer
 
     from mcis_cli.cli.start import SIGNALS, main
 
@@ -94,8 +94,8 @@ def tally(request):
 @pytest.fixture(scope="session")
 def site(tmp_path_factory):
     """A place to stop commands in, see `sites.Site`."""
-    from chains import environment
-    from forked import Server
+    from fork_server import Server
+    from run_commands import environment
     from sites import build
 
     with Server(environment()) as server:

@@ -6,9 +6,9 @@ import json
 import xml.etree.ElementTree as ET
 from collections import Counter
 
+import affinity_chain
 import pytest
-import walks
-from chains import done, sealed
+from tiny_chain import done, sealed
 
 from mcis_cli.config.ablations import TABLES
 from mcis_cli.report.ablation import Measurement, as_csv, summarise, told
@@ -248,7 +248,7 @@ def test_a_dry_run_counts_what_rows_have_in_common_once_and_writes_nothing(call,
 @pytest.mark.slow
 def test_rows_walk_where_their_masks_want_it_as_a_dry_run_tells(call, chain_copy):
     with (chain_copy.folder / "mcis.toml").open("a") as file:
-        file.write(walks.TOML + '\n[pseudo]\nbackground = "affinity"\n')
+        file.write(affinity_chain.TOML + '\n[pseudo]\nbackground = "affinity"\n')
     arguments = ("ablate", "--table", "2", "--seeds", "0", "--on", "maps,pseudo", "--json")
     told = json.loads(call(*arguments, "--dry-run", cwd=chain_copy.folder).out)["stages"]
     first = [one["stage"] for one in told if one["of"] == "single-round, seed 0"]

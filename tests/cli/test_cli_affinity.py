@@ -2,8 +2,9 @@
 
 import pytest
 import torch
-from chains import mcis, shell, write_shapes
-from walks import TOML, run_walk
+from affinity_chain import TOML, run_walk
+from run_commands import mcis, shell
+from tiny_chain import write_shapes
 
 from mcis_cli.models.backbones import build_backbone
 from mcis_cli.models.pairwise_affinity import PairwiseAffinity
@@ -16,7 +17,7 @@ NAMES = ("affinity-labels", "affinity-net", "affinity")
 @pytest.fixture(scope="module")
 def walked_once(untouched, tmp_path_factory):
     """A chain with a configuration that asks for a walk, and the walk done; only to be copied."""
-    from chains import copy_chain
+    from tiny_chain import copy_chain
 
     chain = copy_chain(untouched, tmp_path_factory.mktemp("walked") / "work")
     with (chain.folder / "mcis.toml").open("a") as file:
@@ -26,7 +27,7 @@ def walked_once(untouched, tmp_path_factory):
 
 @pytest.fixture
 def walked(walked_once, tmp_path):
-    from chains import copy_chain
+    from tiny_chain import copy_chain
 
     chain, made = walked_once
     copy = copy_chain(chain, tmp_path / "copy")

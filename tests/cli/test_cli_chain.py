@@ -9,8 +9,9 @@ import time
 from pathlib import Path
 
 import pytest
-from chains import SMALL, TOML, environment, mcis, sealed, shell, write_shapes
 from image_sets import encode, photo
+from run_commands import environment, mcis, shell
+from tiny_chain import SMALL, TOML, sealed, write_shapes
 
 STAGES = ("train-cls", "cams", "pseudo", "train-seg", "eval")
 LINE = " | ".join(

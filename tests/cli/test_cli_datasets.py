@@ -4,9 +4,9 @@ import json
 
 import numpy as np
 import pytest
-from chains import CLASSES, sealed, write_shapes
 from image_sets import encode, mask_of, photo, write, write_voc
 from PIL import Image
+from tiny_chain import CLASSES, sealed, write_shapes
 
 from mcis_cli.config import PRESETS, read_toml, resolve
 from mcis_cli.data.synthetic.sources import write_single_label, write_web

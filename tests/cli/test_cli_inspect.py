@@ -4,8 +4,9 @@ import json
 import shutil
 
 import pytest
+from tiny_chain import begin_with
 
-from mcis_cli.store import notes, open_store
+from mcis_cli.store import open_store
 
 STAGES = ("train-cls", "cams", "pseudo", "train-seg", "eval")
 
@@ -112,18 +113,12 @@ def test_status_says_what_is_to_do_and_what_waits(call, chain):
     assert "run `mcis pseudo`" in answer.lines[3]
 
 
-def begin(chain, stage, **changes):
-    """Begin what the configuration, with some settings changed, asks of a stage that follows what is done."""
-    parts = chain.store.done(stage, chain.made[stage].key).recipe.as_dict()
-    return chain.store.begin(notes.parse_recipe({**parts, "config": {**parts["config"], **changes}}))
-
-
 def test_status_sees_how_far_work_is_that_was_begun(call, chain_copy):
-    with begin(chain_copy, "pseudo", min_foreground=0.123) as partial:
+    with begin_with(chain_copy, "pseudo", min_foreground=0.123) as partial:
         (partial.folder / "segment-000000.h5").write_bytes(b"something")
         answer = call("status", "--set", "pseudo.min_foreground=0.123", cwd=chain_copy.folder)
     assert "run `mcis pseudo`, which goes on from 1 of 1 segments" in answer.out
-    with begin(chain_copy, "train-cls", seed=9) as partial:
+    with begin_with(chain_copy, "train-cls", seed=9) as partial:
         partial.save_checkpoint(12, b"state")
         answer = call("status", "--set", "train-cls.seed=9", cwd=chain_copy.folder)
     assert "run `mcis train-cls`, which goes on from step 12" in answer.out

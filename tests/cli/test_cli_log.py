@@ -7,8 +7,8 @@ import sys
 from dataclasses import replace
 
 import pytest
-from test_cli_inspect import begin
-from test_completion import GOLDEN
+from golden_results import GOLDEN
+from tiny_chain import begin_with
 
 from mcis_cli.cli.commands.log import braille
 
@@ -35,7 +35,7 @@ def test_json_has_one_report_a_line(call, chain):
 
 
 def test_work_in_progress_is_shown_as_far_as_it_is(call, chain_copy):
-    with begin(chain_copy, "train-seg", seed=9) as partial:
+    with begin_with(chain_copy, "train-seg", seed=9) as partial:
         for step in range(10, 50, 10):
             partial.log({"step": step, "epoch": 1, "total": 1 / step})
         answer = call("log", cwd=chain_copy.folder)
@@ -44,10 +44,10 @@ def test_work_in_progress_is_shown_as_far_as_it_is(call, chain_copy):
 
 
 def test_a_network_of_affinities_is_a_training_too(call, chain_copy):
-    (file,) = GOLDEN.glob("affinity-net-*.h5")
+    (file,) = GOLDEN.glob("artifacts/affinity-net-*.h5")
     assert call("import", file, cwd=chain_copy.folder).code == 0
     walked = replace(chain_copy, made={"affinity-net": chain_copy.store.get(str(file))})
-    with begin(walked, "affinity-net", seed=9) as partial:
+    with begin_with(walked, "affinity-net", seed=9) as partial:
         partial.log({"step": 10, "epoch": 1, "total": 0.5})
         answers = [call("log", *named, cwd=chain_copy.folder) for named in ((), ("affinity-net",))]
     assert {answer.code for answer in answers} == {0}, answers

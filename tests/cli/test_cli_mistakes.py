@@ -4,7 +4,7 @@ import subprocess
 import sys
 
 import pytest
-from chains import environment
+from run_commands import environment
 
 WRONG = {
     "train-cls": ("--loss", "none"),

@@ -4,7 +4,8 @@ import json
 from pathlib import Path
 
 import pytest
-from chains import CLASSES, mcis, sealed, write_shapes
+from run_commands import mcis
+from tiny_chain import CLASSES, sealed, write_shapes
 
 from mcis_cli.store import open_store
 

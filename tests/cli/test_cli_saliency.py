@@ -6,10 +6,10 @@ import sys
 
 import numpy as np
 import pytest
-from chains import TOML, sealed
 from image_sets import encode, photo, write
 from PIL import Image
 from saliency_models import not_finite, redness
+from tiny_chain import TOML, sealed
 
 from mcis_cli.data.synthetic.image_set import write_synthetic
 from mcis_cli.interop.saliency import run as stage

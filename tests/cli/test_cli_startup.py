@@ -5,7 +5,7 @@ import subprocess
 import sys
 
 import pytest
-from chains import environment
+from run_commands import imported_modules
 
 COMMANDS = (
     *("train-cls", "cams", "pseudo", "train-seg", "eval", "run"),
@@ -20,28 +20,8 @@ PROMISED = {
 }
 
 
-def loaded(folder, *arguments):
-    """Exit code, stdout, and the modules that a command has imported when it ends."""
-    script = (
-        "import sys, atexit; from mcis_cli.cli.start import main\n"
-        "atexit.register(lambda: print('MODULES', *sys.modules, file=sys.stderr))\n"
-        f"main({list(map(str, arguments))!r})"
-    )
-    done = subprocess.run(
-        [sys.executable, "-c", script],
-        cwd=folder,
-        env=environment(),
-        stdin=subprocess.DEVNULL,
-        capture_output=True,
-        text=True,
-        timeout=120,
-    )
-    line = next(line for line in done.stderr.splitlines() if line.startswith("MODULES"))
-    return done.returncode, done.stdout, set(line.split())
-
-
 def test_help_imports_no_number_crunching(tmp_path):
-    code, out, modules = loaded(tmp_path, "--help")
+    code, out, modules = imported_modules("--help", cwd=tmp_path)
     assert code == 0
     assert not modules & {"torch", "numpy", "scipy", "h5py", "PIL"}
     assert all(command in out for command in COMMANDS)
@@ -70,7 +50,7 @@ def test_help_imports_no_number_crunching(tmp_path):
 def test_what_needs_no_network_imports_no_torch(chain, arguments, code):
     ids = {"CLASSIFIER": "train-cls", "EVAL": "eval", "MAPS": "cams"}
     given = [chain.made[ids[word]].id if word in ids else word for word in arguments]
-    found, _, modules = loaded(chain.folder, *given)
+    found, _, modules = imported_modules(*given, cwd=chain.folder)
     assert found == code
     assert "torch" not in modules
     assert "h5py" not in modules or arguments[0] in (
@@ -85,8 +65,8 @@ def test_what_needs_no_network_imports_no_torch(chain, arguments, code):
 
 def test_status_of_what_is_to_do_waits_for_no_numpy(chain, tmp_path):
     store = ["--store", tmp_path / "store"]
-    assert loaded(chain.folder, "check", *store)[0] == 0
-    code, out, modules = loaded(chain.folder, "status", *store)
+    assert imported_modules("check", *store, cwd=chain.folder)[0] == 0
+    code, out, modules = imported_modules("status", *store, cwd=chain.folder)
     assert (code, "to do" in out) == (0, True)
     assert not modules & {"torch", "numpy", "scipy", "h5py", "PIL", "jaxtyping"}
 

@@ -6,7 +6,7 @@ from pathlib import Path
 
 import pytest
 import torch
-from chains import shell
+from run_commands import shell
 
 
 @pytest.mark.parametrize("closed", ["<&-", ">&-", "2>&-", "<&- >&- 2>&-"], ids=["stdin", "stdout", "stderr", "all"])

@@ -3,8 +3,9 @@
 from pathlib import Path
 
 import pytest
-from chains import TOML, shell
 from image_sets import write_voc
+from run_commands import shell
+from tiny_chain import TOML
 
 from mcis_cli.cli.session.workspace import open_workspace, upstream_reference
 from mcis_cli.errors import UsageError

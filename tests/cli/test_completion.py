@@ -2,13 +2,10 @@
 
 import subprocess
 import sys
-from pathlib import Path
 
 import pytest
-from chains import environment
-from test_cli_startup import loaded
-
-GOLDEN = Path(__file__).parents[1] / "golden/artifacts"
+from golden_results import GOLDEN
+from run_commands import environment, imported_modules
 
 
 @pytest.fixture
@@ -47,7 +44,7 @@ def test_artifacts_that_a_command_starts_from_by_tag_and_id(offers, chain_copy):
 
 def test_artifacts_of_the_stage_that_an_option_asks_for(offers, call, chain_copy):
     folder, short = chain_copy.folder, {stage: one.id[:12] for stage, one in chain_copy.made.items()}
-    (net,) = GOLDEN.glob("affinity-net-*.h5")
+    (net,) = GOLDEN.glob("artifacts/affinity-net-*.h5")
     for brought in ((net,), ("--saliency", "shapes/saliency", "--data", "shapes")):
         assert call("import", *brought, cwd=folder).code == 0
     (maps,) = (folder / ".mcis/artifacts").glob("saliency-*.h5")
@@ -84,7 +81,7 @@ def test_where_there_is_nothing_nothing_is_offered_or_said(offers, tmp_path):
 def test_the_answer_needs_no_torch(chain_copy, monkeypatch):
     for name, value in (("_MCIS_COMPLETE", "complete_bash"), ("COMP_WORDS", "mcis predict "), ("COMP_CWORD", "2")):
         monkeypatch.setenv(name, value)
-    code, out, modules = loaded(chain_copy.folder)
+    code, out, modules = imported_modules(cwd=chain_copy.folder)
     assert (code, out.split()) == (0, [chain_copy.made["train-seg"].id[:12]])
     assert not modules & {"torch", "numpy", "h5py", "PIL"}
 

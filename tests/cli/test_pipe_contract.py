@@ -16,9 +16,10 @@ from dataclasses import dataclass
 from pathlib import Path
 
 import pytest
-from chains import Answer, Chain, environment, mcis, shell
 from image_sets import encode, photo, write
+from run_commands import Answer, environment, mcis, shell
 from saliency_models import redness
+from tiny_chain import Chain
 
 from mcis_cli.cli.app import app
 from mcis_cli.store import open_store

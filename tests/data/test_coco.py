@@ -1,38 +1,14 @@
 """The layout of COCO: categories are tags, whatever their ids; outlines are not kept; hostile files are one line."""
 
 import json
-from pathlib import Path
 
 import pytest
-from image_sets import encode, photo, write
+from image_sets import CATEGORIES, annotation, encode, photo, write, write_coco
 
 from mcis_cli.config import DataConfig
 from mcis_cli.data.layouts import coco
 from mcis_cli.data.reading import read_catalogue, read_listing
 from mcis_cli.errors import DataError
-
-CATEGORIES = [{"id": 90, "name": "dog"}, {"id": 3, "name": "cat"}, {"id": 17, "name": "bird"}]
-SQUARE = [[1.5, 1, 4, 1, 4, 4, 1.5, 4]]
-
-
-def annotation(image_id: int, category_id: int, **more: object) -> dict[str, object]:
-    return {"id": 1, "image_id": image_id, "category_id": category_id, "segmentation": SQUARE, "iscrowd": 0, **more}
-
-
-def write_coco(root: Path, **given: object) -> Path:
-    """Two splits in the folders of COCO; ids of images and categories have gaps."""
-    table = {
-        "images": [{"id": 9, "file_name": "a.png"}, {"id": 400, "file_name": "b.png"}, {"id": 7, "file_name": "c.png"}],
-        "categories": CATEGORIES,
-        "annotations": [annotation(9, 90), annotation(9, 3), annotation(9, 3), annotation(400, 90, iscrowd=1)],
-    }
-    write(root / "annotations/instances_train2017.json", json.dumps({**table, **given}))
-    val = {"images": [{"id": 1, "file_name": "a.png"}], "categories": CATEGORIES, "annotations": [annotation(1, 17)]}
-    write(root / "annotations/instances_val2017.json", json.dumps(val))
-    write(root / "annotations/captions_train2017.json", "no JSON at all")
-    for seed, name in enumerate(("train2017/a", "train2017/b", "train2017/c", "val2017/a")):
-        write(root / f"{name}.png", encode(photo(seed)))
-    return root
 
 
 def test_categories_are_tags_in_the_order_of_their_ids(tmp_path):

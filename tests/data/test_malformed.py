@@ -15,9 +15,10 @@ from pathlib import Path
 
 import numpy as np
 import pytest
-from chains import environment, sealed
 from image_sets import HEIGHT, WIDTH, encode, mask_of, photo, write, write_voc
 from PIL import Image
+from run_commands import environment
+from tiny_chain import sealed
 
 from mcis_cli.store import open_store
 

@@ -1,6 +1,8 @@
-"""Tiny image sets for tests: files from arrays, and a set of the VOC layout with six rectangular images."""
+"""Tiny image sets for tests: files from arrays, sets of the layouts of VOC and COCO, and the archive of VOC 2012."""
 
 import io
+import json
+import tarfile
 from pathlib import Path
 
 import numpy as np
@@ -52,3 +54,66 @@ def write_voc(root: Path) -> Path:
     for name, ids in SPLITS.items():
         write(root / f"ImageSets/Segmentation/{name}.txt", "\n".join(ids) + "\n")
     return root
+
+
+CATEGORIES = [{"id": 90, "name": "dog"}, {"id": 3, "name": "cat"}, {"id": 17, "name": "bird"}]
+SQUARE = [[1.5, 1, 4, 1, 4, 4, 1.5, 4]]
+
+
+def annotation(image_id: int, category_id: int, **more: object) -> dict[str, object]:
+    """An object of COCO."""
+    return {"id": 1, "image_id": image_id, "category_id": category_id, "segmentation": SQUARE, "iscrowd": 0, **more}
+
+
+def write_coco(root: Path, **given: object) -> Path:
+    """Two splits in the folders of COCO; ids of images and categories have gaps."""
+    table = {
+        "images": [{"id": 9, "file_name": "a.png"}, {"id": 400, "file_name": "b.png"}, {"id": 7, "file_name": "c.png"}],
+        "categories": CATEGORIES,
+        "annotations": [annotation(9, 90), annotation(9, 3), annotation(9, 3), annotation(400, 90, iscrowd=1)],
+    }
+    write(root / "annotations/instances_train2017.json", json.dumps({**table, **given}))
+    val = {"images": [{"id": 1, "file_name": "a.png"}], "categories": CATEGORIES, "annotations": [annotation(1, 17)]}
+    write(root / "annotations/instances_val2017.json", json.dumps(val))
+    write(root / "annotations/captions_train2017.json", "no JSON at all")
+    for seed, name in enumerate(("train2017/a", "train2017/b", "train2017/c", "val2017/a")):
+        write(root / f"{name}.png", encode(photo(seed)))
+    return root
+
+
+VOC_ANNOTATION = "<annotation><filename>{name}.jpg</filename>{objects}</annotation>"
+VOC_OBJECT = "<object><name>{name}</name><difficult>0</difficult><bndbox><xmin>1</xmin></bndbox></object>"
+
+
+def _add(archive: tarfile.TarFile, name: str, content: bytes) -> None:
+    member = tarfile.TarInfo(f"VOCdevkit/VOC2012/{name}")
+    member.size = len(content)
+    archive.addfile(member, io.BytesIO(content))
+
+
+def write_voc_archive(shapes: Path, file: Path) -> None:
+    """The archive of VOC 2012 in small: annotations, lists of several tasks, and masks for those of one of them."""
+    with tarfile.open(file, "w") as archive:
+        tags = [line.split() for line in (shapes / "image_tags.txt").read_text().splitlines()]
+        for image_id, *names in tags:
+            objects = "".join(VOC_OBJECT.format(name=name) for name in names)
+            _add(archive, f"Annotations/{image_id}.xml", VOC_ANNOTATION.format(name=image_id, objects=objects).encode())
+            _add(archive, f"JPEGImages/{image_id}.jpg", (shapes / f"JPEGImages/{image_id}.jpg").read_bytes())
+        for split in ("train", "trainval", "val"):
+            ids = (shapes / f"ImageSets/Segmentation/{split}.txt").read_text()
+            _add(archive, f"ImageSets/Segmentation/{split}.txt", ids.encode())
+            _add(archive, f"ImageSets/Main/{split}.txt", ids.encode())
+            _add(archive, f"ImageSets/Action/jumping_{split}.txt", b"train-0000 1 1\n")
+            for name in {name for _, *names in tags for name in names}:
+                signs = "".join(f"{one} {'1' if name in names else '-1'}\n" for one, *names in tags)
+                _add(archive, f"ImageSets/Main/{name}_{split}.txt", signs.encode())
+        for mask in sorted((shapes / "SegmentationClass").glob("*.png")):
+            _add(archive, f"SegmentationClass/{mask.name}", mask.read_bytes())
+            _add(archive, f"SegmentationObject/{mask.name}", mask.read_bytes())
+
+
+def replace_text(file: Path, old: str, new: str) -> None:
+    """Change a text that is in a file."""
+    text = file.read_text()
+    assert old in text
+    file.write_text(text.replace(old, new))

@@ -14,8 +14,8 @@ from pathlib import Path
 from random import Random
 from typing import Any
 
-from chains import environment
-from forked import Command, Limit, Real, Server
+from fork_server import Command, Limit, Real, Server
+from run_commands import environment
 
 from mcis_cli.data.synthetic.image_set import write_synthetic
 from mcis_cli.store import open_store

@@ -6,10 +6,10 @@ from pathlib import Path
 
 import numpy as np
 import pytest
-from chains import CLASSES, NUM_TRAIN, NUM_VAL
 from PIL import Image
 from pycocotools import mask as coco_masks
 from pycocotools.coco import COCO
+from tiny_chain import CLASSES, NUM_TRAIN, NUM_VAL
 
 from mcis_cli.config import EvalConfig
 from mcis_cli.data.palette import voc_palette
@@ -208,7 +208,7 @@ def test_a_network_predicts_its_split_as_predict_does(export, chain):
     assert len(ids) == NUM_VAL
     images = chain.images()
     paths = [images.root / images[image_id].image for image_id in ids]
-    from chains import options
+    from tiny_chain import options
 
     config = EvalConfig(precision="fp32")
     for image_id, predicted in zip(ids, predict.run(config, chain.made["train-seg"], paths, options()), strict=True):

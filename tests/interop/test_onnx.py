@@ -10,8 +10,9 @@ from pathlib import Path
 import numpy as np
 import pytest
 import torch
-from chains import CLASSES, NUM_VAL, environment, mcis
 from PIL import Image
+from run_commands import environment, mcis
+from tiny_chain import CLASSES, NUM_VAL
 from torch.nn import functional
 
 from mcis_cli.config import EvalConfig
@@ -191,7 +192,7 @@ def test_the_scripts_of_the_page_run_without_torch(chain, work):
         assert done.returncode == 0, done.stderr
         assert all(re.search(rf"^{name}: [\d.]+%", done.stdout, re.MULTILINE) for name in CLASSES)
     config = EvalConfig(precision="fp32")
-    from chains import options
+    from tiny_chain import options
 
     (expected,) = predict.run(config, chain.made["train-seg"], [work / "photo.png"], options())
     with Image.open(work / "mask.png") as mask:

@@ -8,7 +8,8 @@ import backbones as page
 import pytest
 import timm
 import torch
-from chains import mcis, write_shapes
+from run_commands import mcis
+from tiny_chain import write_shapes
 from torch import nn
 
 from mcis_cli.config import resolve

@@ -11,7 +11,7 @@ from pathlib import Path
 import generate
 import pytest
 import typer
-from pages import PAGES, ROOT, commands_in, names, shown_commands
+from shown_commands import PAGES, ROOT, commands_in, names, shown_commands
 
 from mcis_cli.cli.app import app
 from mcis_cli.config import read_toml, resolve

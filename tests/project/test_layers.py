@@ -32,3 +32,11 @@ def test_importing_the_package_or_its_commands_brings_nothing_heavy(module: str)
     code = f"import {module}, sys; print(sorted(set({HEAVY}) & set(sys.modules)))"
     ran = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True)
     assert ran.stdout.strip() == "[]"
+
+
+def test_no_test_module_imports_another():
+    """What two need is in `tests/helpers`, whose modules are imported by their bare names."""
+    tests = Path(__file__).parents[1]
+    modules = {file.stem for file in tests.glob("**/test_*.py")}
+    found = {f"{file.name}: {name}" for file in tests.glob("**/*.py") for name in imported_by(file)}
+    assert not {one for one in found if one.split(": ")[1].split(".")[0] in modules}

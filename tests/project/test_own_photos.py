@@ -7,6 +7,7 @@ from collections.abc import Callable
 from pathlib import Path
 
 import pytest
+from spoiled_photos import misspell, rename_columns, truncate
 
 EXAMPLE = Path(__file__).parents[2] / "examples" / "own-photos"
 PAGE = (EXAMPLE / "README.md").read_text(encoding="utf-8")
@@ -23,24 +24,9 @@ def mine(tmp_path_factory) -> Path:
     return folder
 
 
-def replaced(file: Path, old: str, new: str) -> None:
-    text = file.read_text()
-    assert old in text
-    file.write_text(text.replace(old, new))
-
-
-def misspell(folder: Path) -> None:
-    replaced(folder / "tags.csv", "002.jpg,square\n", "002.jpg,sqaure\n")
-
-
 def name_classes(folder: Path) -> None:
     misspell(folder)
     (folder / "classes.txt").write_text("disc\nring\nsquare\nstar\n")
-
-
-def cut(folder: Path) -> None:
-    photograph = folder / "photos/012.jpg"
-    photograph.write_bytes(photograph.read_bytes()[:3000])
 
 
 def without_numbers(text: str) -> str:
@@ -59,10 +45,10 @@ def told(call: Callable, mine: Path, work: Path, name: str, spoil: Callable[[Pat
     [
         ("gap", lambda folder: (folder / "photos/007.jpg").unlink(), ("train-cls", "gap", *QUICK)),
         ("slip", name_classes, ("train-cls", "slip", *QUICK)),
-        ("cut", cut, ("check", "cut")),
+        ("cut", truncate, ("check", "cut")),
         (
             "named",
-            lambda folder: replaced(folder / "tags.csv", "image,tags", "picture,what"),
+            rename_columns,
             ("train-cls", "named", *QUICK),
         ),
         ("other", lambda folder: None, ("check", "mien")),

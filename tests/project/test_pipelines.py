@@ -7,7 +7,7 @@ import sys
 from pathlib import Path
 
 import pytest
-from chains import environment
+from run_commands import environment
 
 PIPELINES = Path(__file__).parents[2] / "examples" / "pipelines"
 RESULTS = {"build/scores.json", "build/report.html", "build/masks/labelmap.txt"}

@@ -7,7 +7,7 @@ import json
 from pathlib import Path
 
 import pytest
-from chains import mcis
+from run_commands import mcis
 
 BESIDE = Path(__file__).parents[3] / "shared/data"
 VOC, SALIENCY = BESIDE / "voc-mini", BESIDE / "saliency/u2netp"

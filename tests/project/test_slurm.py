@@ -6,7 +6,7 @@ import sys
 from pathlib import Path
 
 import pytest
-from chains import environment
+from run_commands import environment
 
 from mcis_cli.store import open_store
 

@@ -8,8 +8,8 @@ from pathlib import Path
 
 import numpy as np
 import pytest
+from hostile_names import BIDI, some_name
 from sizes import size
-from test_hostile_names import BIDI, some_name
 
 from mcis_cli.config import DataConfig
 from mcis_cli.data.palette import voc_palette

@@ -5,8 +5,8 @@ from dataclasses import replace
 import numpy as np
 import pytest
 import torch
-from chains import Heard, done, options
-from walks import run_walk, walk_settings
+from affinity_chain import run_walk, walk_settings
+from tiny_chain import Heard, done, options
 
 from mcis_cli.config import EvalConfig
 from mcis_cli.errors import DataError, MissingError, UsageError

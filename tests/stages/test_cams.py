@@ -5,7 +5,7 @@ import json
 import numpy as np
 import pytest
 import torch
-from chains import NUM_TRAIN, Heard, done, options
+from tiny_chain import NUM_TRAIN, Heard, done, options
 
 from mcis_cli.config import CamsConfig
 from mcis_cli.data.augment import normalise, warp

@@ -7,11 +7,11 @@ from pathlib import Path
 import numpy as np
 import pytest
 import torch
-from chains import TOML, mcis, options
-from ranked import torchrun, with_single_label
-from test_mapping import CPU, SIZE, features_of
-from test_train_cls import log_of
+from plain_features import CPU, SIZE, features_of
+from run_commands import mcis
+from tiny_chain import TOML, options, training_log
 from torch.nn import functional
+from two_ranks import torchrun, with_single_label
 
 from mcis_cli.cli.commands.ablation import Ablation
 from mcis_cli.config import CamsConfig, DataConfig, SourceConfig, TrainClsConfig, resolve
@@ -211,7 +211,7 @@ def equivariant(drawn, tmp_path_factory, one_thread):
 @pytest.mark.slow
 def test_an_equivariant_training_on_sources_learns_from_the_views_and_by_all_three_matrices(equivariant):
     made, settings, _ = equivariant
-    (line,) = log_of(made)
+    (line,) = training_log(made)
     of_pairs, of_views = {"co_attention", "contrastive"}, {"both_views", "equivariance", "cross_refinement"}
     assert all(line[term] > 0 for term in of_pairs | of_views)
     # Without decay, and with a gradient of zero, a weight stays what it was.

@@ -5,7 +5,7 @@ from pathlib import Path
 import numpy as np
 import pytest
 import torch
-from chains import CLASSES, Heard, done, options
+from tiny_chain import CLASSES, Heard, done, options
 
 from mcis_cli.config import EvalConfig
 from mcis_cli.data.palette import write_mask_png

@@ -3,7 +3,7 @@
 import json
 
 import pytest
-from chains import options
+from tiny_chain import options
 
 from mcis_cli.stages.engine.inputs import Inputs, look_at_images
 from mcis_cli.stages.plan.chain import chain_of

@@ -4,7 +4,7 @@ import shutil
 from dataclasses import replace
 
 import pytest
-from chains import CLASSES, Heard
+from tiny_chain import CLASSES, Heard
 
 from mcis_cli.config import DataConfig
 from mcis_cli.errors import DataError, MissingError, UsageError

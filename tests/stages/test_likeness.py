@@ -6,8 +6,8 @@ from dataclasses import replace
 import numpy as np
 import pytest
 import torch
-from chains import NUM_TRAIN, Heard, options
-from ranked import with_single_label
+from tiny_chain import NUM_TRAIN, Heard, options
+from two_ranks import with_single_label
 
 from mcis_cli.config import CamsConfig
 from mcis_cli.data.augment import normalise, warp

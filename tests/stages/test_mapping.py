@@ -6,6 +6,7 @@ from dataclasses import replace
 import numpy as np
 import pytest
 import torch
+from plain_features import CPU, SIZE, features_of
 
 from mcis_cli.config import CamsConfig
 from mcis_cli.data.augment import normalise, warp
@@ -18,8 +19,6 @@ from mcis_cli.stages.cams.mapping import Mapper
 from mcis_cli.stages.engine.networks import backbone_of
 from mcis_cli.training.initial_weights import load_initial_weights
 
-SIZE = 64
-CPU = torch.device("cpu")
 CLOSE = {"rtol": 0, "atol": 1e-4}
 
 
@@ -49,14 +48,6 @@ def images(chain):
 def mapper_of(model, images, *, budget=2**30, **config):
     cache = FeatureCache(model, images.read_image, image_size=SIZE, device=CPU, precision="fp32", budget=budget)
     return Mapper(model, cache, CamsConfig(precision="fp32", image_size=SIZE, **config), images)
-
-
-def features_of(model, images, image_id, *, scale=1.0, mirrored=False):
-    pixels = warp(images.read_image(image_id), round(SIZE * scale))
-    backbone = backbone_of(model)
-    tensor = normalise(pixels[:, ::-1] if mirrored else pixels, backbone.mean, backbone.std)
-    with torch.inference_mode():
-        return model.features(tensor[None])
 
 
 @torch.inference_mode()

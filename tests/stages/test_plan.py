@@ -1,7 +1,7 @@
 """How much of a configured chain is done: found by recipes alone."""
 
 import pytest
-from chains import Heard, options
+from tiny_chain import Heard, options
 
 from mcis_cli.errors import WeightsError
 from mcis_cli.stages.cams import run as cams

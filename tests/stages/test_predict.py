@@ -5,9 +5,10 @@ import json
 import numpy as np
 import pytest
 import torch
-from chains import CLASSES, mcis, options
 from image_sets import encode
 from PIL import Image
+from run_commands import mcis
+from tiny_chain import CLASSES, options
 
 from mcis_cli.config import EvalConfig
 from mcis_cli.data.palette import voc_palette

@@ -4,7 +4,7 @@ from pathlib import Path
 
 import numpy as np
 import pytest
-from chains import Heard, done, options
+from tiny_chain import Heard, done, options
 
 from mcis_cli.config import PseudoConfig
 from mcis_cli.errors import DataError

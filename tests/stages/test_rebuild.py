@@ -4,9 +4,10 @@ import random
 import shutil
 
 import pytest
-from chains import Heard, mcis, options
+from run_commands import mcis
 from sizes import size
 from store_makers import rewrite
+from tiny_chain import Heard, options
 
 from mcis_cli.config import DataConfig
 from mcis_cli.errors import MissingError

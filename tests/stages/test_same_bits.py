@@ -1,6 +1,6 @@
 """The same bits: twice, with other workers and another cache, after kills; each stage in a process of its own.
 
-At one thread, which `chains.environment` sets: on a CPU the number of threads changes bits, and so does the batch size.
+Commands keep to one thread (`run_commands.environment`): the number of threads changes bits, as does the batch size.
 """
 
 import json

@@ -6,10 +6,11 @@ from copy import copy
 import numpy as np
 import pytest
 import torch
-from chains import Heard, mcis, options
 from hypothesis import given
 from hypothesis import strategies as st
 from hypothesis.extra import numpy as hnp
+from run_commands import mcis
+from tiny_chain import Heard, options
 
 from mcis_cli.config import PseudoConfig
 from mcis_cli.errors import UsageError

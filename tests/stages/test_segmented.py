@@ -2,7 +2,7 @@
 
 import numpy as np
 import pytest
-from chains import Heard, options
+from tiny_chain import Heard, options
 
 from mcis_cli.stages.engine.by_image import run_segments
 from mcis_cli.store import Recipe, open_store

@@ -4,9 +4,9 @@ import random
 
 import numpy as np
 import pytest
-from chains import Heard, options
-from fellows import Fellow, fellows, image_ids, recipe, work
+from concurrent_processes import Fellow, fellows, image_ids, recipe, work
 from sizes import size
+from tiny_chain import Heard, options
 
 from mcis_cli.errors import UnfinishedError
 from mcis_cli.stages.cams import run as cams

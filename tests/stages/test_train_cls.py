@@ -1,13 +1,12 @@
 """Training the classifier: what is learned from, resuming, and that workers and later files change nothing."""
 
-import json
 from pathlib import Path
 
 import numpy as np
 import pytest
 import torch
-from chains import Heard, done, options
 from image_sets import encode
+from tiny_chain import Heard, done, options, training_log
 
 from mcis_cli.config import DataConfig, TrainClsConfig, resolve
 from mcis_cli.data.augment import normalise, warp
@@ -40,10 +39,6 @@ class Interrupted(Heard):
 def train(chain, folder, data=None, *, run=None, **config):
     settings = chain.settings(train_cls={**TINY, **config})
     return train_cls.run(settings.train_cls, Inputs(data=data or chain.data), open_store(folder), run or options())
-
-
-def log_of(artifact):
-    return [json.loads(line) for line in artifact.log_path.read_text().splitlines()]
 
 
 def test_the_artifact_says_what_the_network_is_and_where_it_starts_from(chain):
@@ -83,8 +78,8 @@ def test_an_interrupted_training_goes_on_and_ends_in_the_same_weights(chain, tmp
     resumed = train(chain, tmp_path / "parts", run=options(reporter=heard), **LONG)
     assert heard.started == [("train-cls", 24, 10)]
     assert resumed.id == whole.id
-    assert [line["step"] for line in log_of(resumed)] == [10, 20, 24]
-    assert log_of(resumed) == log_of(whole)
+    assert [line["step"] for line in training_log(resumed)] == [10, 20, 24]
+    assert training_log(resumed) == training_log(whole)
     assert not list((store.root / "partial").iterdir())
 
 
@@ -107,7 +102,7 @@ def test_a_training_goes_on_from_the_checkpoint_before_a_damaged_one(chain, tmp_
     heard = Heard()
     resumed = train(chain, tmp_path, run=options(reporter=heard), **LONG)
     assert heard.started == [("train-cls", 24, 10)]
-    assert [line["step"] for line in log_of(resumed)] == [10, 20, 24]
+    assert [line["step"] for line in training_log(resumed)] == [10, 20, 24]
 
 
 def test_the_number_of_workers_changes_nothing(chain, tmp_path):
@@ -137,7 +132,7 @@ def test_another_seed_gives_other_weights(chain, tmp_path):
     ],
 )
 def test_the_log_has_the_losses_that_are_descended_and_their_sum(chain, tmp_path, config, terms):
-    (line,) = log_of(train(chain, tmp_path, **config))
+    (line,) = training_log(train(chain, tmp_path, **config))
     assert set(line) == {"step", "epoch", "total", "lr", "grad_norm"} | terms
     assert (line["step"], line["epoch"]) == (2, 1)
     assert line["total"] == pytest.approx(sum(line[term] for term in terms), rel=1e-5)
@@ -171,12 +166,12 @@ def test_images_too_small_for_a_second_view_are_refused(chain, tmp_path):
 
 
 def test_the_rate_falls_as_a_polynomial_where_that_is_chosen(chain, tmp_path):
-    (line,) = log_of(train(chain, tmp_path, lr=0.5, lr_schedule="poly", lr_power=2.0))
+    (line,) = training_log(train(chain, tmp_path, lr=0.5, lr_schedule="poly", lr_power=2.0))
     assert line["lr"] == pytest.approx(0.5 * (1 - 1 / 2) ** 2)  # of the second of two steps
 
 
 def test_the_contrastive_loss_begins_with_its_epoch(chain, tmp_path):
-    lines = log_of(train(chain, tmp_path, batch_pairs=2, epochs=2, contrastive_from_epoch=2))
+    lines = training_log(train(chain, tmp_path, batch_pairs=2, epochs=2, contrastive_from_epoch=2))
     assert [line["step"] for line in lines] == [10, 16]
     first, _ = lines  # of its ten steps, the last two are in the second epoch
     expected = first["basic"] + first["co_attention"] + first["contrastive"] * 2 / 10
@@ -185,7 +180,7 @@ def test_the_contrastive_loss_begins_with_its_epoch(chain, tmp_path):
 
 def test_the_first_loss_is_that_of_the_sampled_pairs(chain, tmp_path):
     artifact = train(chain, tmp_path, batch_pairs=16, color_jitter=[0, 0, 0, 0], mirror=False, lr=1e-12)
-    (line,) = log_of(artifact)
+    (line,) = training_log(artifact)
     model = build_classifier(artifact.meta["model"])
     load_tensors(model, artifact)
     model.eval()

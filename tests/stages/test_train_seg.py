@@ -1,11 +1,9 @@
 """Training the segmentation network: supervision, ignored pixels, resuming, and what is refused."""
 
-import json
-
 import numpy as np
 import pytest
 import torch
-from chains import Heard, done, options
+from tiny_chain import Heard, done, options, training_log
 from torch import nn
 from torch.nn import functional
 
@@ -25,10 +23,6 @@ def train(chain, folder=None, *, run=None, upstream="pseudo", data=True, **confi
     )
     store = chain.store if folder is None else open_store(folder)
     return train_seg.run(chain.settings(train_seg=config).train_seg, inputs, store, run or options())
-
-
-def log_of(artifact):
-    return [json.loads(line) for line in artifact.log_path.read_text().splitlines()]
 
 
 def tensor(*shape):
@@ -82,7 +76,7 @@ def test_the_artifact_says_what_it_learned_from(chain):
     assert artifact.meta["split"] == "train"
     assert artifact.meta["model"]["num_classes"] == 4
     assert artifact.inputs["masks"] == chain.made["pseudo"].id
-    assert {"step", "epoch", "total", "lr", "grad_norm"} == set(log_of(artifact)[-1])
+    assert {"step", "epoch", "total", "lr", "grad_norm"} == set(training_log(artifact)[-1])
 
 
 def test_a_second_run_finds_the_artifact_and_computes_nothing(chain):
@@ -112,18 +106,18 @@ def test_an_interrupted_training_goes_on_and_ends_in_the_same_weights(chain, tmp
     resumed = train(chain, tmp_path / "parts", run=options(reporter=heard), **LONG)
     assert heard.started == [("train-seg", 24, 10)]
     assert resumed.id == whole.id
-    assert log_of(resumed) == log_of(whole)
+    assert training_log(resumed) == training_log(whole)
 
 
 def test_steps_are_counted_where_no_epochs_are_named(chain, tmp_path):
     artifact = train(chain, tmp_path, epochs=None, iterations=3)
-    assert [line["step"] for line in log_of(artifact)] == [3]
+    assert [line["step"] for line in training_log(artifact)] == [3]
 
 
 @pytest.mark.parametrize("resolution", ["full", "network"])
 def test_both_resolutions_of_the_loss_are_finite(chain, tmp_path, resolution):
     artifact = train(chain, tmp_path, loss_resolution=resolution)
-    assert np.isfinite(log_of(artifact)[-1]["total"])
+    assert np.isfinite(training_log(artifact)[-1]["total"])
     assert all(np.isfinite(values).all() for values in artifact.tensors().values())
 
 
@@ -178,7 +172,7 @@ def test_some_wholly_ignored_masks_are_left_out(chain, tmp_path):
     useful = sum((fields["mask"] != 255).any() for _, fields in some.records())
     assert 0 < useful < 16
     artifact = train(chain, tmp_path, upstream=some, batch_size=1)
-    assert log_of(artifact)[-1]["step"] == useful
+    assert training_log(artifact)[-1]["step"] == useful
 
 
 def test_weights_of_another_network_are_refused_by_name(chain, tmp_path):

@@ -3,7 +3,7 @@
 import json
 
 import pytest
-from chains import options
+from tiny_chain import options
 
 from mcis_cli.stages.cams import run as cams
 from mcis_cli.stages.engine.inputs import Inputs

@@ -3,10 +3,11 @@
 import shutil
 
 import pytest
-from chains import options, shell
-from fellows import fellows, image_ids
+from concurrent_processes import fellows, image_ids
+from run_commands import shell
 from sizes import size
 from store_makers import IDS, SCHEMA, recipe, records
+from tiny_chain import options
 
 from mcis_cli.config import PseudoConfig
 from mcis_cli.stages.engine.inputs import Inputs

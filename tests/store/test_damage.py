@@ -10,9 +10,9 @@ from random import Random
 from typing import NamedTuple
 
 import pytest
-from chains import Chain
 from sizes import size
 from store_makers import IDS, SCHEMA, records
+from tiny_chain import Chain
 
 from mcis_cli.errors import DamagedError
 from mcis_cli.store import Partial, Recipe, Store, open_store

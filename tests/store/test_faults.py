@@ -9,9 +9,11 @@ import sys
 from dataclasses import replace
 from pathlib import Path
 
+import failing_disk
 import pytest
-from crashes import Recording, checked, start_of, work
-from recorded_disk import Disk, Fault, State, write_state
+from crashes import Recording, checked, start_of
+from failing_disk import KINDS, count_calls, run_on
+from recorded_disk import Disk, Fault, write_state
 from sizes import size
 
 from mcis_cli.errors import StorageError
@@ -19,17 +21,6 @@ from mcis_cli.store import files
 
 pytestmark = pytest.mark.promise
 
-KINDS = {
-    "no space": Fault(0, errno.ENOSPC),
-    "I/O error": Fault(0, errno.EIO),
-    "quota": Fault(0, errno.EDQUOT, lasting=True),
-    "read-only": Fault(0, errno.EROFS, lasting=True),
-    "permission": Fault(0, errno.EACCES),
-    "interrupted": Fault(0, errno.EINTR),
-    "short write": Fault(0, of=("pwrite", "write"), short=True),
-    "failed fsync": Fault(0, errno.EIO, of=("fsync",)),
-    "failed rename": Fault(0, errno.EPERM, of=("link", "replace")),
-}
 IN_CI = ("no space", "I/O error")
 EVERY_KIND = [pytest.param(KINDS[name], id=name, marks=[] if name in IN_CI else pytest.mark.long) for name in KINDS]
 
@@ -43,21 +34,6 @@ def quick(monkeypatch, tmp_path):
 @pytest.fixture(scope="module")
 def half_done(tmp_path_factory):
     return start_of(tmp_path_factory.mktemp("half") / "done")
-
-
-def run_on(disk: Disk, root: Path) -> tuple[str, str]:
-    """Work on a disk."""
-    with pytest.MonkeyPatch.context() as patch:
-        patch.setattr(files, "os", disk.namespace)
-        return work(root)
-
-
-def count_calls(folder: Path, start: State, fault: Fault) -> tuple[int, tuple[str, str]]:
-    """How many calls can fail, and the ids that come out where none does."""
-    write_state(folder, start)
-    disk = Disk(folder, replace(fault, at=-1, lasting=False))
-    ids = run_on(disk, folder)
-    return disk.calls, ids
 
 
 @pytest.mark.slow
@@ -96,35 +72,15 @@ def test_a_file_that_could_not_be_synced_is_never_given_a_name(tmp_path):
                 files.link(tmp_path / "new", tmp_path / "final")
 
 
-IN_A_CHILD = """
-import errno, sys
-from dataclasses import replace
-from pathlib import Path
-from test_faults import KINDS, count_calls, run_on
-from recorded_disk import Disk, write_state
-from mcis_cli.errors import StorageError
-folder, kind = Path(sys.argv[1]), KINDS[sys.argv[2]]
-num_calls, ids = count_calls(folder / "count", {}, kind)
-stopped = 0
-for number in range(num_calls):
-    write_state(folder / str(number), {})
-    try:
-        run_on(Disk(folder / str(number), replace(kind, at=number)), folder / str(number))
-    except StorageError:
-        stopped += 1
-print(stopped > 10)
-"""
-
-
 @pytest.mark.slow
 @pytest.mark.parametrize("kind", size(IN_CI, tuple(KINDS)))
 def test_no_failure_crashes_the_interpreter_then_or_at_its_exit(tmp_path, kind):
     done = subprocess.run(
-        [sys.executable, "-c", IN_A_CHILD, tmp_path, kind],
+        [sys.executable, failing_disk.__file__, tmp_path, kind],
         capture_output=True,
         text=True,
-        cwd=Path(__file__).parent,
-        env={**os.environ, "PYTHONPATH": str(Path(__file__).parents[1] / "helpers")},
+        cwd=Path(__file__).parents[2],
+        env={**os.environ, "PYTHONPATH": "."},
     )
     assert (done.returncode, done.stderr) == (0, "")
     assert done.stdout == ("False\n" if kind == "short write" else "True\n")

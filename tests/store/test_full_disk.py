@@ -9,7 +9,7 @@ import sys
 from pathlib import Path
 
 import pytest
-from chains import environment
+from run_commands import environment
 from sites import STAGES, found_done
 from sizes import size
 

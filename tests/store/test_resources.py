@@ -8,7 +8,7 @@ import sys
 from pathlib import Path
 
 import pytest
-from chains import environment
+from run_commands import environment
 from sizes import size
 from store_makers import IDS, make_store, seal_records
 

@@ -14,9 +14,9 @@ from pathlib import Path
 import numpy as np
 import pytest
 import torch
-from chains import environment
-from guarded import CPU_SECONDS, Guard
 from hostile_files import mutate
+from limited_commands import CPU_SECONDS, Guard
+from run_commands import environment
 from safetensors.torch import save
 from sizes import size
 from torch import nn

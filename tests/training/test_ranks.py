@@ -9,10 +9,10 @@ from pathlib import Path
 
 import numpy as np
 import pytest
-import ranked
 import torch
-from chains import options, sealed
-from ranked import CASES, Torchrun, gradients, torchrun
+import two_ranks
+from tiny_chain import options, sealed
+from two_ranks import CASES, Torchrun, gradients, torchrun
 
 from mcis_cli.config import TrainClsConfig, TrainSegConfig
 from mcis_cli.errors import UsageError
@@ -31,7 +31,7 @@ ROOT = str(Path(__file__).parents[2])
 def of_two(chain, tmp_path_factory):
     """The gradients of each case, of two ranks with a batch of two, as each rank has them."""
     folder = tmp_path_factory.mktemp("gradients")
-    answer = Torchrun(ranked.__file__, chain.folder, folder, cwd=folder, PYTHONPATH=ROOT).finish()
+    answer = Torchrun(two_ranks.__file__, chain.folder, folder, cwd=folder, PYTHONPATH=ROOT).finish()
     assert answer.code == 0, answer.err
     assert answer.out == ""
     return [torch.load(folder / f"{number}.pt") for number in range(2)]

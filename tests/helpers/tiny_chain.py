@@ -1,10 +1,9 @@
-"""A tiny chain for tests: a synthetic set, settings that run it in seconds, and commands as a shell would run them."""
+"""A tiny chain for tests: a synthetic set, settings that run it in seconds, and the artifact of each stage."""
 
-import os
+import json
 import shutil
-import subprocess
-import sys
-from collections.abc import Mapping, Sequence
+from collections.abc import Mapping
+from contextlib import AbstractContextManager
 from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import Any
@@ -18,7 +17,7 @@ from mcis_cli.stages.evaluate import run as evaluate
 from mcis_cli.stages.pseudo import run as pseudo
 from mcis_cli.stages.train_cls import run as train_cls
 from mcis_cli.stages.train_seg import run as train_seg
-from mcis_cli.store import Artifact, Store, open_store
+from mcis_cli.store import Artifact, Partial, Store, notes, open_store
 
 CLASSES = ("disc", "star", "square")
 NUM_TRAIN, NUM_VAL = 16, 6
@@ -153,44 +152,6 @@ def copy_chain(chain: Chain, folder: Path) -> Chain:
     return copy
 
 
-@dataclass(frozen=True)
-class Answer:
-    """What a command left behind."""
-
-    code: int
-    out: str
-    err: str
-
-    @property
-    def lines(self) -> list[str]:
-        return self.out.splitlines()
-
-
-def environment(**given: str) -> dict[str, str]:
-    """The variables that commands are run with."""
-    inherited = {name: value for name, value in os.environ.items() if not name.startswith("MCIS_")}
-    return {**inherited, "OMP_NUM_THREADS": "1", "OMP_WAIT_POLICY": "passive", "NO_COLOR": "1", **given}
-
-
-def mcis(*arguments: str | Path, cwd: Path, piped: str | None = None, **variables: str) -> Answer:
-    """Run one command in a process of its own; `piped` is what comes through a pipe on stdin, else there is no pipe."""
-    stdin: dict[str, Any] = {"stdin": subprocess.DEVNULL} if piped is None else {"input": piped}
-    return _finished([sys.executable, "-m", "mcis_cli", *map(str, arguments)], cwd, variables, stdin)
-
-
-def shell(script: str, *, cwd: Path, **variables: str) -> Answer:
-    """Run a line of bash in which `mcis` is the command, with `pipefail`."""
-    command = f'set -o pipefail; mcis() {{ "{sys.executable}" -m mcis_cli "$@"; }}; {script}'
-    return _finished(["bash", "-c", command], cwd, variables, {"stdin": subprocess.DEVNULL})
-
-
-def _finished(command: Sequence[str], cwd: Path, variables: Mapping[str, str], stdin: dict[str, Any]) -> Answer:
-    done = subprocess.run(
-        command, cwd=cwd, env=environment(**variables), capture_output=True, text=True, timeout=900, **stdin
-    )
-    return Answer(done.returncode, done.stdout, done.stderr)
-
-
 def done(store: Store, stage: str) -> set[str]:
     """The keys of the recipes of a stage that are done."""
     return {path.stem for path in (store.root / "keys" / stage).glob("*.json")}
@@ -200,3 +161,14 @@ def sealed(store: Path) -> set[str]:
     """Names of everything in `artifacts/` and `keys/` but the list of the images, which every first stage makes."""
     found = [path for folder in ("artifacts", "keys") for path in (store / folder).rglob("*") if path.is_file()]
     return {path.relative_to(store).as_posix() for path in found if "dataset" not in path.as_posix()}
+
+
+def training_log(artifact: Artifact) -> list[dict[str, Any]]:
+    """Read the lines that a training reported."""
+    return [json.loads(line) for line in artifact.log_path.read_text().splitlines()]
+
+
+def begin_with(chain: Chain, stage: str, **changes: Any) -> AbstractContextManager[Partial]:
+    """Begin a stage of the chain with some settings changed, as a run that is stopped at once leaves it."""
+    parts = chain.store.done(stage, chain.made[stage].key).recipe.as_dict()
+    return chain.store.begin(notes.parse_recipe({**parts, "config": {**parts["config"], **changes}}))

@@ -16,7 +16,8 @@ from pathlib import Path
 from typing import Any
 
 import torch
-from chains import Answer, Chain, environment, options
+from run_commands import Answer, environment
+from tiny_chain import Chain, options
 
 from mcis_cli.config import TrainClsConfig, TrainSegConfig
 from mcis_cli.data.catalogue import Catalogue

@@ -1,4 +1,4 @@
-"""A command for a server of `forked.py` that listens: it runs in this folder, with these variables and streams."""
+"""A command for a server of `fork_server.py` that listens: it runs in this folder, with these variables and streams."""
 
 import json
 import os

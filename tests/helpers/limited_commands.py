@@ -18,7 +18,7 @@ from pathlib import Path
 from types import TracebackType
 from typing import Any
 
-from forked import become, preload
+from fork_server import become, preload
 
 MEMORY = 2**30  # beyond what the imports take
 CPU_SECONDS = 5

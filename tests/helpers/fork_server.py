@@ -5,14 +5,16 @@ this file run as a script, imports what the stages import, and forks a child for
 of its own, has the signals that a new process has, calls `main` as the real command does, and leaves by the ordinary
 end of the interpreter. What it skips is the imports, and nothing else; some commands of each test are real ones.
 
-A server that was given the name of a socket forks for whoever calls there, which `forked_call.py` does: so a script of
+A server that was given the name of a socket forks for whoever calls there, which `fork_client.py` does: so a script of
 a shell has its `mcis`, in pipes as well.
 """
 
 import atexit
 import gc
+import importlib
 import json
 import os
+import pkgutil
 import resource
 import select
 import shutil
@@ -208,7 +210,7 @@ def listening(folder: Path, environment: Mapping[str, str]) -> Iterator[Path]:
     # The name of a socket has 107 bytes at the most: it cannot lie under a folder that may be deep.
     short = Path(tempfile.mkdtemp(prefix="mcis-", dir="/tmp" if os.path.isdir("/tmp") else None))
     line = short / "line"
-    caller = f'"{sys.executable}" -S -E "{Path(__file__).with_name("forked_call.py")}" "{line}"'
+    caller = f'"{sys.executable}" -S -E "{Path(__file__).with_name("fork_client.py")}" "{line}"'
     for name, program in (("mcis", caller), ("python", f'"{sys.executable}"')):
         (programs / name).write_text(f'#!/bin/sh\nexec {program} "$@"\n')
         (programs / name).chmod(0o755)
@@ -232,14 +234,15 @@ def limit_files(limit: Limit) -> None:
 
 def preload() -> None:
     """Import what any stage imports; compute nothing."""
-    import importlib
-
     import filelock  # noqa: F401
     import torch._dynamo  # noqa: F401
 
-    stages = ("train_cls", "cams", "pseudo", "train_seg", "evaluate", "segmenting")
-    for name in ("cli.app", "store.container", "store.reader", *(f"stages.{stage}" for stage in stages)):
-        importlib.import_module(f"mcis_cli.{name}")
+    from mcis_cli import stages
+    from mcis_cli.cli import app  # noqa: F401
+    from mcis_cli.store.format import container, reader  # noqa: F401
+
+    for found in pkgutil.walk_packages(stages.__path__, f"{stages.__name__}."):
+        importlib.import_module(found.name)
 
 
 def answer(what: int | str) -> None:

@@ -3,7 +3,7 @@
 from collections.abc import Mapping
 from typing import Any
 
-from chains import Chain, options
+from tiny_chain import Chain, options
 
 from mcis_cli.config import RunOptions, Settings
 from mcis_cli.stages.affinity import labels as affinity_labels
