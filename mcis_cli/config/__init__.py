@@ -1,33 +1,27 @@
 """Settings of every stage, their presets, and the file `mcis.toml`.
 
-Two kinds, two types: a `*Config` (`sections`) is hashed into the recipe of its stage; `RunOptions` (`running`: device,
-workers, progress) never changes a result and is never hashed.
+Two kinds, two types: a `*Config` (each in a file of `sections`) is hashed into the recipe of its stage; `RunOptions`
+(`running`: device, workers, progress) never changes a result and is never hashed.
 """
 
 from mcis_cli.config.presets import PRESETS, Preset
 from mcis_cli.config.resolving import merge, parse_assignment, read_toml, resolve
 from mcis_cli.config.running import Reporter, RunOptions, Silent
 from mcis_cli.config.sections import (
-    BACKBONES,
-    MAX_SEED,
     SECTIONS,
     AffinityConfig,
-    AffinityWeights,
-    Backbone,
     CamsConfig,
-    Config,
-    CrfConfig,
     DataConfig,
-    Domain,
     EvalConfig,
-    Precision,
     PseudoConfig,
     Settings,
-    SourceConfig,
     TrainClsConfig,
     TrainSegConfig,
-    descriptions,
 )
+from mcis_cli.config.sections.crf import CrfConfig
+from mcis_cli.config.sections.data import SourceConfig
+from mcis_cli.config.setting import Condition, Config, Flag, Setting, setting, unless, when
+from mcis_cli.config.values import BACKBONES, MAX_SEED, AffinityWeights, Backbone, Domain, Precision
 
 __all__ = [
     "BACKBONES",
@@ -38,24 +32,29 @@ __all__ = [
     "AffinityWeights",
     "Backbone",
     "CamsConfig",
+    "Condition",
     "Config",
     "CrfConfig",
     "DataConfig",
     "Domain",
     "EvalConfig",
+    "Flag",
     "Precision",
     "Preset",
     "PseudoConfig",
     "Reporter",
     "RunOptions",
+    "Setting",
     "Settings",
     "Silent",
     "SourceConfig",
     "TrainClsConfig",
     "TrainSegConfig",
-    "descriptions",
     "merge",
     "parse_assignment",
     "read_toml",
     "resolve",
+    "setting",
+    "unless",
+    "when",
 ]

@@ -299,7 +299,7 @@ def test_settings_without_a_flag_are_told_too_and_none_of_a_preset(call, chain_c
     ]
     nearest = ("cams", chain_copy.made["train-cls"].id, "--reference-choice", "nearest")
     answer = call(*nearest, "--set", "cams.reference_self=true", cwd=folder)
-    assert warned(answer) == ["mcis: warning: cams.reference_self has no effect on maps with these settings"]
+    assert warned(answer) == ["mcis: warning: cams.reference_self has no effect with --reference-choice nearest"]
     assert warned(call(*nearest, "--preset", "released", cwd=folder)) == []  # which sets reference_self
     best = ("--preset", "best", "--fusion", "hard", "--no-crf")  # which sets values of soft fusion and of a CRF
     assert warned(call("pseudo", chain_copy.made["cams"].id, *best, cwd=folder)) == []

@@ -207,15 +207,14 @@ def test_an_image_without_tags_is_background_at_every_threshold():
 
 
 def test_flags_for_networks_are_told_to_have_no_effect_on_maps_and_masks(call, chain):
-    for stage in ("cams", "pseudo"):
+    for stage, subject in (("cams", "localization maps"), ("pseudo", "pseudo masks")):
         answer = call("eval", chain.made[stage].path, "--crf", "--flip", "-q", cwd=chain.folder)
         assert answer.code == 0
         assert answer.err.splitlines() == [
-            f"mcis: warning: --crf has no effect on scores of {stage}",
-            f"mcis: warning: --flip has no effect on scores of {stage}",
+            f"mcis: warning: --crf has no effect on scores of {subject}",
+            f"mcis: warning: --flip has no effect on scores of {subject}",
         ]
-    network, given = chain.made["train-seg"], {"crf": True, "scales": (1.0,), "split": "val", "flip": None}
-    assert evaluate.without_effect(EvalConfig(crf=True), network, given) == {}
+    assert EvalConfig(crf=True).without_effect(("crf", "scales", "split"), subject="network") == {}
 
 
 def test_settings_without_effect_on_scores_are_told_of_set_but_not_of_a_file(call, chain_copy):
@@ -226,8 +225,8 @@ def test_settings_without_effect_on_scores_are_told_of_set_but_not_of_a_file(cal
         "eval", masks, "--set", "eval.crf=true", "--set", "eval.thresholds=[0.5]", "-q", cwd=chain_copy.folder
     )
     assert answer.err.splitlines() == [
-        "mcis: warning: eval.crf has no effect on scores of pseudo",
-        "mcis: warning: eval.thresholds has no effect on scores of pseudo",
+        "mcis: warning: eval.crf has no effect on scores of pseudo masks",
+        "mcis: warning: eval.thresholds has no effect on scores of pseudo masks",
     ]
     answer = call("eval", network, "--no-crf", "--set", "eval.crf_labels=present", "-q", cwd=chain_copy.folder)
     assert answer.err.splitlines() == ["mcis: warning: eval.crf_labels has no effect without --crf"]

@@ -167,13 +167,13 @@ def test_the_command_chooses_the_nearest_others_of_each_class(call, chain, model
     assert named != references_of(make(chain, refs=3))
     again = call("cams", "--refs", "3", "--reference-choice", "nearest", "--seed", "5", cwd=chain.folder)
     assert again.lines == answer.lines
-    assert "mcis: warning: --seed has no effect on maps with these settings" in again.err
+    assert "mcis: warning: --seed has no effect with --reference-choice nearest" in again.err
 
 
 def test_a_choice_without_effect_is_told_where_no_map_has_references(call, chain):
     """Of `--refs 0,3`, the maps with three use it; each number is a map of the command that names it alone."""
     choice = ("--reference-choice", "nearest")
-    warning = "--reference-choice has no effect on maps with these settings"
+    warning = "--reference-choice has no effect with --refs 0"
     both = call("cams", "--refs", "0,3", *choice, cwd=chain.folder)
     none = call("cams", "--refs", "0", *choice, cwd=chain.folder)
     assert warning not in both.err

@@ -7,7 +7,7 @@ import typer
 
 from mcis_cli.cli.session import completion
 from mcis_cli.cli.session import options as opt
-from mcis_cli.cli.session.call import Call, Flags, spelled
+from mcis_cli.cli.session.call import Call, Flags, warn_without_effect
 from mcis_cli.cli.session.found import expected_artifact
 from mcis_cli.cli.session.weights import weights_reference
 from mcis_cli.config import AffinityConfig, DataConfig, RunOptions, Settings
@@ -65,13 +65,8 @@ def affinity(
         return
 
     def work(settings: Settings, options: RunOptions) -> Artifact:
-        from mcis_cli.stages.affinity.walk import without_effect
-
-        # What a file says of the training waits there for one.
-        for name in without_effect(workspace.named.get("affinity", {})) if named else ():
-            options.reporter.warn(
-                f"{spelled('affinity', name, flags)} has no effect with --network: nothing is trained"
-            )
+        if named is not None:
+            warn_without_effect("affinity", settings.affinity, workspace, options.reporter, part="walk")
         return walked_maps(settings.affinity, upstream, images, workspace.store, options, named)
 
     call.run(workspace, upstream, work)

@@ -6,7 +6,7 @@ from typing import Annotated, Any
 import typer
 
 from mcis_cli.cli.session import options as opt
-from mcis_cli.cli.session.call import Call, Flags, spelled
+from mcis_cli.cli.session.call import Call, Flags, warn_without_effect
 from mcis_cli.cli.session.found import expected_artifact
 from mcis_cli.cli.terminal.tables import print_scores
 from mcis_cli.config import RunOptions, Settings
@@ -54,15 +54,14 @@ def evaluate(
     found: dict[str, Any] = {}
 
     def work(settings: Settings, options: RunOptions) -> Artifact:
+        from mcis_cli.stages.engine import recipes
         from mcis_cli.stages.engine.inputs import Inputs
         from mcis_cli.stages.evaluate import run as stage
 
         inputs = Inputs(upstream=upstream, data=images)
         done = stage.run(settings.eval, inputs, workspace.store, options)
-        # A file is for scores of all kinds: what it says of the others waits there.
-        named = workspace.named.get("eval", {})
-        for name, where in stage.without_effect(settings.eval, upstream, named).items():
-            options.reporter.warn(f"{spelled('eval', name, flags)} has no effect {where}")
+        subject = recipes.SUBJECTS[upstream.stage]
+        warn_without_effect("eval", settings.eval, workspace, options.reporter, subject=subject)
         found.update(stage.metrics(done))
         return done
 

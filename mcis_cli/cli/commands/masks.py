@@ -1,6 +1,6 @@
 """The commands between the trainings: localization maps, and pseudo masks."""
 
-from collections.abc import Iterable, Sequence
+from collections.abc import Sequence
 from pathlib import Path
 from typing import Annotated
 
@@ -8,7 +8,7 @@ import typer
 
 from mcis_cli.cli.session import completion
 from mcis_cli.cli.session import options as opt
-from mcis_cli.cli.session.call import Call, Flags, spelled
+from mcis_cli.cli.session.call import Call, Flags, warn_without_effect
 from mcis_cli.cli.session.found import expected_artifact
 from mcis_cli.cli.session.workspace import Workspace
 from mcis_cli.config import RunOptions, Settings
@@ -145,8 +145,7 @@ def cams(
 
         configs = [one.cams for one in variants(settings)]
         most = max(configs, key=lambda one: one.refs)
-        for name in stage.without_effect(most, workspace.tables.get("cams", {})):
-            options.reporter.warn(f"{spelled('cams', name, flags)} has no effect on maps with these settings")
+        warn_without_effect("cams", most, workspace, options.reporter)
         inputs = Inputs(upstream=upstream, data=images)
         options = replace(options, cache_mb=cache_mb, scratch_mb=scratch_mb)
         return stage.run_all(configs, inputs, workspace.store, options)
@@ -280,24 +279,14 @@ def pseudo(
 
     def work(settings: Settings, options: RunOptions) -> Artifact:
         from mcis_cli.stages.engine.inputs import Inputs
-        from mcis_cli.stages.engine.recipes import OF_NETWORKS_MASKS, OF_SECOND_ROUND
         from mcis_cli.stages.pseudo import run as of_maps
         from mcis_cli.stages.pseudo import second_round as of_network
 
-        # A file may be of both rounds: what it says of the other's masks waits there.
-        in_all, named = (tables.get("pseudo", {}) for tables in (workspace.tables, workspace.named))
-
         inputs = Inputs(upstream=upstream, data=images, saliency=imported, network=asked)
-        if upstream.stage == "train-seg":
-            warn(((name, "on masks of a network") for name in of_network.without_effect(named)), options)
-            return of_network.run(settings.pseudo, inputs, workspace.store, options)
-        waits = {*OF_NETWORKS_MASKS, *OF_SECOND_ROUND} if asked is None else set()
-        said = {name: value for name, value in in_all.items() if name not in waits}
-        warn(of_maps.without_effect(settings.pseudo, {**said, **named}, asked is not None).items(), options)
-        return of_maps.run(settings.pseudo, inputs, workspace.store, options)
-
-    def warn(unused: Iterable[tuple[str, str]], options: RunOptions) -> None:
-        for name, where in unused:
-            options.reporter.warn(f"{spelled('pseudo', name, flags)} has no effect {where}")
+        second = upstream.stage == "train-seg"
+        evidence = "network" if second else "maps" if asked is None else "maps and network"
+        warn_without_effect("pseudo", settings.pseudo, workspace, options.reporter, evidence=evidence)
+        run = of_network.run if second else of_maps.run
+        return run(settings.pseudo, inputs, workspace.store, options)
 
     call.run(workspace, upstream, work)

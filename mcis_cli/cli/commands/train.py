@@ -8,7 +8,7 @@ import typer
 from mcis_cli.cli.session import completion
 from mcis_cli.cli.session import options as opt
 from mcis_cli.cli.session import sources as src
-from mcis_cli.cli.session.call import Call, Flags
+from mcis_cli.cli.session.call import Call, Flags, warn_without_effect
 from mcis_cli.cli.session.found import expected_artifact
 from mcis_cli.cli.session.weights import weights_reference
 from mcis_cli.config import RunOptions, Settings
@@ -105,8 +105,7 @@ def train_cls(
         from mcis_cli.stages.engine.inputs import Inputs
         from mcis_cli.stages.train_cls import run as stage
 
-        for name, chosen in stage.without_effect(settings.train_cls, workspace.tables.get("train-cls", {})).items():
-            options.reporter.warn(f"train-cls.{name} has no effect with {chosen}")
+        warn_without_effect("train-cls", settings.train_cls, workspace, options.reporter)
         return stage.run(settings.train_cls, Inputs(data=images), workspace.store, options)
 
     call.run(workspace, None, work)
@@ -176,8 +175,7 @@ def train_seg(
         from mcis_cli.stages.engine.inputs import Inputs
         from mcis_cli.stages.train_seg import run as stage
 
-        for name in stage.without_effect(settings.train_seg, workspace.tables.get("train-seg", {})):
-            options.reporter.warn(f"train-seg.{name} has no effect with --network {settings.train_seg.network}")
+        warn_without_effect("train-seg", settings.train_seg, workspace, options.reporter)
         return stage.run(settings.train_seg, Inputs(upstream=upstream, data=images), workspace.store, options)
 
     call.run(workspace, upstream, work)

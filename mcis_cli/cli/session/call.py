@@ -14,7 +14,7 @@ from mcis_cli.cli.session import options as opt
 from mcis_cli.cli.session.forecast import forecaster, tell
 from mcis_cli.cli.session.workspace import Workspace, open_workspace, reads_pipe, upstream_reference
 from mcis_cli.cli.terminal.output import TerminalReporter, announce
-from mcis_cli.config import DataConfig, RunOptions, Settings, merge
+from mcis_cli.config import Config, DataConfig, Reporter, RunOptions, Settings, merge
 from mcis_cli.errors import UnfinishedError, UsageError
 from mcis_cli.store import Artifact
 
@@ -25,9 +25,28 @@ Flags = Mapping[str, Mapping[str, Any]]
 SHARDED = ("saliency", "cams", "affinity", "pseudo", "eval")
 
 
-def spelled(section: str, name: str, flags: Flags) -> str:
-    """A setting as it was given: by its flag, or by `--set` or in a file."""
-    return f"--{name.replace('_', '-')}" if flags[section].get(name) is not None else f"{section}.{name}"
+def warn_without_effect(section: str, config: Config, workspace: Workspace, reporter: Reporter, **facts: str) -> None:
+    """Warn of settings that were given and have no effect.
+
+    A setting of a file is for all that its section makes: it is warned about only if it has no effect for a reason that
+    is in the section itself.
+
+    Args:
+        section: its name.
+        config: its settings.
+        workspace: which settings were given, and how.
+        reporter: who is told.
+        facts: about this run, as `Config.FACTS` of the section names them.
+    """
+    in_all, named, flags = (
+        {name for name, value in tables.get(section, {}).items() if value not in (None, False)}
+        for tables in (workspace.tables, workspace.named, workspace.flags)
+    )
+    anyway = config.without_effect(in_all)
+    for name, why in config.without_effect(in_all, **facts).items():
+        if name in named or anyway.get(name) == why:
+            given = config.flag_of(name) if name in flags else f"{section}.{name}"
+            reporter.warn(f"{given} has no effect {why}")
 
 
 @dataclass(frozen=True)

@@ -9,7 +9,7 @@ from typing import Any, Literal
 import typer
 
 from mcis_cli.cli.session.workspace import open_workspace
-from mcis_cli.config import SECTIONS, Config, DataConfig, descriptions
+from mcis_cli.config import SECTIONS, Config, DataConfig
 from mcis_cli.errors import McisError
 from mcis_cli.store import Store
 
@@ -111,10 +111,10 @@ def setting(ctx: typer.Context, incomplete: str) -> list[Offer]:
 
 def _settings(incomplete: str) -> Iterator[Offer]:
     for section, model in SECTIONS.items():
-        for name, meaning in descriptions(model).items():
+        for name in model.model_fields:
             place = f"{section}.{name}="
             if not incomplete.startswith(place):
-                yield place, meaning
+                yield place, model.description_of(name)
             else:
                 yield from ((f"{place}{value}", "") for value in _values(model, name))
 

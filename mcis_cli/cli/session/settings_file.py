@@ -6,7 +6,7 @@ from collections.abc import Iterator, Mapping
 from itertools import chain
 from typing import Any
 
-from mcis_cli.config import SECTIONS, Config, Preset, descriptions, resolve
+from mcis_cli.config import SECTIONS, Config, Preset, resolve
 
 HEAD = """\
 # Settings of mcis. A line that begins with "# " is a setting at the value of the preset: take the sign away to change
@@ -36,7 +36,6 @@ def _table(place: str, values: Config, chosen: Mapping[str, Any], heading: str =
     """A table with a line for each setting, then those below it: one, or one for each of several."""
     section = type(values)
     yield f"\n# {inspect.cleandoc(str(section.__doc__)).splitlines()[0]}\n{heading.format(place)}\n"
-    meanings = descriptions(section)
     below: list[Iterator[str]] = []
     for name in sorted(section.model_fields, key=lambda name: name not in chosen):  # chosen ones first
         value = chosen.get(name, getattr(values, name))
@@ -46,7 +45,7 @@ def _table(place: str, values: Config, chosen: Mapping[str, Any], heading: str =
             below += [_table(f"{place}.{name}", one, one.model_dump(exclude_unset=True), "[[{}]]") for one in value]
         else:
             sign = "" if name in chosen else "# "
-            yield f"{f'{sign}{name} = {toml(value)}':<40}  # {meanings[name]}\n"
+            yield f"{f'{sign}{name} = {toml(value)}':<40}  # {section.description_of(name)}\n"
     yield from chain.from_iterable(below)
 
 

@@ -28,6 +28,7 @@ class Workspace:
         config_file: the configuration in use, if any.
         tables: its tables, with those of the command merged over.
         named: those of the command itself: `--set` and flags.
+        flags: those of its flags alone.
         named_preset: the preset that a flag or the file named, if any.
     """
 
@@ -36,6 +37,7 @@ class Workspace:
     config_file: Path | None
     tables: Mapping[str, Any]
     named: Mapping[str, Any]
+    flags: Mapping[str, Mapping[str, Any]]
     named_preset: Preset | None
 
     @cached_property
@@ -155,6 +157,7 @@ def open_workspace(
         config_file=config_file,
         tables=tables,
         named=named,
+        flags=given,
         named_preset=named_preset,
     )
 

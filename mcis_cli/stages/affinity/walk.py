@@ -3,7 +3,7 @@
 The last of the three stages of `mcis affinity`.
 """
 
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 
 import numpy as np
@@ -49,11 +49,6 @@ def run(config: AffinityConfig, inputs: Inputs, store: Store, options: RunOption
         return recipes.affinity(settled, maps.id, network.id, images)
 
     return recipes.find(store, config, recipe_of) or _walk_all(config, maps, network, catalogue, store, options)
-
-
-def without_effect(given: Mapping[str, object]) -> list[str]:
-    """The settings among those given that a walk by a network that is there does not depend on."""
-    return sorted(set(given) - set(recipes.USED_BY_WALK))
 
 
 def _walk_all(

@@ -1,6 +1,6 @@
 """`cams`: a classifier becomes localization maps, single-round or multi-round (paper §3.2)."""
 
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import replace
 from operator import itemgetter
 
@@ -149,13 +149,6 @@ def _compute(
         made = run_together({key: begin(by_key[key], cache, nearest) for key in sorted(by_key)})
     reporter.tell()
     return [made[recipe_of(config).key] for config in settled]
-
-
-def without_effect(config: CamsConfig, given: Mapping[str, object]) -> list[str]:
-    """The settings among those given that the chosen kind of map does not use."""
-    unused = {"scales", "flip", "refine"} if config.localization == "released" else set()
-    unused |= set(recipes.unused_by_cams(config))
-    return sorted(name for name, value in given.items() if value is not None and name in unused)
 
 
 def _tell_short_classes(images: Catalogue, carriers: Catalogue, config: CamsConfig, options: RunOptions) -> None:

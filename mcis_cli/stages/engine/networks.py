@@ -15,7 +15,6 @@ from mcis_cli.models.classifier import CoAttentionClassifier
 from mcis_cli.models.deeplab import DeepLabLargeFOV
 from mcis_cli.models.deeplab_v3 import DeepLabV3
 from mcis_cli.models.pairwise_affinity import PairwiseAffinity
-from mcis_cli.stages.engine import recipes
 from mcis_cli.store import Artifact
 from mcis_cli.training.initial_weights import InitialWeights
 
@@ -63,7 +62,7 @@ def describe_segmenter(config: TrainSegConfig, num_classes: int) -> dict[str, An
         "head_dilation": config.head_dilation,
         "num_classes": num_classes,
     }
-    unused = recipes.UNUSED_BY_NETWORK[config.network]
+    unused = config.unused()
     return {name: value for name, value in described.items() if name not in unused}
 
 

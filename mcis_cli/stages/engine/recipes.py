@@ -9,6 +9,7 @@ from collections.abc import Callable, Collection, Iterator, Mapping
 from typing import Any, Protocol, TypeVar
 
 from mcis_cli.config import (
+    SECTIONS,
     AffinityConfig,
     AffinityWeights,
     CamsConfig,
@@ -39,84 +40,15 @@ VERSIONS: Mapping[str, int] = {
 IMPORT_VERSION = 1
 SALIENCY_VERSION = 1
 
-_OF_MAPS = ("normalization", "thresholds")
-_OF_NETWORKS = ("scales", "flip", "window", "crf", "crf_labels", "crf_settings", "precision")
-UNUSED_BY_EVAL: Mapping[str, tuple[str, ...]] = {
-    "train-seg": _OF_MAPS,
-    "cams": _OF_NETWORKS,
-    "affinity": (*_OF_NETWORKS, "normalization"),
-    "pseudo": (*_OF_MAPS, *_OF_NETWORKS),
-}
-
-
-_OF_PREDICTIONS = ("scales", "flip", "precision")
-OF_NETWORKS_MASKS = ("min_confidence", *_OF_PREDICTIONS)
-
-_OF_BACKGROUNDS: Mapping[str, frozenset[str]] = {
-    "constant": frozenset({"normalization", "background_score"}),
-    "power": frozenset({"normalization", "background_power"}),
-    "affinity": frozenset({"background_threshold"}),  # walked maps keep their scale
-    "saliency": frozenset({"normalization", "allow_missing_saliency"}),
-}
-_OF_FUSIONS: Mapping[str, frozenset[str]] = {
-    "hard": frozenset({"crf_confidence"}),
-    "soft": frozenset({"sharpness", "min_confidence"}),
-}
-_OF_SALIENCY: Mapping[str, frozenset[str]] = {
-    "hard": frozenset(
-        {"foreground_threshold", "conflict_threshold", "salient_threshold", "confident_threshold", "min_foreground"}
-    ),
-    "soft": frozenset({"background_score", "saliency_weight", "saliency_middle", "trusted_correlation"}),
-}
-OF_SECOND_ROUND = frozenset({"network_weight", *_OF_PREDICTIONS})
-_OF_SOME_MASKS = OF_SECOND_ROUND.union(*_OF_BACKGROUNDS.values(), *_OF_FUSIONS.values(), *_OF_SALIENCY.values())
-
-# What each of the three stages of `mcis affinity` looks at; the rest of its section is for the network's training.
-_OF_SURE_REGIONS = ("longest_side", "normalization", "object_power", "background_power", "crf_settings")
-_OF_WALK = ("longest_side", "normalization", "walk_power", "walk_doublings")
-USED_BY_WALK = (*_OF_WALK, "precision")
-
-UNUSED_WITHOUT_REFERENCES = (
-    "seed",
-    "reference_choice",
-    "reference_domains",
-    "reference_replacement",
-    "reference_self",
-    "with_contrastive",
-)
-UNUSED_BY_CHOICE: Mapping[str, tuple[str, ...]] = {  # what is not drawn takes no seed, and says nothing of how to draw
-    "random": (),
-    "nearest": ("seed", "reference_replacement", "reference_self"),
-}
-
-# What a loss has no term for. Not `heads` and `affinity_init`: they change the weights that are kept, used or not.
-_OF_CONTRAST = ("contrastive_from_epoch", "contrastive_rule")
-UNUSED_BY_LOSS: Mapping[str, tuple[str, ...]] = {
-    "basic": ("affinity_lr", "self_pairs", *_OF_CONTRAST),
-    "co-attention": _OF_CONTRAST,
-    "full": (),
-}
-UNUSED_BY_SCHEDULE: Mapping[str, tuple[str, ...]] = {
-    "milestones": ("lr_power",),
-    "poly": ("lr_milestones", "lr_gamma"),
-}
-
-
-# What a recipe means that says nothing of a setting.
-UNSAID: Mapping[str, Any] = {
-    "processes": 1,
-    "domains": ["target"],
-    "reference_domains": ["target"],
-    "reference_choice": "random",
-    "affinity_scale": None,
-    "fusion": "hard",
-}
+# What the scores of each stage's results are scores of, as EvalConfig.FACTS names it.
+SUBJECTS: Mapping[str, str] = {"train-seg": "network", "cams": "maps", "affinity": "walked maps", "pseudo": "masks"}
+_SECTIONS: Mapping[str, str] = {"affinity-labels": "affinity", "affinity-net": "affinity"}
 
 
 def unsaid(recipe: Recipe) -> dict[str, Any]:
-    """What a recipe means by settings that it may leave out, without those that have no effect on what it makes."""
-    idle = UNUSED_WITHOUT_REFERENCES if recipe.stage == "cams" and recipe.config.get("refs") == 0 else ()
-    return {name: value for name, value in UNSAID.items() if name not in idle}
+    """The settings that a recipe omits since they have their first default, without those that have no effect."""
+    section = SECTIONS.get(_SECTIONS.get(recipe.stage, recipe.stage))
+    return section.implied_by(recipe.config) if section is not None else {}
 
 
 class Described(Protocol):
@@ -134,11 +66,9 @@ def dataset(catalogue: Catalogue) -> Recipe:
 
 def train_cls(config: TrainClsConfig, images: Catalogue, weights: str) -> Recipe:
     """The classifier: images and tags of the training split and of the sources, and the initial weights."""
-    unused = (*UNUSED_BY_LOSS[config.loss], *UNUSED_BY_SCHEDULE[config.lr_schedule])
-    settings = _settings(config, "weights", "affinity_weights", *unused)
-    if "single-label" in images.domains:
-        settings["affinity_weights"] = affinity_weights(config, images)
-    settings["split"] = images.split_name
+    settled = config.model_copy(update={"affinity_weights": affinity_weights(config, images)})
+    sources = "single-label" if "single-label" in images.domains else "none"
+    settings = {**settled.recipe_settings(sources=sources), "split": images.split_name}
     return _recipe("train-cls", settings, {"images": images.digest("images", "labels"), "weights": weights})
 
 
@@ -152,12 +82,7 @@ def cams(config: CamsConfig, classifier: str, mapped: Catalogue, references: Cat
     inputs = {"classifier": classifier, "images": mapped.digest("images", "labels")}
     if config.refs:
         inputs["references"] = references.digest("images", "labels")
-    return _recipe("cams", {**_settings(config, *unused_by_cams(config)), "split": mapped.split_name}, inputs)
-
-
-def unused_by_cams(config: CamsConfig) -> tuple[str, ...]:
-    """The settings that maps with so many references, chosen so, do not depend on."""
-    return UNUSED_BY_CHOICE[config.reference_choice] if config.refs else UNUSED_WITHOUT_REFERENCES
+    return _recipe("cams", {**config.recipe_settings(), "split": mapped.split_name}, inputs)
 
 
 def learnt(catalogue: Catalogue, split: str) -> Catalogue:
@@ -187,19 +112,19 @@ def settled_cams(config: CamsConfig, classifier: Described) -> CamsConfig:
 
 def affinity_labels(config: AffinityConfig, maps: str, images: Catalogue) -> Recipe:
     """The confident regions of maps: labels of positions, for the network of affinities to learn from."""
-    settings = config.model_dump(mode="json", include=set(_OF_SURE_REGIONS))
+    settings = config.recipe_settings(part="regions")
     return _recipe("affinity-labels", settings, {"maps": maps, "images": images.digest("images")})
 
 
 def affinity_net(config: AffinityConfig, labels: str, images: Catalogue, weights: str) -> Recipe:
     """The network of affinities: images, their labels, and the initial weights."""
-    settings = _settings(config, *_OF_SURE_REGIONS, *_OF_WALK, "weights")
+    settings = config.recipe_settings(part="training")
     return _recipe("affinity-net", settings, {"labels": labels, "images": images.digest("images"), "weights": weights})
 
 
 def affinity(config: AffinityConfig, maps: str, network: str, images: Catalogue) -> Recipe:
     """The maps after their random walk: by the affinities that the network finds in the images."""
-    settings = config.model_dump(mode="json", include=set(USED_BY_WALK))
+    settings = config.recipe_settings(part="walk")
     return _recipe("affinity", settings, {"maps": maps, "network": network, "images": images.digest("images")})
 
 
@@ -213,21 +138,13 @@ def pseudo(
         inputs["saliency"] = saliency or images.digest("saliency")
     if network is not None:
         inputs["network"] = network
-    without_effect = (*unused_by_pseudo(config, network is not None), *unused_by_crf(config.crf))
-    return _recipe("pseudo", _settings(config, *without_effect), inputs)
-
-
-def unused_by_pseudo(config: PseudoConfig, has_network: bool = False) -> frozenset[str]:
-    """The settings that masks of maps do not use, with their background and fusion, and a network or none."""
-    used = _OF_BACKGROUNDS[config.background] | _OF_FUSIONS[config.fusion]
-    used |= OF_SECOND_ROUND if has_network else frozenset()
-    return _OF_SOME_MASKS - used - (_OF_SALIENCY[config.fusion] if config.background == "saliency" else frozenset())
+    evidence = "maps" if network is None else "maps and network"
+    return _recipe("pseudo", config.recipe_settings(evidence=evidence), inputs)
 
 
 def second_round(config: PseudoConfig, network: str, images: Catalogue) -> Recipe:
     """Pseudo masks of a second round without maps: a segmentation network, the images it looks at, and their tags."""
-    used = {*OF_NETWORKS_MASKS, "crf", *(("crf_settings",) if config.crf else ())}
-    settings = {**config.model_dump(mode="json", include=used), "split": images.split_name}
+    settings = {**config.recipe_settings(evidence="network"), "split": images.split_name}
     return _recipe("pseudo", settings, {"network": network, "images": images.digest("images", "labels")})
 
 
@@ -241,16 +158,10 @@ def saliency(model: str, images: Catalogue) -> Recipe:
     return Recipe("saliency", SALIENCY_VERSION, {}, {"model": model, "images": images.digest("images")})
 
 
-UNUSED_BY_NETWORK: Mapping[str, tuple[str, ...]] = {"deeplab-largefov": (), "deeplabv3": ("head_channels",)}
-
-
 def train_seg(config: TrainSegConfig, masks: str, images: Catalogue, weights: str) -> Recipe:
     """The segmentation network: images, their masks (an artifact's id, or the digest of the ground truth), weights."""
     inputs = {"masks": masks, "images": images.digest("images"), "weights": weights}
-    without_effect = ["weights", *UNUSED_BY_NETWORK[config.network]]
-    if config.epochs:
-        without_effect.append("iterations")
-    settings = _settings(config, *without_effect)
+    settings = config.recipe_settings()
     if config.supervision == "full":  # pseudo masks say themselves which split they are of
         settings["split"] = images.split_name
     return _recipe("train-seg", settings, inputs)
@@ -259,8 +170,8 @@ def train_seg(config: TrainSegConfig, masks: str, images: Catalogue, weights: st
 def evaluate(config: EvalConfig, artifact: str, images: Catalogue, *, of_stage: str) -> Recipe:
     """The scores: what is scored, and the images and ground truth of the split; settings of other subjects left out."""
     inputs = {"artifact": artifact, "images": images.digest("images"), "masks": images.digest("masks")}
-    without_effect = (*UNUSED_BY_EVAL[of_stage], *unused_by_crf(config.crf))
-    return _recipe("eval", {**_settings(config, *without_effect), "split": images.split_name}, inputs)
+    settings = config.recipe_settings(subject=SUBJECTS[of_stage])
+    return _recipe("eval", {**settings, "split": images.split_name}, inputs)
 
 
 def settled(config: Settled) -> Iterator[Settled]:
@@ -279,13 +190,3 @@ def find(store: Store, config: Settled, recipe_of: Callable[[Settled], Recipe]) 
 
 def _recipe(stage: str, config: Mapping[str, Any], inputs: Mapping[str, str]) -> Recipe:
     return Recipe(stage=stage, version=VERSIONS[stage], config=config, inputs=inputs)
-
-
-def _settings(config: Config, *without_effect: str) -> dict[str, Any]:
-    settings = config.model_dump(mode="json", exclude=set(without_effect))
-    return {name: value for name, value in settings.items() if name not in UNSAID or value != UNSAID[name]}
-
-
-def unused_by_crf(crf: bool) -> tuple[str, ...]:
-    """The settings of a CRF, where there is none."""
-    return () if crf else ("crf_settings", "crf_confidence", "crf_labels")

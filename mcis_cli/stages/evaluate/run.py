@@ -1,6 +1,6 @@
 """`eval`: mean IoU of a segmentation network, of localization maps, or of pseudo masks."""
 
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Iterator, Sequence
 from functools import partial
 from typing import Any
 
@@ -109,13 +109,6 @@ def metrics(artifact: Artifact) -> dict[str, Any]:
         found |= {key: settings[key] for key in ("scales", "flip", "crf")}
     found["iou"] = dict(zip(names, found["iou"], strict=True))
     return found
-
-
-def without_effect(config: EvalConfig, subject: Artifact, given: Mapping[str, object]) -> dict[str, str]:
-    """The settings among those given that scores of such an artifact do not depend on, and where that is so."""
-    unused = dict.fromkeys(recipes.unused_by_crf(config.crf), "without --crf")
-    unused |= dict.fromkeys(recipes.UNUSED_BY_EVAL[subject.stage], f"on scores of {subject.stage}")
-    return {name: unused[name] for name, value in sorted(given.items()) if value and name in unused}
 
 
 def _images(config: EvalConfig, subject: Artifact, catalogue: Catalogue, inputs: Inputs) -> tuple[Catalogue, str]:

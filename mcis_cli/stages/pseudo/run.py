@@ -6,8 +6,7 @@ In a second round, a segmentation network that learned from earlier masks is ask
 from collections.abc import Mapping, Sequence
 from dataclasses import replace
 from functools import partial
-from itertools import product
-from typing import Any, get_args
+from typing import Any
 
 import numpy as np
 from jaxtyping import Float32
@@ -90,27 +89,6 @@ def run(config: PseudoConfig, inputs: Inputs, store: Store, options: RunOptions)
             )
     _tell_ignored(done, without_saliency, options)
     return done
-
-
-def without_effect(config: PseudoConfig, given: Mapping[str, object], has_network: bool = False) -> dict[str, str]:
-    """The settings among those given that masks of maps do not use: with which choice they do not."""
-    unused = {name: _why_unused(name, config) for name in recipes.unused_by_pseudo(config, has_network)}
-    unused |= dict.fromkeys(recipes.unused_by_crf(config.crf), "without --crf")
-    return {name: unused[name] for name in sorted(given) if given[name] is not None and name in unused}
-
-
-def _why_unused(name: str, config: PseudoConfig) -> str:
-    """The choice, or both, in whose place another would use a setting."""
-    for some in (("background",), ("fusion",), ("background", "fusion")):
-        for others in product(*map(_choices, some)):
-            other = config.model_copy(update=dict(zip(some, others, strict=True)))
-            if name not in recipes.unused_by_pseudo(other):
-                return "with " + " and ".join(f"--{choice} {getattr(config, choice)}" for choice in some)
-    return "on masks of maps without --network"
-
-
-def _choices(name: str) -> tuple[str, ...]:
-    return get_args(PseudoConfig.model_fields[name].annotation)
 
 
 def _making(

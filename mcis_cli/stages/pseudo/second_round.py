@@ -4,7 +4,7 @@ Not in the paper. The network has seen all images, so it mends what single maps 
 inventing classes. `pseudo MAPS --network NETWORK` asks it and the maps, see `stages.pseudo`.
 """
 
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from functools import partial
 from typing import Any
@@ -70,12 +70,6 @@ def run(config: PseudoConfig, inputs: Inputs, store: Store, options: RunOptions)
             )
     tell_ignored(done, options.reporter)
     return done
-
-
-def without_effect(given: Mapping[str, object]) -> list[str]:
-    """The settings among those given that masks of a network do not use."""
-    used = {*recipes.OF_NETWORKS_MASKS, "crf", "crf_settings"}
-    return sorted(name for name, value in given.items() if value is not None and name not in used)
 
 
 @dataclass(frozen=True)

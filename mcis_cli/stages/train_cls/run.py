@@ -148,14 +148,6 @@ def _tell_domains(
         )
 
 
-def without_effect(config: TrainClsConfig, given: Mapping[str, object]) -> dict[str, str]:
-    """The settings among those given that the chosen loss has no term for, or the schedule no use: with what."""
-    unused = dict.fromkeys(recipes.UNUSED_BY_LOSS[config.loss], f"--loss {config.loss}")
-    schedule = f"--set train-cls.lr_schedule={config.lr_schedule}"
-    unused |= dict.fromkeys(recipes.UNUSED_BY_SCHEDULE[config.lr_schedule], schedule)
-    return {name: unused[name] for name in sorted(given) if given[name] is not None and name in unused}
-
-
 def fitting_milestones(config: TrainClsConfig) -> list[int]:
     """Milestones at the same parts of the training as those of the preset `paper`: 6 and 12 of 15 epochs."""
     return sorted({epoch for part in (6, 12) if 0 < (epoch := config.epochs * part // 15) < config.epochs})

@@ -128,12 +128,6 @@ def _train(
     return train(recipe, prepare, meta, store, options, ranks)
 
 
-def without_effect(config: TrainSegConfig, given: Mapping[str, object]) -> list[str]:
-    """The settings among those given that the chosen network has no use for."""
-    unused = recipes.UNUSED_BY_NETWORK[config.network]
-    return sorted(name for name, value in given.items() if value is not None and name in unused)
-
-
 def _supervision(config: TrainSegConfig, inputs: Inputs, store: Store) -> Supervision:
     if config.supervision == "pseudo":
         masks = inputs.expect("pseudo")

@@ -1,0 +1,53 @@
+"""Settings of every stage, a file for each section: frozen, validated, and hashed into the recipe of the stage.
+
+Each field says all that the program asks about it (`mcis_cli.config.setting`); [n] names the n-th difference of
+docs/explanation/differences-from-the-paper.md.
+"""
+
+from collections.abc import Mapping
+
+from pydantic import Field
+
+from mcis_cli.config.sections.affinity import AffinityConfig
+from mcis_cli.config.sections.cams import CamsConfig
+from mcis_cli.config.sections.data import DataConfig
+from mcis_cli.config.sections.evaluate import EvalConfig
+from mcis_cli.config.sections.pseudo import PseudoConfig
+from mcis_cli.config.sections.train_cls import TrainClsConfig
+from mcis_cli.config.sections.train_seg import TrainSegConfig
+from mcis_cli.config.setting import Config
+
+__all__ = [
+    "SECTIONS",
+    "AffinityConfig",
+    "CamsConfig",
+    "DataConfig",
+    "EvalConfig",
+    "PseudoConfig",
+    "Settings",
+    "TrainClsConfig",
+    "TrainSegConfig",
+]
+
+
+class Settings(Config):
+    """Everything that `mcis.toml` may hold, a section for each stage."""
+
+    data: DataConfig = DataConfig()
+    train_cls: TrainClsConfig = Field(TrainClsConfig(), alias="train-cls")
+    cams: CamsConfig = CamsConfig()
+    affinity: AffinityConfig = AffinityConfig()
+    pseudo: PseudoConfig = PseudoConfig()
+    train_seg: TrainSegConfig = Field(TrainSegConfig(), alias="train-seg")
+    eval: EvalConfig = EvalConfig()
+
+
+def _section(kind: object) -> type[Config]:
+    assert isinstance(kind, type)
+    assert issubclass(kind, Config)
+    return kind
+
+
+SECTIONS: Mapping[str, type[Config]] = {
+    field.alias or name: _section(field.annotation) for name, field in Settings.model_fields.items()
+}

@@ -1,0 +1,66 @@
+"""Where images, tags, masks and saliency maps are."""
+
+from typing import Annotated, Literal
+
+from pydantic import AfterValidator, Field
+
+from mcis_cli.config.sections.common import ONE_SPLIT
+from mcis_cli.config.setting import Config, Flag, setting
+from mcis_cli.config.values import Domain, Names
+
+
+class SourceConfig(Config):
+    """Further images, of the classes of `[data]`: a table `[[data.sources]]` for each place."""
+
+    root: str = setting(..., "folder, table, or list of lines `path tag`; relative as the root of [data] is")
+    domain: Domain = setting(
+        ..., "what it is: more of the target, images with one label each, or what a search of the web found"
+    )
+    name: str | None = setting(
+        None, "prefix of its images' ids; else the domain, numbered", pattern=r"^[A-Za-z0-9][\w.-]*$"
+    )
+    layout: Literal["auto", "list", "voc", "coco", "table", "folders"] = setting(
+        "auto", "as in [data]; a .txt file is a list"
+    )
+    tags: str | None = setting(None, "file of tags, as in [data]")
+    list_tags: Literal["one", "first", "all"] = setting(
+        "one", "tags of a line of a list: further ones are an error, are ignored, or are used too"
+    )
+    saliency: str | None = setting(None, "folder of saliency maps, as in [data]")
+
+
+def _unique_names(sources: tuple[SourceConfig, ...]) -> tuple[SourceConfig, ...]:
+    names = [source.name for source in sources if source.name is not None]
+    if twice := sorted({name for name in names if names.count(name) > 1}):
+        raise ValueError(f"sources of different names, found two called {twice[0]!r}")
+    return sources
+
+
+Sources = Annotated[tuple[SourceConfig, ...], Field(strict=False), AfterValidator(_unique_names)]
+
+
+class DataConfig(Config):
+    """Where the images, tags, masks and saliency maps are. Paths are relative to `root`."""
+
+    root: str = setting(
+        ".", "folder of the image set, or its table; relative to mcis.toml, or with --set to the current folder"
+    )
+    layout: Literal["auto", "voc", "coco", "table", "folders"] = setting(
+        "auto", "how the folder is read; auto detects it"
+    )
+    tags: str | None = setting(
+        None,
+        "file of tags: ID class class … (voc), the table, COCO's .json, or 0 and 1 in .npy",
+        flag=Flag(metavar="FILE"),
+    )
+    tags_from_masks: bool = setting(
+        False, "take the classes in the masks as tags: that is pixel supervision", flag=True
+    )
+    classes: Names | None = setting(None, "foreground classes; else those of classes.txt, else those of the tags")
+    masks: str | None = setting(None, "folder of ground truth; else SegmentationClass (voc) or masks")
+    saliency: str | None = setting(
+        None, "folder of saliency maps, ID.png or ID.jpg", flag=Flag(metavar="FOLDER", path="folder")
+    )
+    train: str = setting("train", "split to learn from", flag=ONE_SPLIT)
+    val: str = setting("val", "split to score networks on")
+    sources: Sources = setting((), "further images to learn from: [[data.sources]]")

@@ -1,0 +1,54 @@
+"""Scores."""
+
+from collections.abc import Mapping
+from typing import ClassVar, Literal
+
+from mcis_cli.config.sections.common import CRF, FACTORS, NORMALIZATION, ONE_SPLIT, PRECISION
+from mcis_cli.config.sections.crf import CrfConfig
+from mcis_cli.config.setting import Config, setting, when
+from mcis_cli.config.values import Normalization, Precision, Scales, Thresholds
+
+_OF_PREDICTIONS = when(subject="network")
+
+
+class EvalConfig(Config):
+    """Mean IoU of a network, of localization maps, or of pseudo masks."""
+
+    FACTS: ClassVar[Mapping[str, Mapping[str, str]]] = {
+        "subject": {
+            "network": "on scores of a network",
+            "maps": "on scores of localization maps",
+            "walked maps": "on scores of maps after their walk",
+            "masks": "on scores of pseudo masks",
+        }
+    }
+
+    split: str | None = setting(
+        None,
+        "networks: the val split of [data]; maps and masks: every image they hold",
+        flag=ONE_SPLIT,
+        changes_cost=False,
+    )
+    scales: Scales = setting(
+        (1.0,), "factors on the size; probabilities are averaged over them", flag=FACTORS, used=_OF_PREDICTIONS
+    )
+    flip: bool = setting(False, "average over the mirrored image too", flag=True, used=_OF_PREDICTIONS)
+    window: int | None = setting(
+        1024,
+        "longest side of one forward pass; larger images are cut into overlapping windows",
+        ge=32,
+        used=_OF_PREDICTIONS,
+    )
+    crf: bool = setting(False, "refine a network's predictions with a dense CRF", flag=True, used=_OF_PREDICTIONS)
+    crf_labels: Literal["all", "present"] = setting(
+        "all", "the labels that are present alone are several times quicker", used=when(crf=True) & _OF_PREDICTIONS
+    )
+    crf_settings: CrfConfig = setting(CrfConfig(), CRF, used=when(crf=True) & _OF_PREDICTIONS)
+    normalization: Normalization = setting("minmax", NORMALIZATION, used=when(subject="maps"), changes_cost=False)
+    thresholds: Thresholds = setting(
+        tuple(round(0.05 * step, 2) for step in range(1, 20)),
+        "of background in maps; the best counts",
+        used=when(subject=("maps", "walked maps")),
+        changes_cost=False,
+    )
+    precision: Precision = setting("auto", PRECISION, flag=True, used=_OF_PREDICTIONS)

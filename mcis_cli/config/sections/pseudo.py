@@ -1,0 +1,181 @@
+"""Pseudo masks."""
+
+from collections.abc import Mapping
+from typing import ClassVar, Literal
+
+from mcis_cli.config.sections.common import CRF, FACTORS, NORMALIZATION, ONE_NUMBER, PRECISION
+from mcis_cli.config.sections.crf import CrfConfig
+from mcis_cli.config.setting import Config, setting, unless, when
+from mcis_cli.config.values import Normalization, Precision, Scales
+
+# Masks are made of maps, of maps and a network (second round), or of a network alone.
+_OF_MAPS = when(evidence=("maps", "maps and network"))
+_OF_NETWORK = when(evidence=("maps and network", "network"))
+_HARD_SALIENCY = _OF_MAPS & when(background="saliency", fusion="hard")
+_SOFT_SALIENCY = _OF_MAPS & when(background="saliency", fusion="soft")
+
+
+class PseudoConfig(Config):
+    """From localization maps, or from what a segmentation network predicts, to pseudo masks.
+
+    Every score and threshold is in [0, 1].
+    """
+
+    FACTS: ClassVar[Mapping[str, Mapping[str, str]]] = {
+        "evidence": {
+            "maps": "on masks of maps without --network",
+            "maps and network": "on masks of maps",
+            "network": "on masks of a network",
+        }
+    }
+
+    background: Literal["saliency", "constant", "power", "affinity"] = setting(
+        "saliency", "what separates background from objects", flag=True, used=_OF_MAPS
+    )
+    normalization: Normalization = setting(
+        "minmax", NORMALIZATION, used=_OF_MAPS & unless(background="affinity"), changes_cost=False
+    )
+    fusion: Literal["hard", "soft"] = setting(
+        "hard",
+        "the highest score wins; or scores become probabilities, from which a CRF starts [12]",
+        flag=True,
+        used=_OF_MAPS,
+        omitted_at="hard",
+    )
+    foreground_threshold: float = setting(
+        0.3,
+        "class scores below it do not count",
+        ge=0,
+        le=1,
+        flag=ONE_NUMBER,
+        used=_HARD_SALIENCY,
+        changes_cost=False,
+    )
+    conflict_threshold: float = setting(
+        0.99,
+        "pixels with two scores above it are ignored",
+        ge=0,
+        le=1,
+        flag=ONE_NUMBER,
+        used=_HARD_SALIENCY,
+        changes_cost=False,
+    )
+    salient_threshold: float = setting(
+        32 / 255,
+        "background that is more salient than this is ignored",
+        ge=0,
+        le=1,
+        flag=ONE_NUMBER,
+        used=_HARD_SALIENCY,
+        changes_cost=False,
+    )
+    confident_threshold: float = setting(
+        0.95,
+        "background where a map is above it is ignored",
+        ge=0,
+        le=1,
+        flag=ONE_NUMBER,
+        used=_HARD_SALIENCY,
+        changes_cost=False,
+    )
+    min_foreground: float = setting(
+        0.01,
+        "images with a smaller share of foreground are ignored as a whole",
+        ge=0,
+        le=1,
+        flag=ONE_NUMBER,
+        used=_HARD_SALIENCY,
+        changes_cost=False,
+    )
+    background_score: float = setting(
+        0.2,
+        "score of background",
+        ge=0,
+        le=1,
+        flag=ONE_NUMBER,
+        used=(_OF_MAPS & when(background="constant")) | _SOFT_SALIENCY,
+        changes_cost=False,
+    )
+    background_power: float = setting(
+        4.0,
+        "background scores (1 − max over the maps) to this power",
+        gt=0,
+        flag=ONE_NUMBER,
+        used=_OF_MAPS & when(background="power"),
+        changes_cost=False,
+    )
+    background_threshold: float = setting(
+        0.2,
+        "classes with a smaller score after their walk are background",
+        ge=0,
+        le=1,
+        flag=ONE_NUMBER,
+        used=_OF_MAPS & when(background="affinity"),
+        changes_cost=False,
+    )
+    sharpness: float = setting(
+        8.0,
+        "probabilities are the softmax of the scores times this",
+        gt=0,
+        le=1e4,
+        used=_OF_MAPS & when(fusion="soft"),
+        changes_cost=False,
+    )
+    saliency_weight: float = setting(
+        0.75,
+        "what the score of background loses from saliency 0 to 1",
+        ge=0,
+        le=1e4,
+        used=_SOFT_SALIENCY,
+        changes_cost=False,
+    )
+    saliency_middle: float = setting(
+        0.3, "saliency at which background neither gains nor loses", ge=0, le=1, used=_SOFT_SALIENCY, changes_cost=False
+    )
+    trusted_correlation: float = setting(
+        0.0,
+        "correlation of a class's maps with saliency for full trust in saliency; 0 trusts it always [14]",
+        ge=0,
+        le=1,
+        used=_SOFT_SALIENCY,
+        changes_cost=False,
+    )
+    allow_missing_saliency: bool = setting(
+        False,
+        "ignore images without a saliency map as a whole, instead of failing",
+        flag=True,
+        used=_OF_MAPS & when(background="saliency"),
+        changes_cost=False,
+    )
+    crf: bool = setting(False, "refine the masks with a dense CRF over the labels that are present", flag=True)
+    crf_confidence: float = setting(
+        0.7,
+        "probability that a pixel's label is right before the CRF",
+        gt=0.5,
+        lt=1,
+        used=when(crf=True) & _OF_MAPS & when(fusion="hard"),
+        changes_cost=False,
+    )
+    crf_settings: CrfConfig = setting(CrfConfig(), CRF, used=when(crf=True))
+    min_confidence: float = setting(
+        0.0,
+        "pixels whose label is less probable are ignored",
+        ge=0,
+        lt=1,
+        flag=ONE_NUMBER,
+        used=(_OF_MAPS & when(fusion="soft")) | when(evidence="network"),
+        changes_cost=False,
+    )
+    network_weight: float = setting(
+        1.0,
+        "power of the network's probabilities beside those of the maps [13]",
+        gt=0,
+        le=1e4,
+        used=when(evidence="maps and network"),
+        changes_cost=False,
+    )
+    scales: Scales = setting(
+        (1.0,), "factors on the size; a network's probabilities are averaged over them", flag=FACTORS, used=_OF_NETWORK
+    )
+    flip: bool = setting(False, "average a network over the mirrored image too", flag=True, used=_OF_NETWORK)
+    precision: Precision = setting("auto", PRECISION, flag=True, used=_OF_NETWORK)

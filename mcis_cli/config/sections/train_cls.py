@@ -1,0 +1,102 @@
+"""The classifier."""
+
+from collections.abc import Mapping
+from typing import ClassVar, Literal
+
+from mcis_cli.config.sections.common import COUNT, FROZEN, ONE_BACKBONE, PRECISION, WEIGHTS, WEIGHTS_FILE
+from mcis_cli.config.setting import Config, setting, unless, when
+from mcis_cli.config.values import MAX_SEED, AffinityWeights, Backbone, ColorJitter, Epochs, Precision, SideRange
+
+# Settings of terms that a loss may lack. Not `heads` and `affinity_init`: they change the weights, used or not.
+_PAIRS_COUNT = unless(loss="basic")
+_CONTRAST_COUNTS = when(loss="full")
+
+
+class TrainClsConfig(Config):
+    """The co-attention classifier and its training (paper §3.1, §3.3)."""
+
+    FACTS: ClassVar[Mapping[str, Mapping[str, str]]] = {
+        "sources": {
+            "single-label": "with images of a single-label source",
+            "none": "without images of a single-label source; give --single-label PATH",
+        }
+    }
+
+    seed: int = setting(0, "of everything random in the stage", ge=0, le=MAX_SEED, flag=COUNT, changes_cost=False)
+    backbone: Backbone = setting("vgg16", "network below the new layers", flag=ONE_BACKBONE)
+    output_stride: Literal[8, 16] = setting(8, "pixels of the image per position of the features")
+    loss: Literal["basic", "co-attention", "full"] = setting("full", "Eq. 1; Eq. 1 and 5; Eq. 1, 5 and 9", flag=True)
+    heads: Literal["shared", "separate"] = setting("shared", "one φ for all features, or two [1]")
+    affinity_init: Literal["uniform", "identity"] = setting(
+        "uniform", "how W_P starts: at random, or as a similarity of features", changes_cost=False
+    )
+    affinity_weights: AffinityWeights | None = setting(
+        None,
+        "one W_P, or three; else three if there are single-label images",
+        flag=True,
+        used=when(sources="single-label"),
+    )
+    affinity_scale: float | None = setting(
+        None, "P of unit features, times this; else as in Eq. 2 [11]", gt=0, le=1e4, omitted_at=None
+    )
+    affinity_lr: float = setting(
+        1.0,
+        "further factor for W_P, whose gradient grows with its channels",
+        ge=0,
+        used=_PAIRS_COUNT,
+        changes_cost=False,
+    )
+    equivariant: bool = setting(
+        False, "add SEAM's second, smaller view of each image, and maps refined by similarity (LID20)", flag=True
+    )
+    pairing: Literal["independent", "rings"] = setting(
+        "independent", "draw each partner, or let an image serve two pairs"
+    )
+    self_pairs: bool = setting(False, "also pair an image with its mirror, 0.75× and 2× views [3]", used=_PAIRS_COUNT)
+    contrastive_from_epoch: int = setting(
+        1, "epoch from which the contrastive loss counts [4]", ge=1, used=_CONTRAST_COUNTS, changes_cost=False
+    )
+    contrastive_rule: Literal["always", "unshared"] = setting(
+        "always", "whether sides without unshared labels count [4]", used=_CONTRAST_COUNTS, changes_cost=False
+    )
+    loss_weighting: Literal["sum", "mean"] = setting("sum", "of the losses of m and n [5]", changes_cost=False)
+    image_size: int = setting(256, "side of the square that images are warped to, pixels", ge=32)
+    long_side: SideRange | None = setting(
+        None, "crop squares out of images whose long side is drawn from this range; else warp images"
+    )
+    mirror: bool = setting(False, "mirror half of the images", changes_cost=False)
+    color_jitter: ColorJitter = setting(
+        (0.3, 0.3, 0.3, 0.1), "strengths of brightness, contrast, saturation, hue", changes_cost=False
+    )
+    epochs: int = setting(
+        15, "passes over the images, each once as first of a pair", ge=1, flag=COUNT, changes_cost=False
+    )
+    batch_pairs: int = setting(5, "pairs of a step, for each process", ge=1)
+    processes: int = setting(1, "processes that train together; torchrun sets it", ge=1, omitted_at=1)
+    lr: float = setting(1e-3, "learning rate", gt=0, changes_cost=False)
+    lr_schedule: Literal["milestones", "poly"] = setting("milestones", "how lr falls", changes_cost=False)
+    lr_power: float = setting(
+        0.9,
+        "lr falls with (1 − step / steps) to this power",
+        ge=0,
+        used=when(lr_schedule="poly"),
+        changes_cost=False,
+    )
+    lr_milestones: Epochs = setting(
+        (6, 12),
+        "epochs after which lr is multiplied by lr_gamma [6]",
+        used=when(lr_schedule="milestones"),
+        changes_cost=False,
+    )
+    lr_gamma: float = setting(
+        0.1, "see lr_milestones", gt=0, le=1, used=when(lr_schedule="milestones"), changes_cost=False
+    )
+    momentum: float = setting(0.9, "of SGD", ge=0, lt=1, changes_cost=False)
+    nesterov: bool = setting(False, "Nesterov's momentum [6]", changes_cost=False)
+    weight_decay: float = setting(2e-4, "L2 penalty, of biases too [6]", ge=0, changes_cost=False)
+    new_layer_lr: float = setting(1.0, "factor on lr for the new layers' weights [6]", gt=0, changes_cost=False)
+    new_bias_lr: float = setting(1.0, "factor on lr for their biases [6]", gt=0, changes_cost=False)
+    pretrained_bias_lr: float = setting(1.0, "factor on lr for the backbone's biases [6]", gt=0, changes_cost=False)
+    frozen_stages: int = setting(0, FROZEN, ge=0)
+    precision: Precision = setting("auto", PRECISION, flag=True)
+    weights: str | None = setting(None, WEIGHTS, flag=WEIGHTS_FILE, in_recipe="never")

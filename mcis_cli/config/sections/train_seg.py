@@ -1,0 +1,47 @@
+"""The segmentation network."""
+
+from typing import Literal
+
+from mcis_cli.config.sections.common import COUNT, FROZEN, ONE_BACKBONE, PRECISION, WEIGHTS, WEIGHTS_FILE
+from mcis_cli.config.setting import Config, setting, when
+from mcis_cli.config.values import MAX_SEED, Backbone, Precision, ScaleRange
+
+
+class TrainSegConfig(Config):
+    """DeepLab on pseudo masks, or on ground truth (`supervision = "full"`, the upper bound)."""
+
+    seed: int = setting(0, "of everything random in the stage", ge=0, le=MAX_SEED, flag=COUNT, changes_cost=False)
+    supervision: Literal["pseudo", "full"] = setting(
+        "pseudo", "pseudo masks, or ground truth: the upper bound", flag=True, changes_cost=False
+    )
+    network: Literal["deeplab-largefov", "deeplabv3"] = setting(
+        "deeplab-largefov", "which head: one wide layer, or ASPP", flag=True
+    )
+    backbone: Backbone = setting("resnet101", "network below the head", flag=ONE_BACKBONE)
+    output_stride: Literal[8, 16] = setting(8, "pixels of the image per position of the features")
+    head_channels: int = setting(
+        1024, "channels of the two layers before the scores", ge=1, used=when(network="deeplab-largefov")
+    )
+    head_dilation: int = setting(
+        12, "of the 3×3 convolution; of deeplabv3's first, then twice and three times it", ge=1
+    )
+    crop: int = setting(321, "side of the square that is cropped, pixels", ge=32)
+    scales: ScaleRange = setting(
+        (0.7, 1.3), "smallest and largest factor on the size, drawn uniformly", changes_cost=False
+    )
+    mirror: bool = setting(True, "mirror half of the images", changes_cost=False)
+    iterations: int = setting(16_000, "steps", ge=1, used=when(epochs=None), changes_cost=False)
+    epochs: int | None = setting(
+        None, "passes over the images; replaces iterations", ge=1, flag=COUNT, changes_cost=False
+    )
+    batch_size: int = setting(10, "crops of a step, for each process", ge=1)
+    processes: int = setting(1, "processes that train together; torchrun sets it", ge=1, omitted_at=1)
+    lr: float = setting(1e-3, "learning rate", gt=0, changes_cost=False)
+    lr_power: float = setting(0.9, "lr falls with (1 − step / steps) to this power", ge=0, changes_cost=False)
+    head_lr: float = setting(10.0, "factor on lr for the head", gt=0, changes_cost=False)
+    momentum: float = setting(0.9, "of SGD", ge=0, lt=1, changes_cost=False)
+    weight_decay: float = setting(5e-4, "L2 penalty, of biases too", ge=0, changes_cost=False)
+    loss_resolution: Literal["full", "network"] = setting("full", "enlarge scores, or reduce masks")
+    frozen_stages: int = setting(0, FROZEN, ge=0)
+    precision: Precision = setting("auto", PRECISION, flag=True)
+    weights: str | None = setting(None, WEIGHTS, flag=WEIGHTS_FILE, in_recipe="never")
