@@ -16,7 +16,7 @@ import numpy as np
 
 from mcis_cli.cli.session import options
 from mcis_cli.config import parse_assignment, read_toml, resolve
-from mcis_cli.data import archives, array_files, array_pickles, images, tensor_files
+from mcis_cli.data import archives, array_files, array_pickles, images
 from mcis_cli.data.catalogue import ImageEntry
 from mcis_cli.data.layouts import coco, listing, table, voc
 from mcis_cli.interop import coco_rle
@@ -139,10 +139,6 @@ def read_pickle(data: bytes) -> None:
     array_pickles.read_dictionary(data, "x.npy")
 
 
-def read_tensors(data: bytes) -> None:
-    tensor_files.read_safetensors_head(data, "x.safetensors")
-
-
 def read_zip(data: bytes) -> None:
     archives.open_archive(io.BytesIO(data), "x.pth")
 
@@ -163,9 +159,6 @@ PICKLES = [
 ]
 ARRAYS = [_npy(MAPS), _npy(np.asfortranarray(np.arange(6).reshape(2, 3))), _npy(np.array(True))]
 ARCHIVES = [_npz(False), _npz(True)]
-_ENTRY = {"dtype": "F32", "shape": [2], "data_offsets": [0, 8]}
-_TEXT = json.dumps({"a": _ENTRY, "__metadata__": {"format": "pt"}}).encode()
-TENSORS = [len(_TEXT).to_bytes(8, "little") + _TEXT + bytes(8)]
 
 
 # Data sets
@@ -286,7 +279,6 @@ TARGETS: Mapping[str, Fuzzed] = {
     "npy": Fuzzed(read_array, ARRAYS),
     "npz": Fuzzed(read_archive, ARCHIVES),
     "dictionary": Fuzzed(read_pickle, PICKLES),
-    "safetensors": Fuzzed(read_tensors, TENSORS),
     "zip": Fuzzed(read_zip, ARCHIVES),
     "maps": Fuzzed(read_maps, [*ARRAYS, *PICKLES, *ARCHIVES]),
     "map_names": Fuzzed(list_folder, [b"a_cat\na_0", b"2007_1_dog", b"a_cat_dining_table"]),

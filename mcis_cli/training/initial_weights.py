@@ -9,12 +9,10 @@ import hashlib
 import logging
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass
-from io import BufferedReader
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING
 
 from mcis_cli.data.regular_files import open_regular
-from mcis_cli.data.tensor_files import TORCH_DTYPES, read_safetensors_head
 from mcis_cli.errors import DataError, WeightsError
 
 if TYPE_CHECKING:
@@ -128,6 +126,8 @@ def load_initial_weights(backbone: str, weights: Path | None) -> InitialWeights:
     """
     if weights is None and backbone.startswith(TIMM):
         return _load_from_timm(backbone)
+    from mcis_cli.training.plain_tensors import load_safetensors, load_tensors
+
     published = PUBLISHED.get(backbone)
     path = weights or _published_file(backbone, _found(backbone, published))
     try:
@@ -135,8 +135,8 @@ def load_initial_weights(backbone: str, weights: Path | None) -> InitialWeights:
         with file:
             digest = hashlib.file_digest(file, "sha256").hexdigest()
             file.seek(0)
-            is_plain = path.suffix == ".safetensors"
-            content: Any = _read_safetensors(file, size, path) if is_plain else _read_pickled(file, path)
+            is_safe = path.suffix == ".safetensors"
+            content = load_safetensors(file.read(size), str(path)) if is_safe else load_tensors(file, str(path))
     except DataError as error:
         raise WeightsError(str(error)) from None
     except OSError as error:
@@ -253,26 +253,7 @@ def _torchvision_file(backbone: str, published: Published) -> Path:
     return path
 
 
-def _read_pickled(file: BufferedReader, path: Path) -> Any:
-    from mcis_cli.training.plain_tensors import load_tensors
-
-    return load_tensors(file, str(path))
-
-
-def _read_safetensors(file: BufferedReader, size: int, path: Path) -> "dict[str, Tensor]":
-    import torch
-
-    content = bytearray(size)
-    file.readinto(content)
-    state: dict[str, Tensor] = {}
-    for name, stored in read_safetensors_head(content, str(path)).items():
-        dtype, values = getattr(torch, TORCH_DTYPES[stored.dtype]), content[stored.start : stored.end]
-        flat = torch.frombuffer(values, dtype=dtype) if values else torch.empty(0, dtype=dtype)
-        state[name] = flat.reshape(stored.shape)
-    return state
-
-
-def _checked(content: Any, path: Path) -> "dict[str, Tensor]":
+def _checked(content: object, path: Path) -> "dict[str, Tensor]":
     from mcis_cli.training.plain_tensors import tensor_fault
 
     if not isinstance(content, Mapping) or not content or len(content) > MAX_TENSORS:

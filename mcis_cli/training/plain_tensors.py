@@ -6,8 +6,14 @@ import torch
 from torch import Tensor
 
 from mcis_cli.data.archives import open_archive
-from mcis_cli.data.tensor_files import TORCH_DTYPES
 from mcis_cli.errors import DataError
+
+DTYPES = frozenset(
+    {torch.bool, torch.uint8, torch.uint16, torch.uint32, torch.uint64, torch.int8, torch.int16, torch.int32}
+    | {torch.int64, torch.float16, torch.bfloat16, torch.float32, torch.float64}
+)
+MAX_RANK = 8
+MAX_HEAD = 2**24  # bytes of the head of a safetensors file: each of its tensors becomes an object
 
 
 def tensor_fault(tensor: object) -> str | None:
@@ -18,8 +24,10 @@ def tensor_fault(tensor: object) -> str | None:
     # A tensor that is larger than its storage repeats itself: a few bytes could claim all memory.
     if not dense or tensor.numel() * tensor.element_size() > tensor.untyped_storage().nbytes():
         return "a tensor that is not plain"
-    if str(tensor.dtype).removeprefix("torch.") not in TORCH_DTYPES.values():
+    if tensor.dtype not in DTYPES:
         return f"values of {tensor.dtype}"
+    if tensor.ndim > MAX_RANK:
+        return f"a tensor of {tensor.ndim} dimensions"
     return None if bool(torch.isfinite(tensor).all()) else "values that are not finite"
 
 
@@ -48,4 +56,33 @@ def load_tensors(file: BinaryIO, name: str) -> object:
         raise DataError(
             f"{name}: found bytes that do not load safely ({type(error).__name__}); expected tensors by name, as "
             "torch.save writes them; save them anew"
+        ) from None
+
+
+def load_safetensors(content: bytes, name: str) -> dict[str, Tensor]:
+    """Read the tensors of a `.safetensors` file.
+
+    The package checks that each byte after the head belongs to exactly one tensor, before it allocates.
+
+    Args:
+        content: All bytes of the file.
+        name: How messages call it.
+
+    Returns:
+        The tensors by name, in the order of names.
+
+    Raises:
+        DataError: The bytes are no such file.
+    """
+    from safetensors import SafetensorError
+    from safetensors.torch import load
+
+    try:
+        if int.from_bytes(content[:8], "little") > MAX_HEAD:
+            raise SafetensorError(f"a head of more than {MAX_HEAD:,} bytes")
+        return dict(sorted(load(content).items()))
+    except (SafetensorError, KeyError, ValueError) as error:  # a KeyError is a dtype that PyTorch does not have
+        reason = str(error).removeprefix("Error while deserializing: ")
+        raise DataError(
+            f"{name}: found {reason[:160]!r}; expected a file of safetensors; save it again, or as .pth"
         ) from None
