@@ -211,9 +211,8 @@ class Config(BaseModel):
         for name in sorted(set(given) & type(self).model_fields.keys()):
             if unmet := self.facts_of(name).used.unmet(known):
                 about_run = [choice for choice in unmet if choice.name in facts][:1]
-                found[name] = " and ".join(
-                    self._choice_in_words(one.name, known[one.name]) for one in about_run or unmet
-                )
+                words = (self._choice_in_words(one.name, known[one.name]) for one in about_run or unmet)
+                found[name] = " and ".join(words).replace(" and with ", " and ")
         return found
 
     @classmethod

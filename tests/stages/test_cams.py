@@ -7,7 +7,6 @@ import pytest
 import torch
 from tiny_chain import NUM_TRAIN, Heard, done, options
 
-from mcis_cli.config import CamsConfig
 from mcis_cli.data.augment import normalise, warp
 from mcis_cli.errors import DamagedError, DataError, MissingError, UsageError
 from mcis_cli.stages.cams import run as cams
@@ -192,19 +191,6 @@ def test_the_wrong_artifact_and_none_are_refused(chain):
 def test_a_split_that_is_not_there_is_refused(chain):
     with pytest.raises(DataError, match="no split 'test'"):
         make(chain, split="test")
-
-
-@pytest.mark.parametrize(
-    ("config", "unused"),
-    [
-        ({}, []),
-        ({"refs": 0}, ["with_contrastive"]),
-        ({"localization": "released"}, ["flip", "scales"]),
-    ],
-)
-def test_settings_that_a_kind_of_map_does_not_use_are_known(config, unused):
-    given = {"flip": True, "scales": (1.0, 2.0), "with_contrastive": True, "split": "train", "seed": None}
-    assert cams.without_effect(CamsConfig(**config), given) == unused
 
 
 def test_several_numbers_of_references_take_one_pass_and_give_the_maps_of_each_alone(chain, tmp_path, monkeypatch):

@@ -308,16 +308,3 @@ def test_a_class_that_is_too_small_is_told_whatever_is_said_of_drawing(chain):
     assert all(f"{count - 1} for {name}" in warning for name, count in counts.items())
     for named in references_of(artifact).values():
         assert {name: len(ids) for name, ids in named.items()} == {name: counts[name] - 1 for name in named}
-
-
-@pytest.mark.parametrize(
-    ("config", "unused"),
-    [
-        ({}, []),
-        ({"refs": 0}, ["reference_choice", "reference_self", "seed"]),
-        (NEAREST, ["reference_self", "seed"]),
-    ],
-)
-def test_settings_without_effect_are_known(config, unused):
-    given = {"reference_choice": "nearest", "reference_self": False, "seed": 0, "reference_domains": None}
-    assert cams.without_effect(CamsConfig(**config), given) == unused

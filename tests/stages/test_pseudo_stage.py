@@ -19,7 +19,6 @@ from mcis_cli.maps.pseudo import (
     soft_scores,
 )
 from mcis_cli.stages.engine.inputs import Inputs
-from mcis_cli.stages.pseudo import fusing
 from mcis_cli.stages.pseudo import run as pseudo
 from mcis_cli.store import open_store
 
@@ -241,42 +240,3 @@ def test_saliency_of_other_content_makes_other_masks(chain_copy):
     (saliency / "train-0002.png").write_bytes((saliency / "train-0003.png").read_bytes())
     assert images.read_saliency("train-0003") is not None
     assert done(chain_copy.store, "pseudo") < (make(chain_copy) and done(chain_copy.store, "pseudo"))
-
-
-@pytest.mark.parametrize(
-    ("background", "fusion", "unused"),
-    [
-        ("saliency", "hard", {"background_power": "b", "background_score": "b", "sharpness": "f"}),
-        ("constant", "hard", {"background_power": "b", "conflict_threshold": "b", "sharpness": "f"}),
-        ("power", "hard", {"background_score": "b", "conflict_threshold": "b", "sharpness": "f"}),
-        ("saliency", "soft", {"background_power": "b", "conflict_threshold": "f"}),
-        ("constant", "soft", {"background_power": "b", "conflict_threshold": "bf"}),
-        ("power", "soft", {"background_score": "b", "conflict_threshold": "bf"}),
-    ],
-)
-def test_settings_that_a_background_and_a_fusion_do_not_use_are_known(background, fusion, unused):
-    given = {
-        "background_power": 2.0,
-        "background_score": 0.1,
-        "conflict_threshold": 0.9,
-        "min_foreground": None,
-        "sharpness": 3.0,
-    }
-    choices = {"b": f"--background {background}", "f": f"--fusion {fusion}"}
-    told = {name: "with " + " and ".join(choices[letter] for letter in letters) for name, letters in unused.items()}
-    assert pseudo.without_effect(PseudoConfig(background=background, fusion=fusion), given) == told
-
-
-def test_settings_of_a_crf_and_of_networks_have_no_effect_without():
-    given = {"crf_confidence": 0.9, "crf_settings": {"iterations": 3}, "flip": True}
-    without = dict.fromkeys(("crf_confidence", "crf_settings"), "without --crf")
-    assert pseudo.without_effect(PseudoConfig(), given) == {**without, "flip": "on masks of maps without --network"}
-    assert pseudo.without_effect(PseudoConfig(crf=True), given) == {"flip": "on masks of maps without --network"}
-
-
-def test_an_image_without_tags_is_background():
-    material = fusing.Material("one", np.zeros((0, 4, 4), np.float32), (), (6, 9), None, None)
-    _, fields = fusing.make_mask(PseudoConfig(background="constant"), material)
-    assert fields["mask"].shape == (6, 9)
-    assert not fields["mask"].any()
-    assert fields["classes"].shape == (0,)

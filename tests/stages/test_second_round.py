@@ -101,7 +101,6 @@ def test_a_second_run_computes_nothing_and_workers_change_nothing(chain, tmp_pat
 
 def test_settings_for_maps_do_not_count(chain):
     assert make(chain, background="constant", background_score=0.7).id == make(chain).id
-    assert second_round.without_effect({"background": "power", "flip": True, "crf": None}) == ["background"]
 
 
 def test_maps_and_classifiers_are_no_networks(chain):
@@ -175,10 +174,6 @@ def test_a_network_beside_maps_is_part_of_the_recipe_and_settings_of_it_have_no_
     without = beside_maps(chain, network=None)
     assert without.manifest["key"] != first.manifest["key"]
     assert beside_maps(chain, network=None, network_weight=2.0, flip=True).path == without.path
-    given = {"network_weight": 2.0, "background_power": 2.0}
-    told = pseudo.without_effect(PseudoConfig(background="constant"), given)
-    assert told["network_weight"] == "on masks of maps without --network"
-    assert "network_weight" not in pseudo.without_effect(PseudoConfig(background="constant"), given, True)
 
 
 def test_workers_change_nothing_beside_maps(chain, tmp_path, one_thread):
