@@ -6,14 +6,15 @@ BIN := $(VENV)/bin
 # Small tensors are no quicker with many threads, and test processes share the cores.
 PYTEST := OMP_NUM_THREADS=1 $(BIN)/pytest -n auto --maxprocesses 4 --dist loadfile
 
-.PHONY: help demo test test-slow test-long check format lint types layers docs-check docs site man reformat clean
+.PHONY: help demo test test-slow test-long check format lint types layers docs-check docs site man figures reformat clean
 
 help:
 	@echo "make demo       see the method work, on a synthetic set, in minutes"
 	@echo "make test       the tests that are not slow"
 	@echo "make test-slow  those that are"
 	@echo "make test-long  what the store promises, at sizes that take hours"
-	@echo "make check      format, lint, types, layers, docs, site"
+	@echo "make check      format, lint, types, layers, docs, site; with -j 2 in half the time"
+	@echo "make figures    how large the package is, and how its parts hang together"
 	@echo "make docs       write the generated pages anew"
 	@echo "make site       the pages as a site, in build/site; make man: the commands as a page of man, in build/man"
 	@echo "make reformat   format the code and mend what can be mended by itself"
@@ -48,7 +49,7 @@ test-slow: $(VENV)/.dev
 test-long: $(VENV)/.dev
 	MCIS_LONG=$${MCIS_LONG:-1} $(PYTEST) -m "promise or long"
 
-check: format lint types layers docs-check site
+check: format lint types layers docs-check site figures
 
 format: $(VENV)/.dev
 	$(BIN)/ruff format --check .
@@ -71,6 +72,9 @@ docs: $(VENV)/.dev
 
 site: $(VENV)/.dev
 	$(BIN)/python -m sphinx -W --keep-going -q -c docs -d build/doctrees . build/site
+
+figures: $(VENV)/.dev
+	@$(BIN)/python tests/helpers/figures.py
 
 man: $(VENV)/.dev
 	$(BIN)/python -m sphinx -q -b man -c docs -d build/doctrees . build/man

@@ -1,0 +1,124 @@
+"""The size and the shape of the package in figures: a place to look, never a limit.
+
+`make figures` prints them, and with `--all` what each figure counts.
+"""
+
+import ast
+import sys
+from collections.abc import Iterator
+from pathlib import Path
+
+ROOT = Path(__file__).parents[2]
+PACKAGE = ROOT / "mcis_cli"
+MAX_PARAMETERS = 8
+STAGE_ROOMS = {  # where the name of a stage may be written: its own room; commands have a file each
+    "train-cls": "stages/train_cls",
+    "cams": "stages/cams",
+    "affinity": "stages/affinity",
+    "affinity-labels": "stages/affinity",
+    "affinity-net": "stages/affinity",
+    "pseudo": "stages/pseudo",
+    "train-seg": "stages/train_seg",
+    "eval": "stages/evaluate",
+}
+ALL_STAGES = ("stages/stage.py", "config/presets.py")
+COMMANDS = {  # the files of the five commands
+    "train-cls": ("train",),
+    "cams": ("photographs", "cams"),
+    "pseudo": ("masks", "pseudo"),
+    "train-seg": ("train",),
+    "eval": ("evaluate",),
+}
+
+
+def trees() -> dict[str, ast.Module]:
+    """The syntax of each file of the package, by its path in there."""
+    files = sorted(PACKAGE.rglob("*.py"))
+    return {file.relative_to(PACKAGE).as_posix(): ast.parse(file.read_text(encoding="utf-8")) for file in files}
+
+
+def num_lines(path: str) -> int:
+    """Lines of a file, blank ones and comments as well."""
+    return len((PACKAGE / path).read_text(encoding="utf-8").splitlines())
+
+
+def imports_across(trees: dict[str, ast.Module], folder: str) -> list[tuple[str, str]]:
+    """The imports of one room of a folder by a file of another; a file of the folder itself is in the room `.`."""
+    found = set()
+    for path, tree in trees.items():
+        if not path.startswith(f"{folder}/"):
+            continue
+        for node in ast.walk(tree):
+            if isinstance(node, ast.ImportFrom) and node.module:
+                for target in [node.module, *(f"{node.module}.{alias.name}" for alias in node.names)]:
+                    imported = target.removeprefix("mcis_cli.").replace(".", "/")
+                    if f"{imported}.py" in trees or f"{imported}/__init__.py" in trees:
+                        found.add((path, imported if f"{imported}.py" in trees else f"{imported}/__init__"))
+    inside = [(path, other) for path, other in sorted(found) if other.startswith(f"{folder}/")]
+    return [(path, other) for path, other in inside if room(path, folder) != room(other, folder)]
+
+
+def room(path: str, folder: str) -> str:
+    """The folder in a folder that a file lies in."""
+    parts = path.removeprefix(f"{folder}/").split("/")
+    return parts[0] if len(parts) > 1 else "."
+
+
+def functions(trees: dict[str, ast.Module]) -> Iterator[tuple[str, ast.FunctionDef | ast.AsyncFunctionDef]]:
+    """Each function with the path of its file."""
+    for path, tree in trees.items():
+        for node in ast.walk(tree):
+            if isinstance(node, ast.FunctionDef | ast.AsyncFunctionDef):
+                yield path, node
+
+
+def num_parameters(function: ast.FunctionDef | ast.AsyncFunctionDef) -> int:
+    """Parameters without `self` and `cls`."""
+    parameters = [*function.args.posonlyargs, *function.args.args, *function.args.kwonlyargs]
+    return sum(parameter.arg not in ("self", "cls") for parameter in parameters)
+
+
+def stage_literals(trees: dict[str, ast.Module]) -> list[str]:
+    """Where the name of a stage is written as a text, other than in its room, in the list of stages and in presets."""
+    found = []
+    for path, tree in trees.items():
+        for node in ast.walk(tree):
+            if isinstance(node, ast.Constant) and isinstance(node.value, str) and node.value in STAGE_ROOMS:
+                command = [f"cli/commands/{name}.py" for name in COMMANDS.get(node.value, ())]
+                own = path.startswith(f"{STAGE_ROOMS[node.value]}/")
+                if not own and path not in (*ALL_STAGES, *command):
+                    found.append(f"mcis_cli/{path}:{node.lineno}: {node.value!r}")
+    return found
+
+
+def main(*, everything: bool = False) -> None:
+    """Print the figures."""
+    parsed = trees()
+    longest = sorted(((f.end_lineno or 0) - f.lineno + 1, path, f.name) for path, f in functions(parsed))[:-6:-1]
+    many = [(num_parameters(f), path, f.name) for path, f in functions(parsed) if num_parameters(f) > MAX_PARAMETERS]
+    literals = stage_literals(parsed)
+    tests = sum(len(file.read_text(encoding="utf-8").splitlines()) for file in (ROOT / "tests").rglob("*.py"))
+    rows: list[tuple[str, int, str, list[str]]] = [
+        ("lines of the package", sum(map(num_lines, parsed)), "24,000", []),
+        ("files of the package", len(parsed), "150", []),
+        ("lines of the tests", tests, "", []),
+    ]
+    for folder in ("stages", "cli"):
+        found = imports_across(parsed, folder)
+        arrows = sorted({(room(path, folder), room(other, folder)) for path, other in found})
+        listed = [f"{source} -> {target}" for source, target in arrows]
+        rows.append((f"rooms of {folder}/ that import another", len(arrows), "20", listed))
+        listed = [f"{path} -> {other}" for path, other in found]
+        rows.append((f"imports between rooms of {folder}/", len(found), "", listed))
+    rows += [
+        ("lines of the longest function", longest[0][0], "50", [f"{n} lines: {p}: {f}" for n, p, f in longest]),
+        (f"functions of more than {MAX_PARAMETERS} parameters", len(many), "0", [f"{n}: {p}: {f}" for n, p, f in many]),
+        ("names of stages written elsewhere", len(literals), "0", literals),
+    ]
+    for name, value, aim, listed in rows:
+        sys.stdout.write(f"{name:<42} {value:>8,}{f'   (aim: {aim} at most)' if aim else ''}\n")
+        sys.stdout.writelines(f"    {line}\n" for line in listed if everything)
+
+
+if __name__ == "__main__":
+    main(everything="--all" in sys.argv[1:])
