@@ -18,6 +18,7 @@ from mcis_cli.maps.localization import normalise as normalise_maps
 from mcis_cli.maps.metrics import ConfusionMatrix
 from mcis_cli.models.classifier import CoAttentionClassifier
 from mcis_cli.stages.cams import run as cams
+from mcis_cli.stages.cams.mapping import RELEASED_SCALES
 from mcis_cli.stages.engine.inputs import Inputs
 from mcis_cli.stages.engine.networks import backbone_of, build_classifier, describe_classifier, place
 from mcis_cli.stages.train_cls import run as train_cls
@@ -245,17 +246,23 @@ def _plain_maps(
 ) -> Callable[[], dict[str, NDArray[np.float32]]]:
     images = bench.images()
     model.to(DEVICE)
-    make = plain.released_maps if config.localization == "released" else plain.paper_maps
 
-    def shown(image_id: str) -> torch.Tensor:
-        return _tensor(model, images.read_image(image_id), size)
+    def shown(image_id: str, factor: float = 1.0) -> torch.Tensor:
+        return _tensor(model, images.read_image(image_id), round(size * factor))
+
+    def made_of(image_id: str, others: dict[int, list[torch.Tensor]]) -> NDArray[np.float32]:
+        image = shown(image_id)
+        if config.localization != "released":
+            return plain.paper_maps(model, image, others)
+        views = (image, image.flip(-1), *(shown(image_id, factor) for factor in RELEASED_SCALES))
+        return plain.released_maps(model, views, others)
 
     def work() -> dict[str, NDArray[np.float32]]:
         made = {}
         for image_id in images.ids[:count]:
             wanted = _references(bench, image_id, config)
             others = {k: [shown(other) for other in ids] for k, ids in wanted.items()}
-            made[image_id] = make(model, shown(image_id), others)
+            made[image_id] = made_of(image_id, others)
         return made
 
     return work

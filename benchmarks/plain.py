@@ -40,24 +40,27 @@ def paper_maps(
 
 
 def released_maps(
-    model: CoAttentionClassifier, image: Tensor, references: Mapping[int, Sequence[Tensor]]
+    model: CoAttentionClassifier, views: Sequence[Tensor], references: Mapping[int, Sequence[Tensor]]
 ) -> NDArray[np.float32]:
-    """The released code's maps of one image: the paper's, and four from the image paired with views of itself."""
-    classes, size = list(references), image.shape[-1]
-    own, of_mirror = (one[0, classes] for one in pair_activation(model, image, image.flip(-1)))
-    parts = [paper_maps(model, image, references), own.cpu().numpy(), of_mirror.flip(-1).cpu().numpy()]
-    for factor in (0.75, 2.0):
-        scaled = functional.interpolate(image, size=round(size * factor), mode="bilinear", align_corners=False)
-        parts.append(pair_activation(model, image, scaled)[0][0, classes].cpu().numpy())
-    total = np.zeros(parts[0].shape, np.float32)
-    for place, part in enumerate(parts):
+    """The released code's maps of one image: four from the image paired with views of itself, and the paper's.
+
+    `views` are the image, its mirror, and what its 0.75× and 2× warps show.
+    """
+    classes, (image, mirror, small, large) = list(references), views
+    own, of_mirror = (one[0, classes] for one in pair_activation(model, image, mirror))
+    parts = [own, of_mirror.flip(-1)]
+    for scaled in (small, large):
+        asked = pair_activation(model, image, scaled)[1][:, classes]
+        parts.append(functional.interpolate(asked, size=own.shape[1:], mode="bicubic", align_corners=False)[0])
+    planes = [part.cpu().numpy() for part in parts] + [paper_maps(model, image, references)]
+    total = np.zeros(planes[0].shape)
+    for place, part in enumerate(planes):
         for row, plane in enumerate(part):
             if place and 1 / (1 + np.exp(-plane.mean())) <= 0.1:
                 continue
             positive = np.maximum(plane, 0)
-            total[row] += positive / positive.max() if positive.max() > 0 else positive
-    total /= len(parts)
-    return total
+            total[row] += positive / (positive.max() + 1e-8) * 255
+    return np.asarray((total / len(planes)).astype(np.uint8) / 255, dtype=np.float32)
 
 
 def pair_loss(

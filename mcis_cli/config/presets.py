@@ -36,6 +36,8 @@ PRESETS: Mapping[Preset, Mapping[str, Any]] = {
     "released": {
         "train-cls": {
             "heads": "separate",
+            "new_layer_init": "released",
+            "mask_bias": False,
             "self_pairs": True,
             "contrastive_from_epoch": 3,
             "contrastive_rule": "unshared",
@@ -50,7 +52,13 @@ PRESETS: Mapping[Preset, Mapping[str, Any]] = {
             "pretrained_bias_lr": 2.0,
         },
         "cams": {"localization": "released", "reference_replacement": True, "reference_self": True},
-        "eval": {"scales": (0.5, 0.75, 1.0, 1.25, 1.5), "flip": True, "crf_settings": {"iterations": 1}},
+        "pseudo": {"enlarging": "bicubic"},
+        "eval": {
+            "enlarging": "bicubic",
+            "scales": (0.5, 0.75, 1.0, 1.25, 1.5),
+            "flip": True,
+            "crf_settings": {"iterations": 1},
+        },
     },
     "quick": {
         "train-cls": {

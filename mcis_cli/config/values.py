@@ -10,6 +10,7 @@ Precision = Literal["auto", "fp32", "bf16"]
 AffinityWeights = Literal["shared", "per-domain-pair"]
 Domain = Literal["target", "single-label", "web"]
 Normalization = Literal["minmax", "max"]
+Enlarging = Literal["bilinear", "bicubic"]
 MAX_SEED = 2**63 - 1
 
 

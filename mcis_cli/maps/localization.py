@@ -13,22 +13,49 @@ from PIL import Image
 
 BACKGROUND = 0
 
+Interpolation = Literal["bilinear", "bicubic"]
 
-def enlarge(maps: Float[np.ndarray, "cls h w"], height: int, width: int) -> Float32[np.ndarray, "cls height width"]:
-    """Maps resized to an image's height and width: bilinear, with pixels as areas (no aligned corners).
+
+def enlarge(
+    maps: Float[np.ndarray, "cls h w"], height: int, width: int, interpolation: Interpolation = "bilinear"
+) -> Float32[np.ndarray, "cls height width"]:
+    """Maps resized to an image's height and width, with pixels as areas (no aligned corners).
 
     Args:
         maps: finite maps of any range.
-        height: pixels of the result; where it is fewer than the map has, the mean of what it covers is taken.
+        height: pixels of the result; where it is fewer than the map has, "bilinear" takes the mean of what it covers.
         width: as `height`.
+        interpolation: "bilinear", or "bicubic" as the released code has it, which rounds to bytes besides.
 
     Returns:
-        The maps at height × width; values stay within the range of each map.
+        The maps at height × width. Values of "bilinear" stay within the range of each map; those of "bicubic" may go
+        beyond it, but not out of [0, 1] if the map is within.
     """
+    if interpolation == "bicubic":
+        wide = maps.astype(np.float64)
+        resized = _cubic_weights(maps.shape[1], height) @ wide @ _cubic_weights(maps.shape[2], width).T
+        low, high = wide.min(axis=(1, 2), keepdims=True), wide.max(axis=(1, 2), keepdims=True)
+        return np.asarray(np.clip(resized, np.minimum(low, 0), np.maximum(high, 1)), dtype=np.float32)
     result = np.empty((maps.shape[0], height, width), dtype=np.float32)
     for plane, target in zip(np.ascontiguousarray(maps, dtype=np.float32), result, strict=True):
         target[...] = np.asarray(Image.fromarray(plane).resize((width, height), Image.Resampling.BILINEAR))
     return result
+
+
+def _cubic_weights(length: int, resized: int) -> Float[np.ndarray, "resized length"]:
+    """Bicubic interpolation along one side as a matrix: Keys' kernel with a = −0.75; the border is repeated."""
+    places = (np.arange(resized) + 0.5) * length / resized - 0.5
+    first = np.floor(places).astype(int)
+    weights = np.zeros((resized, length))
+    for tap in range(-1, 3):
+        d = np.abs(places - (first + tap))
+        near, far = 1.25 * d**3 - 2.25 * d**2 + 1, -0.75 * d**3 + 3.75 * d**2 - 6 * d + 3
+        np.add.at(
+            weights,
+            (np.arange(resized), np.clip(first + tap, 0, length - 1)),
+            np.where(d <= 1, near, np.where(d < 2, far, 0)),
+        )
+    return weights
 
 
 def normalise(
@@ -82,23 +109,25 @@ def released_combination(
     """One map of each class from the maps of several pairings of an image, as the authors' released code does it.
 
     Each map is clipped at 0 and divided by its maximum; the sum is divided by the number of pairings, also of those
-    that did not count. The paper takes the plain mean over the references (§3.2) instead.
+    that did not count, and cut to a byte. The paper takes the plain mean over the references (§3.2) instead.
 
     Args:
-        maps: one entry a pairing, unclipped, all on the image's own grid and way round: first the references, then
-            the image with its mirror (both sides), its 0.75× and its 2× view.
+        maps: one entry a pairing, unclipped, all on the image's own grid and way round; the first always counts.
         min_score: a map after the first counts where the sigmoid of its spatial mean is over this, in [0, 1].
 
     Returns:
-        Maps in [0, 1].
+        Maps in [0, 1], in steps of 1/255.
     """
     assert len(maps) > 0
-    total = np.zeros(maps[0].shape, dtype=np.float32)
+    total = np.zeros(maps[0].shape)
     for position, pairing in enumerate(maps):
-        scores = 1 / (1 + np.exp(-pairing.mean(axis=(1, 2), dtype=np.float64)))
+        wide = pairing.astype(np.float64)
+        scores = 1 / (1 + np.exp(-wide.mean(axis=(1, 2))))
+        clipped = np.maximum(wide, 0)
+        peaks = clipped.max(axis=(1, 2), initial=0) + 1e-8
         counts = (scores > min_score) | (position == 0)
-        total += normalise(pairing, "max") * counts[:, None, None]
-    return total / len(maps)
+        total += clipped * (counts / peaks)[:, None, None]
+    return (np.floor(255 * total / len(maps)) / 255).astype(np.float32)
 
 
 def threshold_prediction(

@@ -23,6 +23,7 @@ from mcis_cli.models.co_attention import (
 from mcis_cli.models.equivariance import PixelCorrelation, ViewMaps, cues_of, refine
 from mcis_cli.models.layers import average, new_conv, num_features_of
 
+NewLayerInit = Literal["gaussian", "released"]
 Term = Literal["basic", "co_attention", "contrastive"]
 ALL_TERMS: frozenset[Term] = frozenset({"basic", "co_attention", "contrastive"})
 
@@ -66,6 +67,8 @@ class CoAttentionClassifier(nn.Module):
         affinity_weights: AffinityWeights = "shared",
         affinity_scale: float | None = None,
         equivariant: bool = False,
+        new_layer_init: NewLayerInit = "gaussian",
+        mask_bias: bool = True,
         generator: torch.Generator | None = None,
     ) -> None:
         """Put the new layers on a backbone.
@@ -79,14 +82,19 @@ class CoAttentionClassifier(nn.Module):
             affinity_weights: One W_P, or three, see `CoAttention`.
             affinity_scale: Where affinities are of features of unit length, the factor on them, see `CoAttention`.
             equivariant: With a pixel correlation module, on a `Backbone`.
+            new_layer_init: How heads and W_B start: Gaussian of deviation 0.01; or as in the released code, the class
+                head from a Gaussian of deviation √(2 / K), the second head and W_B from U(−1/√C, 1/√C).
+            mask_bias: Whether W_B has a bias; it has none in the released code.
             generator: Source of the new layers' weights; torch's own where None.
         """
         super().__init__()
         channels = num_features_of(backbone) if num_features is None else num_features
         self.backbone = backbone
-        self.class_head = new_conv(channels, num_foreground, std=0.01, generator=generator)
+        released = new_layer_init == "released"
+        std, bound = ((2 / num_foreground) ** 0.5, channels**-0.5) if released else (0.01, None)
+        self.class_head = new_conv(channels, num_foreground, std=std, generator=generator)
         self.co_class_head = (
-            new_conv(channels, num_foreground, bias=False, std=0.01, generator=generator)
+            new_conv(channels, num_foreground, bias=False, std=0.01, bound=bound, generator=generator)
             if heads == "separate"
             else None
         )
@@ -95,6 +103,8 @@ class CoAttentionClassifier(nn.Module):
             affinity_init=affinity_init,
             affinity_weights=affinity_weights,
             affinity_scale=affinity_scale,
+            mask_bias=mask_bias,
+            mask_bound=bound,
             generator=generator,
         )
         self.pixel_correlation: PixelCorrelation | None = None

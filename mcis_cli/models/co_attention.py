@@ -195,6 +195,8 @@ class CoAttention(nn.Module):
         affinity_init: AffinityInit = "uniform",
         affinity_weights: AffinityWeights = "shared",
         affinity_scale: float | None = None,
+        mask_bias: bool = True,
+        mask_bound: float | None = None,
         generator: torch.Generator | None = None,
     ) -> None:
         """Draw the initial weights.
@@ -209,6 +211,8 @@ class CoAttention(nn.Module):
             affinity_weights: One W_P for all pairs, or three by the domains of the pair.
             affinity_scale: s of `compared`: affinities are of features of unit length, and s times that; as in Eq. 2
                 where None.
+            mask_bias: Whether W_B has a bias.
+            mask_bound: Where given, W_B starts uniform between its negative and it; else Gaussian, deviation 0.01.
             generator: Source of the random numbers; torch's own where None.
         """
         super().__init__()
@@ -219,7 +223,7 @@ class CoAttention(nn.Module):
         if affinity_weights == "per-domain-pair":
             self.affinity_weight_single = nn.Parameter(torch.empty(num_features, num_features))
             self.affinity_weight_mixed = nn.Parameter(torch.empty(num_features, num_features))
-        self.mask_conv = new_conv(num_features, 1, std=0.01, generator=generator)
+        self.mask_conv = new_conv(num_features, 1, bias=mask_bias, std=0.01, bound=mask_bound, generator=generator)
         bound = num_features**-0.5
         likeness = (bound if affinity_scale is None else 1) * torch.eye(num_features)
         with torch.no_grad():

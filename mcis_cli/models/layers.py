@@ -17,9 +17,10 @@ def new_conv(
     dilation: int = 1,
     bias: bool = True,
     std: float | None = None,
+    bound: float | None = None,
     generator: torch.Generator | None = None,
 ) -> nn.Conv2d:
-    """A convolution at stride 1 that keeps height and width, with Gaussian weights and zero bias.
+    """A convolution at stride 1 that keeps height and width, with random weights and zero bias.
 
     Args:
         num_inputs: Channels in.
@@ -27,7 +28,8 @@ def new_conv(
         kernel_size: Odd width of the kernel.
         dilation: Distance of the kernel's taps.
         bias: Whether there is a bias.
-        std: Deviation of the weights; where None, √(2 / fan-in), which keeps the scale through a ReLU.
+        std: Deviation of Gaussian weights; where None, √(2 / fan-in), which keeps the scale through a ReLU.
+        bound: Where given, weights are uniform between its negative and it.
         generator: Source of the random numbers; torch's own where None.
 
     Returns:
@@ -36,7 +38,10 @@ def new_conv(
     padding = dilation * (kernel_size // 2)
     conv = nn.Conv2d(num_inputs, num_outputs, kernel_size, padding=padding, dilation=dilation, bias=bias)
     with torch.no_grad():
-        conv.weight.normal_(0, std or math.sqrt(2 / (num_inputs * kernel_size**2)), generator=generator)
+        if bound is None:
+            conv.weight.normal_(0, std or math.sqrt(2 / (num_inputs * kernel_size**2)), generator=generator)
+        else:
+            conv.weight.uniform_(-bound, bound, generator=generator)
         if conv.bias is not None:
             conv.bias.zero_()
     return conv

@@ -5,6 +5,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 from hypothesis.extra import numpy as hnp
+from released_maps import resized
 
 from mcis_cli.maps.localization import aggregate, enlarge, normalise, released_combination, threshold_prediction
 
@@ -93,6 +94,13 @@ def test_aggregate_is_the_mean_of_the_resized_views():
     np.testing.assert_allclose(aggregate([small, large], [False, False], height=5, width=7), expected, rtol=1e-6)
 
 
+@pytest.mark.parametrize("size", [(11, 9), (2, 3), (7, 5)])
+def test_bicubic_enlarging_is_that_of_loops_over_positions(size):
+    maps = np.random.default_rng(0).random((2, 7, 5), dtype=np.float32)
+    expected = np.stack([resized(plane, size) for plane in maps.astype(float)])
+    np.testing.assert_allclose(enlarge(maps, *size, "bicubic"), np.clip(expected, 0, 1), atol=1e-6)
+
+
 def test_released_combination_agrees_with_its_rule_pixel_by_pixel():
     pairings = [sample(seed) * 3 + shift for seed, shift in enumerate((-5, 0, 1, -9, 2))]
     expected = np.zeros((2, 3, 4))
@@ -101,17 +109,19 @@ def test_released_combination_agrees_with_its_rule_pixel_by_pixel():
             plane = pairing[index].astype(float)
             if position and 1 / (1 + np.exp(-plane.mean())) <= 0.1:
                 continue
-            peak = plane.max()
+            peak = plane.max() + 1e-8
             for row in range(3):
                 for column in range(4):
                     if plane[row, column] > 0:
                         expected[index, row, column] += plane[row, column] / peak / 5
-    np.testing.assert_allclose(released_combination(pairings), expected, rtol=1e-5, atol=1e-7)
+    found = 255 * released_combination(pairings)
+    np.testing.assert_allclose(found, np.rint(found), atol=1e-4)
+    np.testing.assert_allclose(found, np.floor(255 * expected), atol=1e-4)
 
 
 def test_released_combination_counts_the_first_map_whatever_it_scores():
     weak = np.array([[[-90.0, 1.0]]])
-    np.testing.assert_allclose(released_combination([weak, weak]), [[[0, 0.5]]])
+    np.testing.assert_allclose(released_combination([weak, weak]), [[[0, 127 / 255]]])
 
 
 def test_threshold_prediction_by_hand():

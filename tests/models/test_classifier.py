@@ -204,3 +204,25 @@ def test_new_layers_follow_the_generator() -> None:
     )
     for parameter, copy in zip(first.new_parameters(), again.new_parameters(), strict=True):
         assert torch.equal(parameter, copy)
+
+
+def test_new_layers_start_as_in_the_released_code_where_that_is_asked():
+    num_foreground, channels = 20, 512
+    torch.manual_seed(0)
+    classifier = CoAttentionClassifier(
+        nn.Conv2d(3, channels, 1),
+        num_foreground,
+        num_features=channels,
+        heads="separate",
+        new_layer_init="released",
+        mask_bias=False,
+    )
+    assert classifier.class_head.weight.std().item() == pytest.approx((2 / num_foreground) ** 0.5, rel=0.05)
+    assert not classifier.class_head.bias.any()
+    bound = channels**-0.5
+    for weight in (classifier.co_class_head.weight, classifier.co_attention.mask_conv.weight):
+        assert 0.9 * bound < weight.abs().max() <= bound
+        assert weight.std().item() == pytest.approx(bound / 3**0.5, rel=0.1)
+    assert classifier.co_class_head.bias is None
+    assert classifier.co_attention.mask_conv.bias is None
+    assert 0.99 * bound < classifier.co_attention.affinity_weight.abs().max() <= bound

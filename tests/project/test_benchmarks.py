@@ -3,6 +3,7 @@
 import numpy as np
 import pytest
 import torch
+from released_maps import released_maps
 
 from benchmarks import plain
 from benchmarks.__main__ import ROWS
@@ -39,6 +40,27 @@ def test_the_plain_loss_is_that_of_the_package():
     found = plain.pair_loss(model, image_m, image_n, labels_m, labels_n)
     expected = pair_loss(model.forward_pair(image_m, image_n), labels_m, labels_n).total
     torch.testing.assert_close(found, expected, rtol=1e-5, atol=1e-6)
+
+
+def test_the_plain_released_maps_are_those_of_the_authors_code():
+    torch.manual_seed(0)
+    backbone = torch.nn.Sequential(torch.nn.Conv2d(3, 8, 4, stride=4), torch.nn.ReLU())
+    model = CoAttentionClassifier(backbone, 4, num_features=8, heads="separate")
+    with torch.no_grad():
+        model.co_class_head.weight.normal_()
+        model.co_attention.affinity_weight.normal_(std=4)
+    image, small, large = (torch.rand(1, 3, size, size) for size in (32, 24, 64))
+    views = {"plain": image, "mirror": image.flip(-1), "smaller": small, "larger": large}
+    others = {k: [torch.rand(1, 3, 32, 32) for _ in range(2)] for k in (0, 3)}
+    with torch.inference_mode():
+        features = {name: backbone(view)[0].double().numpy() for name, view in views.items()}
+        of_others = {k: [backbone(one)[0].double().numpy() for one in some] for k, some in others.items()}
+    weight = model.co_attention.affinity_weight.detach().double().numpy().T
+    head = model.co_class_head.weight.detach().double().numpy()[:, :, 0, 0]
+    expected = released_maps(features, of_others, weight, head)
+    found = 255 * plain.released_maps(model, list(views.values()), others)
+    assert np.abs(found - np.stack([expected[0], expected[3]])).max() <= 1.001
+    assert np.mean(np.abs(found - np.stack([expected[0], expected[3]])) > 0.5) < 0.05
 
 
 def test_the_plain_mask_is_that_of_the_package():

@@ -7,6 +7,7 @@ import numpy as np
 import pytest
 import torch
 from plain_features import CPU, SIZE, features_of
+from released_maps import released_maps
 
 from mcis_cli.config import CamsConfig
 from mcis_cli.data.augment import normalise, warp
@@ -211,33 +212,48 @@ def test_scales_and_mirror_are_averaged_on_the_grid_of_the_first_scale(model, im
     np.testing.assert_allclose(mapper.maps(entry, references)[0], wanted, **CLOSE)
 
 
-def test_released_maps_are_five_pairings_clipped_normalised_and_summed(model, images):
+@pytest.fixture(scope="module")
+def released(images, one_thread):
+    """A mapper of a classifier whose W_P is far from symmetric; an image, its references, and what the released code
+    makes of them."""
+    model = build("separate")
+    with torch.no_grad():
+        weight = model.co_attention.affinity_weight
+        weight.copy_(torch.randn(weight.shape, generator=torch.Generator().manual_seed(5)) / weight.shape[0])
     entry = image_of(images, 2)
-    own = features_of(model, images, entry.id)
-    mirror = features_of(model, images, entry.id, mirrored=True)
-    small, large = (features_of(model, images, entry.id, scale=scale) for scale in (0.75, 2.0))
+    mapper = mapper_of(model, images, refs=2, localization="released", reference_replacement=True, reference_self=True)
+    references = mapper.references(entry)
 
-    def expected(references, k):
-        others = [features_of(model, images, reference) for reference in references[k]]
-        pairings = [
-            torch.stack([pair_map(model, own, other, k) for other in others]).mean(0),
-            pair_map(model, own, mirror, k),
-            pair_map(model, mirror, own, k).flip(-1),
-            pair_map(model, own, small, k),
-            pair_map(model, own, large, k),
-        ]
-        total = torch.zeros_like(pairings[0])
-        for place, pairing in enumerate(pairings):
-            if place and torch.sigmoid(pairing.mean()) <= 0.1:
-                continue
-            clipped = pairing.clamp(min=0)
-            total += clipped / clipped.max() if clipped.max() > 0 else 0
-        return total / 5
+    def at(image_id, **view):
+        return features_of(model, images, image_id, **view)[0].double().numpy()
 
-    found, wanted = found_and_expected(
-        model, images, entry, expected=expected, refs=2, localization="released", reference_replacement=True
-    )
-    np.testing.assert_allclose(found, wanted, rtol=0, atol=1e-3)
+    views = {"mirror": {"mirrored": True}, "smaller": {"scale": 0.75}, "larger": {"scale": 2.0}}
+    features = {"plain": at(entry.id), **{name: at(entry.id, **view) for name, view in views.items()}}
+    others = {k: [at(reference) for reference in ids] for k, ids in references.items()}
+    head = model.co_class_head.weight.detach().double().numpy()[:, :, 0, 0]
+    learnt = weight.detach().double().numpy()
+
+    def oracle(transposed=False):
+        # There W is applied to the features of I, which Eq. 2 multiplies by W_P's transpose.
+        found = released_maps(features, others, learnt if transposed else learnt.T, head)
+        return np.stack([found[k] for k in entry.labels])
+
+    return mapper, entry, references, oracle
+
+
+def test_released_maps_are_those_of_the_authors_code(released):
+    mapper, entry, references, oracle = released
+    found, wanted = 255 * mapper.maps(entry, references), oracle()
+    assert wanted.max() > 100, "an answer that says something"
+    assert np.abs(found - wanted).max() <= 1.001  # cut to bytes: what lies at a whole number may fall either way
+    assert np.mean(np.abs(found - wanted) > 0.5) < 0.05
+    assert np.abs(found - oracle(transposed=True)).max() > 20, "a transposed W_P would show"
+
+
+def test_released_maps_keep_their_bytes_in_half_precision(released):
+    mapper, entry, references, _ = released
+    stored = 255 * mapper.maps(entry, references).astype(np.float16).astype(np.float64)
+    np.testing.assert_allclose(stored, np.rint(stored), atol=0.1)
 
 
 def test_a_reference_that_was_drawn_twice_counts_twice(model, images):

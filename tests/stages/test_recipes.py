@@ -114,7 +114,7 @@ def test_the_name_of_the_split_counts_since_results_say_it(stage):
 @pytest.mark.parametrize(
     ("loss", "setting", "counts"),
     [
-        ("basic", {"self_pairs": True}, False),
+        ("basic", {"self_pairs": True}, True),
         ("basic", {"affinity_lr": 0.5, "contrastive_from_epoch": 3, "contrastive_rule": "unshared"}, False),
         ("basic", {"heads": "separate"}, True),
         ("basic", {"affinity_init": "identity"}, True),

@@ -19,11 +19,12 @@ from mcis_cli.models.losses import pair_loss
 from mcis_cli.stages.engine.inputs import Inputs
 from mcis_cli.stages.engine.networks import backbone_of, build_classifier, load_tensors
 from mcis_cli.stages.train_cls import run as train_cls
-from mcis_cli.stages.train_cls.pair_batches import PairBatch, pair_batches
+from mcis_cli.stages.train_cls.pair_batches import PairBatch, pair_batches, self_views
 from mcis_cli.stages.train_cls.run import learning_groups
 from mcis_cli.store import open_store
 
 TINY = {"image_size": 32, "batch_pairs": 8, "epochs": 1}  # two steps
+SELF_PAIRS = {"self_pairs_basic", "self_pairs_co_attention"}
 LONG = {"image_size": 32, "batch_pairs": 2, "epochs": 3}  # 24 steps: reports at 10, 20, 24; checkpoints at 10, 20
 
 
@@ -123,8 +124,8 @@ def test_another_seed_gives_other_weights(chain, tmp_path):
         ({"loss": "co-attention"}, {"basic", "co_attention"}),
         ({"loss": "full"}, {"basic", "co_attention", "contrastive"}),
         ({"loss": "full", "contrastive_from_epoch": 2}, {"basic", "co_attention"}),
-        ({"loss": "full", "self_pairs": True}, {"basic", "co_attention", "contrastive", "self_pairs"}),
-        ({"loss": "basic", "self_pairs": True}, {"basic"}),
+        ({"loss": "full", "self_pairs": True}, {"basic", "co_attention", "contrastive", *SELF_PAIRS}),
+        ({"loss": "basic", "self_pairs": True}, {"basic", "self_pairs_basic"}),
         (
             {"loss": "co-attention", "equivariant": True, "image_size": 107},
             {"basic", "co_attention", "both_views", "suppression", "equivariance", "cross_refinement"},
@@ -261,35 +262,57 @@ def test_a_step_passes_each_view_once_and_its_loss_is_that_of_its_pairs_one_by_o
     assert (shared > len(tagged) / 2) == (pairing == "rings")
 
 
-def test_self_views_are_the_mirror_and_both_scales():
-    images = torch.rand(2, 3, 8, 12)
-    mirror, small, large = train_cls.self_views(images)
-    torch.testing.assert_close(mirror[..., 0], images[..., -1])
-    assert small.shape == (2, 3, 6, 9)
-    assert large.shape == (2, 3, 16, 24)
+def test_self_views_are_warped_from_the_photograph_and_keep_its_colours():
+    image = np.random.default_rng(0).integers(0, 256, (96, 120, 3), dtype=np.uint8)
+    mirror, small, large = self_views(image, 32)
+    np.testing.assert_array_equal(mirror, warp(image, 32)[:, ::-1])
+    np.testing.assert_array_equal(small, warp(image, 24))
+    np.testing.assert_array_equal(large, warp(image, 64))
+    assert np.abs(large.astype(float) - warp(warp(image, 32), 64)).mean() > 5, "it has detail that 32 pixels have not"
+
+
+def test_the_views_of_first_images_go_with_their_pairs(chain):
+    images = chain.images().split("train")
+    config = chain.settings(train_cls={"self_pairs": True, "precision": "fp32"}).train_cls
+    model = build_classifier(train_cls.describe_classifier(config, images.num_foreground))
+    tagged = [entry.id for entry in images.entries]
+    pairs = sample_pairs([entry.labels for entry in images.entries], tagged, seed=config.seed, epoch=0)
+    (batch, *_) = pair_batches(model, config, images, tagged, 0, 0, torch.device("cpu"), options())
+    backbone = backbone_of(model)
+    for place, (m, _) in enumerate(pairs[: len(batch.index_m)]):
+        shown = self_views(images.read_image(tagged[m]), config.image_size)
+        for found, pixels in zip(batch.self_views, shown, strict=True):
+            torch.testing.assert_close(found[place], normalise(pixels, backbone.mean, backbone.std))
 
 
 @pytest.mark.parametrize(("weighting", "share"), [("sum", 1.0), ("mean", 0.5)])
-def test_a_self_pair_has_all_labels_of_the_image_as_common_labels(weighting, share):
+def test_a_self_pair_has_basic_losses_and_all_labels_as_common_ones(weighting, share):
+    """Eight losses: basic and co-attention of (I_m, I_n) and of I_m with each of its three views."""
     torch.manual_seed(0)
-    model = CoAttentionClassifier(torch.nn.Conv2d(3, 4, 4, stride=4), num_foreground=3, num_features=4)
-    config = TrainClsConfig(self_pairs=True, loss="co-attention", precision="fp32", loss_weighting=weighting)
+    model = CoAttentionClassifier(
+        torch.nn.Conv2d(3, 4, 4, stride=4), num_foreground=3, num_features=4, heads="separate"
+    )
+    config = TrainClsConfig(self_pairs=True, loss="full", precision="fp32", loss_weighting=weighting)
     images, other = torch.rand(2, 2, 3, 16, 24)
+    views = images.flip(-1), torch.rand(2, 3, 12, 16), torch.rand(2, 3, 32, 48)
     labels, none = torch.tensor([[1.0, 0, 1], [0, 1, 0]]), torch.zeros(2, 3)
     both, index_m, index_n = torch.cat([images, other]), torch.tensor([0, 1]), torch.tensor([2, 3])
-    found = train_cls._step_loss(model, config, PairBatch(both, index_m, index_n, labels, none, *TARGETS, epoch=0))
-    losses = {name: loss.detach() for name, loss in found.items()}
-    expected = torch.zeros(())
-    for view in train_cls.self_views(images):
-        pair = model.forward_pair(images, view)
-        for scores in (pair.common_scores_m, pair.common_scores_n):
-            # -log sigma(s) where the image has the class, -log(1 - sigma(s)) where not: log(1 + exp(-s)) with its sign
-            signed = scores * (2 * labels - 1)
-            expected = expected + share * torch.log1p(torch.exp(-signed)).mean()
-    assert losses["self_pairs"].item() == pytest.approx(float(expected.detach()), rel=1e-5)
+    batch = PairBatch(both, index_m, index_n, labels, none, *TARGETS, epoch=0, self_views=views)
+    losses = {name: loss.detach() for name, loss in train_cls._step_loss(model, config, batch).items()}
+
+    def descended(*scores):
+        # -log sigma(s) where the image has the class, -log(1 - sigma(s)) where not: log(1 + exp(-s)) with its sign
+        return sum(float(share * torch.log1p(torch.exp(-one * (2 * labels - 1))).mean().detach()) for one in scores)
+
+    pairs = [model.forward_pair(images, view) for view in views]
+    basic = sum(descended(pair.scores_m, pair.scores_n) for pair in pairs)
+    co_attention = sum(descended(pair.common_scores_m, pair.common_scores_n) for pair in pairs)
+    assert losses["self_pairs_basic"].item() == pytest.approx(basic, rel=1e-5)
+    assert losses["self_pairs_co_attention"].item() == pytest.approx(co_attention, rel=1e-5)
     assert losses["total"].item() == pytest.approx(
-        float(losses["basic"] + losses["co_attention"] + losses["self_pairs"]), rel=1e-6
+        sum(float(loss) for name, loss in losses.items() if name != "total"), rel=1e-6
     )
+    assert losses.keys() == {"total", "basic", "co_attention", "contrastive", *SELF_PAIRS}
 
 
 def test_saliency_and_ground_truth_that_come_later_do_not_train_again(chain_copy, tmp_path):
@@ -370,7 +393,7 @@ def test_a_table_of_tags_is_enough(chain, tmp_path):
     [
         (
             "basic",
-            {"affinity_lr": 0.5, "self_pairs": True, "contrastive_from_epoch": 2, "contrastive_rule": "unshared"},
+            {"affinity_lr": 0.5, "contrastive_from_epoch": 2, "contrastive_rule": "unshared"},
         ),
         ("co-attention", {"contrastive_from_epoch": 2, "contrastive_rule": "unshared"}),
     ],

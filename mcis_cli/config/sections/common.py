@@ -8,6 +8,7 @@ WEIGHTS = "initial weights: a file (.pth, .safetensors) or an artifact of mcis i
 PRECISION = "number format of matrix products; auto uses bf16 where the hardware has it"
 FROZEN = "first stages of the backbone that do not learn, 0 to 5"
 NORMALIZATION = "of each map: (m − min) / (max − min), or m / max"
+ENLARGING = "of maps to the image's size [2]"
 CRF = "parameters of the dense CRF"
 ONE_BACKBONE = Flag(metavar="NAME", offers=(*BACKBONES, "timm:"))
 ONE_SPLIT = Flag("split", metavar="NAME", offers="split")

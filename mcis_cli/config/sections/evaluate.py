@@ -3,10 +3,10 @@
 from collections.abc import Mapping
 from typing import ClassVar, Literal
 
-from mcis_cli.config.sections.common import CRF, FACTORS, NORMALIZATION, ONE_SPLIT, PRECISION
+from mcis_cli.config.sections.common import CRF, ENLARGING, FACTORS, NORMALIZATION, ONE_SPLIT, PRECISION
 from mcis_cli.config.sections.crf import CrfConfig
 from mcis_cli.config.setting import Config, setting, when
-from mcis_cli.config.values import Normalization, Precision, Scales, Thresholds
+from mcis_cli.config.values import Enlarging, Normalization, Precision, Scales, Thresholds
 
 _OF_PREDICTIONS = when(subject="network")
 
@@ -45,6 +45,9 @@ class EvalConfig(Config):
     )
     crf_settings: CrfConfig = setting(CrfConfig(), CRF, used=when(crf=True) & _OF_PREDICTIONS)
     normalization: Normalization = setting("minmax", NORMALIZATION, used=when(subject="maps"), changes_cost=False)
+    enlarging: Enlarging = setting(
+        "bilinear", ENLARGING, used=when(subject="maps"), omitted_at="bilinear", changes_cost=False
+    )
     thresholds: Thresholds = setting(
         tuple(round(0.05 * step, 2) for step in range(1, 20)),
         "of background in maps; the best counts",

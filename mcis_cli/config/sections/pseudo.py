@@ -3,10 +3,10 @@
 from collections.abc import Mapping
 from typing import ClassVar, Literal
 
-from mcis_cli.config.sections.common import CRF, FACTORS, NORMALIZATION, ONE_NUMBER, PRECISION
+from mcis_cli.config.sections.common import CRF, ENLARGING, FACTORS, NORMALIZATION, ONE_NUMBER, PRECISION
 from mcis_cli.config.sections.crf import CrfConfig
 from mcis_cli.config.setting import Config, setting, unless, when
-from mcis_cli.config.values import Normalization, Precision, Scales
+from mcis_cli.config.values import Enlarging, Normalization, Precision, Scales
 
 # Masks are made of maps, of maps and a network (second round), or of a network alone.
 _OF_MAPS = when(evidence=("maps", "maps and network"))
@@ -34,6 +34,13 @@ class PseudoConfig(Config):
     )
     normalization: Normalization = setting(
         "minmax", NORMALIZATION, used=_OF_MAPS & unless(background="affinity"), changes_cost=False
+    )
+    enlarging: Enlarging = setting(
+        "bilinear",
+        ENLARGING,
+        used=_OF_MAPS & unless(background="affinity"),
+        omitted_at="bilinear",
+        changes_cost=False,
     )
     fusion: Literal["hard", "soft"] = setting(
         "hard",

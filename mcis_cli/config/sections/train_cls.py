@@ -27,6 +27,13 @@ class TrainClsConfig(Config):
     output_stride: Literal[8, 16] = setting(8, "pixels of the image per position of the features")
     loss: Literal["basic", "co-attention", "full"] = setting("full", "Eq. 1; Eq. 1 and 5; Eq. 1, 5 and 9", flag=True)
     heads: Literal["shared", "separate"] = setting("shared", "one φ for all features, or two [1]")
+    new_layer_init: Literal["gaussian", "released"] = setting(
+        "gaussian",
+        "how heads and W_B start: deviation 0.01, or as in the released code [1]",
+        omitted_at="gaussian",
+        changes_cost=False,
+    )
+    mask_bias: bool = setting(True, "give W_B a bias [1]", omitted_at=True, changes_cost=False)
     affinity_init: Literal["uniform", "identity"] = setting(
         "uniform", "how W_P starts: at random, or as a similarity of features", changes_cost=False
     )
@@ -52,7 +59,11 @@ class TrainClsConfig(Config):
     pairing: Literal["independent", "rings"] = setting(
         "independent", "draw each partner, or let an image serve two pairs"
     )
-    self_pairs: bool = setting(False, "also pair an image with its mirror, 0.75× and 2× views [3]", used=_PAIRS_COUNT)
+    self_pairs: bool = setting(
+        False,
+        "also pair an image with its mirror, 0.75× and 2× views [3]",
+        used=_PAIRS_COUNT | when(self_pairs=True),  # these pairs have a basic loss too
+    )
     contrastive_from_epoch: int = setting(
         1, "epoch from which the contrastive loss counts [4]", ge=1, used=_CONTRAST_COUNTS, changes_cost=False
     )

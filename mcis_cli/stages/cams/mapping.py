@@ -8,6 +8,7 @@ import numpy as np
 import torch
 from jaxtyping import Float
 from torch import Tensor
+from torch.nn import functional
 
 from mcis_cli.config import CamsConfig
 from mcis_cli.data.catalogue import Catalogue, ImageEntry
@@ -81,7 +82,7 @@ class Mapper:
 
     def maps(self, entry: ImageEntry, references: References) -> Float[np.ndarray, "cls h w"]:
         """The maps of the classes of an image: mean over the views of scales and mirror, on the first scale's grid."""
-        if self.config.localization == "released":
+        if self.config.localization == "released" and entry.labels:
             return self._released(entry, references)
         views = self._views()
         maps = [self._refined(entry, self._view_maps(entry, references, view), view).cpu().numpy() for view in views]
@@ -158,19 +159,24 @@ class Mapper:
 
     @torch.inference_mode()
     def _released(self, entry: ImageEntry, references: References) -> Float[np.ndarray, "cls h w"]:
-        """The five maps of the released code: references, mirror (both sides), 0.75× and 2× view (difference 2)."""
+        """The five maps of the released code, in its order: I with its mirror (both sides), what the 0.75× and the 2×
+        view find in I, brought to I's grid, and the mean over the references (difference 2)."""
         plain, mirror = View(), View(mirrored=True)
-        pairings = [self._view_maps(entry, references, plain), self._self_maps(entry, plain, mirror)]
-        pairings.append(self._self_maps(entry, mirror, plain).flip(-1))
-        pairings += [self._self_maps(entry, plain, View(scale)) for scale in RELEASED_SCALES]
+        pairings = [self._self_maps(entry, plain, mirror), self._self_maps(entry, mirror, plain).flip(-1)]
+        size = pairings[0].shape[1:]
+        for scale in RELEASED_SCALES:
+            found = self._self_maps(entry, View(scale), plain)[None]
+            pairings.append(functional.interpolate(found, size=size, mode="bicubic", align_corners=False)[0])
+        pairings.append(self._view_maps(entry, references, plain))
         return released_combination([maps.cpu().numpy() for maps in pairings])
 
     def _self_maps(self, entry: ImageEntry, shown: View, other: View) -> Float[Tensor, "cls h w"]:
-        """Maps of one view of an image, made of another view of the same image."""
+        """Maps on the grid of one view of an image, made of another view; W_P has the plain image on its left."""
         own, reference = self.features(entry.id, shown), self.features(entry.id, other)
         single = entry.domain == "single-label"
         co = self.model.co_attention
-        transformed = query(co.compared(own.features), co.weight_of(single, single))
+        weight = co.weight_of(single, single)
+        transformed = query(co.compared(own.features), weight if shown == View() else weight.mT)
         wanted = reference.co_activations[list(entry.labels)]
         return attended_activations(transformed, co.compared(reference.features), wanted)
 

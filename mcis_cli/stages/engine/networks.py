@@ -35,6 +35,8 @@ def describe_classifier(
         "num_foreground": num_foreground,
         **({} if affinity_weights == "shared" else {"affinity_weights": affinity_weights}),
         **({} if config.affinity_scale is None else {"affinity_scale": config.affinity_scale}),
+        **({} if config.new_layer_init == "gaussian" else {"new_layer_init": config.new_layer_init}),
+        **({} if config.mask_bias else {"mask_bias": False}),
     }
 
 
@@ -49,6 +51,8 @@ def build_classifier(model: Mapping[str, Any]) -> CoAttentionClassifier:
         equivariant=model.get("equivariant", False),
         affinity_weights=model.get("affinity_weights", "shared"),
         affinity_scale=model.get("affinity_scale"),
+        new_layer_init=model.get("new_layer_init", "gaussian"),
+        mask_bias=model.get("mask_bias", True),
     )
 
 

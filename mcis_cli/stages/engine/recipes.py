@@ -69,7 +69,8 @@ def train_cls(config: TrainClsConfig, images: Catalogue, weights: str) -> Recipe
     settled = config.model_copy(update={"affinity_weights": affinity_weights(config, images)})
     sources = "single-label" if "single-label" in images.domains else "none"
     settings = {**settled.recipe_settings(sources=sources), "split": images.split_name}
-    return _recipe("train-cls", settings, {"images": images.digest("images", "labels"), "weights": weights})
+    inputs = {"images": images.digest("images", "labels"), "weights": weights}
+    return _recipe("train-cls", settings, inputs, revision=int(config.self_pairs))
 
 
 def affinity_weights(config: TrainClsConfig, images: Catalogue) -> AffinityWeights:
@@ -82,7 +83,8 @@ def cams(config: CamsConfig, classifier: str, mapped: Catalogue, references: Cat
     inputs = {"classifier": classifier, "images": mapped.digest("images", "labels")}
     if config.refs:
         inputs["references"] = references.digest("images", "labels")
-    return _recipe("cams", {**config.recipe_settings(), "split": mapped.split_name}, inputs)
+    settings = {**config.recipe_settings(), "split": mapped.split_name}
+    return _recipe("cams", settings, inputs, revision=int(config.localization == "released"))
 
 
 def learnt(catalogue: Catalogue, split: str) -> Catalogue:
@@ -188,5 +190,7 @@ def find(store: Store, config: Settled, recipe_of: Callable[[Settled], Recipe]) 
     return next(filter(None, (store.find(recipe_of(one)) for one in settled(config))), None)
 
 
-def _recipe(stage: str, config: Mapping[str, Any], inputs: Mapping[str, str]) -> Recipe:
-    return Recipe(stage=stage, version=VERSIONS[stage], config=config, inputs=inputs)
+def _recipe(stage: str, config: Mapping[str, Any], inputs: Mapping[str, str], *, revision: int = 0) -> Recipe:
+    """A recipe of the current version. `revision` is added to it for settings whose results have changed while those of
+    all other settings have not, so that the other keys stay."""
+    return Recipe(stage=stage, version=VERSIONS[stage] + revision, config=config, inputs=inputs)

@@ -8,6 +8,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from mcis_cli.config import CrfConfig, EvalConfig, RunOptions
+from mcis_cli.config.values import Enlarging
 from mcis_cli.data.catalogue import Catalogue
 from mcis_cli.data.loading import Workers
 from mcis_cli.errors import DataError
@@ -155,7 +156,9 @@ def count_maps(
 
     Those after a walk are compared as they are; see `stages.affinity`.
     """
-    maps = enlarge(fields["maps"].astype(np.float32), *target.shape)
+    height, width = target.shape
+    enlarging: Enlarging = "bilinear" if is_walked else config.enlarging
+    maps = enlarge(fields["maps"].astype(np.float32), height, width, enlarging)
     maps = maps if is_walked else normalise(maps, config.normalization)
     if not len(maps):
         return count_pixels(np.zeros_like(target), target)

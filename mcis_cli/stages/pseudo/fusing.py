@@ -53,9 +53,9 @@ class Material:
 
 def normalised(config: PseudoConfig, material: Material) -> Maps:
     """The maps at the image's size, each in [0, 1]."""
-    maps = enlarge(material.maps, *material.size)
-    # The walk has left its maps on the scale of the background, see `stages.affinity`.
-    return maps if config.background == "affinity" else normalise(maps, config.normalization)
+    if config.background == "affinity":  # the walk has left its maps on the scale of the background
+        return enlarge(material.maps, *material.size)
+    return normalise(enlarge(material.maps, *material.size, config.enlarging), config.normalization)
 
 
 def make_mask(config: PseudoConfig, material: Material) -> Record:

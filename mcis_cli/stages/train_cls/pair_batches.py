@@ -7,11 +7,14 @@ from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from itertools import islice
 
+import numpy as np
 import torch
+from jaxtyping import UInt8
+from numpy.typing import NDArray
 from torch import Tensor
 
 from mcis_cli.config import RunOptions, TrainClsConfig
-from mcis_cli.data.augment import classification_view
+from mcis_cli.data.augment import classification_view, normalise, warp
 from mcis_cli.data.catalogue import Catalogue
 from mcis_cli.data.loading import ordered_map
 from mcis_cli.data.pairs import sample_pairs, sample_rings
@@ -31,6 +34,7 @@ class PairBatch:
 
     Attributes:
         single_m, single_n: which images of either side are of a single-label source.
+        self_views: of the first images, for self-pairs: mirror, 0.75× and 2× view; none without self-pairs.
         num_pairs: how many count; 0 where one stands in so that this process has something to do.
         labels_of_step: labels of both sides of all processes' pairs; None where all are here.
     """
@@ -44,6 +48,7 @@ class PairBatch:
     single_n: Tensor
     epoch: int
     num_pairs: int = 0
+    self_views: tuple[Tensor, ...] = ()
     labels_of_step: tuple[Tensor, Tensor] | None = None
 
 
@@ -83,10 +88,11 @@ def pair_batches(
     chunks = [part or step[:1] for part, step in zip(parts, steps, strict=True)]
     backbone = backbone_of(model)
 
-    def view(member: Member) -> Tensor:
+    def view(member: Member) -> list[Tensor]:
         position, side = member
-        return classification_view(
-            images.read_image(tagged[position]),
+        image = images.read_image(tagged[position])
+        shown = classification_view(
+            image,
             image_size=config.image_size,
             color_jitter=config.color_jitter,
             mirror=config.mirror,
@@ -95,6 +101,8 @@ def pair_batches(
             std=backbone.std,
             long_side=config.long_side,
         )
+        of_itself = self_views(image, config.image_size) if config.self_pairs and side != "n" else ()
+        return [shown, *(normalise(pixels, backbone.mean, backbone.std) for pixels in of_itself)]
 
     def labels_of(some: Sequence[tuple[int, int]]) -> tuple[Tensor, Tensor]:
         m, n = (
@@ -110,14 +118,28 @@ def pair_batches(
     views = ordered_map(view, needed, workers=options.workers, ahead=4 * config.batch_pairs)
     for step, part, chunk in zip(steps, parts, chunks, strict=True):
         members = {member: place for place, member in enumerate(_members(chunk, config))}
-        stacked = torch.stack(list(islice(views, len(members))))
+        shown = list(islice(views, len(members)))
+        stacked = torch.stack([one[0] for one in shown])
+        of_first = [shown[members[_member(pair[0], 0, config)]][1:] for pair in chunk]
+        of_itself = tuple(
+            sent(torch.stack(one), device, memory_format=torch.channels_last) for one in zip(*of_first, strict=True)
+        )
         index_m, index_n = (
             sent(torch.tensor([members[_member(pair[side], side, config)] for pair in chunk]), device)
             for side in (0, 1)
         )
         of_step = None if ranks.count == 1 else labels_of(step)
         placed = sent(stacked, device, memory_format=torch.channels_last)
-        yield PairBatch(placed, index_m, index_n, *labels_of(chunk), *singles(chunk), epoch, len(part), of_step)
+        yield PairBatch(
+            placed, index_m, index_n, *labels_of(chunk), *singles(chunk), epoch, len(part), of_itself, of_step
+        )
+
+
+def self_views(image: UInt8[np.ndarray, "height width 3"], image_size: int) -> list[NDArray[np.uint8]]:
+    """What the released code pairs an image with: its mirror, its 0.75× and its 2× view, warped from the photograph
+    itself, with colours as they are (difference 3)."""
+    plain, *scaled = (warp(image, round(image_size * factor)) for factor in (1.0, 0.75, 2.0))
+    return [plain[:, ::-1], *scaled]
 
 
 def _member(position: int, side: int, config: TrainClsConfig) -> Member:

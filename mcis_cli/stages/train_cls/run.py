@@ -1,12 +1,11 @@
 """`train-cls`: an image set with tags becomes a co-attention classifier (paper §3.1, §3.3)."""
 
 import math
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 from typing import Any
 
 import torch
 from torch import Tensor
-from torch.nn import functional
 
 from mcis_cli.config import AffinityWeights, RunOptions, TrainClsConfig
 from mcis_cli.data.catalogue import Catalogue, count_domains
@@ -233,9 +232,9 @@ def _step_loss(model: CoAttentionClassifier, config: TrainClsConfig, batch: Pair
             losses["co_attention"] = loss.co_attention
         if "contrastive" in terms:
             losses["contrastive"] = loss.contrastive
-        if config.self_pairs and "co_attention" in terms:
-            losses["self_pairs"] = _self_pair_loss(model, config, batch, features_m)
-            losses["total"] = losses["total"] + losses["self_pairs"]
+        if config.self_pairs:
+            of_itself = _self_pair_losses(model, config, batch, features_m)
+            losses |= of_itself | {"total": losses["total"] + sum(of_itself.values())}
         if embedding is not None:
             equivariant = _equivariant_losses(model, batch, features, embedding)
             losses |= equivariant | {"total": losses["total"] + sum(equivariant.values())}
@@ -265,28 +264,21 @@ def _equivariant_losses(
     return {name: term[sides].mean() for name, term in of_images.items()}
 
 
-def _self_pair_loss(
+def _self_pair_losses(
     model: CoAttentionClassifier, config: TrainClsConfig, batch: PairBatch, features_m: Tensor
-) -> Tensor:
-    """Co-attention of each first image with its own mirror, 0.75× and 2× view: all labels are common (difference 3)."""
-    total = features_m.new_zeros(())
-    for view in self_views(batch.images[batch.index_m]):
+) -> dict[str, Tensor]:
+    """Basic and co-attention loss of each first image with its own mirror, 0.75× and 2× view: all labels are common
+    (difference 3)."""
+    terms = TERMS[config.loss] - {"contrastive"}
+    totals = dict.fromkeys((f"self_pairs_{term}" for term in sorted(terms)), features_m.new_zeros(()))
+    for view in batch.self_views:
         result = model.pair_from_features(
-            features_m,
-            model.features(view),
-            terms=TERMS["co-attention"],
-            single_m=batch.single_m,
-            single_n=batch.single_m,
+            features_m, model.features(view), terms=terms, single_m=batch.single_m, single_n=batch.single_m
         )
-        total = total + pair_loss(result, batch.labels_m, batch.labels_m, weighting=config.loss_weighting).co_attention
-    return total
-
-
-def self_views(images: Tensor) -> Iterator[Tensor]:
-    """Mirror, 0.75× and 2× view of a batch of images, as the released code pairs an image with itself."""
-    yield images.flip(-1)
-    for factor in (0.75, 2.0):
-        yield functional.interpolate(images, scale_factor=factor, mode="bilinear", align_corners=False)
+        loss = pair_loss(result, batch.labels_m, batch.labels_m, weighting=config.loss_weighting)
+        for term in terms:
+            totals[f"self_pairs_{term}"] = totals[f"self_pairs_{term}"] + getattr(loss, term)
+    return totals
 
 
 def _settled(config: TrainClsConfig) -> Precision:
