@@ -13,14 +13,16 @@ from pathlib import Path
 from typing import NamedTuple
 
 import numpy as np
+import torch
 
 from mcis_cli.cli.session import options
 from mcis_cli.config import parse_assignment, read_toml, resolve
-from mcis_cli.data import archives, array_files, array_pickles, images
+from mcis_cli.data import archives, array_files, images
 from mcis_cli.data.catalogue import ImageEntry
 from mcis_cli.data.layouts import coco, listing, table, voc
 from mcis_cli.interop import coco_rle
 from mcis_cli.interop.imports import map_files as foreign_maps
+from mcis_cli.interop.imports import pickled_arrays
 from mcis_cli.store import notes
 from mcis_cli.store.format import user_block
 from mcis_cli.store.format.identity import canonical_json
@@ -136,7 +138,7 @@ def read_archive(data: bytes) -> None:
 
 
 def read_pickle(data: bytes) -> None:
-    array_pickles.read_dictionary(data, "x.npy")
+    pickled_arrays.read_dictionary(data, "x.npy")
 
 
 def read_zip(data: bytes) -> None:
@@ -152,7 +154,9 @@ def read_maps(data: bytes) -> None:
 MAPS = np.ones((2, 2, 3), "f4")
 DICTIONARY = {0: MAPS[0], "dog": MAPS[1]}
 HEAD = _npy({})[: _npy({}).index(b"\n") + 1]
+_TENSORS = {"keys": torch.tensor([0, 2]), "cam": torch.ones(2, 2, 3)}
 PICKLES = [
+    _npy(_TENSORS),
     _npy(DICTIONARY),
     _npy({"keys": np.array([0, 2]), "high_res": MAPS}),
     *(HEAD + pickle.dumps(np.array(DICTIONARY, dtype=object), protocol=protocol) for protocol in (2, 3, 5)),

@@ -317,9 +317,9 @@ def test_masks_need_no_photographs(call, chain_copy, tmp_path):
     assert len(list((tmp_path / "out/SegmentationClass").iterdir())) == NUM_TRAIN
 
 
-def test_what_numpy_wrote_is_what_is_read_without_running_it():
-    from mcis_cli.data.array_pickles import read_dictionary
+def test_exported_maps_are_read_again_as_they_were():
     from mcis_cli.interop.exports.maps import map_files
+    from mcis_cli.interop.imports.pickled_arrays import read_dictionary
 
     (file,) = map_files([("a", {0: np.ones((2, 3), np.float16), 2: np.zeros((2, 3))})])
     assert list(read_dictionary(file.content, "a.npy")) == [0, 2]

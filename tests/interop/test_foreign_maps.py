@@ -97,7 +97,9 @@ SPELLINGS = {
     "indices": npy({0: MAPS[0], 2: MAPS[2], 1: MAPS[1]}),
     "names": npy({"dog": MAPS[2], "cat": MAPS[0]}),
     "keys and maps": npy({"keys": np.array([2, 0]), "high_res": MAPS[[2, 0]], "cam": MAPS[:2, ::2]}),
-    "keys of torch": npy({"keys": torch.tensor([0, 2]), "high_res": MAPS[[0, 2]], "cam": torch.ones(2, 2, 2)}),
+    "keys of torch": npy({"keys": torch.tensor([2, 0]), "high_res": MAPS[[2, 0]], "cam": torch.ones(2, 2, 2)}),
+    "maps of torch": npy({"keys": torch.tensor([0, 2]), "cam": torch.from_numpy(MAPS[[0, 2]])}),
+    "tensors by name": npy({"dog": torch.from_numpy(MAPS[2]), "cat": torch.from_numpy(MAPS[0])}),
     "fortran order": npy(np.asfortranarray(MAPS)),
 }
 
@@ -143,12 +145,14 @@ def test_an_image_without_tags_needs_no_map():
         (npy({0: MAPS[0], "cow": MAPS[1]}), "'cow' is no class"),
         (npy({0: MAPS[0], "cat": MAPS[1]}), "a class by its name and by its index"),
         (npy({0: MAPS[0], 2: MAPS[2, :2]}), r"maps of the shapes \(2, 6\) and \(4, 6\)"),
-        (npy({0: torch.ones(2, 2), 2: MAPS[2]}), "no array of numbers for 'cat'"),
+        (npy({0: [[1.0]], 2: MAPS[2]}), "no array of numbers for 'cat'"),
+        (npy({0: torch.ones(2, 2), 2: MAPS[2]}), r"maps of the shapes \(2, 2\) and \(4, 6\)"),
         (npy({"keys": np.array([0, 2]), "high_res": MAPS}), "3 maps for 2 keys"),
         (npy({"keys": np.array([0, 7]), "high_res": MAPS[:2]}), "7 is no class"),
         (npy({"keys": np.array([0, 2])}), "no array at 'high_res' or 'cam'"),
-        (npy({"keys": torch.tensor([0]), "high_res": MAPS[:1]}), "no map of 'cat'"),
-        (b"no array", "other first bytes"),
+        (npy({"keys": torch.tensor([0]), "high_res": MAPS[:1]}), "no map of 'dog'"),
+        (npy({"keys": [0, 2], "high_res": MAPS[[0, 2]]}), "no array at 'keys'"),
+        (b"no array", "a head that NumPy cannot read"),
     ],
 )
 def test_what_does_not_fit_is_refused_in_one_line_that_names_the_file(tmp_path, content, found):

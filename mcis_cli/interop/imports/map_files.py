@@ -13,11 +13,11 @@ import numpy as np
 from numpy.typing import NDArray
 
 from mcis_cli.data.array_files import list_npz, read_header, read_npy, read_npz
-from mcis_cli.data.array_pickles import read_dictionary
 from mcis_cli.data.catalogue import ImageEntry
 from mcis_cli.data.images import decode_grey
 from mcis_cli.data.layouts.listing import index_files
 from mcis_cli.errors import DataError
+from mcis_cli.interop.imports.pickled_arrays import read_dictionary
 
 SUFFIXES = frozenset({".npy", ".npz", ".png"})
 MAX_SIDE = 2**14
@@ -151,7 +151,7 @@ def _from_archive(content: bytes, name: str, entry: ImageEntry, class_names: Seq
 
 
 def _from_array(content: bytes, name: str, entry: ImageEntry, class_names: Sequence[str]) -> Maps:
-    if read_header(content, name).dtype.endswith("O"):
+    if read_header(content, name).dtype.hasobject:
         return _from_dictionary(content, name, entry, class_names)
     return _in_order(read_npy(content, name), name, entry, class_names)
 
@@ -177,8 +177,8 @@ def _from_dictionary(content: bytes, name: str, entry: ImageEntry, class_names: 
         if stack is None or stack.ndim != 3:
             raise DataError(f"{name}: no array at 'high_res' or 'cam'; expected the maps of 'keys' there; save them so")
         keys = found["keys"]
-        if keys is None:  # a tensor of torch, which is not read: classes in ascending order, and no other
-            return _in_order(stack, name, entry, ()) if len(stack) == len(entry.labels) else {}
+        if keys is None:
+            raise DataError(f"{name}: no array at 'keys'; expected the classes of the maps there; save them so")
         indices = {int(key): _class_index(int(key), class_names) for key in keys.ravel().tolist()}
         _refuse_unknown(indices, name, class_names)
         if len(indices) != len(stack):
@@ -189,8 +189,8 @@ def _from_dictionary(content: bytes, name: str, entry: ImageEntry, class_names: 
     maps = {index: found[key] for key, index in indices_by_key.items() if index in entry.labels and index is not None}
     if unread := [index for index, array in maps.items() if array is None]:
         raise DataError(
-            f"{name}: no array of numbers for {class_names[unread[0]]!r}; expected one of NumPy (tensors of torch are "
-            "not read); convert it with .numpy()"
+            f"{name}: no array of numbers for {class_names[unread[0]]!r}; expected (height, width) of NumPy or "
+            "PyTorch; save it so"
         )
     return {index: array for index, array in maps.items() if array is not None}
 
