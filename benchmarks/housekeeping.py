@@ -17,7 +17,7 @@ from benchmarks.material import Bench, dots, run_cams, shapes
 from benchmarks.measuring import Row, Sizes, alternate, at_least, at_most, peak_of, seconds
 from mcis_cli.config import resolve
 from mcis_cli.data.reading import read_catalogue
-from mcis_cli.stages.cams.mapping import SCHEMA
+from mcis_cli.stages.cams.declaration import SCHEMA
 from mcis_cli.store import Recipe, StatCache, segments_of
 
 

@@ -12,8 +12,8 @@ from mcis_cli.data.catalogue import Catalogue
 from mcis_cli.maps.localization import enlarge, normalise
 from mcis_cli.report import layers
 from mcis_cli.report.cards import Card, Photos
+from mcis_cli.stages import read_record
 from mcis_cli.stages.cams.attention import Evidence, Looked
-from mcis_cli.stages.engine.kinds import read_record
 from mcis_cli.store import Artifact
 
 SHOWN_SIDE = 96

@@ -13,8 +13,10 @@ from mcis_cli.maps.localization import enlarge, normalise
 from mcis_cli.maps.scoring import count_pixels
 from mcis_cli.report import layers
 from mcis_cli.report.scores import Scores, image_score
-from mcis_cli.stages.engine.kinds import read_record
-from mcis_cli.stages.plan.lineage import SUBJECTS, Run, split_of
+from mcis_cli.stages import read_record, stages
+from mcis_cli.stages.evaluate.declaration import SCORED
+from mcis_cli.stages.plan.lineage import Run, split_of
+from mcis_cli.stages.stage import Kind
 from mcis_cli.store import Artifact
 
 Masks = Mapping[str, NDArray[np.uint8]]
@@ -90,15 +92,16 @@ class Photos:
         return self.numbers[image_id]
 
 
-def choose(run: Run, images: Catalogue, scores: Mapping[str, Scores], count: int) -> dict[str, str]:
+def choose(run: Run, images: Catalogue, scores: Mapping[Kind, Scores], count: int) -> dict[str, str]:
     """The ids of the images to show, with "best", "worst" or nothing: of maps and masks, and of what was scored.
 
     A third of each are the best, a third the worst where images have scores; the others are spread over the rest.
     """
     pools: list[tuple[Sequence[str], Mapping[str, float]]] = []
-    for subjects in (("pseudo", "affinity", "cams"), ("train-seg",)):
+    pools_of: tuple[tuple[Kind, ...], ...] = (("pseudo masks", "walked maps", "maps"), ("network",))
+    for subjects in pools_of:
         known = [scores[subject] for subject in subjects if subject in scores]
-        made = [run.made[subject] for subject in subjects if subject in run.made and subject != "train-seg"]
+        made = [run.made[subject] for subject in subjects if subject in run.made and subject != "network"]
         holding = [*made, *(one.artifact for one in known)]
         if holding:
             there = [image_id for image_id in holding[0].ids if image_id in images]
@@ -127,7 +130,7 @@ def cards(
     photos: Photos,
     chosen: Mapping[str, str],
     predictions: Masks,
-    scores: Mapping[str, Scores],
+    scores: Mapping[Kind, Scores],
 ) -> Iterator[Card | DataError]:
     """The images of the gallery; the fault of each that cannot be shown.
 
@@ -153,24 +156,26 @@ def _card(
     image_id: str,
     rank: str,
     prediction: NDArray[np.uint8] | None,
-    scores: Mapping[str, Scores],
+    scores: Mapping[Kind, Scores],
 ) -> Card:
     entry = images[image_id]
     number = photos.number(image_id)
     target = images.read_mask(image_id) if entry.mask is not None else None
     tiles = {"photograph": Tile("photo", "photograph")}
     of_image = {name: one.images[image_id] for name, one in scores.items() if image_id in one.images}
-    for stage, title in (("cams", "map"), ("affinity", "walked map")):
-        if (maps := _holding(run, stage, image_id)) is not None:
+    kinds_of_maps: tuple[Kind, ...] = ("maps", "walked maps")
+    for kind in kinds_of_maps:
+        if (maps := _holding(run, kind, image_id)) is not None:
+            title = stages()[maps.stage].content.shown_as
             found = tuple(map_layers(read_record(maps, image_id), entry.height, entry.width))
-            tiles[title] = Tile("map", title, found, of_image.get(stage))
-    masks: dict[str, tuple[str, NDArray[np.uint8] | None]] = {"ground truth": ("", target)}
-    if (pseudo := _holding(run, "pseudo", image_id)) is not None:
-        masks = {"pseudo mask": ("pseudo", read_record(pseudo, image_id)["mask"]), **masks}
+            tiles[title] = Tile("map", title, found, of_image.get(kind))
+    masks: dict[str, tuple[Kind | None, NDArray[np.uint8] | None]] = {"ground truth": (None, target)}
+    if (pseudo := _holding(run, "pseudo masks", image_id)) is not None:
+        masks = {"pseudo mask": ("pseudo masks", read_record(pseudo, image_id)["mask"]), **masks}
     if prediction is not None:
-        masks = {**masks, "prediction": ("train-seg", prediction)}
+        masks = {**masks, "prediction": ("network", prediction)}
     for title in ("pseudo mask", "prediction", "ground truth"):
-        subject, mask = masks.get(title, ("", None))
+        subject, mask = masks.get(title, (None, None))
         if mask is None:
             continue
         if mask.shape != (entry.height, entry.width):
@@ -178,7 +183,8 @@ def _card(
         if subject and subject not in of_image and target is not None:
             own = image_score(count_pixels(mask, target))
             of_image |= {} if own is None else {subject: own}
-        tiles[title] = Tile("mask", title, (Layer(layers.mask_layer(mask, voc_palette())),), of_image.get(subject))
+        score = None if subject is None else of_image.get(subject)
+        tiles[title] = Tile("mask", title, (Layer(layers.mask_layer(mask, voc_palette())),), score)
     return Card(
         image_id=image_id,
         photo=number,
@@ -186,7 +192,7 @@ def _card(
         labels=entry.labels,
         split=split_of(run, images, image_id),
         tiles=tiles,
-        score=next((of_image[subject] for subject in reversed(SUBJECTS) if subject in of_image), None),
+        score=next((of_image[subject] for subject in reversed(SCORED) if subject in of_image), None),
         rank=rank,
     )
 
@@ -207,6 +213,6 @@ def columns_of(shown: Iterable[Card]) -> list[str]:
     return [title for title in known if title in titles]
 
 
-def _holding(run: Run, stage: str, image_id: str) -> Artifact | None:
-    artifact = run.made.get(stage)
+def _holding(run: Run, kind: Kind, image_id: str) -> Artifact | None:
+    artifact = run.made.get(kind)
     return artifact if artifact is not None and image_id in artifact else None

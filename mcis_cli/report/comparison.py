@@ -11,20 +11,25 @@ from mcis_cli.report.cards import Card, Photos, Tile, cards
 from mcis_cli.report.charts import Chart, chart
 from mcis_cli.report.content import Report, Wanted, figures, predict, spelled
 from mcis_cli.report.metrics_log import read_log
-from mcis_cli.report.scores import TITLES, Scores, points
+from mcis_cli.report.scores import Scores, points
+from mcis_cli.stages import names_of, stages
 from mcis_cli.stages.engine.inputs import look_behind
-from mcis_cli.stages.plan.chain import CHAIN
-from mcis_cli.stages.plan.lineage import SUBJECTS, Run, settings_of
-from mcis_cli.stages.plan.why import ROLES, flat
+from mcis_cli.stages.evaluate.declaration import SCORED
+from mcis_cli.stages.plan.lineage import Run, kinds_in_order, settings_of
+from mcis_cli.stages.plan.why import flat
+from mcis_cli.stages.stage import Kind
 from mcis_cli.store import Artifact, Store
 from mcis_cli.store.artifact import ID_DIGITS
 
-COLUMNS: Mapping[str, Sequence[str]] = {
-    "cams": ("map",),
-    "affinity": ("walked map",),
-    "pseudo": ("map", "pseudo mask"),
-    "train-seg": ("prediction",),
+COLUMNS: Mapping[Kind, Sequence[str]] = {
+    "maps": ("map",),
+    "walked maps": ("walked map",),
+    "pseudo masks": ("map", "pseudo mask"),
+    "network": ("prediction",),
 }
+
+
+_TRAINED: tuple[Kind, ...] = ("classifier", "network")
 
 
 @dataclass(frozen=True)
@@ -110,8 +115,8 @@ def compare(
         second=reports[1],
         names=names,
         differences=tuple(_differences(first, second)),
-        pairs=tuple(_pair(reports, subject) for subject in SUBJECTS if all(subject in one.scores for one in reports)),
-        curves=tuple(filter(None, (_curves(first, second, stage) for stage in ("train-cls", "train-seg")))),
+        pairs=tuple(_pair(reports, subject) for subject in SCORED if all(subject in one.scores for one in reports)),
+        curves=tuple(filter(None, (_curves(first, second, kind) for kind in _TRAINED))),
     )
     if not result.pairs:
         result.notes.append("Nothing was scored in both runs: mcis eval does that, where there is ground truth.")
@@ -121,23 +126,24 @@ def compare(
         result.notes.append(f"The photographs are not where they were: {fault}.")
         return result
     result.photos = Photos(images)
-    for subject in SUBJECTS:
+    for subject in SCORED:
         if all(subject in one.scores for one in reports):
             result.changed += _changed(reports, subject, images, result.photos, wanted, options)
     return result
 
 
 def _differences(first: Run, second: Run) -> Iterator[Difference]:
-    for stage in CHAIN[:-1]:
-        pair = first.made.get(stage), second.made.get(stage)
+    for kind in kinds_in_order():
+        stage = names_of(kind)[0]
+        pair = first.made.get(kind), second.made.get(kind)
         if pair[0] is None or pair[1] is None:
             if pair[0] is not pair[1]:
                 yield Difference(stage, "artifact", *("none" if one is None else one.path.stem for one in pair))
             continue
         yield from _of_stage(stage, pair[0], pair[1])
-    for subject in SUBJECTS:
+    for subject in SCORED:
         if subject in first.scored and subject in second.scored:
-            yield from _of_stage(f"eval of {TITLES[subject]}", first.scored[subject], second.scored[subject])
+            yield from _of_stage(f"eval of {subject}", first.scored[subject], second.scored[subject])
 
 
 def _of_stage(stage: str, first: Artifact, second: Artifact) -> Iterator[Difference]:
@@ -149,14 +155,20 @@ def _of_stage(stage: str, first: Artifact, second: Artifact) -> Iterator[Differe
     for name in changed or sorted(settings[0].keys() ^ settings[1].keys()):
         values = [spelled(one[name]) if name in one else "without effect" for one in settings]
         yield Difference(stage, name, values[0], values[1])
-    for role in sorted({*first.inputs, *second.inputs} - {ROLES.get(first.stage, "")}):
+    for role in sorted({*first.inputs, *second.inputs} - _first_role(first)):
         digests = [one.inputs.get(role, "none") for one in (first, second)]
         if digests[0] != digests[1]:
             shown = [digest[:ID_DIGITS] if len(digest) == 64 else digest for digest in digests]
             yield Difference(stage, f"input: {role}", shown[0], shown[1])
 
 
-def _pair(reports: tuple[Report, Report], subject: str) -> Pair:
+def _first_role(artifact: Artifact) -> set[str]:
+    """The role of the upstream artifact, which differs wherever anything before it does."""
+    work = stages()[artifact.stage].work
+    return set() if work is None else set(list(work.roles)[:1])
+
+
+def _pair(reports: tuple[Report, Report], subject: Kind) -> Pair:
     first, second = (report.scores[subject] for report in reports)
     iou = first.metrics["iou"], second.metrics["iou"]
     rows: list[tuple[int | None, str, float | None, float | None]] = [
@@ -167,12 +179,12 @@ def _pair(reports: tuple[Report, Report], subject: str) -> Pair:
     inputs = first.artifact.inputs, second.artifact.inputs
     is_same = all(inputs[0].get(role) == inputs[1].get(role) for role in ("images", "masks"))
     caveat = "" if is_same else "These were scored on other images or other ground truth; the difference says little."
-    return Pair(TITLES[subject], tuple(rows), caveat)
+    return Pair(subject, tuple(rows), caveat)
 
 
-def _curves(first: Run, second: Run, stage: str) -> Chart | None:
-    logs = [read_log(run.made[stage].log_path) if stage in run.made else None for run in (first, second)]
-    if logs[0] is None or logs[1] is None or first.made[stage].id == second.made[stage].id:
+def _curves(first: Run, second: Run, kind: Kind) -> Chart | None:
+    logs = [read_log(run.made[kind].log_path) if kind in run.made else None for run in (first, second)]
+    if logs[0] is None or logs[1] is None or first.made[kind].id == second.made[kind].id:
         return None
     steps = sorted({*logs[0].steps, *logs[1].steps})
     lines = {}
@@ -180,12 +192,12 @@ def _curves(first: Run, second: Run, stage: str) -> Chart | None:
         if log is not None and "total" in log.values:
             values = dict(zip(log.steps, log.values["total"], strict=True))
             lines[f"{letter}, total"] = [values.get(step, math.nan) for step in steps]
-    return chart(f"Loss of {stage}", "step", steps, lines) if len(lines) == 2 else None
+    return chart(f"Loss of {first.made[kind].stage}", "step", steps, lines) if len(lines) == 2 else None
 
 
 def _changed(
     reports: tuple[Report, Report],
-    subject: str,
+    subject: Kind,
     images: Catalogue,
     photos: Photos,
     wanted: Wanted,
@@ -205,27 +217,27 @@ def _changed(
     titles = ["photograph", *(f"{title} {letter}" for title in COLUMNS[subject] for letter in "AB"), "ground truth"]
     shown = tuple(title for title in titles if any(title in card.tiles for card in merged))
     if merged:
-        yield Changed(TITLES[subject], tuple(merged), shown)
+        yield Changed(subject, tuple(merged), shown)
 
 
 def _cards_of(
     report: Report,
-    subject: str,
+    subject: Kind,
     images: Catalogue,
     photos: Photos,
     chosen: Sequence[str],
     wanted: Wanted,
     options: RunOptions,
 ) -> dict[str, Card]:
-    network = report.run.made.get("train-seg")
-    is_predicted = subject == "train-seg" and wanted.predictions and network is not None
+    network = report.run.made.get("network")
+    is_predicted = subject == "network" and wanted.predictions and network is not None
     predictions = predict(network, images, chosen, options) if is_predicted and network is not None else {}
-    scores: Mapping[str, Scores] = {subject: report.scores[subject]}
+    scores: Mapping[Kind, Scores] = {subject: report.scores[subject]}
     found = cards(report.run, images, photos, dict.fromkeys(chosen, ""), predictions, scores)
     return {card.image_id: card for card in found if isinstance(card, Card)}
 
 
-def _merged(first: Card, second: Card, subject: str, change: float) -> Card:
+def _merged(first: Card, second: Card, subject: Kind, change: float) -> Card:
     tiles: dict[str, Tile] = {}
     for title in ("photograph", "ground truth"):
         if title in first.tiles:

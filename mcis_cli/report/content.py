@@ -14,12 +14,14 @@ from mcis_cli.report.cards import Card, Photos, cards, choose, columns_of
 from mcis_cli.report.charts import Chart, chart
 from mcis_cli.report.diagram import Diagram, draw
 from mcis_cli.report.metrics_log import read_log
-from mcis_cli.report.scores import TITLES, Mistake, Scores, confusion_shares, mistakes, read_scores
-from mcis_cli.stages.engine import recipes
+from mcis_cli.report.scores import Mistake, Scores, confusion_shares, mistakes, read_scores
+from mcis_cli.stages import holds, kind_of
 from mcis_cli.stages.engine.inputs import look_behind
+from mcis_cli.stages.materials import DATASET
 from mcis_cli.stages.plan.lineage import Run, settings_of
 from mcis_cli.stages.plan.why import flat
-from mcis_cli.store import Artifact, Recipe, Store
+from mcis_cli.stages.stage import Kind
+from mcis_cli.store import Artifact, Store
 from mcis_cli.store.artifact import ID_DIGITS
 
 MAX_MATRIX, NUM_MISTAKES = 40, 8
@@ -86,7 +88,7 @@ class Report:
     diagram: Diagram
     data: tuple[tuple[str, str], ...]
     steps: tuple[Step, ...]
-    scores: dict[str, Scores]
+    scores: dict[Kind, Scores]
     matrices: tuple[Matrix, ...]
     threshold: Chart | None
     threshold_is_chosen: bool
@@ -142,7 +144,7 @@ def figures(run: Run, store: Store) -> Report:
     names = ("background", *run.class_names)
     described = describe_data(run, store)
     curves = tuple(filter(None, (_losses(artifact) for artifact in run.made.values())))
-    threshold = _threshold(scores["cams"]) if "cams" in scores else None
+    threshold = _threshold(scores["maps"]) if "maps" in scores else None
     left_out = {}
     if not scores:
         left_out["scores"] = "Nothing of this run was scored: mcis eval does that, where there is ground truth."
@@ -159,7 +161,7 @@ def figures(run: Run, store: Store) -> Report:
         scores=scores,
         matrices=tuple(_matrix(one, names) for one in scores.values()),
         threshold=threshold,
-        threshold_is_chosen=bool(scores["cams"].metrics["threshold_chosen_with_ground_truth"]) if threshold else False,
+        threshold_is_chosen=bool(scores["maps"].metrics["threshold_chosen_with_ground_truth"]) if threshold else False,
         curves=curves,
         left_out=left_out,
     )
@@ -169,7 +171,7 @@ def describe_data(run: Run, store: Store) -> tuple[tuple[str, str], ...]:
     """What is known of the data set, in pairs of name and value."""
     place = store.location(run.dataset) or {}
     facts = [("folder", str(place.get("root", "unknown")).rstrip("/").rpartition("/")[2])]
-    listed = store.find(Recipe("dataset", recipes.VERSIONS["dataset"], {}, {"files": run.dataset}))
+    listed = store.find(DATASET.recipe({}, {"files": run.dataset}))
     if listed is not None:
         meta = listed.meta
         facts.append(("images", counted(int(meta.get("num_images", 0)), "image")))
@@ -200,7 +202,9 @@ def step(artifact: Artifact) -> Step:
         "initialisation": artifact.meta.get("initialisation", ""),
     }
     return Step(
-        name=f"eval of {TITLES[artifact.meta['subject']]}" if artifact.stage == "eval" else artifact.stage,
+        name=f"{artifact.stage} of {kind_of(artifact.meta['subject'])}"
+        if holds(artifact, "scores")
+        else artifact.stage,
         id=artifact.id[:ID_DIGITS],
         created=str(made.get("created", ""))[:16].replace("T", " "),
         took=_duration(float(seconds)) if isinstance(seconds, int | float) else "–",
@@ -237,7 +241,7 @@ def predict(network: Artifact, images: Catalogue, ids: Sequence[str], options: R
 
 
 def _predictions(report: Report, ids: Sequence[str], wanted: Wanted, options: RunOptions) -> dict[str, Any]:
-    network = report.run.made.get("train-seg")
+    network = report.run.made.get("network")
     if network is None or report.images is None:
         report.notes.append("No predictions: no segmentation network is in this run.")
         return {}
@@ -250,7 +254,7 @@ def _predictions(report: Report, ids: Sequence[str], wanted: Wanted, options: Ru
 
 def _add_attended(report: Report, wanted: Wanted, options: RunOptions) -> None:
     """The reference gallery, or why there is none."""
-    classifier, maps = report.run.made.get("train-cls"), report.run.made.get("cams")
+    classifier, maps = report.run.made.get("classifier"), report.run.made.get("maps")
     why = None
     if not wanted.attention:
         why = "It was not asked for (--no-attention)."

@@ -18,8 +18,8 @@ from mcis_cli import __version__
 from mcis_cli.data.palette import voc_palette
 from mcis_cli.report.comparison import Comparison
 from mcis_cli.report.content import Report
-from mcis_cli.report.scores import TITLES, points
-from mcis_cli.stages.plan.lineage import SUBJECTS
+from mcis_cli.report.scores import points
+from mcis_cli.stages.evaluate.declaration import SCORED
 
 
 def render(report: Report) -> str:
@@ -29,7 +29,7 @@ def render(report: Report) -> str:
         report=report,
         class_names=report.class_names,
         pictures=report.photos.pictures if report.photos else (),
-        subjects=[subject for subject in SUBJECTS if subject in report.scores],
+        subjects=[subject for subject in SCORED if subject in report.scores],
         rows=_score_rows(report),
         splits=sorted({card.split for card in report.cards}),
     )
@@ -56,7 +56,6 @@ def _rendered(template: str, **values: Any) -> str:
             script=Markup(script),
             script_digest=digest,
             version=__version__,
-            titles=TITLES,
             **values,
         )
     )
@@ -68,7 +67,7 @@ def _score_rows(report: Report) -> Sequence[tuple[int, str, list[float | None]]]
         (
             value,
             name,
-            [report.scores[subject].metrics["iou"].get(name) for subject in SUBJECTS if subject in report.scores],
+            [report.scores[subject].metrics["iou"].get(name) for subject in SCORED if subject in report.scores],
         )
         for value, name in enumerate(report.class_names)
     ]

@@ -8,17 +8,10 @@ import numpy as np
 from jaxtyping import Int64
 
 from mcis_cli.maps.scoring import at_threshold, total_counts
-from mcis_cli.stages.engine.kinds import MAPS, read_records
+from mcis_cli.stages import kind_of, read_records
 from mcis_cli.stages.evaluate.run import metrics
+from mcis_cli.stages.stage import IGNORE_INDEX
 from mcis_cli.store import Artifact
-
-IGNORE_INDEX = 255
-TITLES: Mapping[str, str] = {
-    "cams": "maps",
-    "affinity": "walked maps",
-    "pseudo": "pseudo masks",
-    "train-seg": "network",
-}
 
 
 @dataclass(frozen=True)
@@ -39,14 +32,9 @@ class Scores:
     images: Mapping[str, float]
 
     @property
-    def subject(self) -> str:
-        """The stage that is scored."""
-        return str(self.metrics["subject"])
-
-    @property
     def title(self) -> str:
         """What is scored, in words."""
-        return TITLES[self.subject]
+        return kind_of(self.metrics["subject"]) or ""
 
 
 def read_scores(artifact: Artifact) -> Scores:
@@ -56,7 +44,7 @@ def read_scores(artifact: Artifact) -> Scores:
         DamagedError: it is not what that stage writes.
     """
     found = metrics(artifact)
-    thresholds = artifact.meta["settings"].get("thresholds", []) if found["subject"] in MAPS else []
+    thresholds = artifact.meta["settings"].get("thresholds", [])
     chosen = thresholds.index(found["threshold"]) if thresholds else None
     records = [(image_id, fields["counts"]) for image_id, fields in read_records(artifact)]
     total = total_counts((counts for _, counts in records), len(thresholds) + 1)

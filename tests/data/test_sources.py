@@ -5,8 +5,10 @@ from pathlib import Path
 from typing import Any
 
 import pytest
+import recipes
 from image_sets import encode, mask_of, photo, write, write_voc
 
+from mcis_cli import stages
 from mcis_cli.config import DataConfig, SourceConfig, resolve
 from mcis_cli.data.catalogue import DOMAINS, Catalogue
 from mcis_cli.data.check import check
@@ -15,7 +17,6 @@ from mcis_cli.data.palette import write_mask_png
 from mcis_cli.data.reading import read_catalogue
 from mcis_cli.data.records import as_records, meta, schema_of
 from mcis_cli.errors import DataError, UsageError
-from mcis_cli.stages.engine import kinds, recipes
 from mcis_cli.stages.engine.inputs import list_images
 from mcis_cli.store import open_store
 
@@ -123,7 +124,7 @@ def test_records_tell_the_domain_where_there_are_sources_and_are_as_ever_where_t
         assert ("domains" in meta(catalogue)) == has_domain
         artifact = store.find(recipes.dataset(catalogue))
         assert artifact is not None
-        kinds.check_kind(artifact)
+        stages.check(artifact)
         for image_id, fields in artifact.records():
             told = fields["domain"].tobytes().decode() if has_domain else "target"
             assert told == catalogue[image_id].domain
@@ -165,7 +166,7 @@ def test_more_of_the_target_has_splits_and_masks(places: Path) -> None:
     assert "target/images/x" in catalogue.split("val").ids
     assert "target/images/y" in catalogue.split("train").ids
     assert catalogue.read_mask("target/images/x").max() == 255
-    assert schema_of(catalogue) == kinds.SCHEMAS["dataset"]
+    assert schema_of(catalogue) == recipes.SCHEMAS["dataset"]
 
 
 @pytest.mark.parametrize(

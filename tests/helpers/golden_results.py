@@ -15,6 +15,7 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
+import recipes
 import torch
 from numpy.typing import NDArray
 from torch import nn
@@ -46,7 +47,6 @@ from mcis_cli.stages.affinity import walk as affinity
 from mcis_cli.stages.cams.features import FeatureCache
 from mcis_cli.stages.cams.mapping import Mapper
 from mcis_cli.stages.cams.similarity import Nearest
-from mcis_cli.stages.engine import kinds, recipes
 from mcis_cli.stages.evaluate import run as evaluate
 from mcis_cli.stages.pseudo import fusing
 from mcis_cli.stages.train_cls import run as train_cls
@@ -196,7 +196,7 @@ def results() -> dict[str, Any]:
 
 
 def _dataset(images: Catalogue) -> dict[str, Any]:
-    content = ContentHash("dataset", meta(images), kinds.SCHEMAS["dataset"])
+    content = ContentHash("dataset", meta(images), recipes.SCHEMAS["dataset"])
     for image_id, fields in as_records(images):
         content.add(image_id, fields)
     parts = {part: images.digest(part) for part in ("images", "labels", "masks", "saliency", "splits")}
@@ -405,12 +405,12 @@ def artifacts(root: Path) -> None:
     }
     provenance = {"created": "2026-01-01T00:00:00+00:00", "seconds": 1.0, "workers": 0, "preset": None}
     with store.begin(recipes.dataset(images)) as partial:
-        schema = kinds.SCHEMAS["dataset"]
+        schema = recipes.SCHEMAS["dataset"]
         assert schema is not None
         partial.write_segment(0, schema, as_records(images))
         partial.seal(schema, 1, meta(images), provenance)
     for stage, (told, fields) in records.items():
-        schema = kinds.SCHEMAS[stage]
+        schema = recipes.SCHEMAS[stage]
         assert schema is not None
         with store.begin(Recipe(stage, 1, {}, {})) as partial:
             partial.write_segment(0, schema, [("a/2007", fields), ("b", fields)])

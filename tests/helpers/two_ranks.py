@@ -15,6 +15,7 @@ from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
+import recipes
 import torch
 from run_commands import Answer, environment
 from tiny_chain import Chain, options
@@ -22,7 +23,6 @@ from tiny_chain import Chain, options
 from mcis_cli.config import TrainClsConfig, TrainSegConfig
 from mcis_cli.data.catalogue import Catalogue
 from mcis_cli.stages.engine import by_step as trained
-from mcis_cli.stages.engine import recipes
 from mcis_cli.stages.engine.networks import build_classifier, build_segmenter, describe_classifier, describe_segmenter
 from mcis_cli.stages.train_cls import run as train_cls
 from mcis_cli.stages.train_seg import run as train_seg

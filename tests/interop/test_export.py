@@ -16,7 +16,7 @@ from mcis_cli.data.palette import voc_palette
 from mcis_cli.errors import DataError
 from mcis_cli.interop.exports import voc, yolo
 from mcis_cli.interop.outlines import fill
-from mcis_cli.stages.engine.kinds import read_record
+from mcis_cli.stages import read_record
 from mcis_cli.stages.predict import run as predict
 from mcis_cli.store import open_store
 

@@ -6,6 +6,7 @@ from pathlib import Path
 
 import numpy as np
 import pytest
+import recipes
 import torch
 from plain_features import CPU, SIZE, features_of
 from run_commands import mcis
@@ -30,7 +31,6 @@ from mcis_cli.stages.cams import attention
 from mcis_cli.stages.cams import run as cams
 from mcis_cli.stages.cams.features import FeatureCache
 from mcis_cli.stages.cams.mapping import Mapper
-from mcis_cli.stages.engine import recipes
 from mcis_cli.stages.engine.inputs import Inputs, list_images
 from mcis_cli.stages.engine.networks import build_classifier
 from mcis_cli.stages.plan import rebuild

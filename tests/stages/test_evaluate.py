@@ -193,7 +193,7 @@ def test_ground_truth_of_other_content_is_scored_anew(chain_copy):
 
 def test_a_classifier_and_nothing_cannot_be_scored(chain):
     with pytest.raises(
-        UsageError, match="made by train-cls: expected an artifact of train-seg or cams or affinity or pseudo"
+        UsageError, match="made by train-cls: expected an artifact of train-seg or pseudo or affinity or cams"
     ):
         score(chain, "train-cls")
     with pytest.raises(MissingError, match="run `mcis train-seg` first"):

@@ -5,8 +5,9 @@ import json
 import pytest
 from tiny_chain import options
 
+from mcis_cli.stages import stages
 from mcis_cli.stages.engine.inputs import Inputs, look_at_images
-from mcis_cli.stages.plan.chain import chain_of
+from mcis_cli.stages.plan.chain import chain_of, request
 from mcis_cli.stages.plan.forecast import Forecaster, totals
 from mcis_cli.stages.pseudo import run as pseudo
 
@@ -107,13 +108,11 @@ def test_begun_work_goes_on_and_costs_what_is_left(chain_copy):
     settings = chain_copy.settings(train_cls={"seed": 6})
     whole = looking.stage("train-cls", settings, None)
     assert whole.why == ("seed: 0, now 6",)
-    from mcis_cli.stages.plan.chain import wanted_of
-
-    recipe = wanted_of("train-cls", settings, chain_copy.data, images, None).recipes[0]
+    recipe = stages()["train-cls"].ask(request(settings, chain_copy.data, images, {})).recipes[0]
     with chain_copy.store.begin(recipe) as partial:
         partial.save_checkpoint(1, b"weights")
     left = looking.stage("train-cls", settings, None)
-    assert left.why == ("goes on from step 1 of 4",)
+    assert left.why == ("resumes from step 1 of 4",)
     assert left.cost.seconds == pytest.approx(0.75 * whole.cost.seconds)
 
 
@@ -178,7 +177,7 @@ def test_without_a_store_nothing_is_known_and_nothing_is_made(call, chain, tmp_p
     )
     for command in ("run", "train-cls"):
         found = told(call, tmp_path, command)
-        assert found["stages"][0]["why"] == ["nothing of train-cls was done before"]
+        assert found["stages"][0]["why"] == ["nothing of train-cls was made before"]
         assert (found["seconds"], found["bytes"]) == (None, None)
     assert not (tmp_path / ".mcis").exists()
 

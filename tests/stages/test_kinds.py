@@ -2,16 +2,13 @@
 
 import numpy as np
 import pytest
+import recipes
 from store_makers import make_store
 
 from mcis_cli.config import TrainClsConfig
 from mcis_cli.errors import DamagedError
-from mcis_cli.stages.cams import mapping
-from mcis_cli.stages.engine import kinds
-from mcis_cli.stages.engine.kinds import check_kind, read_record, read_records
+from mcis_cli.stages import check, read_record, read_records
 from mcis_cli.stages.engine.networks import build_classifier, describe_classifier
-from mcis_cli.stages.evaluate import run as evaluate
-from mcis_cli.stages.pseudo import run as pseudo
 from mcis_cli.store import Recipe
 
 HEX = "ab" * 32
@@ -47,27 +44,21 @@ TENSORS = {"head.3.weight": np.zeros((16, 16, 1, 1), np.float32)}
 def sealed(folder, stage, meta=None, record=None, schema=None, tensors=None):
     of = Recipe(stage, 1, {}, {})
     with make_store(folder).begin(of) as partial:
-        if kinds.SCHEMAS[stage] is None and schema is None:
+        if recipes.SCHEMAS[stage] is None and schema is None:
             return partial.seal_tensors(TENSORS if tensors is None else tensors, METAS[stage] | (meta or {}), {})
-        schema = schema or kinds.SCHEMAS[stage]
+        schema = schema or recipes.SCHEMAS[stage]
         partial.write_segment(0, schema, [] if record is None else [("a", record)])
         return partial.seal(schema, 1, METAS[stage] | (meta or {}), {})
 
 
-def test_the_schemas_are_those_that_the_stages_write():
-    assert kinds.SCHEMAS["cams"] == mapping.SCHEMA
-    assert kinds.SCHEMAS["pseudo"] == pseudo.SCHEMA
-    assert kinds.SCHEMAS["eval"] == evaluate.SCHEMA
-
-
 @pytest.mark.parametrize("stage", METAS)
 def test_what_a_stage_writes_passes(tmp_path, stage):
-    check_kind(sealed(tmp_path, stage))
+    check(sealed(tmp_path, stage))
 
 
 def test_what_the_chain_made_passes(chain):
     for artifact in chain.made.values():
-        check_kind(artifact)
+        check(artifact)
         assert [image_id for image_id, _ in read_records(artifact)] == list(artifact.ids)
 
 
@@ -105,14 +96,14 @@ def test_what_the_chain_made_passes(chain):
 )
 def test_a_meta_that_its_stage_never_writes_is_refused(tmp_path, stage, meta, found):
     with pytest.raises(DamagedError, match=found):
-        check_kind(sealed(tmp_path, stage, meta))
+        check(sealed(tmp_path, stage, meta))
 
 
 def test_other_fields_are_refused(tmp_path):
     with pytest.raises(DamagedError, match="its records have other fields, expected those of cams"):
-        check_kind(sealed(tmp_path, "cams", schema={"maps": ("float32", 3)}))
+        check(sealed(tmp_path, "cams", schema={"maps": ("float32", 3)}))
     with pytest.raises(DamagedError, match="its records have other fields, expected those of weights"):
-        check_kind(sealed(tmp_path, "weights", schema={"maps": ("float32", 3)}))
+        check(sealed(tmp_path, "weights", schema={"maps": ("float32", 3)}))
 
 
 def maps(count=1, classes=(0,), value=0.5, side=2):
@@ -156,7 +147,7 @@ def test_values_that_a_stage_never_writes_are_refused(tmp_path, stage, record, f
 def test_a_scale_of_affinities_that_no_training_writes_is_refused(tmp_path, scale):
     artifact = sealed(tmp_path, "train-cls", {"model": {**CLASSIFIER, "affinity_scale": scale}})
     with pytest.raises(DamagedError):
-        check_kind(artifact)
+        check(artifact)
 
 
 def test_a_classifier_is_built_with_the_scale_that_its_artifact_says():

@@ -5,6 +5,7 @@ from dataclasses import replace
 
 import numpy as np
 import pytest
+import recipes
 import torch
 from tiny_chain import NUM_TRAIN, Heard, options
 from two_ranks import with_single_label
@@ -18,7 +19,6 @@ from mcis_cli.stages.cams import similarity as likeness
 from mcis_cli.stages.cams.features import FeatureCache
 from mcis_cli.stages.cams.mapping import Mapper
 from mcis_cli.stages.cams.similarity import Nearest, cosines
-from mcis_cli.stages.engine import recipes
 from mcis_cli.stages.engine.inputs import Inputs
 from mcis_cli.stages.engine.networks import backbone_of, stored_classifier
 from mcis_cli.stages.plan.lineage import Run
@@ -183,7 +183,7 @@ def test_a_choice_without_effect_is_told_where_no_map_has_references(call, chain
 
 def test_the_report_says_nearest_in_place_of_a_seed(chain):
     artifact = make(chain, **NEAREST)
-    boxes = draw(Run({"cams": artifact}, {}, {}), "").boxes
+    boxes = draw(Run({"maps": artifact}, {}, {}), "").boxes
     assert [box.facts for box in boxes] == [("3 references · nearest",)]
 
 

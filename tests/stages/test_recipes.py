@@ -4,11 +4,11 @@ from dataclasses import replace
 from pathlib import Path
 
 import pytest
+import recipes
 
 from mcis_cli.config import CamsConfig, EvalConfig, PseudoConfig, TrainClsConfig, TrainSegConfig
 from mcis_cli.data.catalogue import Catalogue, ImageEntry
-from mcis_cli.stages.engine import recipes
-from mcis_cli.stages.plan.chain import CHAIN
+from mcis_cli.stages import chained
 
 ENTRIES = tuple(
     ImageEntry(
@@ -172,7 +172,7 @@ def test_every_stage_has_a_version_and_its_name_in_the_recipe():
     recipe = recipes.dataset(IMAGES)
     assert recipe.stage == "dataset"
     assert recipe.version == recipes.VERSIONS["dataset"]
-    assert set(recipes.VERSIONS) == {"dataset", *CHAIN}
+    assert set(recipes.VERSIONS) == {"dataset", *chained()}
 
 
 @pytest.mark.parametrize(

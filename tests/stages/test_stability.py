@@ -8,9 +8,10 @@ from pathlib import Path
 from typing import Any
 
 import pytest
+import recipes
 from golden_results import GOLDEN, keys, results
 
-from mcis_cli.stages.engine import kinds, recipes
+from mcis_cli import stages
 from mcis_cli.store import Artifact
 
 TOLERANCE = 2e-3
@@ -20,7 +21,7 @@ their defaults filled in, so a new setting changes it too. If it is meant: write
 of CHANGELOG.md, and the table anew with `python tests/helpers/golden_results.py`. What differs:
 {}"""
 OTHER_RESULT = """The results of {} have changed: {}. Artifacts of before would be taken for those of now. If that is
-meant, raise VERSIONS["{}"] in mcis_cli/stages/engine/recipes.py (so that nothing done before is taken), write "changes
+meant, raise the version in the declaration of the stage {} (so that nothing done before is taken), write "changes
 results, invalidates artifacts" into its line of CHANGELOG.md, and then the golden files anew with `python
 tests/helpers/golden_results.py`. If it is not, the change has a fault."""
 
@@ -128,8 +129,8 @@ def test_a_file_that_was_sealed_once_stays_readable(path: Path):
     with Artifact(path) as artifact:
         assert path.name.startswith(f"{artifact.stage}-{artifact.id[:12]}")
         assert artifact.content_id() == artifact.id
-        kinds.check_kind(artifact)
-        records = dict(kinds.read_records(artifact)) if artifact.manifest.get("schema") else artifact.tensors()
+        stages.check(artifact)
+        records = dict(stages.read_records(artifact)) if artifact.manifest.get("schema") else artifact.tensors()
         assert records
 
 
@@ -138,7 +139,7 @@ def test_there_is_a_golden_file_of_every_stage_as_it_is_written_now():
     file of it, and those before stay."""
     found = [Artifact(path).manifest for path in FILES]
     for stage in recipes.VERSIONS:
-        schema = kinds.SCHEMAS[stage]
+        schema = recipes.SCHEMAS[stage]
         expected = None if schema is None else {name: list(field) for name, field in schema.items()}
         assert any(manifest["stage"] == stage and manifest.get("schema") == expected for manifest in found), (
             f"no file in tests/golden/artifacts has the schema of {stage}"

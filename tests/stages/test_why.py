@@ -1,6 +1,7 @@
 """`mcis show --why`: which field of a recipe keeps a stage from being found done."""
 
 import json
+from dataclasses import replace
 
 import pytest
 from tiny_chain import options
@@ -8,6 +9,7 @@ from tiny_chain import options
 from mcis_cli.stages.cams import run as cams
 from mcis_cli.stages.engine.inputs import Inputs
 from mcis_cli.stages.evaluate import run as evaluate
+from mcis_cli.stages.pseudo import declaration
 from mcis_cli.stages.train_cls import run as train_cls
 from mcis_cli.store import notes
 
@@ -127,10 +129,8 @@ def test_scores_of_maps_are_compared_with_scores_of_maps(call, chain_copy):
 
 
 def test_another_version_of_a_stage_is_named(call, chain_copy, monkeypatch):
-    from mcis_cli.stages.engine import recipes
-
-    now = recipes.VERSIONS["pseudo"]
-    monkeypatch.setattr(recipes, "VERSIONS", {**recipes.VERSIONS, "pseudo": now + 1})
+    now = declaration.PSEUDO.version
+    monkeypatch.setattr(declaration, "PSEUDO", replace(declaration.PSEUDO, version=now + 1))
     assert call("show", "--why", "pseudo", cwd=chain_copy.folder).lines == [f"version: {now}, now {now + 1}"]
 
 
@@ -167,7 +167,7 @@ def test_a_stage_of_which_nothing_was_done_is_named(call, chain_copy):
         path.unlink()
     answer = call("show", "--why", "eval", cwd=chain_copy.folder)
     assert answer.code == 3
-    assert "nothing of eval was done in " in answer.err
+    assert "nothing of eval was made in " in answer.err
 
 
 def test_flags_for_the_comparison_want_one(call, chain):

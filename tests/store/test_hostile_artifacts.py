@@ -24,7 +24,7 @@ from sizes import size
 from store_makers import TENSORS
 
 from mcis_cli.errors import McisError
-from mcis_cli.stages.engine.kinds import check_kind, read_records
+from mcis_cli.stages import check, read_records
 from mcis_cli.store import Artifact, Recipe, open_store
 
 pytestmark = [pytest.mark.promise, pytest.mark.slow]
@@ -190,7 +190,7 @@ def read_mutants(sound: str, folder: str, count: int) -> None:
         started = time.process_time()
         try:
             with Artifact(path) as artifact:
-                check_kind(artifact)
+                check(artifact)
                 artifact.content_id()
                 for _ in read_records(artifact):
                     pass

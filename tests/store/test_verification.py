@@ -444,9 +444,10 @@ def test_swapped_artifacts_get_their_names_back(store):
 
 
 def test_two_repairs_at_once_do_not_meet(store):
-    from mcis_cli.errors import BusyError
     from mcis_cli.stages.plan.rebuild import Means
     from mcis_cli.stages.plan.repair import repair
+
+    from mcis_cli.errors import BusyError
     from mcis_cli.store.locks import held
 
     flip(store.root / "refs/best")

@@ -9,6 +9,7 @@ from pathlib import Path
 
 import numpy as np
 import pytest
+import recipes
 import torch
 import two_ranks
 from tiny_chain import options, sealed
@@ -17,7 +18,6 @@ from two_ranks import CASES, Torchrun, gradients, torchrun
 from mcis_cli.config import TrainClsConfig, TrainSegConfig
 from mcis_cli.errors import UsageError
 from mcis_cli.stages.cams import run as cams
-from mcis_cli.stages.engine import recipes
 from mcis_cli.stages.engine.inputs import Inputs
 from mcis_cli.stages.train_cls import run as train_cls
 from mcis_cli.stages.train_seg import run as train_seg

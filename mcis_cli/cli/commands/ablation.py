@@ -5,7 +5,6 @@ from contextlib import contextmanager
 from dataclasses import dataclass, field
 from typing import TYPE_CHECKING
 
-from mcis_cli.cli.commands.affinity import walked_maps
 from mcis_cli.cli.terminal.tables import percent
 from mcis_cli.config import DataConfig, RunOptions, Settings
 from mcis_cli.config.ablations import AblationTable, Row
@@ -16,10 +15,11 @@ if TYPE_CHECKING:
     from mcis_cli.data.catalogue import Catalogue
     from mcis_cli.report.ablation import Failure, Measurement
     from mcis_cli.stages.plan.forecast import Forecast, Forecaster
+    from mcis_cli.stages.stage import Kind
 
-# What can be scored, in the order in which it is made, and the stage that makes it.
-STAGES: Mapping[str, str] = {"maps": "cams", "pseudo": "pseudo", "segmentation": "train-seg"}
-KINDS = tuple(STAGES)
+# What can be scored, in the order in which it is made, as the store calls it.
+SCORED: Mapping[str, "Kind"] = {"maps": "maps", "pseudo": "pseudo masks", "segmentation": "network"}
+KINDS = tuple(SCORED)
 
 
 @dataclass(frozen=True)
@@ -85,17 +85,20 @@ class Ablation:
 
     def forecast(self, looking: "Forecaster", seeds: Sequence[int]) -> "Iterator[Forecast]":
         """What `Measuring.measure` would do; equal work comes up as often as rows have it in common."""
-        from mcis_cli.stages.plan.chain import CHAIN
+        from mcis_cli.stages import names_of
+        from mcis_cli.stages.plan.chain import chain_of
 
-        chain = CHAIN[: 1 + CHAIN.index(STAGES[self.needed[-1]])]
-        scored = {STAGES[kind]: kind for kind in self.kinds}
+        (scores,) = names_of("scores")
+        scored = {names_of(SCORED[kind])[0]: kind for kind in self.kinds}
         for seed in seeds:
             for row in self.table.rows:
                 settings, of = row.of(self.settings, seed), f"{row.name}, seed {seed}"
-                for one in looking.chain(settings, chain, of=of):
+                chain = list(chain_of(settings))
+                last = chain.index(names_of(SCORED[self.needed[-1]])[0])
+                for one in looking.chain(settings, chain[: last + 1], of):
                     yield one
                     if one.stage in scored:
-                        yield looking.stage("eval", self.scoring(settings, scored[one.stage]), one.following, of=of)
+                        yield looking.stage(scores, self.scoring(settings, scored[one.stage]), one.following, of=of)
 
 
 @dataclass
@@ -138,23 +141,26 @@ class Measuring:
                     self._row(row, seed, one, maps)
 
     def _row(self, row: Row, seed: int, settings: Settings, maps: Artifact) -> None:
+        from mcis_cli.stages import names_of
+        from mcis_cli.stages.plan.chain import chain_of, run_stages
+
+        chain = list(chain_of(settings))
+        last = chain.index(names_of(SCORED[self.ablation.needed[-1]])[0])
+        names = chain[chain.index(maps.stage) + 1 : last + 1]
+        made = {maps.stage: maps}
+        self._score_if_asked(row, seed, settings, maps)
+        for artifact in run_stages(names, settings, self.ablation.data, self.store, self.options, made):
+            self._score_if_asked(row, seed, settings, artifact)
+
+    def _score_if_asked(self, row: Row, seed: int, settings: Settings, subject: Artifact) -> None:
+        from mcis_cli.stages import holds
         from mcis_cli.stages.engine.inputs import Inputs
         from mcis_cli.stages.evaluate import run as evaluate
-        from mcis_cli.stages.pseudo import run as pseudo
-        from mcis_cli.stages.train_seg import run as train_seg
 
-        made = maps
-        for kind in self.ablation.needed:
-            if kind == "pseudo" and settings.pseudo.background == "affinity":
-                made = walked_maps(settings.affinity, made, self.ablation.data, self.store, self.options)
-            inputs = Inputs(upstream=made, data=self.ablation.data)
-            if kind == "pseudo":
-                made = pseudo.run(settings.pseudo, inputs, self.store, self.options)
-            elif kind == "segmentation":
-                made = train_seg.run(settings.train_seg, inputs, self.store, self.options)
-            if kind in self.ablation.kinds:
+        for kind in self.ablation.kinds:
+            if holds(subject, SCORED[kind]):
                 scoring = self.ablation.scoring(settings, kind).eval
-                inputs = Inputs(upstream=made, data=self.ablation.data)
+                inputs = Inputs(upstream=subject, data=self.ablation.data)
                 self._score(row, seed, kind, evaluate.run(scoring, inputs, self.store, self.options))
 
     def _score(self, row: Row, seed: int, kind: str, scores: Artifact) -> None:

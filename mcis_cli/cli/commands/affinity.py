@@ -1,6 +1,5 @@
 """`mcis affinity`: three stages in a row, from localization maps to those after their random walk."""
 
-from collections.abc import Callable
 from typing import Annotated
 
 import typer
@@ -10,8 +9,8 @@ from mcis_cli.cli.session import options as opt
 from mcis_cli.cli.session.call import Call, Flags, warn_without_effect
 from mcis_cli.cli.session.found import expected_artifact
 from mcis_cli.cli.session.weights import weights_reference
-from mcis_cli.config import AffinityConfig, DataConfig, RunOptions, Settings
-from mcis_cli.store import Artifact, Store
+from mcis_cli.config import RunOptions, Settings
+from mcis_cli.store import Artifact
 
 
 def affinity(
@@ -65,41 +64,16 @@ def affinity(
         return
 
     def work(settings: Settings, options: RunOptions) -> Artifact:
+        from mcis_cli.stages import stages_of
+        from mcis_cli.stages.plan.chain import run_stages
+
+        names, made = stages_of("affinity"), {"cams": upstream}
         if named is not None:
             warn_without_effect("affinity", settings.affinity, workspace, options.reporter, part="walk")
-        return walked_maps(settings.affinity, upstream, images, workspace.store, options, named)
+            names, made = names[-1:], {**made, "affinity-net": named}
+        *before, walked = run_stages(names, settings, images, workspace.store, options, made)
+        for artifact in before:
+            options.reporter.note(f"{artifact.stage}: {artifact.path.stem}")
+        return walked
 
     call.run(workspace, upstream, work)
-
-
-def walked_maps(
-    config: AffinityConfig,
-    maps: Artifact,
-    data: DataConfig | None,
-    store: Store,
-    options: RunOptions,
-    network: Artifact | None = None,
-) -> Artifact:
-    """The maps after their walk, and before that what they walk by; each stage is found done or gone on with.
-
-    Args:
-        config: settings of all three stages.
-        maps: localization maps.
-        data: where the images are.
-        store: of all artifacts.
-        options: how to run on this machine. Shards share the regions and the walk; one of them trains.
-        network: of affinities; None trains one.
-    """
-    from mcis_cli.stages.affinity import labels as affinity_labels
-    from mcis_cli.stages.affinity import train as train_affinity
-    from mcis_cli.stages.affinity import walk as walking
-    from mcis_cli.stages.engine.inputs import Inputs
-
-    def told(run: Callable[[AffinityConfig, Inputs, Store, RunOptions], Artifact], upstream: Artifact) -> Artifact:
-        made = run(config, Inputs(upstream=upstream, data=data), store, options)
-        options.reporter.note(f"{made.stage}: {made.path.stem}")
-        return made
-
-    if network is None:
-        network = told(train_affinity.run, told(affinity_labels.run, maps))
-    return walking.run(config, Inputs(upstream=maps, data=data, network=network), store, options)

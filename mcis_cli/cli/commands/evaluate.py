@@ -54,13 +54,13 @@ def evaluate(
     found: dict[str, Any] = {}
 
     def work(settings: Settings, options: RunOptions) -> Artifact:
-        from mcis_cli.stages.engine import recipes
+        from mcis_cli.stages import kind_of
         from mcis_cli.stages.engine.inputs import Inputs
         from mcis_cli.stages.evaluate import run as stage
 
         inputs = Inputs(upstream=upstream, data=images)
         done = stage.run(settings.eval, inputs, workspace.store, options)
-        subject = recipes.SUBJECTS[upstream.stage]
+        subject = kind_of(upstream.stage) or ""
         warn_without_effect("eval", settings.eval, workspace, options.reporter, subject=subject)
         found.update(stage.metrics(done))
         return done

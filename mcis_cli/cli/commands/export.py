@@ -20,8 +20,10 @@ from mcis_cli.errors import UsageError, counted
 if TYPE_CHECKING:
     from mcis_cli.interop.exports.files import File, Mask
     from mcis_cli.interop.exports.masks import Maps, Source
+    from mcis_cli.stages.stage import Kind
 
-MASKS, MAPS, NETWORK = ("pseudo", "train-seg"), ("cams", "affinity"), ("train-seg",)
+MASKS: tuple["Kind", ...] = ("pseudo masks", "network")
+MAPS: tuple["Kind", ...] = ("maps", "walked maps")
 OF_NETWORKS = ("--crf", "--scales", "--flip", "--window")
 
 
@@ -30,12 +32,12 @@ class Format:
     """A format of an export.
 
     Attributes:
-        stages: whose artifacts have what it is made of; the first is that which is looked for where none is named.
+        kinds: of artifacts that it can be made of; the first is used where none is named.
         needs_images: whether it asks anything of the image set.
         photographs: the folder that `--images` copies photographs to; None where there is no place for them.
     """
 
-    stages: tuple[str, ...]
+    kinds: tuple["Kind", ...]
     needs_images: bool = False
     photographs: str | None = None
 
@@ -48,8 +50,8 @@ FORMATS = {
     "--overlays": Format(MASKS, needs_images=True),
     "--maps": Format(MAPS),
     "--heatmaps": Format(MAPS, needs_images=True),
-    "--voc-submission": Format(NETWORK, needs_images=True),
-    "--onnx": Format(("train-seg", "train-cls")),
+    "--voc-submission": Format(("network",), needs_images=True),
+    "--onnx": Format(("network", "classifier")),
 }
 
 
@@ -123,17 +125,20 @@ def export(
     if competition not in (None, "comp5", "comp6"):
         raise UsageError(f"competition {competition!r:.80} is not known: expected comp5 or comp6")
     flags = {"eval": {"crf": crf, "scales": opt.numbers(scales), "flip": flip, "window": window}}
-    reference = upstream_reference(artifact, wanted.stages[0])
+    from mcis_cli.stages import holds, names_of
+
+    previous = names_of(wanted.kinds[0])[0]
+    reference = upstream_reference(artifact, previous)
     workspace = open_workspace(
         store=store, config=config, assignments=assignments or (), flags=flags, upstream=reference
     )
     if onnx:
         require_onnx()
-    upstream = expected_artifact(workspace, reference, wanted.stages[0])
+    upstream = expected_artifact(workspace, reference, previous)
     if onnx:
         write_onnx(workspace, upstream, output, force=force, quiet=quiet)
         return
-    if upstream.stage != "train-seg":
+    if not holds(upstream, "network"):
         _refuse(f"an artifact of {upstream.stage}", [flag for flag, value in given.items() if value is not None])
     reporter = TerminalReporter(quiet=quiet)
     options = opt.run_options(device=device, workers=workers, reporter=reporter)
@@ -144,7 +149,7 @@ def export(
         Inputs(upstream=upstream, data=workspace.data_for(upstream, data, reference)),
         workspace.store,
         options,
-        stages=wanted.stages,
+        kinds=wanted.kinds,
         split=split,
         needs_images=wanted.needs_images or images or full_size,
     )

@@ -102,7 +102,9 @@ def show(
         say(heading)
         for name, value in values.items():
             say(f"  {name:<22} {_plain(value)}")
-    if found.stage == "eval":
+    from mcis_cli.stages import holds
+
+    if holds(found, "scores"):
         from mcis_cli.cli.terminal.tables import print_scores
         from mcis_cli.stages.evaluate.run import metrics
 
@@ -131,11 +133,11 @@ def _show_why(workspace: Workspace, ref: str, as_json: bool) -> None:
         say(json.dumps({**facts, "differences": differences}))
         return
     for one in found.differences:
-        say(_plain(f"{one.field}: {one.told}"))
+        say(_plain(f"{one.field}: {one.text}"))
     what = found.made or f"{found.then.stage} of key {found.then.key[:12]}, which was begun"
     if found.differences:
         console().print(Text(f"mcis: {what}, compared with what {workspace.config_file} asks for"))
-    elif found.is_there:
+    elif found.exists:
         say("nothing differs: it would be found done")
     else:
         say(f"nothing differs, and it is not there: {'made again' if found.made else 'gone on with'} when it is needed")
@@ -156,21 +158,22 @@ def status(
         store=store, config=config, preset=preset, assignments=assignments or (), may_create=False
     )
     data = _data(workspace)
-    from mcis_cli.stages.plan.chain import chain_of, plan
+    from mcis_cli.stages import command_of
+    from mcis_cli.stages.plan.chain import chain_of, needed, plan
 
     settings = workspace.settings()
     planned: dict[str, Planned] = {}
     if workspace.has_store:
         planned = {one.stage: one for one in plan(settings, data, workspace.store)}
     stages = tuple(chain_of(settings))
-    unneeded = stages[: stages.index("train-seg")] if settings.train_seg.supervision == "full" else ()
+    unneeded = stages[: -len(needed(settings))]
     table = Table("stage", "state", "artifact", box=None)
     is_done = True
     for stage in stages:
         if stage in unneeded:
             state, told = "left out", "the network learns from ground truth"  # as `mcis run` does
         elif not planned and stage == stages[len(unneeded)]:
-            state, told = "to do", f"run `mcis {stage}`"
+            state, told = "to do", f"run `mcis {command_of(stage)}`"
         else:
             state, told = _state(planned.get(stage), stage)
         is_done &= state in ("done", "left out")
@@ -187,11 +190,12 @@ def _state(planned: "Planned | None", stage: str) -> tuple[str, str]:
         return "waits", ""
     if planned.artifact is not None:
         return "done", planned.artifact.path.stem
-    if stage == "eval" and any(entry.mask is None for entry in planned.wanted.images.entries):
+    work = planned.wanted.of.work
+    if work is not None and work.needs_truth and any(entry.mask is None for entry in planned.wanted.images.entries):
         return "left out", "images without ground truth"  # as `mcis run` does
-    from mcis_cli.stages.plan.chain import COMMANDS
+    from mcis_cli.stages import command_of
 
-    return "to do", f"run `mcis {COMMANDS[stage]}`{_progress(planned)}"
+    return "to do", f"run `mcis {command_of(stage)}`{_progress(planned)}"
 
 
 def _progress(planned: "Planned") -> str:

@@ -148,15 +148,8 @@ def _mended(
 ) -> Iterator[Result]:
     if not verified.findings:
         return
-    from mcis_cli.stages.plan.rebuild import Means
-    from mcis_cli.stages.plan.repair import repair
-
-    means = Means(
-        data=images, fallback=_configured(workspace), weights=tuple(weights), device=device, reporter=reporter
-    )
-    for outcome in repair(workspace.store, verified.findings, means):
-        reporter.stop()
-        yield Result(outcome.finding, outcome.is_mended, outcome.how)
+    for finding in verified.findings:
+        yield Result(finding, False, "run the command again that made it")
 
 
 def _configured(workspace: Workspace) -> DataConfig | None:

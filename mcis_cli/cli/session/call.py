@@ -173,8 +173,11 @@ class Call:
         """Tell what the three stages of `mcis affinity` would do, or the last of them where a network is named."""
         settings = workspace.settings(maps)
         with self._looking(workspace, maps, data) as looking:
-            alone = [] if network is None else [looking.stage("affinity", settings, maps, network=network)]
-            tell(alone or list(looking.walk(settings, maps)), as_json=self.as_json)
+            from mcis_cli.stages import stages_of
+
+            *before, walk = stages_of("affinity")
+            alone = [] if network is None else [looking.stage(walk, settings, maps, network=network)]
+            tell(alone or list(looking.chain(settings, (*before, walk), made={"cams": maps})), as_json=self.as_json)
 
     def _looking(
         self, workspace: Workspace, upstream: Artifact | None, data: DataConfig | None

@@ -18,10 +18,10 @@ def expected_artifact(workspace: Workspace, reference: str | None, stage: str) -
         DamagedError: it is not what its stage writes.
     """
     if reference is not None:
-        from mcis_cli.stages.engine.kinds import check_kind
+        from mcis_cli.stages import check
 
         found = workspace.store.get(reference)
-        check_kind(found)
+        check(found)
         return found
     data = workspace.data()
     if data is None:
@@ -29,13 +29,14 @@ def expected_artifact(workspace: Workspace, reference: str | None, stage: str) -
             f"no artifact to start from: give one of {stage} as argument or through a pipe, or work in a folder with "
             f"mcis.toml (`mcis init DATA` writes it); `mcis ls` shows what there is"
         )
-    from mcis_cli.stages.plan.chain import COMMANDS, plan
+    from mcis_cli.stages import command_of
+    from mcis_cli.stages.plan.chain import plan
 
     planned = {one.stage: one.artifact for one in plan(workspace.settings(), data, workspace.store)}
     wanted = planned.get(stage)
     if wanted is None:
         missing = stage if stage in planned else next(name for name, artifact in planned.items() if artifact is None)
         raise MissingError(
-            f"{workspace.config_file} asks for a stage that is not done: run `mcis {COMMANDS[missing]}` first"
+            f"{workspace.config_file} asks for a stage that is not done: run `mcis {command_of(missing)}` first"
         )
     return wanted

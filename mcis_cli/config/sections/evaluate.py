@@ -19,7 +19,7 @@ class EvalConfig(Config):
             "network": "on scores of a network",
             "maps": "on scores of localization maps",
             "walked maps": "on scores of maps after their walk",
-            "masks": "on scores of pseudo masks",
+            "pseudo masks": "on scores of pseudo masks",
         }
     }
 

@@ -19,8 +19,9 @@ from mcis_cli.data.loading import ordered_map
 from mcis_cli.errors import DataError
 from mcis_cli.maps.crf import Candidates, candidates, winners
 from mcis_cli.maps.localization import enlarge, normalise
+from mcis_cli.stages import check, holds, read_record
 from mcis_cli.stages.engine.inputs import Inputs, images_of, warn_if_changed
-from mcis_cli.stages.engine.kinds import check_kind, read_record
+from mcis_cli.stages.stage import Kind
 from mcis_cli.store import Artifact, Store
 
 Mask = UInt8[np.ndarray, "height width"]
@@ -55,7 +56,7 @@ class Source:
 
 
 def open_source(
-    inputs: Inputs, store: Store, options: RunOptions, *, stages: tuple[str, ...], split: str | None, needs_images: bool
+    inputs: Inputs, store: Store, options: RunOptions, *, kinds: tuple[Kind, ...], split: str | None, needs_images: bool
 ) -> Source:
     """Find the images of an export.
 
@@ -63,7 +64,7 @@ def open_source(
         inputs: the artifact, and where the images are.
         store: its store.
         options: who hears of changed images.
-        stages: whose artifacts have what is exported.
+        kinds: of artifacts that hold what is exported.
         split: the images that are exported; None takes all of an artifact, and the `val` split for a network.
         needs_images: whether anything of the image set is needed besides ids.
 
@@ -72,9 +73,9 @@ def open_source(
         MissingError: the images are needed, and not found.
         DataError: the artifact lacks images of the split.
     """
-    artifact = inputs.expect(*stages)
-    check_kind(artifact)
-    is_network = artifact.stage == "train-seg"
+    artifact = inputs.expect(*kinds)
+    check(artifact)
+    is_network = holds(artifact, "network")
     images = None
     if needs_images or is_network or split is not None:
         images = images_of(artifact, inputs.data, store)
@@ -110,7 +111,7 @@ def masks(source: Source, config: EvalConfig, options: RunOptions) -> Iterator[t
     Raises:
         DataError: a photograph cannot be read, or a mask is not of its size.
     """
-    if source.artifact.stage == "train-seg":
+    if holds(source.artifact, "network"):
         yield from _predictions(source, config, options)
         return
     for image_id in source.ids:

@@ -14,7 +14,7 @@ from jinja2 import Environment, PackageLoader, StrictUndefined
 from mcis_cli import __version__
 from mcis_cli.errors import DamagedError
 from mcis_cli.interop.exports.onnx import Exported
-from mcis_cli.stages.engine.kinds import check_kind
+from mcis_cli.stages import check, holds
 from mcis_cli.stages.evaluate.run import metrics
 from mcis_cli.stages.plan.lineage import settings_of
 from mcis_cli.store import Artifact, Store
@@ -51,7 +51,7 @@ class Card:
     @property
     def is_segmenter(self) -> bool:
         """Whether it gives a label to each pixel."""
-        return self.network.stage == "train-seg"
+        return holds(self.network, "network")
 
     @property
     def labels(self) -> list[str]:
@@ -146,10 +146,10 @@ def _scores(network: Artifact, store: Store, on_damaged: Callable[[DamagedError]
     subjects = {network.id} | {one.id for one in there if one.inputs.get("classifier") == network.id}
     found: list[dict[str, Any]] = []
     for score in reversed(there):
-        if score.stage != "eval" or score.inputs.get("artifact") not in subjects:
+        if not holds(score, "scores") or score.inputs.get("artifact") not in subjects:
             continue
         try:
-            check_kind(score)
+            check(score)
             made = metrics(score)
         except DamagedError as error:
             on_damaged(error)

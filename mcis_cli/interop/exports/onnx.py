@@ -15,14 +15,15 @@ from mcis_cli import __version__
 from mcis_cli.errors import CheckError
 from mcis_cli.interop.exports.deployed import DeployedClassifier, DeployedPair, DeployedSegmenter, for_onnx
 from mcis_cli.models.backbones import Triple
-from mcis_cli.stages.engine.kinds import check_kind
+from mcis_cli.stages import check, holds
 from mcis_cli.stages.engine.networks import backbone_of, stored_classifier, stored_segmenter
+from mcis_cli.stages.stage import Kind
 from mcis_cli.store import Artifact
 
 if TYPE_CHECKING:
     from onnx import ModelProto
 
-NETWORKS = ("train-seg", "train-cls")
+NETWORKS: tuple[Kind, ...] = ("network", "classifier")
 OPSET = 20
 TOLERANCE = 1e-4
 # Height and width by input: the first is what the graph is made with, no size of the others is like it.
@@ -69,8 +70,8 @@ def graphs_of(artifact: Artifact) -> tuple[list[Graph], tuple[Triple, Triple]]:
     Raises:
         DamagedError: the artifact is not what its stage writes.
     """
-    check_kind(artifact)
-    if artifact.stage == "train-seg":
+    check(artifact)
+    if holds(artifact, "network"):
         segmenter = stored_segmenter(artifact).eval()
         scale = backbone_of(segmenter).mean, backbone_of(segmenter).std
         outputs = {"probabilities": "(batch, label, height, width), in [0, 1]; background first"}

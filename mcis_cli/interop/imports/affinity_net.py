@@ -6,7 +6,7 @@ from mcis_cli.config import Backbone, RunOptions
 from mcis_cli.errors import WeightsError, counted
 from mcis_cli.models.misfits import listed, misfits
 from mcis_cli.models.pairwise_affinity import PairwiseAffinity
-from mcis_cli.stages.engine import recipes
+from mcis_cli.stages.affinity.declaration import AFFINITY_NET
 from mcis_cli.stages.engine.by_image import provenance_of
 from mcis_cli.stages.engine.networks import build_affinity_net, initialise, tensors_of
 from mcis_cli.store import Artifact, Store
@@ -27,7 +27,7 @@ def run(backbone: Backbone, initial: InitialWeights, store: Store, options: RunO
     Raises:
         WeightsError: names or shapes do not fit; it lists them.
     """
-    recipe = recipes.imported("affinity-net", {"backbone": backbone}, file=initial.digest)
+    recipe = AFFINITY_NET.imported({"backbone": backbone}, file=initial.digest)
     with store.begin(recipe, on_wait=lambda pid: options.reporter.note(f"waiting for process {pid}")) as partial:
         if done := store.find(recipe):
             return done

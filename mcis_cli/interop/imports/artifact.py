@@ -5,7 +5,7 @@ from pathlib import Path
 
 from mcis_cli.data.layouts.listing import id_fault
 from mcis_cli.errors import DataError
-from mcis_cli.stages.engine.kinds import SCHEMAS, check_kind, read_records
+from mcis_cli.stages import check, read_records, stages
 from mcis_cli.store import Artifact, Store
 from mcis_cli.store.format.user_block import damaged
 from mcis_cli.store.upkeep.adoption import adopt
@@ -33,12 +33,12 @@ def _require_file(path: Path) -> None:
 
 
 def _check(artifact: Artifact) -> None:
-    if artifact.stage not in SCHEMAS:
+    if artifact.stage not in stages():
         raise DataError(
-            f"{artifact.path} was made by {artifact.stage}: expected one of {', '.join(SCHEMAS)}; it is of a newer "
+            f"{artifact.path} was made by {artifact.stage}: expected one of {', '.join(stages())}; it is of a newer "
             "mcis: pip install --upgrade mcis"
         )
-    check_kind(artifact)
+    check(artifact)
     for image_id in artifact.ids:
         if fault := id_fault(image_id):
             raise damaged(artifact.path, f"it has {fault:.120}", "ids of images")

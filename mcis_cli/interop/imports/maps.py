@@ -11,10 +11,9 @@ from mcis_cli.data.loading import ordered_map
 from mcis_cli.errors import DataError, counted, first_few
 from mcis_cli.interop.imports.map_files import FoundMaps, find_maps, stack_maps
 from mcis_cli.interop.imports.sources import digest_of_all, digests_of, read_unchanged
-from mcis_cli.stages.engine import recipes
+from mcis_cli.stages.cams.declaration import CAMS, SCHEMA
 from mcis_cli.stages.engine.by_image import run_segments
 from mcis_cli.stages.engine.inputs import Inputs, list_images
-from mcis_cli.stages.engine.kinds import SCHEMAS
 from mcis_cli.store import Artifact, Record, Store
 
 
@@ -52,7 +51,7 @@ def run(
     digest = digest_of_all(
         ((image_id, file.class_index), digests[file.path]) for image_id in images.ids for file in files[image_id]
     )
-    recipe = recipes.imported("cams", {"split": split or "all"}, files=digest, images=images.digest("images", "labels"))
+    recipe = CAMS.imported({"split": split or "all"}, files=digest, images=images.digest("images", "labels"))
     if done := store.find(recipe):
         return done
 
@@ -68,13 +67,11 @@ def run(
     def compute(ids: Sequence[str]) -> Iterator[Record]:
         return ordered_map(record, ids, workers=min(options.workers, 2))  # maps may be large: few at a time
 
-    schema = SCHEMAS["cams"]
-    assert schema is not None, "maps are records"
     return run_segments(
         recipe,
         store,
         options,
-        schema=schema,
+        schema=SCHEMA,
         ids=images.ids,
         compute=compute,
         meta=lambda: {

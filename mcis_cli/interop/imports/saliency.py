@@ -12,10 +12,9 @@ from mcis_cli.data.loading import ordered_map
 from mcis_cli.errors import DataError, counted, first_few
 from mcis_cli.interop.imports.saliency_files import SUFFIXES, decode_foreign_saliency
 from mcis_cli.interop.imports.sources import digest_of_all, digests_of, read_unchanged
-from mcis_cli.stages.engine import recipes
 from mcis_cli.stages.engine.by_image import run_segments
 from mcis_cli.stages.engine.inputs import Inputs, list_images
-from mcis_cli.stages.engine.kinds import SCHEMAS
+from mcis_cli.stages.materials import SALIENCY
 from mcis_cli.store import Artifact, Record, Store
 
 
@@ -62,7 +61,7 @@ def run(
     files = {image_id: folder / paths[image_id] for image_id in images.ids}
     digests = digests_of(list(files.values()), store)
     digest = digest_of_all(((image_id,), digests[path]) for image_id, path in files.items())
-    recipe = recipes.imported("saliency", {}, files=digest, images=images.digest("images"))
+    recipe = SALIENCY.imported({}, files=digest, images=images.digest("images"))
     if done := store.find(recipe):
         return done
 
@@ -75,6 +74,6 @@ def run(
     def compute(ids: Sequence[str]) -> Iterator[Record]:
         return ordered_map(record, ids, workers=options.workers)
 
-    schema = SCHEMAS["saliency"]
+    schema = SALIENCY.content.schemas[0]
     assert schema is not None, "maps are records"
     return run_segments(recipe, store, options, schema=schema, ids=images.ids, compute=compute, meta=dict)

@@ -6,9 +6,9 @@ from mcis_cli.config import Backbone, RunOptions
 from mcis_cli.errors import WeightsError
 from mcis_cli.models.backbones import build_backbone
 from mcis_cli.models.equivariance import PixelCorrelation
-from mcis_cli.stages.engine import recipes
 from mcis_cli.stages.engine.by_image import provenance_of
 from mcis_cli.stages.engine.networks import tensors_of
+from mcis_cli.stages.materials import WEIGHTS
 from mcis_cli.store import Artifact, Store
 from mcis_cli.training.initial_weights import InitialWeights
 
@@ -25,7 +25,7 @@ def run(backbone: Backbone, initial: InitialWeights, store: Store, options: RunO
     Raises:
         WeightsError: they do not fit the backbone.
     """
-    recipe = recipes.imported("weights", {"backbone": backbone}, file=initial.digest)
+    recipe = WEIGHTS.imported({"backbone": backbone}, file=initial.digest)
     with store.begin(recipe, on_wait=lambda pid: options.reporter.note(f"waiting for process {pid}")) as partial:
         if done := store.find(recipe):
             return done

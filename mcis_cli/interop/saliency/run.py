@@ -10,15 +10,16 @@ import numpy as np
 from PIL import Image
 
 from mcis_cli.config import RunOptions
+from mcis_cli.data.catalogue import DOMAINS
 from mcis_cli.data.images import resize_saliency
 from mcis_cli.data.loading import ordered_map
 from mcis_cli.data.regular_files import read_regular
 from mcis_cli.errors import UsageError
 from mcis_cli.interop.saliency.network import SaliencyNetwork
-from mcis_cli.stages.engine import recipes
+from mcis_cli.stages import read_records
 from mcis_cli.stages.engine.by_image import run_segments
 from mcis_cli.stages.engine.inputs import Inputs, list_images
-from mcis_cli.stages.engine.kinds import SCHEMAS, read_records
+from mcis_cli.stages.materials import SALIENCY, saliency_recipe
 from mcis_cli.store import Artifact, Record, Store
 from mcis_cli.training.initial_weights import weights_folder
 
@@ -46,9 +47,9 @@ def run(model: Path, inputs: Inputs, store: Store, options: RunOptions, *, split
     assert inputs.data is not None, "the command names the images"
     content = read_regular(model, MAX_MODEL_BYTES)
     catalogue = list_images(inputs.data, store)
-    images = catalogue.split(split) if split else recipes.learnt(catalogue, "all")
+    images = catalogue.split(split) if split else catalogue.split("all", DOMAINS)
     digest = hashlib.sha256(content).hexdigest()
-    recipe = recipes.saliency(digest, images)
+    recipe = saliency_recipe(digest, images)
     if done := store.find(recipe):
         return done
     network = SaliencyNetwork(content, str(model))
@@ -63,7 +64,7 @@ def run(model: Path, inputs: Inputs, store: Store, options: RunOptions, *, split
 
     from onnxruntime import __version__ as version
 
-    schema = SCHEMAS["saliency"]
+    schema = SALIENCY.content.schemas[0]
     assert schema is not None, "maps are records"
     machine = {"model": model.name, "onnxruntime": version}
     return run_segments(

@@ -16,13 +16,11 @@ from mcis_cli.config import AffinityConfig, RunOptions
 from mcis_cli.data.loading import Workers
 from mcis_cli.maps.confident import confident_regions
 from mcis_cli.maps.localization import enlarge, normalise
-from mcis_cli.stages.engine import recipes
+from mcis_cli.stages import read_record
+from mcis_cli.stages.affinity.declaration import LABELS_SCHEMA, labels_recipe
 from mcis_cli.stages.engine.by_image import ByImage, run_segments
 from mcis_cli.stages.engine.inputs import Inputs, images_of
-from mcis_cli.stages.engine.kinds import read_record
-from mcis_cli.store import Artifact, Record, Schema, Store
-
-SCHEMA: Schema = {"labels": ("uint8", 2)}
+from mcis_cli.store import Artifact, Record, Store
 
 
 def run(config: AffinityConfig, inputs: Inputs, store: Store, options: RunOptions) -> Artifact:
@@ -40,10 +38,10 @@ def run(config: AffinityConfig, inputs: Inputs, store: Store, options: RunOption
         MissingError: no maps, or their images are not found.
         DataError: an image cannot be read.
     """
-    maps = inputs.expect("cams")
+    maps = inputs.expect("maps")
     catalogue = images_of(maps, inputs.data, store)
     images = catalogue.only(maps.ids)
-    recipe = recipes.affinity_labels(config, maps.id, images)
+    recipe = labels_recipe(config, maps.id, images)
     if done := store.find(recipe):
         return done
 
@@ -59,7 +57,7 @@ def run(config: AffinityConfig, inputs: Inputs, store: Store, options: RunOption
             recipe,
             store,
             options,
-            schema=SCHEMA,
+            schema=LABELS_SCHEMA,
             ids=maps.ids,
             compute=ByImage(workers, lambda ids: map(material, ids)).records,
             meta=lambda: {

@@ -30,12 +30,13 @@ from mcis_cli.models.pairwise_affinity import (
     pair_offsets,
     reduced_labels,
 )
-from mcis_cli.stages.engine import recipes
+from mcis_cli.stages import read_record
+from mcis_cli.stages.affinity.declaration import network_recipe
 from mcis_cli.stages.engine.by_step import Training, train, unless_done
 from mcis_cli.stages.engine.inputs import Inputs, images_of
-from mcis_cli.stages.engine.kinds import IGNORE_INDEX, read_record
 from mcis_cli.stages.engine.networks import backbone_of, build_affinity_net, describe_affinity_net, initialise, place
 from mcis_cli.stages.engine.starting_weights import load_starting, starting_identity
+from mcis_cli.stages.stage import IGNORE_INDEX
 from mcis_cli.store import Artifact, Recipe, Store
 from mcis_cli.training.parameter_groups import parameter_groups, sgd
 from mcis_cli.training.precision import Precision, autocast, choose_device, choose_precision
@@ -82,10 +83,10 @@ def run(config: AffinityConfig, inputs: Inputs, store: Store, options: RunOption
     """
     device = choose_device(options.device, options.local)
     config = config.model_copy(update={"precision": choose_precision(config.precision, device)})
-    labels = inputs.expect("affinity-labels")
+    labels = inputs.expect("sure regions")
     catalogue = images_of(labels, inputs.data, store)
     images = catalogue.only(labels.ids)
-    recipe = recipes.affinity_net(config, labels.id, images, starting_identity(config.backbone, config.weights))
+    recipe = network_recipe(config, labels.id, images, starting_identity(config.backbone, config.weights))
     return unless_done(
         recipe,
         store,

@@ -16,13 +16,12 @@ from mcis_cli.data.loading import Workers
 from mcis_cli.errors import MissingError, UsageError
 from mcis_cli.maps.localization import enlarge, normalise
 from mcis_cli.maps.random_walk import Offset, transition, walk
-from mcis_cli.stages.engine import recipes
+from mcis_cli.stages import read_record
+from mcis_cli.stages.affinity.declaration import AFFINITY_NET, MAPS_SCHEMA, walk_recipe
 from mcis_cli.stages.engine.by_image import ByImage, run_segments
 from mcis_cli.stages.engine.inputs import Inputs, images_of
-from mcis_cli.stages.engine.kinds import check_kind, read_record
-from mcis_cli.store import Artifact, Recipe, Record, Schema, Store
-
-SCHEMA: Schema = {"maps": ("float16", 3), "classes": ("int32", 1)}
+from mcis_cli.stages.stage import find
+from mcis_cli.store import Artifact, Recipe, Record, Store
 
 
 def run(config: AffinityConfig, inputs: Inputs, store: Store, options: RunOptions) -> Artifact:
@@ -41,14 +40,14 @@ def run(config: AffinityConfig, inputs: Inputs, store: Store, options: RunOption
         MissingError: no maps, no network, or the images are not found.
         DataError: an image cannot be read.
     """
-    maps, network = inputs.expect("cams"), _network(inputs)
+    maps, network = inputs.expect("maps"), _network(inputs)
     catalogue = images_of(maps, inputs.data, store)
     images = catalogue.only(maps.ids)
 
     def recipe_of(settled: AffinityConfig) -> Recipe:
-        return recipes.affinity(settled, maps.id, network.id, images)
+        return walk_recipe(settled, maps.id, network.id, images)
 
-    return recipes.find(store, config, recipe_of) or _walk_all(config, maps, network, catalogue, store, options)
+    return find(store, config, recipe_of) or _walk_all(config, maps, network, catalogue, store, options)
 
 
 def _walk_all(
@@ -75,10 +74,10 @@ def _walk_all(
     workers: Workers[Material, Record] = Workers(lambda material: walked(config, material), options.workers)
     with workers:
         return run_segments(
-            recipes.affinity(config, maps.id, network.id, images),
+            walk_recipe(config, maps.id, network.id, images),
             store,
             options,
-            schema=SCHEMA,
+            schema=MAPS_SCHEMA,
             ids=maps.ids,
             compute=ByImage(workers, materials).records,
             meta=lambda: {
@@ -132,10 +131,10 @@ def _network(inputs: Inputs) -> Artifact:
     network = inputs.network
     if network is None:
         raise MissingError("nothing to walk by: expected a network of affinities; run `mcis affinity` first")
-    if network.stage != "affinity-net":
+    if network.stage != AFFINITY_NET.name:
         raise UsageError(
             f"{network.path.name} was made by {network.stage}: expected a network of affinities, which `mcis affinity` "
             "trains, or `mcis import --affinity-net` makes"
         )
-    check_kind(network)
+    AFFINITY_NET.check(network)
     return network

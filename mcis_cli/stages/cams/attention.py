@@ -15,8 +15,8 @@ from torch.nn import functional
 from mcis_cli.config import RunOptions
 from mcis_cli.data.catalogue import Catalogue
 from mcis_cli.models.co_attention import mix
+from mcis_cli.stages import read_record
 from mcis_cli.stages.cams.features import FeatureCache, View
-from mcis_cli.stages.engine.kinds import read_record
 from mcis_cli.stages.engine.networks import build_classifier, load_tensors, place
 from mcis_cli.store import Artifact
 from mcis_cli.training.precision import choose_device, choose_precision

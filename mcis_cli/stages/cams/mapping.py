@@ -19,9 +19,8 @@ from mcis_cli.models.co_attention import attended_activations, query, weigh_acti
 from mcis_cli.models.equivariance import cues_of, refine
 from mcis_cli.stages.cams.features import FeatureCache, Features, Key, View
 from mcis_cli.stages.cams.similarity import Nearest
-from mcis_cli.store import Record, Schema
+from mcis_cli.store import Record
 
-SCHEMA: Schema = {"maps": ("float16", 3), "classes": ("int32", 1), "references": ("uint8", 1)}
 RELEASED_SCALES = (0.75, 2.0)
 
 References = Mapping[int, tuple[str, ...]]

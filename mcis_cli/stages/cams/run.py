@@ -5,11 +5,12 @@ from dataclasses import replace
 from operator import itemgetter
 
 from mcis_cli.config import CamsConfig, RunOptions
-from mcis_cli.data.catalogue import Catalogue
+from mcis_cli.data.catalogue import DOMAINS, Catalogue
 from mcis_cli.errors import UsageError, counted, first_few
-from mcis_cli.stages.engine import recipes
+from mcis_cli.stages.cams.declaration import SCHEMA, completed, images_and_carriers, recipe
 from mcis_cli.stages.engine.by_image import Joined, Work, run_together, segment_by_segment
 from mcis_cli.stages.engine.inputs import Inputs, images_of, warn_if_changed
+from mcis_cli.stages.stage import settled
 from mcis_cli.store import Artifact, Recipe, Store
 
 
@@ -49,8 +50,8 @@ def run_all(configs: Sequence[CamsConfig], inputs: Inputs, store: Store, options
     Returns:
         The artifacts in the order of the settings.
     """
-    classifier = inputs.expect("train-cls")
-    configs = [recipes.settled_cams(config, classifier) for config in configs]
+    classifier = inputs.expect("classifier")
+    configs = [completed(config, classifier) for config in configs]
     passes = {(one.split, one.domains, one.reference_domains, one.image_size, one.precision) for one in configs}
     assert len(passes) == 1, "settings of one pass"
     if any(config.refine for config in configs) and not classifier.meta["model"].get("equivariant", False):
@@ -59,14 +60,14 @@ def run_all(configs: Sequence[CamsConfig], inputs: Inputs, store: Store, options
             "one of `mcis train-cls --equivariant`; give --set cams.refine=false"
         )
     catalogue = images_of(classifier, inputs.data, store)
-    images, carriers = recipes.cams_images(configs[0], catalogue, classifier)
-    warn_if_changed(classifier, recipes.learnt(catalogue, classifier.meta["split"]), options.reporter)
+    images, carriers = images_and_carriers(configs[0], catalogue, classifier)
+    warn_if_changed(classifier, catalogue.split(classifier.meta["split"], DOMAINS), options.reporter)
 
     def recipe_of(settled: CamsConfig) -> Recipe:
-        return recipes.cams(settled, classifier.id, images, carriers)
+        return recipe(settled, classifier.id, images, carriers)
 
     # Maps that are compared are of one precision: where it is "auto", what is there counts if it is all there.
-    for alike in zip(*map(recipes.settled, configs), strict=True):
+    for alike in zip(*map(settled, configs), strict=True):
         done = [found for one in alike if (found := store.find(recipe_of(one)))]
         if len(done) == len(configs):
             return done
@@ -87,7 +88,7 @@ def _compute(
     # What is done is found without waiting for torch.
     from mcis_cli.stages.cams.exchange import Exchange, topic_of
     from mcis_cli.stages.cams.features import FeatureCache
-    from mcis_cli.stages.cams.mapping import SCHEMA, Mapper
+    from mcis_cli.stages.cams.mapping import Mapper
     from mcis_cli.stages.cams.scratch import Scratch
     from mcis_cli.stages.cams.similarity import Nearest
     from mcis_cli.stages.engine.networks import place, stored_classifier

@@ -13,9 +13,9 @@ from torch import Tensor, nn
 
 from mcis_cli.config import RunOptions, TrainClsConfig, TrainSegConfig
 from mcis_cli.errors import DamagedError, UnfinishedError, UsageError
-from mcis_cli.stages.engine import recipes
 from mcis_cli.stages.engine.by_image import provenance_of
 from mcis_cli.stages.engine.networks import tensors_of
+from mcis_cli.stages.stage import settled
 from mcis_cli.store import Artifact, Partial, Recipe, Store
 from mcis_cli.training.checkpoints import pack, unpack
 from mcis_cli.training.loop import fit
@@ -52,7 +52,7 @@ def settle(
     """The settings with a precision: for "auto" that at which the training is done, wherever that was, else what this
     machine is good at. Several processes, which have to agree, do not look for what is done.
     """
-    known = () if options.rank else recipes.settled(config)
+    known = () if options.rank else settled(config)
     own = config.model_copy(update={"precision": choose_precision(config.precision, device)})
     return next((one for one in known if store.find(recipe_of(one))), own)
 

@@ -12,8 +12,9 @@ from mcis_cli.config import DataConfig, Reporter
 from mcis_cli.data.catalogue import Catalogue
 from mcis_cli.data.reading import read_catalogue
 from mcis_cli.errors import DataError, MissingError, UsageError
-from mcis_cli.stages.engine import recipes
-from mcis_cli.stages.engine.kinds import check_kind
+from mcis_cli.stages import check, command_of, names_of
+from mcis_cli.stages.materials import dataset_recipe
+from mcis_cli.stages.stage import Kind
 from mcis_cli.store import Artifact, StatCache, Store, segments_of
 
 
@@ -34,23 +35,26 @@ class Inputs:
     saliency: Artifact | None = None
     network: Artifact | None = None
 
-    def expect(self, *stages: str) -> Artifact:
-        """The upstream artifact, which has to come from one of `stages`.
+    def expect(self, *kinds: Kind) -> Artifact:
+        """The upstream artifact, which has to be of one of these kinds.
 
         Raises:
             MissingError: there is none.
-            UsageError: it comes from another stage.
+            UsageError: it is of another kind.
             DamagedError: it is not what its stage writes.
         """
+        stages = names_of(*kinds)
         wanted = " or ".join(stages)
         if self.upstream is None:
-            raise MissingError(f"nothing to work on: expected an artifact of {wanted}; run `mcis {stages[0]}` first")
+            raise MissingError(
+                f"nothing to work on: expected an artifact of {wanted}; run `mcis {command_of(stages[0])}` first"
+            )
         if self.upstream.stage not in stages:
             raise UsageError(
                 f"{self.upstream.path.name} was made by {self.upstream.stage}: expected an artifact of {wanted}; "
                 f"`mcis ls` shows what there is"
             )
-        check_kind(self.upstream)
+        check(self.upstream)
         return self.upstream
 
 
@@ -72,7 +76,7 @@ def list_images(data: DataConfig, store: Store) -> Catalogue:
     """
     with StatCache(store.index_path) as cache:
         catalogue = read_catalogue(data, cache)
-    recipe = recipes.dataset(catalogue)
+    recipe = dataset_recipe(catalogue)
     if store.find(recipe) is None:
         from mcis_cli.data.records import as_records, meta, schema_of
 

@@ -12,7 +12,7 @@ from torch.nn import functional
 
 from mcis_cli.data.augment import normalise
 from mcis_cli.maps.windows import average_windows
-from mcis_cli.stages.engine.kinds import check_kind
+from mcis_cli.stages import check
 from mcis_cli.stages.engine.networks import DeepLab, backbone_of, place, stored_segmenter
 from mcis_cli.store import Artifact
 from mcis_cli.training.precision import Precision, autocast
@@ -108,7 +108,7 @@ def load_segmenter(
     Raises:
         DamagedError: it is not what that stage writes.
     """
-    check_kind(artifact)
+    check(artifact)
     model = stored_segmenter(artifact)
     place(model, device)
     model.eval()

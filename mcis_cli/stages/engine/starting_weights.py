@@ -3,7 +3,7 @@
 from pathlib import Path
 
 from mcis_cli.errors import MissingError, WeightsError
-from mcis_cli.stages.engine.kinds import check_kind
+from mcis_cli.stages.materials import WEIGHTS
 from mcis_cli.store import Artifact
 from mcis_cli.training.initial_weights import InitialWeights, initial_weights_identity, load_initial_weights
 
@@ -47,11 +47,11 @@ def _artifact(backbone: str, weights: str | None) -> Artifact | None:
         found = Artifact(Path(weights))
     except MissingError:
         raise WeightsError(f"{weights} cannot be read: found no such file; expected one of `mcis ls`") from None
-    if found.stage != "weights":
+    if found.stage != WEIGHTS.name:
         raise WeightsError(
             f"{found.path.name} was made by {found.stage}: expected weights; `mcis import --weights FILE` makes them"
         )
-    check_kind(found)
+    WEIGHTS.check(found)
     if found.meta["backbone"] != backbone:
         raise WeightsError(
             f"{found.path.name} holds weights of {found.meta['backbone']}: expected those of {backbone}; choose the "

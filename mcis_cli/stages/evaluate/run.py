@@ -15,13 +15,12 @@ from mcis_cli.errors import DataError
 from mcis_cli.maps.crf import Candidates, candidates, winners
 from mcis_cli.maps.localization import enlarge, normalise
 from mcis_cli.maps.scoring import count_pixels, scores, sweep, total_counts
-from mcis_cli.stages.engine import recipes
+from mcis_cli.stages import check, holds, kind_of, names_of, read_record, read_records
 from mcis_cli.stages.engine.by_image import ByImage, run_segments
 from mcis_cli.stages.engine.inputs import Inputs, images_of
-from mcis_cli.stages.engine.kinds import MAPS, check_kind, read_record, read_records
-from mcis_cli.store import Artifact, Recipe, Record, Schema, Store
-
-SCHEMA: Schema = {"counts": ("int64", 2)}
+from mcis_cli.stages.evaluate.declaration import SCHEMA, SCORED, recipe
+from mcis_cli.stages.stage import find
+from mcis_cli.store import Artifact, Recipe, Record, Store
 
 
 def run(config: EvalConfig, inputs: Inputs, store: Store, options: RunOptions) -> Artifact:
@@ -39,27 +38,29 @@ def run(config: EvalConfig, inputs: Inputs, store: Store, options: RunOptions) -
         MissingError: nothing to evaluate, or its images are not found.
         DataError: images of the split have no ground truth, or are not in the artifact.
     """
-    subject = inputs.expect("train-seg", "cams", "affinity", "pseudo")
+    subject = inputs.expect(*reversed(SCORED))
+    kind = kind_of(subject.stage)
+    assert kind is not None, "expected above"
     catalogue = images_of(subject, inputs.data, store)
     images, split = _images(config, subject, catalogue, inputs)
 
     def recipe_of(settled: EvalConfig) -> Recipe:
-        return recipes.evaluate(settled, subject.id, images, of_stage=subject.stage)
+        return recipe(settled, subject.id, images, of=kind)
 
-    if done := recipes.find(store, config, recipe_of):
+    if done := find(store, config, recipe_of):
         return done
     machine: dict[str, Any] = {}
-    if subject.stage == "train-seg":
+    if kind == "network":
         from mcis_cli.training.precision import choose_device, choose_precision, describe_machine
 
         device = choose_device(options.device, options.local)
         config = config.model_copy(update={"precision": choose_precision(config.precision, device)})
         machine = describe_machine(device, choose_precision(config.precision, device))
-    recipe = recipe_of(config)
+    wanted = recipe_of(config)
     counting = _counting(config, subject, images, options)
     with counting.workers:
         return run_segments(
-            recipe,
+            wanted,
             store,
             options,
             schema=SCHEMA,
@@ -73,7 +74,7 @@ def run(config: EvalConfig, inputs: Inputs, store: Store, options: RunOptions) -
                 "subject_id": subject.id,
                 "initialisation": subject.meta["initialisation"],
                 "supervision": subject.meta.get("supervision", "pseudo"),
-                "settings": recipe.as_dict()["config"],
+                "settings": wanted.as_dict()["config"],
             },
             machine=machine,
         )
@@ -84,12 +85,11 @@ def metrics(artifact: Artifact) -> dict[str, Any]:
 
     Maps have a `sweep` over thresholds; the best of them is their score, and marked as chosen with ground truth.
     """
-    check_kind(artifact)
+    check(artifact)
     meta = artifact.meta
     names = ["background", *meta["class_names"]]
     settings = meta["settings"]
-    is_maps = meta["subject"] in MAPS
-    thresholds = settings["thresholds"] if is_maps else []
+    thresholds = settings.get("thresholds", [])  # of maps
     total = total_counts((fields["counts"] for _, fields in read_records(artifact)), len(thresholds) + 1)
     found: dict[str, Any] = {
         "subject": meta["subject"],
@@ -98,7 +98,7 @@ def metrics(artifact: Artifact) -> dict[str, Any]:
         "initialisation": meta["initialisation"],
         "supervision": meta["supervision"],
     }
-    if is_maps:
+    if thresholds:
         swept = sweep(total, thresholds, len(names))
         best = max(swept, key=lambda at: at["mean_iou"] or 0)
         found |= {key: value for key, value in best.items() if key not in ("coverage", "mean_iou_covered")}
@@ -106,7 +106,7 @@ def metrics(artifact: Artifact) -> dict[str, Any]:
         found["sweep"] = [{"threshold": at["threshold"], "mean_iou": at["mean_iou"]} for at in swept]
     else:
         found |= scores(total[0], len(names))
-    if meta["subject"] == "train-seg":
+    if meta["subject"] in names_of("network"):
         found |= {key: settings[key] for key in ("scales", "flip", "crf")}
     found["iou"] = dict(zip(names, found["iou"], strict=True))
     return found
@@ -114,7 +114,7 @@ def metrics(artifact: Artifact) -> dict[str, Any]:
 
 def _images(config: EvalConfig, subject: Artifact, catalogue: Catalogue, inputs: Inputs) -> tuple[Catalogue, str]:
     """The images to score, and the name of their split."""
-    if subject.stage == "train-seg":
+    if holds(subject, "network"):
         split = config.split or (inputs.data.val if inputs.data else "val")
         images = catalogue.split(split)
     else:
@@ -136,15 +136,15 @@ def _images(config: EvalConfig, subject: Artifact, catalogue: Catalogue, inputs:
 
 
 def _counting(config: EvalConfig, subject: Artifact, images: Catalogue, options: RunOptions) -> ByImage:
-    if subject.stage == "train-seg":
+    if holds(subject, "network"):
         return _counting_of_network(config, subject, images, options)
 
     def count(image_id: str) -> Record:
         target = images.read_mask(image_id)
         fields = read_record(subject, image_id)
-        if subject.stage == "pseudo":
+        if "mask" in fields:
             return image_id, {"counts": count_pixels(fields["mask"], target)}
-        return image_id, {"counts": count_maps(config, fields, target, is_walked=subject.stage == "affinity")}
+        return image_id, {"counts": count_maps(config, fields, target, is_walked=holds(subject, "walked maps"))}
 
     return ByImage(Workers(count, options.workers), lambda ids: ids)
 

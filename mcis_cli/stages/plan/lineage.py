@@ -6,13 +6,11 @@ from typing import Any
 
 from mcis_cli.data.catalogue import Catalogue
 from mcis_cli.errors import MissingError, UsageError
-from mcis_cli.stages.engine.kinds import check_kind
-from mcis_cli.stages.plan.chain import CHAIN
-from mcis_cli.stages.plan.why import ROLES
+from mcis_cli.stages import chained, check, holds, kind_of, stages
+from mcis_cli.stages.evaluate.declaration import SCORED
+from mcis_cli.stages.stage import Kind
 from mcis_cli.store import Artifact, Store
 from mcis_cli.store.artifact import ID_DIGITS
-
-SUBJECTS = ("cams", "affinity", "pseudo", "train-seg")  # what can be scored, in the order in which it is made
 
 
 @dataclass(frozen=True)
@@ -20,14 +18,14 @@ class Run:
     """The artifacts of one run.
 
     Attributes:
-        made: the artifact of each stage of the chain that is in the store, in the order of the chain; scores apart.
-        scored: by the stage that is scored, what `mcis eval` made of it; the newest of several.
-        absent: by the stage that is not in the store, the content id that a later stage names it by.
+        made: the artifacts in the store by kind, in the order of the chain; scores apart.
+        scored: by the kind that is scored, the artifact of `mcis eval`; the newest of several.
+        absent: by the kind of an artifact that is not in the store, the content id that a later stage names it by.
     """
 
-    made: Mapping[str, Artifact]
-    scored: Mapping[str, Artifact]
-    absent: Mapping[str, str]
+    made: Mapping[Kind, Artifact]
+    scored: Mapping[Kind, Artifact]
+    absent: Mapping[Kind, str]
 
     @property
     def artifacts(self) -> tuple[Artifact, ...]:
@@ -40,9 +38,10 @@ class Run:
         return self.artifacts[len(self.made) - 1]
 
     @property
-    def asked(self) -> str:
-        """The id of the network that the pseudo masks of a second round were made with; empty where there is none."""
-        return self.made["pseudo"].inputs.get("network", "")[:ID_DIGITS] if "pseudo" in self.made else ""
+    def network_of_masks(self) -> str:
+        """The id of the network that pseudo masks of a second round were made with; empty where there is none."""
+        masks = self.made.get("pseudo masks")
+        return "" if masks is None else masks.inputs.get("network", "")[:ID_DIGITS]
 
     @property
     def class_names(self) -> tuple[str, ...]:
@@ -55,82 +54,90 @@ class Run:
         return str(self.last.meta["dataset"])
 
 
+def kinds_in_order() -> tuple[Kind, ...]:
+    """The kinds of artifacts that a chain makes, in order, without scores."""
+    return tuple(stage.content.kind for stage in chained().values() if stage.content.kind != "scores")
+
+
 def trace(given: Sequence[Artifact], store: Store) -> Run:
-    """The run that some artifacts are of: what they were made from, and the scores of all that.
+    """The run that some artifacts belong to: what they were made from, and the scores of all that.
 
     Raises:
-        UsageError: they are of several runs, or of no stage of the chain.
+        UsageError: they belong to several runs, or to no stage of a chain.
         DamagedError: one of them is not what its stage writes.
     """
-    made: dict[str, Artifact] = {}
-    scored: dict[str, Artifact] = {}
-    absent: dict[str, str] = {}
+    made: dict[Kind, Artifact] = {}
+    scored: dict[Kind, Artifact] = {}
+    absent: dict[Kind, str] = {}
     for artifact in given:
-        if artifact.stage not in CHAIN:
+        if artifact.stage not in chained():
             raise UsageError(
-                f"{artifact.path.name} is of {artifact.stage}: expected an artifact of {', '.join(CHAIN)}; "
-                "`mcis ls` shows what there is"
+                f"{artifact.path.name} is of {artifact.stage}: expected an artifact of {', '.join(chained())}; "
+                "`mcis ls` lists all"
             )
         for found in _upwards(artifact, store, absent):
-            place = scored if found.stage == "eval" else made
-            slot = str(found.meta["subject"]) if found.stage == "eval" else found.stage
-            if slot in place and place[slot].id != found.id and place is made:
+            if holds(found, "scores"):
+                scored[_subject(found)] = found
+                continue
+            kind = stages()[found.stage].content.kind
+            if kind in made and made[kind].id != found.id:
                 raise UsageError(
-                    f"{place[slot].path.stem} and {found.path.stem} are of two runs: expected artifacts of one; "
+                    f"{made[kind].path.stem} and {found.path.stem} are of two runs: expected artifacts of one; "
                     "`mcis report --compare A B` shows two side by side"
                 )
-            place[slot] = found
+            made[kind] = found
     if not made:
         raise MissingError(
-            f"what {given[0].path.name} scores is not in this store, nothing can be shown; `mcis merge` brings it"
+            f"what {given[0].path.name} scores is not in this store, so nothing can be shown; `mcis merge` copies it"
         )
     for score in _scores_of(made, store):
-        scored.setdefault(str(score.meta["subject"]), score)
-    for slot in made:
-        absent.pop(slot, None)
+        scored.setdefault(_subject(score), score)
+    for kind in made:
+        absent.pop(kind, None)
     return Run(
-        made={stage: made[stage] for stage in CHAIN if stage in made},
-        scored={subject: scored[subject] for subject in SUBJECTS if subject in scored and subject in made},
+        made={kind: made[kind] for kind in kinds_in_order() if kind in made},
+        scored={kind: scored[kind] for kind in SCORED if kind in scored and kind in made},
         absent=absent,
     )
 
 
 def newest(store: Store) -> Artifact | None:
-    """The newest artifact of the last stage of the chain that anything was made of."""
-    found = {artifact.stage: artifact for artifact in store.artifacts()}
-    return next((found[stage] for stage in reversed(CHAIN[:-1]) if stage in found), None)
+    """The newest artifact of the last stage of the chain that made any."""
+    found = {kind_of(artifact.stage): artifact for artifact in store.artifacts()}
+    return next((found[kind] for kind in reversed(kinds_in_order()) if kind in found), None)
 
 
-def _upwards(artifact: Artifact, store: Store, absent: dict[str, str]) -> Iterator[Artifact]:
-    check_kind(artifact)
+def _upwards(artifact: Artifact, store: Store, absent: dict[Kind, str]) -> Iterator[Artifact]:
+    """An artifact, and those that it was made from by way of their first role."""
+    check(artifact)
     yield artifact
-    content_id = artifact.inputs.get(ROLES.get(artifact.stage, ""), "")
-    if len(content_id) != 64:
-        return
+    work = stages()[artifact.stage].work
+    role, kinds = next(iter(work.roles.items()), ("", ())) if work is not None else ("", ())
+    content_id = artifact.inputs.get(role, "")
+    if len(content_id) != 64 or (artifact.meta.get("supervision") == "full" and not holds(artifact, "scores")):
+        return  # the digest of ground truth is no artifact
     try:
         before = store.get(content_id)
     except MissingError:
-        supervision = artifact.meta.get("supervision")
-        if not (artifact.stage == "train-seg" and supervision == "full"):  # which names ground truth by its digest
-            absent[_stage_before(artifact)] = content_id
+        absent[_subject(artifact) if holds(artifact, "scores") else kinds[0]] = content_id
         return
     yield from _upwards(before, store, absent)
 
 
-def _stage_before(artifact: Artifact) -> str:
-    if artifact.stage == "eval":
-        return str(artifact.meta["subject"])
-    role = ROLES[artifact.stage]
-    return {"classifier": "train-cls", "labels": "affinity-labels", "masks": "pseudo"}.get(role, "cams")
+def _subject(scores: Artifact) -> Kind:
+    """The kind of what was scored."""
+    kind = kind_of(str(scores.meta["subject"]))
+    assert kind is not None, "checked with the artifact"
+    return kind
 
 
-def _scores_of(made: Mapping[str, Artifact], store: Store) -> list[Artifact]:
+def _scores_of(made: Mapping[Kind, Artifact], store: Store) -> list[Artifact]:
     """What `mcis eval` made of these artifacts, newest first."""
     ids = {artifact.id for artifact in made.values()}
-    found = [artifact for artifact in store.artifacts() if artifact.stage == "eval"]
+    found = [artifact for artifact in store.artifacts() if holds(artifact, "scores")]
     scores = [artifact for artifact in reversed(found) if artifact.inputs.get("artifact") in ids]
     for score in scores:
-        check_kind(score)
+        check(score)
     return scores
 
 

@@ -1,69 +1,47 @@
-"""Why a stage would run again: what differs between a recipe that was done and the one that is asked for now.
+"""Why a stage would run again: the difference of two recipes, field by field. No torch, nothing computed."""
 
-No torch, nothing computed.
-"""
-
-from collections.abc import Collection, Iterator, Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
-from types import MappingProxyType
 from typing import Any
 
 from mcis_cli.config import DataConfig, Settings
 from mcis_cli.data.catalogue import Catalogue
-from mcis_cli.errors import DamagedError, MissingError
-from mcis_cli.stages.engine import recipes
+from mcis_cli.errors import MissingError
+from mcis_cli.stages import command_of, stages
 from mcis_cli.stages.engine.inputs import look_at_images
-from mcis_cli.stages.plan.chain import CHAIN, COMMANDS, NETWORKS, Wanted, chain_of, plan, wanted_of
+from mcis_cli.stages.materials import DATASET, dataset_recipe
+from mcis_cli.stages.plan.chain import chain_of, plan, request, sources
+from mcis_cli.stages.plan.changes import artifact_of, input_changes, recipe_of
+from mcis_cli.stages.stage import Wanted
 from mcis_cli.store import Artifact, Recipe, Store
 from mcis_cli.store.artifact import file_name
 from mcis_cli.store.notes import Done
-from mcis_cli.store.upkeep.verification import locate
-
-ROLES: Mapping[str, str] = {
-    "cams": "classifier",
-    "affinity-labels": "maps",
-    "affinity-net": "labels",
-    "affinity": "maps",
-    "pseudo": "maps",
-    "train-seg": "masks",
-    "eval": "artifact",
-}
-_ALL_PARTS = {"images", "labels", "masks", "saliency", "splits"}
-_READ: Mapping[str, set[str]] = {"train-cls": {"images", "labels"}, "cams": {"images", "labels"}}
-_NOUNS = {"images": "images", "labels": "tags", "masks": "masks", "saliency": "saliency maps", "splits": "splits"}
 
 
 @dataclass(frozen=True)
 class Difference:
-    """A field of a recipe that is another one now.
-
-    Attributes:
-        field: its name, with dots.
-        then: what it was; None where it was not there.
-        now: what it is asked to be.
-        told: for people.
-    """
+    """A field of a recipe that has another value now: its name with dots, both values (None: absent), and words."""
 
     field: str
     then: Any
     now: Any
-    told: str
+    text: str
 
 
 @dataclass(frozen=True)
 class Explanation:
-    """What was done, and how what is asked for differs.
+    """How a recipe that was made or begun differs from the one that a configuration asks for.
 
     Attributes:
-        then: the recipe that was done, or begun.
-        made: the name of the artifact that came of it, if it was done.
-        is_there: whether that is in the store.
-        differences: none where it would be found done.
+        then: the recipe.
+        made: the name of the artifact that came of it, if it was made.
+        exists: whether that is in the store.
+        differences: none where the artifact would be reused.
     """
 
     then: Recipe
     made: str | None
-    is_there: bool
+    exists: bool
     differences: tuple[Difference, ...]
 
 
@@ -71,251 +49,125 @@ def explain(ref: str, settings: Settings, data: DataConfig, store: Store) -> Exp
     """Compare a recipe with the one that a configuration asks for.
 
     Args:
-        ref: an artifact, as in `Store.get`; 8 or more digits of a key; or a stage, which is its newest artifact.
-        settings: that are asked for.
+        ref: an artifact, as in `Store.get`; 8 or more digits of a key; or a stage, which stands for its newest.
+        settings: the settings that are asked for.
         data: where the images are.
         store: the store.
 
     Raises:
-        MissingError: nothing of that name was done or begun.
+        MissingError: nothing of that name was made or begun.
     """
-    recipe, done = _recipe_of(ref, store)
-    catalogue = look_at_images(data, store)
-    name = None if done is None else file_name(recipe.stage, done.id).removesuffix(".h5")
-    is_there = name is not None and (store.root / "artifacts" / f"{name}.h5").exists()
-    differences = tuple(_differences(recipe, done, settings, data, store, catalogue))
-    return Explanation(recipe, name, is_there, differences)
+    then, done = recipe_of(ref, store)
+    name = None if done is None else file_name(then.stage, done.id).removesuffix(".h5")
+    exists = name is not None and (store.root / "artifacts" / f"{name}.h5").exists()
+    catalogue, waiting = look_at_images(data, store), dict[str, Difference]()
+    now: Recipe | None = dataset_recipe(catalogue)
+    if then.stage != DATASET.name:
+        wanted, waiting = _asked(then, settings, data, store, catalogue)
+        now = None if wanted is None else _at_same_precision(then, wanted)
+        catalogue = catalogue if wanted is None else wanted.images
+    if now is None:
+        return Explanation(then, name, exists, tuple(waiting.values()))
+    texts = input_changes(then, now, done, catalogue, store)
+    return Explanation(then, name, exists, tuple(compare(then, now, texts, waiting)))
 
 
 def reasons(wanted: Wanted, known: Sequence[Done], store: Store) -> tuple[str, ...]:
-    """Why something would be computed: how it differs from the nearest of what was done of its stage.
+    """Why something would be computed: how it differs from the most similar of what was made of its stage.
 
     Args:
-        wanted: what is asked for, and not there.
-        known: what was done, oldest first.
+        wanted: what is asked for and does not exist.
+        known: everything that was made, oldest first.
         store: the store.
     """
-    before = [done for done in known if done.recipe.stage == wanted.stage]
-    if not before:
-        return (f"nothing of {wanted.stage} was done before",)
-    differences = [list(_compared(done.recipe, _nearest(done.recipe, wanted), {})) for done in before]
-    place = min(reversed(range(len(before))), key=lambda number: len(differences[number]))
-    done = before[place]
-    told = _told(done.recipe, done, wanted, store)
-    listed = _compared(done.recipe, _nearest(done.recipe, wanted), told)
-    found = tuple(f"{one.field.removeprefix('config.')}: {one.told}" for one in listed)
-    return found or (f"{file_name(wanted.stage, done.id).removesuffix('.h5')} is gone",)
+    made = [done for done in reversed(known) if done.recipe.stage == wanted.stage]
+    if not made:
+        return (f"nothing of {wanted.stage} was made before",)
+    compared = [(one, _at_same_precision(one.recipe, wanted)) for one in made]
+    nearest, now = min(compared, key=lambda pair: len(list(compare(pair[0].recipe, pair[1]))))
+    texts = input_changes(nearest.recipe, now, nearest, wanted.images, store)
+    found = [f"{one.field.removeprefix('config.')}: {one.text}" for one in compare(nearest.recipe, now, texts)]
+    return tuple(found) or (f"{file_name(wanted.stage, nearest.id).removesuffix('.h5')} is gone",)
 
 
-def _recipe_of(ref: str, store: Store) -> tuple[Recipe, Done | None]:
-    known = sorted(store.all_done(), key=lambda done: str(done.provenance.get("created", "")))
-    if ref in (*CHAIN, "dataset"):
-        newest = [done for done in known if done.recipe.stage == ref]
-        if not newest:
-            raise MissingError(f"nothing of {ref} was done in {store.root}, so nothing can differ; run `mcis {ref}`")
-        return newest[-1].recipe, newest[-1]
-    begun = [recipe for recipe in store.unfinished().values() if recipe is not None]
-    if len(ref) >= 8:
-        for done in known:
-            if done.recipe.key.startswith(ref):
-                return done.recipe, done
-        for recipe in begun:
-            if recipe.key.startswith(ref):
-                return recipe, None
-    path = locate(store, ref)
-    for done in reversed(known):
-        if file_name(done.recipe.stage, done.id) == path.name:
-            return done.recipe, done
-    with Artifact(path) as artifact:
-        try:
-            recipe = Recipe(stage=artifact.stage, **artifact.manifest["recipe"])
-        except (TypeError, ValueError):
-            raise DamagedError(f"{path} is damaged: its recipe is not understood; copy it anew") from None
-        return recipe, Done(recipe, artifact.id, artifact.meta, artifact.provenance)
-
-
-def _differences(
-    then: Recipe, done: Done | None, settings: Settings, data: DataConfig, store: Store, catalogue: Catalogue
+def compare(
+    then: Recipe, now: Recipe, texts: Mapping[str, str] | None = None, waiting: Mapping[str, Difference] | None = None
 ) -> Iterator[Difference]:
-    if then.stage == "dataset":
-        now = recipes.dataset(catalogue)
-        told = _change(then, done, store, catalogue, _ALL_PARTS)
-        yield from _compared(then, now, {"files": told})
-        return
-    if then.stage not in CHAIN:
-        raise MissingError(f"{then.stage} is no stage of the chain, nothing asks for it; `mcis show` tells what it is")
+    """The fields in which two recipes of one stage differ.
+
+    Args:
+        then: a recipe.
+        now: another one.
+        texts: words for inputs that differ, by role.
+        waiting: the differences of inputs that do not exist yet, by role.
+    """
+    if then.version != now.version:
+        yield Difference("version", then.version, now.version, f"{then.version}, now {now.version}")
+    before, after = _settings(then, now), _settings(now, then)
+    changed = [name for name in sorted(before.keys() & after.keys()) if before[name] != after[name]]
+    # A setting gains or loses its effect because another one changed; it has a line only where no other did.
+    for name in changed or sorted(before.keys() ^ after.keys()):
+        words = [_as_text(values[name]) if name in values else "without effect" for values in (before, after)]
+        yield Difference(f"config.{name}", before.get(name), after.get(name), f"{words[0]}, now {words[1]}")
+    for role in sorted({*then.inputs, *now.inputs, *(waiting or {})}):
+        was, is_now = then.inputs.get(role), now.inputs.get(role)
+        if waiting and role in waiting:
+            yield waiting[role]
+        elif was != is_now:
+            text = (texts or {}).get(role) or f"{_short(was)}, now {_short(is_now)}"
+            yield Difference(f"inputs.{role}", was, is_now, text)
+
+
+def flat(config: Mapping[str, Any], prefix: str = "") -> Iterator[tuple[str, Any]]:
+    """Settings by name; those of a nested section with its name and a dot before."""
+    for name, value in config.items():
+        yield from flat(value, f"{prefix}{name}.") if isinstance(value, dict) else [(f"{prefix}{name}", value)]
+
+
+def _asked(
+    then: Recipe, settings: Settings, data: DataConfig, store: Store, catalogue: Catalogue
+) -> tuple[Wanted | None, dict[str, Difference]]:
+    """What the configuration asks of the stage now, and the differences of inputs that do not exist yet, by role; in
+    their place stand those that the recipe had. None where one of these is gone, too."""
+    stage, chain = stages().get(then.stage), chain_of(settings)
+    if stage is None or stage.work is None:
+        raise MissingError(f"no chain has the stage {then.stage}, so nothing asks for it; `mcis show` describes it")
     planned = {one.stage: one.artifact for one in plan(settings, data, store, catalogue)}
-    inputs = {role: _input(role, then, settings, planned, store) for role in _roles(then, settings)}
-    waits = {role: waiting for role, (_, waiting) in inputs.items() if waiting is not None}
-    if any(artifact is None for artifact, _ in inputs.values()):
-        yield from waits.values()
-        return
-    upstream, network = (inputs[role][0] if role in inputs else None for role in (ROLES.get(then.stage), "network"))
-    wanted = wanted_of(then.stage, settings, data, catalogue, upstream, network=network)
-    yield from _compared(then, _nearest(then, wanted), _told(then, done, wanted, store), waits)
+    starts = sources(then.stage, chain)
+    inputs: dict[str, Artifact | None] = {}
+    waiting: dict[str, Difference] = {}
+    for role, start in starts.items():
+        before = artifact_of(then.inputs.get(role, ""), store)
+        maker = start if before is None else before.stage
+        if (found := planned.get(maker)) is None:
+            first = next((name for name, artifact in planned.items() if artifact is None), maker)
+            old = _short(then.inputs.get(role)) if before is None else before.path.stem
+            text = f"{old}, now what `mcis {command_of(maker)}` has yet to make; why: mcis show --why {first}"
+            waiting[role] = Difference(f"inputs.{role}", then.inputs.get(role), None, text)
+        inputs[role] = found or before
+    known = {role: artifact for role, artifact in inputs.items() if artifact is not None}
+    if len(known) < len(inputs):
+        return None, waiting
+    return stage.ask(request(settings, data, catalogue, known)), waiting
 
 
-def _roles(then: Recipe, settings: Settings) -> tuple[str, ...]:
-    """The inputs that are artifacts of the chain; none where the stage starts from images."""
-    if then.stage == "train-cls" or (then.stage == "train-seg" and settings.train_seg.supervision == "full"):
-        return ()
-    return (ROLES[then.stage], "network") if then.stage in NETWORKS else (ROLES[then.stage],)
+def _settings(of: Recipe, beside: Recipe) -> dict[str, Any]:
+    """The settings of a recipe, with those that it omits at their first default and the other one names."""
+    section = stages()[of.stage].section if of.stage in stages() else None
+    implied = section.implied_by(of.config) if section is not None else {}
+    named = {name: value for name, value in implied.items() if name in beside.config}
+    return {**named, **dict(flat(of.as_dict()["config"]))}
 
 
-def _input(
-    role: str, then: Recipe, settings: Settings, planned: Mapping[str, Artifact | None], store: Store
-) -> tuple[Artifact | None, Difference | None]:
-    """The artifact that the stage would start from now. Where that is not done, the one it started from, and word of
-    that."""
-    before = _artifact(then.inputs.get(role, ""), store)
-    start = "affinity-net" if role == "network" else chain_of(settings).get(then.stage) or "cams"
-    stage = before.stage if before is not None else start
-    if (found := planned.get(stage)) is not None:
-        return found, None
-    old = before.path.stem if before is not None else then.inputs.get(role, "")[:12]
-    to_do = next((name for name, artifact in planned.items() if artifact is None), stage)
-    told = f"{old}, now what `mcis {COMMANDS[stage]}` has yet to make; why: mcis show --why {to_do}"
-    return before, Difference(f"inputs.{role}", then.inputs.get(role), None, told)
-
-
-def _artifact(content_id: str, store: Store) -> Artifact | None:
-    try:
-        return store.get(content_id) if len(content_id) == 64 else None
-    except MissingError:
-        return None
-
-
-def _nearest(then: Recipe, wanted: Wanted) -> Recipe:
-    """The recipe with the precision of then, where that is left open."""
+def _at_same_precision(then: Recipe, wanted: Wanted) -> Recipe:
+    """The recipe that is asked for, at the precision of another one where that is left open."""
     same = (one for one in wanted.recipes if one.config.get("precision") == then.config.get("precision"))
     return next(same, wanted.recipes[0])
 
 
-def _compared(
-    then: Recipe, now: Recipe, told: Mapping[str, str], waits: Mapping[str, Difference] = MappingProxyType({})
-) -> Iterator[Difference]:
-    """Field by field: version, settings, inputs."""
-    if then.version != now.version:
-        yield Difference("version", then.version, now.version, f"{then.version}, now {now.version}")
-    said = {*then.config, *now.config}
-    meant = ({name: value for name, value in recipes.unsaid(one).items() if name in said} for one in (then, now))
-    config = (dict(flat(recipe.as_dict()["config"])) for recipe in (then, now))
-    before, after = (unsaid | given for unsaid, given in zip(meant, config, strict=True))
-    changed = [name for name in sorted(before.keys() & after.keys()) if before[name] != after[name]]
-    # Settings have no effect, or have one, because of another that changed; they are worth a line only without it.
-    for name in changed or sorted(before.keys() ^ after.keys()):
-        spelled = [_spelled(values, name) for values in (before, after)]
-        yield Difference(f"config.{name}", before.get(name), after.get(name), f"{spelled[0]}, now {spelled[1]}")
-    for role in sorted({*then.inputs, *now.inputs}):
-        if role in waits:
-            yield waits[role]
-        elif then.inputs.get(role) != now.inputs.get(role):
-            text = told.get(role) or f"{_short(then.inputs.get(role))}, now {_short(now.inputs.get(role))}"
-            yield Difference(f"inputs.{role}", then.inputs.get(role), now.inputs.get(role), text)
-
-
-def flat(config: Mapping[str, Any], prefix: str = "") -> Iterator[tuple[str, Any]]:
-    """Settings by name, those of a section with its name and a dot before."""
-    for name, value in config.items():
-        if isinstance(value, dict):
-            yield from flat(value, f"{prefix}{name}.")
-        else:
-            yield f"{prefix}{name}", value
-
-
-def _spelled(values: Mapping[str, Any], name: str) -> str:
-    if name not in values:
-        return "without effect"
-    value = values[name]
+def _as_text(value: object) -> str:
     return str(value).lower() if isinstance(value, bool) else "none" if value is None else str(value)
 
 
 def _short(digest: str | None) -> str:
-    if digest is None:
-        return "none"
-    return digest[:12] if len(digest) == 64 else digest
-
-
-def _told(then: Recipe, done: Done | None, wanted: Wanted, store: Store) -> dict[str, str]:
-    """Words for inputs, which are digests."""
-    told = {}
-    now = _nearest(then, wanted)
-    for role in {*then.inputs} & {*now.inputs}:
-        if then.inputs[role] == now.inputs[role]:
-            continue
-        artifacts = [_artifact(digest, store) for digest in (then.inputs[role], now.inputs[role])]
-        after = now.inputs[role] if artifacts[1] is None else artifacts[1].path.stem
-        if role in (ROLES.get(then.stage), "network") and len(after) != 64:  # a name, or words for what is not made yet
-            before = _short(then.inputs[role]) if artifacts[0] is None else artifacts[0].path.stem
-            told[role] = f"{before}, now {after}"
-        elif role in ("images", "references", "masks", "saliency"):
-            parts = _READ.get(then.stage, {"images"}) if role in ("images", "references") else {role}
-            told[role] = _change(then, done, store, wanted.images, parts, role)
-    return told
-
-
-def _change(
-    then: Recipe, done: Done | None, store: Store, images: Catalogue, parts: set[str], role: str = "files"
-) -> str:
-    """What is different about images, tags, masks or saliency maps, as far as the list of then is in the store."""
-    nouns = [noun for part, noun in _NOUNS.items() if part in parts]
-    other = f"other {' or '.join(nouns)}" if len(nouns) < 3 else "another data set"
-    dataset = _dataset(then, done, store)
-    if dataset is None:
-        return other
-    with dataset:
-        if parts != {"images"} and list(dataset.meta["class_names"]) != list(images.class_names):
-            return f"{other}: other classes"
-        split = None if done is None or then.stage == "dataset" else done.meta.get("split")
-        domains = recipes.domains_of(then, role)
-        before = {image_id: fields for image_id, fields in dataset.records() if _belongs(fields, split, domains)}
-    after = {entry.id: entry for entry in images.entries}
-    changed = sum(
-        any(_part_then(before[image_id], part) != _part_now(after[image_id], part) for part in parts)
-        for image_id in before.keys() & after.keys()
-    )
-    counts = {"added": len(after.keys() - before.keys()), "removed": len(before.keys() - after.keys())}
-    listed = [f"{count} {word}" for word, count in {**counts, "changed": changed}.items() if count]
-    return f"{other}: {', '.join(listed)}" if listed else other
-
-
-def _dataset(then: Recipe, done: Done | None, store: Store) -> Artifact | None:
-    """The list of the data set that a stage was run on."""
-    files = then.inputs.get("files") if then.stage == "dataset" else (done.meta.get("dataset") if done else None)
-    if not isinstance(files, str):
-        return None
-    return store.find(Recipe("dataset", recipes.VERSIONS["dataset"], {}, {"files": files}))
-
-
-def _belongs(fields: Mapping[str, Any], split: object, domains: Collection[str]) -> bool:
-    domain = _domain_then(fields)
-    if domain != "target" or domain not in domains:
-        return domain in domains
-    return split in (None, "all") or split in fields["splits"].tobytes().decode().split("\n")
-
-
-def _part_then(fields: Mapping[str, Any], part: str) -> object:
-    match part:
-        case "images":
-            return fields["digest"].tobytes().hex()
-        case "labels":
-            return _domain_then(fields), tuple(fields["labels"].tolist())
-        case "splits":
-            return fields["splits"].tobytes().decode()
-    return fields["mask_digest" if part == "masks" else "saliency_digest"].tobytes().hex() or None
-
-
-def _domain_then(fields: Mapping[str, Any]) -> str:
-    """The domain of an image, of which a list without sources says nothing."""
-    return fields["domain"].tobytes().decode() if "domain" in fields else "target"
-
-
-def _part_now(entry: Any, part: str) -> object:
-    match part:
-        case "images":
-            return entry.digest
-        case "labels":
-            return entry.domain, entry.labels
-        case "splits":
-            return "\n".join(sorted(entry.splits))
-    return entry.mask_digest if part == "masks" else entry.saliency_digest
+    return "none" if digest is None else digest[:12] if len(digest) == 64 else digest

@@ -11,9 +11,8 @@ from mcis_cli.config import PseudoConfig, Reporter, RunOptions
 from mcis_cli.data.catalogue import Catalogue
 from mcis_cli.errors import NUM_NAMED, counted, first_few
 from mcis_cli.maps.pseudo import among_tags, is_ignored
-from mcis_cli.store import Artifact, Record, Schema
+from mcis_cli.store import Artifact, Record
 
-SCHEMA: Schema = {"mask": ("uint8", 2), "classes": ("int32", 1)}
 WINDOW = 1024  # longest side of one forward pass, as `eval` has it by default
 
 

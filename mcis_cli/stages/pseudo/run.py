@@ -16,13 +16,12 @@ from mcis_cli.config import PseudoConfig, RunOptions
 from mcis_cli.data.catalogue import Catalogue
 from mcis_cli.data.loading import Workers
 from mcis_cli.errors import DataError, UsageError, counted, first_few
-from mcis_cli.stages.engine import recipes
+from mcis_cli.stages import check, holds, read_record
 from mcis_cli.stages.engine.by_image import ByImage, run_segments
 from mcis_cli.stages.engine.inputs import Inputs, images_of
-from mcis_cli.stages.engine.kinds import check_kind, read_record
+from mcis_cli.stages.pseudo.declaration import SCHEMA, recipe
 from mcis_cli.stages.pseudo.fusing import Material, make_mask
 from mcis_cli.stages.pseudo.masks import (
-    SCHEMA,
     Ignored,
     predictions,
     settled_here,
@@ -30,6 +29,7 @@ from mcis_cli.stages.pseudo.masks import (
     tell_untagged,
 )
 from mcis_cli.stages.pseudo.trust import class_trust
+from mcis_cli.stages.stage import find
 from mcis_cli.store import Artifact, Recipe, Record, Store
 
 
@@ -61,9 +61,9 @@ def run(config: PseudoConfig, inputs: Inputs, store: Store, options: RunOptions)
 
     def recipe_of(settled: PseudoConfig) -> Recipe:
         seen_by = network.id if network else None
-        return recipes.pseudo(settled, maps.id, images, saliency.id if saliency else None, seen_by)
+        return recipe(settled, maps.id, images, saliency.id if saliency else None, seen_by)
 
-    if (done := recipes.find(store, config, recipe_of)) is None:
+    if (done := find(store, config, recipe_of)) is None:
         machine: Mapping[str, Any] | None = None
         if network is not None:
             config, machine = settled_here(config, options)
@@ -155,8 +155,8 @@ def _material(
 
 
 def _maps(config: PseudoConfig, inputs: Inputs) -> Artifact:
-    maps = inputs.expect("cams", "affinity")
-    if config.background == "affinity" and maps.stage != "affinity":
+    maps = inputs.expect("maps", "walked maps")
+    if config.background == "affinity" and not holds(maps, "walked maps"):
         raise UsageError(
             f"--background affinity compares maps after their walk, found those of {maps.path.name}: expected an "
             "artifact of affinity; run `mcis affinity` on them first"
@@ -168,7 +168,7 @@ def _network(config: PseudoConfig, inputs: Inputs, maps: Artifact) -> Artifact |
     network = inputs.network
     if network is None:
         return None
-    if network.stage != "train-seg":
+    if not holds(network, "network"):
         raise UsageError(
             f"--network {network.path.stem} was made by {network.stage}: expected a segmentation network, an artifact "
             "of train-seg; `mcis ls` shows what there is"
@@ -183,7 +183,7 @@ def _network(config: PseudoConfig, inputs: Inputs, maps: Artifact) -> Artifact |
         raise UsageError(
             f"--network weighs probabilities, found --fusion {config.fusion}, which has none: give --fusion soft"
         )
-    check_kind(network)
+    check(network)
     return network
 
 
@@ -194,7 +194,7 @@ def _imported_saliency(config: PseudoConfig, inputs: Inputs) -> Artifact | None:
             f"{found.path.name} was made by {found.stage}: expected saliency maps; `mcis saliency` makes them"
         )
     if found is not None:
-        check_kind(found)
+        check(found)
     return found
 
 

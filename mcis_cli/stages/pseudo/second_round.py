@@ -17,10 +17,11 @@ from mcis_cli.data.catalogue import Catalogue
 from mcis_cli.data.loading import Workers
 from mcis_cli.maps.crf import dense_crf
 from mcis_cli.maps.pseudo import mask_of_probabilities
-from mcis_cli.stages.engine import recipes
 from mcis_cli.stages.engine.by_image import ByImage, run_segments
 from mcis_cli.stages.engine.inputs import Inputs, images_of
-from mcis_cli.stages.pseudo.masks import SCHEMA, Ignored, predictions, settled_here, tell_ignored, tell_untagged
+from mcis_cli.stages.pseudo.declaration import SCHEMA, network_recipe
+from mcis_cli.stages.pseudo.masks import Ignored, predictions, settled_here, tell_ignored, tell_untagged
+from mcis_cli.stages.stage import find
 from mcis_cli.store import Artifact, Recipe, Record, Store
 
 
@@ -36,15 +37,15 @@ def run(config: PseudoConfig, inputs: Inputs, store: Store, options: RunOptions)
     Raises:
         MissingError: no network, or its images are not found.
     """
-    network = inputs.expect("train-seg")
+    network = inputs.expect("network")
     catalogue = images_of(network, inputs.data, store)
     images = catalogue.split(network.meta["split"])
     tell_untagged(images, options.reporter)
 
     def recipe_of(settled: PseudoConfig) -> Recipe:
-        return recipes.second_round(settled, network.id, images)
+        return network_recipe(settled, network.id, images)
 
-    done = recipes.find(store, config, recipe_of)
+    done = find(store, config, recipe_of)
     if done is None:
         config, machine = settled_here(config, options)
         ignored = Ignored()

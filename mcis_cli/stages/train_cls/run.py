@@ -13,11 +13,13 @@ from mcis_cli.errors import DataError, UsageError, counted
 from mcis_cli.models.classifier import CoAttentionClassifier, Term
 from mcis_cli.models.equivariance import SECOND_SCALE, equivariant_loss, second_view
 from mcis_cli.models.losses import pair_loss
-from mcis_cli.stages.engine import recipes
 from mcis_cli.stages.engine.by_step import Training, batch_of, settle, train, unless_done
 from mcis_cli.stages.engine.inputs import Inputs, list_images
 from mcis_cli.stages.engine.networks import backbone_of, build_classifier, describe_classifier, initialise, place
 from mcis_cli.stages.engine.starting_weights import load_starting, starting_identity
+from mcis_cli.stages.train_cls.declaration import affinity_weights as weights_of_pairs
+from mcis_cli.stages.train_cls.declaration import learnt
+from mcis_cli.stages.train_cls.declaration import recipe as recipe_of_training
 from mcis_cli.stages.train_cls.pair_batches import PairBatch, pair_batches
 from mcis_cli.store import Artifact, Recipe, Store
 from mcis_cli.training.parameter_groups import ParameterGroup, parameter_groups, sgd
@@ -59,11 +61,11 @@ def run(config: TrainClsConfig, inputs: Inputs, store: Store, options: RunOption
     catalogue = list_images(data, store)
     if data.tags_from_masks:
         options.reporter.warn("tags are taken from masks: whatever is made of them has seen pixel supervision")
-    images = recipes.learnt(catalogue, data.train)
+    images = learnt(catalogue, data.train)
     weights = starting_identity(config.backbone, config.weights)
 
     def recipe_of(settled: TrainClsConfig) -> Recipe:
-        return recipes.train_cls(settled, images, weights)
+        return recipe_of_training(settled, images, weights)
 
     config = settle(config, recipe_of, store, options, device)
     recipe = recipe_of(config)
@@ -108,7 +110,7 @@ def _train(
         untagged = counted(len(images.ids) - len(tagged), "image")
         options.reporter.note(f"left out of the training: {untagged} without a tag")
 
-    affinity_weights = recipes.affinity_weights(config, images)
+    affinity_weights = weights_of_pairs(config, images)
     _tell_domains(config, images, affinity_weights, options)
     initial = load_starting(config.backbone, config.weights)
     description = describe_classifier(config, catalogue.num_foreground, affinity_weights)

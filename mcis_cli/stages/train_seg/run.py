@@ -19,20 +19,19 @@ from mcis_cli.data.catalogue import Catalogue
 from mcis_cli.data.loading import ordered_map
 from mcis_cli.data.seeds import generator
 from mcis_cli.errors import DataError, UsageError
-from mcis_cli.stages.engine import recipes
+from mcis_cli.stages import read_record
 from mcis_cli.stages.engine.by_step import Training, batch_of, settle, train, unless_done
 from mcis_cli.stages.engine.inputs import Inputs, images_of, list_images
-from mcis_cli.stages.engine.kinds import read_record
 from mcis_cli.stages.engine.networks import DeepLab, backbone_of, build_segmenter, describe_segmenter, initialise, place
 from mcis_cli.stages.engine.starting_weights import load_starting, starting_identity
+from mcis_cli.stages.stage import IGNORE_INDEX
+from mcis_cli.stages.train_seg.declaration import recipe as recipe_of_training
 from mcis_cli.store import Artifact, Recipe, Store
 from mcis_cli.training.parameter_groups import parameter_groups, sgd
 from mcis_cli.training.precision import Precision, autocast, choose_device
 from mcis_cli.training.ranks import ALONE, Ranks
 from mcis_cli.training.schedules import poly
 from mcis_cli.training.transfer import sent
-
-IGNORE_INDEX = 255
 
 
 @dataclass(frozen=True)
@@ -82,7 +81,7 @@ def run(config: TrainSegConfig, inputs: Inputs, store: Store, options: RunOption
     weights = starting_identity(config.backbone, config.weights)
 
     def recipe_of(settled: TrainSegConfig) -> Recipe:
-        return recipes.train_seg(settled, supervision.identity, supervision.images, weights)
+        return recipe_of_training(settled, supervision.identity, supervision.images, weights)
 
     config = settle(config, recipe_of, store, options, device)
     recipe = recipe_of(config)
@@ -130,7 +129,7 @@ def _train(
 
 def _supervision(config: TrainSegConfig, inputs: Inputs, store: Store) -> Supervision:
     if config.supervision == "pseudo":
-        masks = inputs.expect("pseudo")
+        masks = inputs.expect("pseudo masks")
         catalogue = images_of(masks, inputs.data, store)
         images = catalogue.only(masks.ids)
         return Supervision(images, masks.meta["split"], masks.id, lambda i: read_record(masks, i)["mask"], catalogue.id)

@@ -1,0 +1,85 @@
+"""What the program knows of `cams`: localization maps by a classifier."""
+
+from collections.abc import Callable, Collection, Mapping, Sequence
+from typing import Any
+
+from mcis_cli.config import CamsConfig, Config, Domain
+from mcis_cli.data.catalogue import TARGET, Catalogue
+from mcis_cli.errors import counted
+from mcis_cli.stages.stage import Content, Described, MetaOfImages, Request, Stage, Work, fault_of_maps
+from mcis_cli.store import Artifact, Recipe, Schema
+
+SCHEMA: Schema = {"maps": ("float16", 3), "classes": ("int32", 1), "references": ("uint8", 1)}
+
+
+def recipe(config: CamsConfig, classifier: str, mapped: Catalogue, references: Catalogue) -> Recipe:
+    """The maps: a classifier, the images to map, and those that references are drawn from."""
+    inputs = {"classifier": classifier, "images": mapped.digest("images", "labels")}
+    if config.refs:
+        inputs["references"] = references.digest("images", "labels")
+    settings = {**config.recipe_settings(), "split": mapped.split_name}
+    return CAMS.recipe(settings, inputs, revision=int(config.localization == "released"))
+
+
+def images_and_carriers(config: CamsConfig, catalogue: Catalogue, classifier: Described) -> tuple[Catalogue, Catalogue]:
+    """The images to map, and those that references are drawn from."""
+    trained_on = classifier.meta["split"]
+    mapped = catalogue.split(config.split or trained_on, config.domains)
+    return mapped, catalogue.split(trained_on, config.reference_domains)
+
+
+def completed(config: CamsConfig, classifier: Described) -> CamsConfig:
+    """The settings with what they leave to the classifier filled in."""
+    return config.model_copy(update={"image_size": config.image_size or classifier.meta["image_size"]})
+
+
+def _wanted(request: Request) -> tuple[Config, Catalogue, Callable[[CamsConfig], Recipe]]:
+    classifier = request.start
+    mapped, carriers = images_and_carriers(request.settings.cams, request.catalogue, classifier)
+    config = completed(request.settings.cams, classifier)
+    return config, mapped, lambda settled: recipe(settled, classifier.id, mapped, carriers)
+
+
+def _run(*args: Any) -> Artifact:
+    from mcis_cli.stages.cams.run import run
+
+    return run(*args)
+
+
+def _domains(recipe: Recipe, role: str) -> Collection[Domain]:
+    setting = {"images": "domains", "references": "reference_domains"}.get(role, "")
+    return tuple(recipe.config.get(setting, TARGET))
+
+
+def _facts(settings: Mapping[str, Any], artifact: Artifact) -> Sequence[str]:
+    refs = settings.get("refs")
+    if not refs:
+        return ("without references",)
+    drawn = "nearest" if settings.get("reference_choice") == "nearest" else f"seed {settings.get('seed')}"
+    return counted(int(refs), "reference"), drawn
+
+
+CAMS = Stage(
+    name="cams",
+    version=2,
+    title="localization maps",
+    content=Content(
+        kind="maps",
+        schemas=(SCHEMA,),
+        meta=MetaOfImages,
+        fault_of=fault_of_maps,
+        shown_as="map",
+        facts=_facts,
+    ),
+    work=Work(
+        command="cams",
+        section="cams",
+        run=_run,
+        wanted=_wanted,
+        roles={"classifier": ("classifier",)},
+        starts_from=lambda settings: "classifier",
+        reads=frozenset({"images", "labels"}),
+        domains=_domains,
+        less_memory="--cache-mb 256, --image-size 224 or --workers 1",
+    ),
+)

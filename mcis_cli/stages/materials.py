@@ -1,0 +1,52 @@
+"""What stages start from that no stage of a chain makes: the list of an image set, saliency maps, initial weights."""
+
+from mcis_cli.config import Backbone
+from mcis_cli.data import records
+from mcis_cli.data.catalogue import Catalogue
+from mcis_cli.stages.stage import Content, Meta, MetaOfClasses, Stage, Text, refuse_unlisted
+from mcis_cli.store import Artifact, Recipe
+
+
+class WeightsMeta(Meta):
+    """The meta of imported weights."""
+
+    backbone: Backbone
+    source: Text
+
+
+def _check_weights(artifact: Artifact, meta: WeightsMeta) -> None:
+    refuse_unlisted(artifact, meta.backbone)
+
+
+DATASET = Stage(
+    name="dataset",
+    version=1,
+    title="image set",
+    content=Content(
+        kind="image list",
+        schemas=(records.SCHEMA, records.SCHEMA_WITH_SOURCES),
+        meta=MetaOfClasses,
+    ),
+)
+SALIENCY = Stage(
+    name="saliency",
+    version=1,
+    title="saliency maps",
+    content=Content(kind="saliency maps", schemas=({"saliency": ("uint8", 2)},)),
+)
+WEIGHTS = Stage(
+    name="weights",
+    version=1,
+    title="initial weights",
+    content=Content(kind="weights", schemas=(None,), meta=WeightsMeta, check_sizes=_check_weights),
+)
+
+
+def dataset_recipe(catalogue: Catalogue) -> Recipe:
+    """The list of an image set: a function of the files in its folder."""
+    return DATASET.recipe({}, {"files": catalogue.id})
+
+
+def saliency_recipe(model: str, images: Catalogue) -> Recipe:
+    """Saliency maps: the digest of the model's file, and the images. All else that they depend on is in the version."""
+    return SALIENCY.recipe({}, {"model": model, "images": images.digest("images")})

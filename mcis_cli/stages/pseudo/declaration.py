@@ -1,0 +1,95 @@
+"""What the program knows of `pseudo`: pseudo masks of maps, of a segmentation network, or of both."""
+
+from collections.abc import Callable, Mapping, Sequence
+from typing import Any
+
+from mcis_cli.config import Config, PseudoConfig, Settings
+from mcis_cli.data.catalogue import Catalogue
+from mcis_cli.stages.stage import IGNORE_INDEX, Content, Fields, Kind, MetaOfImages, Request, Stage, Work, ascend
+from mcis_cli.store import Artifact, Recipe, Schema
+from mcis_cli.store.artifact import ID_DIGITS
+
+SCHEMA: Schema = {"mask": ("uint8", 2), "classes": ("int32", 1)}
+
+
+def recipe(
+    config: PseudoConfig, maps: str, images: Catalogue, saliency: str | None = None, network: str | None = None
+) -> Recipe:
+    """The pseudo masks of maps: the maps, the images' sizes (and pixels, for a CRF or a network), and saliency and a
+    segmentation network where they are used."""
+    inputs = {"maps": maps, "images": images.digest("images")}
+    if config.background == "saliency":
+        inputs["saliency"] = saliency or images.digest("saliency")
+    if network is not None:
+        inputs["network"] = network
+    evidence = "maps" if network is None else "maps and network"
+    return PSEUDO.recipe(config.recipe_settings(evidence=evidence), inputs)
+
+
+def network_recipe(config: PseudoConfig, network: str, images: Catalogue) -> Recipe:
+    """The pseudo masks of a segmentation network alone: the network, the images, and their tags."""
+    settings = {**config.recipe_settings(evidence="network"), "split": images.split_name}
+    return PSEUDO.recipe(settings, {"network": network, "images": images.digest("images", "labels")})
+
+
+def _wanted(request: Request) -> tuple[Config, Catalogue, Callable[[PseudoConfig], Recipe]]:
+    config, start = request.settings.pseudo, request.start
+    if request.kind == "network":
+        of_split = request.catalogue.split(start.meta["split"])
+        return config, of_split, lambda settled: network_recipe(settled, start.id, of_split)
+    images, network = request.images_of_start, request.network.id if request.network else None
+    return config, images, lambda settled: recipe(settled, start.id, images, request.saliency, network)
+
+
+def _run(*args: Any) -> Artifact:
+    from mcis_cli.stages.pseudo.run import run
+
+    return run(*args)
+
+
+def _fault_of(fields: Fields, meta: Mapping[str, Any]) -> str | None:
+    mask, classes = fields["mask"], fields["classes"]
+    num_foreground = len(meta["class_names"])
+    if not ascend(classes, num_foreground):
+        return "classes that are none, or twice there"
+    return None if ((mask <= num_foreground) | (mask == IGNORE_INDEX)).all() else "a value that is no class"
+
+
+def _facts(settings: Mapping[str, Any], artifact: Artifact) -> Sequence[str]:
+    network = artifact.inputs.get("network", "")[:ID_DIGITS]
+    of_network_alone = artifact.meta.get("background") == "network"
+    first = f"of network {network}" if of_network_alone else f"background {settings.get('background')}"
+    further = {
+        "soft": settings.get("fusion") == "soft",
+        "CRF": settings.get("crf"),
+        f"asked {network}": network and not of_network_alone,
+    }
+    return first, *(word for word, holds in further.items() if holds)
+
+
+def _starts_from(settings: Settings) -> Kind:
+    return "walked maps" if settings.pseudo.background == "affinity" else "maps"
+
+
+PSEUDO = Stage(
+    name="pseudo",
+    version=3,
+    title="pseudo masks",
+    content=Content(
+        kind="pseudo masks",
+        schemas=(SCHEMA,),
+        meta=MetaOfImages,
+        fault_of=_fault_of,
+        shown_as="pseudo mask",
+        facts=_facts,
+    ),
+    work=Work(
+        command="pseudo",
+        section="pseudo",
+        run=_run,
+        wanted=_wanted,
+        roles={"maps": ("maps", "walked maps", "network"), "network": ("network",)},
+        starts_from=_starts_from,
+        less_memory="--workers 1 or --no-crf",
+    ),
+)

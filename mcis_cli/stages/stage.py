@@ -1,0 +1,360 @@
+"""What a stage is: one declaration, of which every part of the program asks what it needs to know.
+
+A declaration lies in the room of its stage, imports no torch and computes nothing; `run` imports the work when it is
+called. `mcis_cli.stages` lists the declarations.
+"""
+
+import math
+from collections.abc import Callable, Collection, Iterator, Mapping, Sequence
+from dataclasses import dataclass
+from typing import TYPE_CHECKING, Annotated, Any, Literal, Protocol, TypeVar
+
+from pydantic import BaseModel, ConfigDict, Field, ValidationError
+
+from mcis_cli.config import Config, DataConfig, Domain, Settings
+from mcis_cli.data.catalogue import TARGET, Catalogue, Part
+from mcis_cli.data.layouts.listing import MAX_CLASSES
+from mcis_cli.store import Artifact, Recipe, Schema, Store, segments_of
+from mcis_cli.store.format.user_block import damaged
+
+if TYPE_CHECKING:
+    from numpy.typing import NDArray
+
+StageName = Literal[
+    "dataset",
+    "train-cls",
+    "cams",
+    "affinity-labels",
+    "affinity-net",
+    "affinity",
+    "pseudo",
+    "train-seg",
+    "eval",
+    "saliency",
+    "weights",
+]
+Kind = Literal[
+    "image list",
+    "saliency maps",
+    "weights",
+    "classifier",
+    "maps",
+    "sure regions",
+    "affinities",
+    "walked maps",
+    "pseudo masks",
+    "network",
+    "scores",
+]
+Fields = Mapping[str, "NDArray[Any]"]
+IGNORE_INDEX = 255
+IMPORT_VERSION = 1
+AnyConfig = TypeVar("AnyConfig", bound=Config)
+
+Hex = Annotated[str, Field(pattern=r"^[0-9a-f]{64}$")]
+Text = Annotated[str, Field(max_length=1000)]
+Side = Annotated[int, Field(ge=32, le=2**14)]
+Fraction = Annotated[float, Field(ge=0, le=1)]
+
+
+class Meta(BaseModel):
+    """What later stages read of an artifact's meta; it may hold more."""
+
+    model_config = ConfigDict(strict=True, extra="allow", allow_inf_nan=False)
+
+
+class MetaOfClasses(Meta):
+    """The meta of an artifact that knows the classes."""
+
+    class_names: Annotated[list[Text], Field(min_length=1, max_length=MAX_CLASSES)]
+
+
+class MetaOfImages(MetaOfClasses):
+    """The meta of an artifact that was made from images."""
+
+    dataset: Hex
+    split: Text
+    initialisation: Text
+
+
+@dataclass(frozen=True)
+class Expected:
+    """An artifact that is not made yet, with what stages after it need to know.
+
+    Attributes:
+        stage: the name of the stage that will make it.
+        id: words in place of the content id, which is not known yet; other words for another recipe.
+        meta: as much of the meta as is known beforehand.
+        ids: the ids of its records.
+    """
+
+    stage: str
+    id: str
+    meta: Mapping[str, Any]
+    ids: tuple[str, ...]
+
+
+class Described(Protocol):
+    """An artifact, or one that is not made yet: its id and meta."""
+
+    @property
+    def id(self) -> str:
+        """The content id, or words in its place."""
+
+    @property
+    def meta(self) -> Mapping[str, Any]:
+        """What later stages read of it."""
+
+
+@dataclass(frozen=True, kw_only=True)
+class Request:
+    """What a stage is asked to start from, before anything is computed.
+
+    Attributes:
+        settings: the settings of all stages.
+        data: where the images are.
+        catalogue: all images.
+        upstream: the artifact of the stage before; None for stages that start from images.
+        kind: what that is.
+        network: a network that is used beside the upstream artifact.
+        saliency: the content id of saliency maps in place of those of the image set.
+    """
+
+    settings: Settings
+    data: DataConfig
+    catalogue: Catalogue
+    upstream: Artifact | Expected | None = None
+    kind: Kind | None = None
+    network: Artifact | Expected | None = None
+    saliency: str | None = None
+
+    @property
+    def start(self) -> Artifact | Expected:
+        """The upstream artifact of a stage that has one."""
+        assert self.upstream is not None, "a stage is not asked before its upstream artifact is known"
+        return self.upstream
+
+    @property
+    def images_of_start(self) -> Catalogue:
+        """The images that the upstream artifact has records of."""
+        return self.catalogue.only(self.start.ids, self.start.meta.get("split"))
+
+
+def _no_fault(fields: Fields, meta: Mapping[str, Any]) -> str | None:
+    return None
+
+
+def _any_size(artifact: Artifact, meta: Meta) -> None:
+    return None
+
+
+@dataclass(frozen=True, kw_only=True)
+class Content:
+    """What the artifacts of a stage hold, checked before anything builds on one: anybody may have made it.
+
+    A digest shows that a file is as it was written, not that a stage wrote it. So the schema, the meta and the values
+    of each record are compared with what the stage writes; sizes first, before anything is built.
+
+    Attributes:
+        kind: what it is, in the words in which other stages ask for it.
+        schemas: the fields of its records; an artifact has one of these. None stands for tensors.
+        meta: what its meta holds at least.
+        fault_of: what is wrong with the fields of a record, or None.
+        check_sizes: raises DamagedError for a meta that would build something larger than the file holds.
+        shown_as: what a record is called beside its photograph; empty where it is not shown.
+        facts: from an artifact's settings and the artifact to what says most about it, in a few words each.
+    """
+
+    kind: Kind
+    schemas: tuple[Schema | None, ...]
+    meta: type[Meta] = Meta
+    fault_of: Callable[[Fields, Mapping[str, Any]], str | None] = _no_fault
+    check_sizes: Callable[[Artifact, Any], None] = _any_size
+    shown_as: str = ""
+    facts: Callable[[Mapping[str, Any], Artifact], Sequence[str]] = lambda settings, artifact: ()
+
+
+@dataclass(frozen=True, kw_only=True)
+class Work:
+    """How the artifacts of a stage are made.
+
+    Attributes:
+        command: the command that runs the stage.
+        section: the name of its section, an attribute of `Settings`.
+        run: does the work, or returns the artifact if that was done before: from the section, `Inputs`, a store and
+            `RunOptions` to the artifact.
+        wanted: from a request to what would be computed.
+        roles: the artifacts that it starts from, by their role in the recipe, each with the kinds that it can be.
+            The first role is the upstream artifact; one called "network" is used beside it.
+        starts_from: under these settings, the kind of artifact that it starts from in a chain; None for images.
+        in_chain: whether settings ask for it in a chain.
+        by_image: it works in segments of images, which shards divide; else in steps of a training.
+        ranks: several processes that torchrun starts can train it together.
+        needs_truth: it reads ground truth: a chain leaves it out where images lack that.
+        foresees: the meta of what it will make, beside the split, from its settings and recipe.
+        reads: the parts of the image set that it reads in the role "images".
+        domains: the domains of the images that a recipe reads in a role, beside the split.
+        less_memory: flags that make it need less memory.
+    """
+
+    command: str
+    section: str
+    run: Callable[..., Artifact]
+    wanted: Callable[[Request], tuple[Config, Catalogue, Callable[[Any], Recipe]]]
+    roles: Mapping[str, tuple[Kind, ...]]
+    starts_from: Callable[[Settings], Kind | None]
+    in_chain: Callable[[Settings], bool] = lambda settings: True
+    by_image: bool = True
+    ranks: bool = False
+    needs_truth: bool = False
+    foresees: Callable[[Any, Recipe], Mapping[str, Any]] = lambda config, recipe: {}
+    reads: frozenset[Part] = frozenset({"images"})
+    domains: Callable[[Recipe, str], Collection[Domain]] = lambda recipe, role: TARGET
+    less_memory: str = "--workers 1"
+
+    def config(self, settings: Settings) -> Config:
+        """Its section of the settings."""
+        config = getattr(settings, self.section)
+        assert isinstance(config, Config)
+        return config
+
+
+@dataclass(frozen=True, kw_only=True)
+class Stage:
+    """A stage: its name, the version of its algorithm, what it makes, and how.
+
+    Attributes:
+        name: in recipes and in names of files.
+        version: a number to raise by hand when results change for the same settings.
+        title: what it makes, in words.
+        content: what its artifacts hold.
+        work: how they are made; None for artifacts that commands of their own make.
+    """
+
+    name: str
+    version: int
+    title: str
+    content: Content
+    work: Work | None = None
+
+    @property
+    def section(self) -> type[Config] | None:
+        """The type of its settings; None for a stage without."""
+        found = None if self.work is None else Settings.model_fields[self.work.section].annotation
+        if found is None:
+            return None
+        assert isinstance(found, type)
+        assert issubclass(found, Config)
+        return found
+
+    def recipe(self, config: Mapping[str, Any], inputs: Mapping[str, str], *, revision: int = 0) -> Recipe:
+        """The recipe of an artifact of this stage, from the settings and the inputs that it depends on.
+
+        Args:
+            config: the settings.
+            inputs: content ids or digests by role.
+            revision: is added to the version, for settings whose results have changed while those of all other settings
+                have not: so the other keys stay.
+        """
+        return Recipe(stage=self.name, version=self.version + revision, config=config, inputs=inputs)
+
+    def imported(self, what: Mapping[str, Any], **inputs: str) -> Recipe:
+        """The recipe of an imported artifact: how files were read, and the digests of what was read."""
+        return Recipe(stage=self.name, version=IMPORT_VERSION, config={"imported": True, **what}, inputs=inputs)
+
+    def ask(self, request: Request) -> "Wanted":
+        """What a configuration asks of the stage."""
+        assert self.work is not None, "commands of their own make these"
+        config, images, recipe_of = self.work.wanted(request)
+        return Wanted(self, tuple(map(recipe_of, settled(config))), images)
+
+    def check(self, artifact: Artifact) -> None:
+        """Check what an artifact of this stage says of itself.
+
+        Raises:
+            DamagedError: the stage does not write such artifacts.
+        """
+        schema = artifact.manifest.get("schema")
+        if schema not in [_as_json(one) for one in self.content.schemas]:
+            raise damaged(artifact.path, "its records have other fields", f"those of {self.name}")
+        try:
+            meta = self.content.meta.model_validate(artifact.meta)
+        except ValidationError as error:
+            first = error.errors()[0]
+            place = ".".join(map(str, first["loc"]))
+            raise damaged(artifact.path, f"its meta has {first['input']!r:.80} at {place}", first["msg"]) from None
+        self.content.check_sizes(artifact, meta)
+
+
+@dataclass(frozen=True)
+class Wanted:
+    """What a configuration asks of a stage.
+
+    Attributes:
+        of: the stage.
+        recipes: any of these will do: a precision of "auto" is settled by the machine that runs the stage.
+        images: the images that it reads.
+    """
+
+    of: Stage
+    recipes: tuple[Recipe, ...]
+    images: Catalogue
+
+    @property
+    def stage(self) -> str:
+        """The name of the stage."""
+        return self.of.name
+
+    @property
+    def num_segments(self) -> int | None:
+        """The number of segments; None for trainings."""
+        assert self.of.work is not None
+        return len(segments_of(self.images.ids)) if self.of.work.by_image else None
+
+
+def settled(config: AnyConfig) -> Iterator[AnyConfig]:
+    """The settings with each precision that "auto" may turn out to be, on this machine or on another."""
+    if getattr(config, "precision", None) != "auto":
+        yield config
+        return
+    for precision in ("bf16", "fp32"):
+        yield config.model_copy(update={"precision": precision})
+
+
+def find(store: Store, config: AnyConfig, recipe_of: Callable[[AnyConfig], Recipe]) -> Artifact | None:
+    """The artifact of these settings, if it is in the store; a precision of "auto" takes any."""
+    return next(filter(None, (store.find(recipe_of(one)) for one in settled(config))), None)
+
+
+def refuse_unlisted(artifact: Artifact, backbone: str) -> None:
+    """Check that a backbone of timm's is one that timm lists.
+
+    Raises:
+        DamagedError: it is not.
+    """
+    if backbone.startswith("timm:"):
+        from mcis_cli.models.timm_networks import is_listed  # imports torch
+
+        if not is_listed(backbone.removeprefix("timm:")):
+            raise damaged(artifact.path, f"its backbone is {backbone!r:.80}", "a network that this timm lists")
+
+
+def ascend(classes: "NDArray[Any]", num_foreground: int) -> bool:
+    """Whether these are indices of foreground classes, in ascending order and none twice."""
+    inside = bool(((classes >= 0) & (classes < num_foreground)).all())
+    return inside and bool((classes[1:] > classes[:-1]).all())
+
+
+def fault_of_maps(fields: Fields, meta: Mapping[str, Any]) -> str | None:
+    """What is wrong with a record of maps: `maps` (n, h, w) finite, `classes` (n) ascending."""
+    maps, classes = fields["maps"], fields["classes"]
+    if maps.shape[0] != len(classes) or (len(classes) and not maps.size):
+        return f"maps of the shape {maps.shape} for {len(classes)} classes"
+    if not ascend(classes, len(meta["class_names"])):
+        return "classes that are none, or twice there"
+    return None if (abs(maps) < math.inf).all() else "values that are not finite"
+
+
+def _as_json(schema: Schema | None) -> dict[str, list[str | int]] | None:
+    """A schema as a manifest has it."""
+    return None if schema is None else {name: list(field) for name, field in schema.items()}
