@@ -100,3 +100,13 @@ def site(tmp_path_factory):
 
     with Server(environment()) as server:
         yield build(tmp_path_factory.mktemp("site"), server)
+
+
+@pytest.fixture(scope="session")
+def programs(tmp_path_factory):
+    """A folder of programs for the path of a shell: `mcis` is forked by a server, which saves seconds of imports."""
+    from fork_server import listening
+    from run_commands import environment
+
+    with listening(tmp_path_factory.mktemp("programs"), environment()) as folder:
+        yield folder

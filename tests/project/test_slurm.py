@@ -34,7 +34,7 @@ def test_scripts_are_bash(script):
 
 
 @pytest.fixture
-def slurm(tmp_path):
+def slurm(tmp_path, programs):
     """A folder of stand-ins, to be the first on the path."""
     python = shlex.quote(sys.executable)
     commands = {
@@ -42,13 +42,13 @@ def slurm(tmp_path):
         "srun": '#!/bin/bash\nwhile [[ $1 == --* ]]; do shift; done\nexec "$@"\n',
         "scontrol": "#!/bin/bash\necho localhost\n",
         "torchrun": f'#!/bin/bash\nexec {python} -m torch.distributed.run "$@"\n',
-        "mcis": f'#!/bin/bash\nexec {python} -m mcis_cli "$@"\n',
     }
     folder = tmp_path / "bin"
     folder.mkdir()
     for name, text in commands.items():
         (folder / name).write_text(text)
         (folder / name).chmod(0o755)
+    (folder / "mcis").symlink_to(programs / "mcis")
     return folder
 
 

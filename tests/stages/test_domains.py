@@ -262,14 +262,20 @@ def test_a_card_says_which_pairs_are_in_the_graph(equivariant):
 # From sources to scores
 
 
-def command(*words, cwd):
-    answer = mcis(*words, cwd=cwd)
-    assert answer.code == 0, answer.err
-    return answer
+@pytest.fixture(scope="module")
+def command(programs):
+    """Runs a command that works."""
+
+    def run(*words, cwd):
+        answer = mcis(*words, cwd=cwd, programs=programs)
+        assert answer.code == 0, answer.err
+        return answer
+
+    return run
 
 
 @pytest.fixture(scope="module")
-def made(tmp_path_factory):
+def made(tmp_path_factory, command):
     """Both settings in one folder: maps with references of all domains, masks of all images, a network, scores."""
     folder = draw(tmp_path_factory.mktemp("made"))
     (folder / "mcis.toml").write_text(TOML + SOURCES)
@@ -311,7 +317,7 @@ def test_the_chain_learns_from_all_maps_what_is_asked_for_and_scores_the_target(
 
 
 @pytest.mark.slow
-def test_what_was_made_with_sources_is_looked_into_explained_and_made_again(made, one_thread):
+def test_what_was_made_with_sources_is_looked_into_explained_and_made_again(made, command, one_thread):
     folder, answers = made
     store = open_store(folder / ".mcis")
     classifier, maps = (store.get(answers[stage].lines[-1]) for stage in ("train-cls", "cams"))
@@ -338,7 +344,7 @@ def test_what_was_made_with_sources_is_looked_into_explained_and_made_again(made
 
 
 @pytest.mark.slow
-def test_a_source_by_flags_and_one_in_the_file_are_the_same_and_is_remembered(made, tmp_path):
+def test_a_source_by_flags_and_one_in_the_file_are_the_same_and_is_remembered(made, command, tmp_path):
     """So is a set whose folder is named again: its sources stay where they were."""
     folder, answers = made
     store = folder / ".mcis"
