@@ -5,9 +5,10 @@ dropped or computed again cannot change a bit.
 """
 
 from collections import OrderedDict
-from collections.abc import Callable, Iterable, Iterator, Sequence
+from collections.abc import Callable, Iterable, Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass
+from pathlib import Path
 
 import numpy as np
 import torch
@@ -18,8 +19,8 @@ from torch import Tensor
 from mcis_cli.data.augment import normalise, warp
 from mcis_cli.data.loading import ordered_map
 from mcis_cli.models.classifier import CoAttentionClassifier
+from mcis_cli.stages.cams.kept import Kept
 from mcis_cli.stages.cams.scratch import Scratch
-from mcis_cli.stages.cams.slots import Kept, Slots
 from mcis_cli.stages.engine.networks import backbone_of
 from mcis_cli.training.precision import Precision, autocast
 
@@ -64,18 +65,7 @@ class Features:
         return sum(tensor.nbytes for tensor in self.distinct())
 
 
-class OnDevice:
-    """Tensors in the memory of a device, which has an allocator of its own."""
-
-    def __init__(self, tensors: Sequence[Tensor]) -> None:
-        self._tensors, self.num_bytes = tensors, sum(tensor.nbytes for tensor in tensors)
-
-    def tensors(self) -> Sequence[Tensor]:
-        """The tensors."""
-        return self._tensors
-
-
-Held = Kept | OnDevice
+Held = Kept | Features  # in memory apart from the heap; on a device, which has an allocator of its own
 
 
 class FeatureCache:
@@ -95,10 +85,9 @@ class FeatureCache:
     ) -> None:
         self._model, self._read_image = model, read_image
         self._image_size, self._device, self._precision = image_size, device, precision
-        self._budget, self._held, self._scratch = budget, 0, scratch
+        self._budget, self._held, self._scratch = budget, 0, scratch or Scratch(Path(), 0)
         self._embeds, self._separate = embeds, model.co_class_head is not None
         self._kept: OrderedDict[Key, Held] = OrderedDict()
-        self._slots = Slots() if device.type == "cpu" else None
         self._coming: Iterator[tuple[Key, Pixels]] = iter(())
         self._next: tuple[Key, Pixels] | None = None
         self.num_forwards = 0
@@ -109,7 +98,7 @@ class FeatureCache:
 
         A wrong guess costs time and changes nothing: what is asked for otherwise is read when it is asked for.
         """
-        missing = [key for key in dict.fromkeys(wanted) if key not in self._kept and not self._is_on_disk(key)]
+        missing = [key for key in dict.fromkeys(wanted) if key not in self._kept and key not in self._scratch]
         coming = ordered_map(lambda key: (key, self._pixels(*key)), missing, workers=workers)
         self._coming = coming
         try:
@@ -121,50 +110,37 @@ class FeatureCache:
     def __call__(self, image_id: str, view: View) -> Features:
         """The features of one view of one image."""
         key = (image_id, view)
-        if key in self._kept:
-            self._kept.move_to_end(key)
-            return self._of(self._kept[key].tensors())
-        features = self._from_disk(key) or self._computed(key)
-        kept = self._slots.keep(features.distinct()) if self._slots is not None else OnDevice(features.distinct())
-        self._kept[key] = kept
-        self._held += kept.num_bytes
+        held = self._kept.pop(key, None)
+        if held is None:
+            held = self._found(key)
+            self._held += held.num_bytes()
+        self._kept[key] = held
         while self._held > self._budget and len(self._kept) > 1:
-            self._drop(*self._kept.popitem(last=False))
-        return features
+            dropped, oldest = self._kept.popitem(last=False)
+            self._held -= oldest.num_bytes()
+            self._scratch.put(dropped, oldest.distinct())
+        return self._of(held.distinct())
 
-    def _computed(self, key: Key) -> Features:
+    def _found(self, key: Key) -> Held:
+        """What is on disk, or else computed."""
+        is_on_cpu = self._device.type == "cpu"
+        if kept := self._scratch.get(key):
+            return kept if is_on_cpu else self._of(tensor.to(self._device) for tensor in kept.distinct())
         features = self._compute(self._read(key))
-        if self._scratch is not None and self._scratch.is_shared:
+        if self._scratch.is_shared:
             self._scratch.put(key, features.distinct())  # for the others, now
-        return features
-
-    def _drop(self, key: Key, kept: Held) -> None:
-        self._held -= kept.num_bytes
-        if self._scratch is not None:
-            self._scratch.put(key, kept.tensors())
-
-    def _is_on_disk(self, key: Key) -> bool:
-        return self._scratch is not None and key in self._scratch
-
-    def _from_disk(self, key: Key) -> Features | None:
-        if self._scratch is None or key not in self._scratch:
-            return None
-        try:
-            return self._of(tensor.to(self._device) for tensor in self._scratch.get(key))
-        except OSError:  # what the disk does not give back is computed again
-            return None
+        return Kept.of(features.distinct()) if is_on_cpu else features
 
     def _of(self, distinct: Iterable[Tensor]) -> Features:
         """Features from their distinct tensors."""
         features, activations, *others = distinct
-        return Features(
-            features, activations, others[0] if self._separate else activations, others[-1] if self._embeds else None
-        )
+        co_activations = others[0] if self._separate else activations
+        return Features(features, activations, co_activations, others[-1] if self._embeds else None)
 
     def _read(self, key: Key) -> Pixels:
         """The pixels of a view: those that were read ahead, if they are the next that nobody has computed yet."""
         self._next = self._next or next(self._coming, None)
-        while self._next is not None and self._next[0] != key and self._is_on_disk(self._next[0]):
+        while self._next is not None and self._next[0] != key and self._next[0] in self._scratch:
             self._next = next(self._coming, None)
         if self._next is None or self._next[0] != key:
             return self._pixels(*key)
@@ -181,16 +157,14 @@ class FeatureCache:
         image = normalise(pixels, backbone.mean, backbone.std)[None]
         image = image.to(self._device, memory_format=torch.channels_last)
         with torch.inference_mode(), autocast(self._device, self._precision):
+            embedding = None
             if self._embeds:
                 features, embedding = self._model.features_and_embedding(image)
             else:
-                features, embedding = self._model.features(image), None
+                features = self._model.features(image)
             features = features.contiguous(memory_format=torch.channels_last)
         with torch.inference_mode():
-            # φ in float32: its sums over hundreds of channels are what the maps are made of.
-            wide = features.float()
-            activations = self._model.activation_maps(wide)[0].contiguous()
-            co_activations = activations
-            if self._separate:
-                co_activations = self._model.activation_maps(wide, co=True)[0].contiguous()
-        return Features(features[0], activations, co_activations, None if embedding is None else embedding[0])
+            wide = features.float()  # φ in float32: its sums over hundreds of channels are what the maps are made of
+            heads = (False, True) if self._separate else (False,)
+            maps = [self._model.activation_maps(wide, co=co)[0].contiguous() for co in heads]
+        return Features(features[0], maps[0], maps[-1], None if embedding is None else embedding[0])

@@ -86,10 +86,9 @@ def _compute(
     options: RunOptions,
 ) -> list[Artifact]:
     # What is done is found without waiting for torch.
-    from mcis_cli.stages.cams.exchange import Exchange, topic_of
     from mcis_cli.stages.cams.features import FeatureCache
     from mcis_cli.stages.cams.mapping import Mapper
-    from mcis_cli.stages.cams.scratch import Scratch
+    from mcis_cli.stages.cams.scratch import Scratch, folder_name
     from mcis_cli.stages.cams.similarity import Nearest
     from mcis_cli.stages.engine.networks import place, stored_classifier
     from mcis_cli.training.precision import choose_device, choose_precision, describe_machine
@@ -127,12 +126,11 @@ def _compute(
 
     settled = [config.model_copy(update={"precision": precision}) for config in configs]
     by_key = {recipe_of(config).key: config for config in settled}
-    embeds, exchange = any(config.refine for config in configs), None
-    if options.shard:
-        inputs = {"classifier": classifier.id, "images": catalogue.digest("images")}
-        views = {"image_size": image_size, "embeds": embeds}
-        exchange = Exchange(store.scratch_folder, topic_of(views, inputs, describe_machine(device, precision)))
-    with Scratch(store.scratch_folder, options.scratch_mb * 2**20, exchange) as scratch:
+    embeds = any(config.refine for config in configs)
+    views = {"image_size": image_size, "embeds": embeds}
+    made_from = {"classifier": classifier.id, "images": catalogue.digest("images")}
+    folder = store.scratch_folder / folder_name(views, made_from, describe_machine(device, precision))
+    with Scratch(folder, options.scratch_mb * 2**20, is_shared=options.shard is not None) as scratch:
         cache = FeatureCache(
             model,
             catalogue.read_image,

@@ -1,134 +1,119 @@
-"""A file without a name for features that memory has no room for: it is gone when the process is.
+"""Features that memory has no room for, in files of the store's scratch folder.
 
-Reading a megabyte back takes a hundredth of the time of computing it again, and gives the same bits.
+One folder for all processes whose features are the same, on any machine that sees it: reading a megabyte takes a
+hundredth of the time of computing it, and gives the same bits. Files are read into memory of this process: mapped, they
+would kill it where another machine removes them.
 """
 
+import json
 import os
+import secrets
 import shutil
-import tempfile
-from collections.abc import Sequence
+import zlib
+from collections.abc import Mapping, Sequence
+from contextlib import ExitStack, suppress
+from hashlib import blake2b
 from pathlib import Path
-from types import TracebackType
-from typing import Self
+from typing import Any, Self
 
 import torch
 from torch import Tensor
 
-from mcis_cli.stages.cams.exchange import Exchange, Place
+from mcis_cli.errors import StorageError
+from mcis_cli.stages.cams.kept import Kept
+from mcis_cli.store import Recipe, files
+from mcis_cli.store.segments import KEY_DIGITS
+from mcis_cli.store.workplace import clear
 
-_Layouts = tuple[tuple[tuple[int, ...], tuple[int, ...], torch.dtype], ...]  # shape, stride and type of each tensor
+_DTYPES = {str(dtype): dtype for dtype in (torch.bfloat16, torch.float16, torch.float32, torch.float64)}
+
+
+def folder_name(views: Mapping[str, Any], inputs: Mapping[str, str], machine: Mapping[str, str | int]) -> str:
+    """The folder of features that are the same function of their keys, to the bit.
+
+    Args:
+        views: settings of what the network sees, and of what is kept of it.
+        inputs: ids or digests of the classifier and of the images.
+        machine: see `training.precision.describe_machine`; which of its equal cards computes does not count.
+    """
+    kind, instructions = str(machine["device"]).partition(":")[0], torch.backends.cpu.get_cpu_capability()
+    settings = {**views, "machine": {**machine, "device": kind, "instructions": instructions}}
+    return f"features-{Recipe('features', 1, settings, inputs).key[:KEY_DIGITS]}"
 
 
 class Scratch:
-    """Tensors by key, in the order in which they came. Never more than `limit` bytes, nor more than it leaves free.
+    """Tensors by key. Writes never more than `limit` bytes, nor more than it leaves free.
 
-    So one file takes half of what is free at most, and n of them beside each other leave an (n + 1)-th of it. A context
-    manager: the file is made when it is first needed, and closed at the end of the block. Once it is full, it takes no
-    more; what is in it stays readable. Where the disk refuses (a quota, of which the space that is free says nothing),
-    it gives back all that it has: results need the room more.
+    So one process takes half of what is free at most, and n of them beside each other leave an (n + 1)-th of it. The
+    folder is made when it is first needed, and the last of its processes removes it; where that one was killed, the
+    next one to use it does, or `mcis gc`. Where the disk refuses (a quota, of which the free space says nothing), a
+    process gives back all that it has written: results need the room more.
 
     Attributes:
-        num_bytes: how long the file is.
-        is_shared: whether others read it, and this one reads theirs.
+        is_shared: whether others wait for what this process computes, so that it is written at once.
+        num_bytes: written.
     """
 
-    def __init__(self, folder: Path, limit: int, exchange: Exchange | None = None) -> None:
-        """Make nothing yet.
-
-        Args:
-            folder: where the file goes; on the disk whose space counts.
-            limit: bytes; 0 for no file.
-            exchange: with the processes that share their files; closed with this one.
-        """
-        self._folder, self._limit, self._exchange = folder, limit, exchange
-        self.is_shared = exchange is not None
-        self._descriptor: int | None = None
+    def __init__(self, folder: Path, limit: int, *, is_shared: bool = False) -> None:
+        """Make nothing yet; a `limit` of 0 is for nothing ever."""
+        self._folder, self._limit, self.is_shared = folder, limit, is_shared
+        self._written: list[str] = []
+        self._held: int | None = None
+        self._open = ExitStack()
         self.num_bytes = 0
-        # Of each key where its first tensor begins, and how its tensors lie: few ways, each kept once. There may be
-        # hundreds of thousands of keys.
-        self._written: dict[object, tuple[int, _Layouts]] = {}
-        self._layouts: dict[_Layouts, _Layouts] = {}
 
     def __enter__(self) -> Self:
         return self
 
-    def __exit__(self, kind: type[BaseException] | None, error: BaseException | None, at: TracebackType | None) -> None:
-        self.close()
-
-    def close(self) -> None:
-        """Give back the room that the file takes, and what is in it."""
-        self._written.clear()
-        if self._exchange is not None:
-            self._exchange.close()
-        if self._descriptor is not None:
-            os.close(self._descriptor)
-            self._descriptor, self.num_bytes = None, 0
+    def __exit__(self, *_: object) -> None:
+        self._open.close()
+        with suppress(StorageError), files.claimed(self._folder) as is_last:
+            if is_last:
+                clear(self._folder)
 
     def __contains__(self, key: object) -> bool:
-        return self._find(key) is not None
+        return (self._folder / _name(key)).exists()
+
+    def get(self, key: object) -> Kept | None:
+        """The tensors of a key, as they were in memory; None where they are not there, or damaged."""
+        with suppress(OSError, ValueError), open(self._folder / _name(key), "rb") as file:
+            checksum, *forms = json.loads(file.readline())
+            kept = Kept(tuple((tuple(shape), tuple(stride), _DTYPES[dtype]) for shape, stride, dtype in forms))
+            file.readinto(kept.memory)
+            if checksum == zlib.crc32(kept.memory) and os.fstat(file.fileno()).st_uid == os.geteuid():
+                return kept
+        return None
 
     def put(self, key: object, tensors: Sequence[Tensor]) -> None:
-        """Keep tensors whose elements fill their memory without gaps, in any order of dimensions."""
+        """Write tensors that `Kept.of` takes, if there is room and nobody has done so."""
         more = sum(tensor.nbytes for tensor in tensors)
         if self.num_bytes + more > self._limit or key in self:
             return
         try:
-            if self.num_bytes + 2 * more > shutil.disk_usage(self._folder).free:
-                return
-            self._write(key, [tensor.cpu() for tensor in tensors])
-        except OSError:  # no space, or no such right: then it is computed again
-            self._limit = 0
-            if self._descriptor is not None:
-                os.ftruncate(self._descriptor, 0)  # others may have it open
-            self.close()
-            return
-        if self._exchange is not None and self._descriptor is not None:
-            self._exchange.tell(key, self._places(key), self._descriptor)
+            if self.num_bytes + 2 * more <= shutil.disk_usage(self._folder.parent).free:
+                self._write(_name(key), Kept.of(tensors))
+                self.num_bytes += more
+        except (OSError, StorageError):  # no space, or no such right: then it is computed again
+            self._limit = self.num_bytes = 0
+            for name in self._written:
+                with suppress(StorageError):
+                    files.unlink(self._folder / name)
 
-    def get(self, key: object) -> list[Tensor]:
-        """The tensors of a key that is in it, on the CPU, as they were in memory.
-
-        Raises:
-            OSError: the disk does not give back what it took.
-        """
-        found = self._find(key)
-        if found is None:
-            raise OSError("it is there no more")
-        descriptor, places = found
-        return [_read(descriptor, place) for place in places]
-
-    def _find(self, key: object) -> tuple[int, list[Place]] | None:
-        """The descriptor of the file that has a key, and where in it."""
-        if key in self._written and self._descriptor is not None:
-            return self._descriptor, self._places(key)
-        return None if self._exchange is None else self._exchange.find(key)
-
-    def _places(self, key: object) -> list[Place]:
-        """Where the tensors of a key lie: one after the other."""
-        start, layouts = self._written[key]
-        places = []
-        for shape, stride, dtype in layouts:
-            places.append(Place(start, shape, stride, dtype))
-            start += places[-1].num_bytes
-        return places
-
-    def _write(self, key: object, tensors: Sequence[Tensor]) -> None:
-        if self._descriptor is None:
-            with tempfile.TemporaryFile(dir=self._folder) as file:
-                self._descriptor = os.dup(file.fileno())
-        start = self.num_bytes
-        for tensor in tensors:
-            left = tensor.as_strided((tensor.numel(),), (1,)).view(torch.uint8).numpy().data
-            while left:
-                written = os.pwrite(self._descriptor, left, self.num_bytes)
-                self.num_bytes += written
-                left = left[written:]
-        layouts = tuple((tuple(tensor.shape), tensor.stride(), tensor.dtype) for tensor in tensors)
-        self._written[key] = start, self._layouts.setdefault(layouts, layouts)
+    def _write(self, name: str, kept: Kept) -> None:
+        while self._held is None or not files.is_named(self._held, self._folder):  # removed before it was held
+            files.new_folder(self._folder)
+            self._held = files.open_folder(self._folder)
+            self._open.callback(os.close, self._held)
+            files.hold(self._held)
+        forms = [[[*shape], [*stride], str(dtype)] for shape, stride, dtype in kept.forms]
+        head = json.dumps([zlib.crc32(kept.memory), *forms]).encode() + b"\n"
+        path = self._folder / f"{name}.{secrets.token_hex(4)}"
+        with files.temporary(path) as descriptor:
+            files.write(descriptor, head, 0)
+            files.write(descriptor, memoryview(kept.memory), len(head))
+            if files.link(path, self._folder / name):
+                self._written.append(name)
 
 
-def _read(descriptor: int, place: Place) -> Tensor:
-    buffer = bytearray(place.num_bytes)
-    if os.preadv(descriptor, [buffer], place.offset) != place.num_bytes:
-        raise OSError(f"the scratch file ends before byte {place.offset + place.num_bytes}")
-    return torch.frombuffer(buffer, dtype=place.dtype).as_strided(place.shape, place.stride)
+def _name(key: object) -> str:
+    return blake2b(repr(key).encode(), digest_size=16).hexdigest()

@@ -202,10 +202,11 @@ def _left_over(store: Store, choice: Choice, delete: bool) -> Iterator[Unneeded]
     """Temporary files that nobody writes, logs without artifact, notes of recipes whose artifact is gone."""
     for path in sorted((store.root / "tmp").iterdir()):
         if choice.is_of_stage(path.name.partition(".")[0].rpartition("-")[0]) and choice.is_old(path):
-            unneeded = Unneeded(path, _size(path))
+            entries = [Path(entry) for entry in _entries(path)]  # a folder of features is one thing
+            unneeded = Unneeded(path, sum(map(_size, entries)) if path.is_dir() else _size(path))
             with files.claimed(path) as mine:
                 if mine and delete:
-                    files.unlink(path)
+                    (clear if path.is_dir() else files.unlink)(path)
             if mine:
                 yield unneeded
     for path in sorted((store.root / "artifacts").glob("*.jsonl")):
