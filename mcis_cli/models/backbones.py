@@ -212,7 +212,7 @@ def build_backbone(
     if output_stride not in strides:
         raise UsageError(
             f"{name} has no output stride {output_stride}: it is {' or '.join(map(str, strides))}; choose with --set "
-            f"{'train-seg' if role == 'segmentation' else 'train-cls'}.output_stride={strides[0]}"
+            f"SECTION.output_stride={strides[0]}"
         )
     return Backbone(builders[name](output_stride, role, generator), name=name, output_stride=output_stride)
 

@@ -14,9 +14,8 @@ from mcis_cli.maps.scoring import count_pixels
 from mcis_cli.report import layers
 from mcis_cli.report.scores import Scores, image_score
 from mcis_cli.stages import read_record, stages
-from mcis_cli.stages.evaluate.declaration import SCORED
 from mcis_cli.stages.plan.lineage import Run, split_of
-from mcis_cli.stages.stage import Kind
+from mcis_cli.stages.stage import SCORED, Kind
 from mcis_cli.store import Artifact
 
 Masks = Mapping[str, NDArray[np.uint8]]

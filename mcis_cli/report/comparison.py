@@ -14,10 +14,9 @@ from mcis_cli.report.metrics_log import read_log
 from mcis_cli.report.scores import Scores, points
 from mcis_cli.stages import names_of, stages
 from mcis_cli.stages.engine.inputs import look_behind
-from mcis_cli.stages.evaluate.declaration import SCORED
 from mcis_cli.stages.plan.lineage import Run, kinds_in_order, settings_of
 from mcis_cli.stages.plan.why import flat
-from mcis_cli.stages.stage import Kind
+from mcis_cli.stages.stage import SCORED, Kind
 from mcis_cli.store import Artifact, Store
 from mcis_cli.store.artifact import ID_DIGITS
 

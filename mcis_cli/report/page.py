@@ -19,7 +19,7 @@ from mcis_cli.data.palette import voc_palette
 from mcis_cli.report.comparison import Comparison
 from mcis_cli.report.content import Report
 from mcis_cli.report.scores import points
-from mcis_cli.stages.evaluate.declaration import SCORED
+from mcis_cli.stages.stage import SCORED
 
 
 def render(report: Report) -> str:

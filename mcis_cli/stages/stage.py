@@ -14,7 +14,8 @@ from pydantic import BaseModel, ConfigDict, Field, ValidationError
 from mcis_cli.config import Config, DataConfig, Domain, Settings
 from mcis_cli.data.catalogue import TARGET, Catalogue, Part
 from mcis_cli.data.layouts.listing import MAX_CLASSES
-from mcis_cli.store import Artifact, Recipe, Schema, Store, segments_of
+from mcis_cli.errors import counted
+from mcis_cli.store import SEGMENT_SIZE, Artifact, Begun, Recipe, Schema, Store, segments_of
 from mcis_cli.store.format.user_block import damaged
 
 if TYPE_CHECKING:
@@ -46,6 +47,7 @@ Kind = Literal[
     "network",
     "scores",
 ]
+SCORED: tuple[Kind, ...] = ("maps", "walked maps", "pseudo masks", "network")  # by `mcis eval`, in order
 Fields = Mapping[str, "NDArray[Any]"]
 IGNORE_INDEX = 255
 IMPORT_VERSION = 1
@@ -190,6 +192,7 @@ class Work:
         in_chain: whether settings ask for it in a chain.
         by_image: it works in segments of images, which shards divide; else in steps of a training.
         ranks: several processes that torchrun starts can train it together.
+        num_steps: of a training, the steps with such settings on so many images.
         needs_truth: it reads ground truth: a chain leaves it out where images lack that.
         foresees: the meta of what it will make, beside the split, from its settings and recipe.
         reads: the parts of the image set that it reads in the role "images".
@@ -206,6 +209,7 @@ class Work:
     in_chain: Callable[[Settings], bool] = lambda settings: True
     by_image: bool = True
     ranks: bool = False
+    num_steps: Callable[[Mapping[str, Any], Catalogue], int] = lambda settings, images: 0
     needs_truth: bool = False
     foresees: Callable[[Any, Recipe], Mapping[str, Any]] = lambda config, recipe: {}
     reads: frozenset[Part] = frozenset({"images"})
@@ -308,8 +312,36 @@ class Wanted:
     @property
     def num_segments(self) -> int | None:
         """The number of segments; None for trainings."""
-        assert self.of.work is not None
-        return len(segments_of(self.images.ids)) if self.of.work.by_image else None
+        return len(segments_of(self.images.ids)) if self._work.by_image else None
+
+    @property
+    def num_steps(self) -> int:
+        """The number of steps of a training."""
+        return self._work.num_steps(self.recipes[0].config, self.images)
+
+    @property
+    def _work(self) -> Work:
+        assert self.of.work is not None, "commands of their own make these"
+        return self.of.work
+
+    def num_left(self, begun: Begun | None) -> int:
+        """The number of images, or of steps of a training, that are left to do."""
+        if self.num_segments is None:
+            return max(0, self.num_steps - ((begun and begun.step) or 0))
+        return max(0, len(self.images) - SEGMENT_SIZE * (begun.num_segments if begun else 0))
+
+    def resumes(self, begun: Begun) -> str:
+        """Where it would resume, in words."""
+        if self.num_segments is None:
+            return f"resumes from step {begun.step} of {self.num_steps}"
+        return f"resumes from {begun.num_segments} of {counted(self.num_segments, 'segment')}"
+
+    def expected(self, settings: Settings) -> Expected:
+        """What is known of its artifact before that is made."""
+        recipe = self.recipes[0]
+        words = f"what `mcis {self._work.command}` has yet to make ({recipe.key[:8]})"
+        meta = {"split": self.images.split_name, **self._work.foresees(self._work.config(settings), recipe)}
+        return Expected(self.stage, words, meta, self.images.ids)
 
 
 def settled(config: AnyConfig) -> Iterator[AnyConfig]:

@@ -117,11 +117,11 @@ def test_status_sees_how_far_work_is_that_was_begun(call, chain_copy):
     with begin_with(chain_copy, "pseudo", min_foreground=0.123) as partial:
         (partial.folder / "segment-000000.h5").write_bytes(b"something")
         answer = call("status", "--set", "pseudo.min_foreground=0.123", cwd=chain_copy.folder)
-    assert "run `mcis pseudo`, which goes on from 1 of 1 segments" in answer.out
+    assert "run `mcis pseudo`, which resumes from 1 of 1 segment" in answer.out
     with begin_with(chain_copy, "train-cls", seed=9) as partial:
         partial.save_checkpoint(12, b"state")
         answer = call("status", "--set", "train-cls.seed=9", cwd=chain_copy.folder)
-    assert "run `mcis train-cls`, which goes on from step 12" in answer.out
+    assert "run `mcis train-cls`, which resumes from step 12 of" in answer.out
     answer = call("status", "--set", "train-cls.seed=10", cwd=chain_copy.folder)
     assert "goes on" not in answer.out
 

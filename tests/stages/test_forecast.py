@@ -122,7 +122,7 @@ def test_an_artifact_that_is_gone_is_made_again(chain_copy):
     images = look_at_images(chain_copy.data, chain_copy.store)
     looking = Forecaster(chain_copy.data, images, chain_copy.store)
     one = looking.stage("cams", chain_copy.settings(), chain_copy.made["train-cls"])
-    assert (one.artifact, one.why) == (None, (f"{gone.stem} is gone",))
+    assert (one.found, one.why) == (None, (f"{gone.stem} is gone",))
     assert one.cost.seconds is None  # what it took went with it
 
 
@@ -142,7 +142,7 @@ def test_the_forecast_of_a_stage_is_what_it_does(chain_copy):
     assert before.why[0] == "background: saliency, now constant"
     made = pseudo.run(settings.pseudo, Inputs(upstream=chain_copy.made["cams"]), chain_copy.store, options())
     after = Forecaster(chain_copy.data, images, chain_copy.store).stage("pseudo", settings, chain_copy.made["cams"])
-    assert (before.key, after.artifact) == (made.key, made.path.stem)
+    assert (before.key, after.found.id) == (made.key, made.id)
 
 
 @pytest.mark.parametrize("command", ["train-cls", "cams", "pseudo", "train-seg", "eval"])

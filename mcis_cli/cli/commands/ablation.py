@@ -97,8 +97,10 @@ class Ablation:
                 last = chain.index(names_of(SCORED[self.needed[-1]])[0])
                 for one in looking.chain(settings, chain[: last + 1], of):
                     yield one
-                    if one.stage in scored:
-                        yield looking.stage(scores, self.scoring(settings, scored[one.stage]), one.following, of=of)
+                    if one.wanted.stage in scored:
+                        yield looking.stage(
+                            scores, self.scoring(settings, scored[one.wanted.stage]), one.following, of=of
+                        )
 
 
 @dataclass

@@ -199,12 +199,7 @@ def _state(planned: "Planned | None", stage: str) -> tuple[str, str]:
 
 
 def _progress(planned: "Planned") -> str:
-    begun = planned.begun
-    if begun is None:
-        return ""
-    total = planned.wanted.num_segments
-    done = f"{begun.num_segments} of {total} segments" if total is not None else f"step {begun.step}"
-    return f", which goes on from {done}"
+    return "" if planned.begun is None else f", which {planned.wanted.resumes(planned.begun)}"
 
 
 def _data(workspace: Workspace) -> DataConfig:

@@ -52,13 +52,13 @@ def tell(forecasts: Sequence["Forecast"], *, as_json: bool) -> None:
     has_names = any(one.of for one in distinct)
     table = Table("stage", *(["of"] if has_names else []), "would", "images", "time", "disk", "judged by", box=None)
     for one in distinct:
-        would = f"be found done, {one.artifact}" if one.artifact else "run: " + "\n".join(one.why)
+        would = f"be found done, {one.found.path.stem}" if one.found else "run: " + "\n".join(one.why)
         cells = [Text(plain(line)) for line in ([one.of] if has_names else [])]
         wanted = Text("\n".join(map(plain, would.splitlines())))
-        spent = ["", "", ""] if one.artifact else [*_spelled(one.cost), one.cost.like or ""]
-        table.add_row(one.stage, *cells, wanted, f"{one.num_images:,}", *spent)
+        spent = ["", "", ""] if one.found else [*_spelled(one.cost), one.cost.like or ""]
+        table.add_row(one.wanted.stage, *cells, wanted, f"{len(one.wanted.images):,}", *spent)
     results().print(table)
-    left = [one for one in distinct if one.artifact is None]
+    left = [one for one in distinct if one.found is None]
     if left:
         time, disk = _spelled(total)
         say(f"in all: {counted(len(left), 'stage')} to run, time {time}, disk {disk}")
@@ -67,8 +67,9 @@ def tell(forecasts: Sequence["Forecast"], *, as_json: bool) -> None:
 
 
 def _facts(one: "Forecast") -> dict[str, Any]:
-    facts = {"stage": one.stage, "of": one.of, "artifact": one.artifact, "why": list(one.why)}
-    return {**facts, "images": one.num_images, **_amounts(one.cost), "like": one.cost.like}
+    artifact = None if one.found is None else one.found.path.stem
+    facts = {"stage": one.wanted.stage, "of": one.of, "artifact": artifact, "why": list(one.why)}
+    return {**facts, "images": len(one.wanted.images), **_amounts(one.cost), "like": one.cost.like}
 
 
 def _amounts(cost: "Cost") -> dict[str, float | int | None]:

@@ -1,5 +1,6 @@
 """What the program knows of the three stages of `mcis affinity`: sure regions, the network, and the walk."""
 
+import math
 from collections.abc import Callable, Mapping, Sequence
 from typing import Annotated, Any, Literal
 
@@ -113,6 +114,10 @@ def _walk_facts(settings: Mapping[str, Any], artifact: Artifact) -> Sequence[str
     return (f"{2 ** int(settings.get('walk_doublings', 0))} steps",)
 
 
+def _num_steps(settings: Mapping[str, Any], images: Catalogue) -> int:
+    return int(settings["epochs"] * math.ceil(len(images) / settings["batch_size"]))
+
+
 def _foresees(config: AffinityConfig, recipe: Recipe) -> Mapping[str, Any]:
     return {"model": {name: recipe.config.get(name) for name in ("network", "backbone", "output_stride")}}
 
@@ -153,6 +158,7 @@ AFFINITY_NET = Stage(
         starts_from=lambda settings: "sure regions",
         in_chain=_walks,
         by_image=False,
+        num_steps=_num_steps,
         foresees=_foresees,
         less_memory=_LESS_MEMORY,
     ),

@@ -7,13 +7,24 @@ from pydantic import Field
 
 from mcis_cli.config import Config, EvalConfig
 from mcis_cli.data.catalogue import Catalogue
-from mcis_cli.stages.stage import Content, Fields, Fraction, Kind, Meta, MetaOfImages, Request, Stage, Text, Work
+from mcis_cli.stages.stage import (
+    SCORED,
+    Content,
+    Fields,
+    Fraction,
+    Kind,
+    Meta,
+    MetaOfImages,
+    Request,
+    Stage,
+    Text,
+    Work,
+)
 from mcis_cli.store import Artifact, Recipe, Schema
 from mcis_cli.store.format.user_block import damaged
 
 SCHEMA: Schema = {"counts": ("int64", 2)}
 OF_MAPS: tuple[Kind, ...] = ("maps", "walked maps")
-SCORED: tuple[Kind, ...] = ("maps", "walked maps", "pseudo masks", "network")  # in the order of the chain
 
 
 class SettingsMeta(Meta):

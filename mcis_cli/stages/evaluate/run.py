@@ -18,8 +18,8 @@ from mcis_cli.maps.scoring import count_pixels, scores, sweep, total_counts
 from mcis_cli.stages import check, holds, kind_of, names_of, read_record, read_records
 from mcis_cli.stages.engine.by_image import ByImage, run_segments
 from mcis_cli.stages.engine.inputs import Inputs, images_of
-from mcis_cli.stages.evaluate.declaration import SCHEMA, SCORED, recipe
-from mcis_cli.stages.stage import find
+from mcis_cli.stages.evaluate.declaration import SCHEMA, recipe
+from mcis_cli.stages.stage import SCORED, find
 from mcis_cli.store import Artifact, Recipe, Record, Store
 
 

@@ -8,20 +8,15 @@ import math
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass, replace
 from functools import cached_property
-from typing import Any
 
 from mcis_cli.config import DataConfig, Settings
 from mcis_cli.data.catalogue import Catalogue
-from mcis_cli.errors import counted
-from mcis_cli.stages import command_of, stages
+from mcis_cli.stages import stages
 from mcis_cli.stages.plan.chain import chain_of, request, sources
 from mcis_cli.stages.plan.why import reasons
 from mcis_cli.stages.stage import Expected, Request, Wanted
 from mcis_cli.store import Artifact, Begun, Store
 from mcis_cli.store.notes import Done
-from mcis_cli.store.segments import SEGMENT_SIZE
-
-OF_NETWORK = ("network", "backbone", "output_stride")
 
 
 @dataclass(frozen=True)
@@ -55,21 +50,6 @@ class Forecast:
     cost: Cost
     following: Artifact | Expected
     together: str
-
-    @property
-    def stage(self) -> str:
-        """The name of the stage."""
-        return self.wanted.stage
-
-    @property
-    def artifact(self) -> str | None:
-        """The name of the artifact; None where it would run."""
-        return None if self.found is None else self.found.path.stem
-
-    @property
-    def num_images(self) -> int:
-        """The number of images that it reads."""
-        return len(self.wanted.images)
 
     @property
     def key(self) -> str:
@@ -138,10 +118,11 @@ class Forecaster:
         if (found := next(filter(None, map(self.store.find, wanted.recipes)), None)) is not None:
             return Forecast(wanted, of, found, (), Cost(0.0, 0), found, together)
         begun = next(filter(None, map(self.store.begun, wanted.recipes)), None)
-        why = _resumes(begun, wanted) or reasons(wanted, self._comparable_with(asked, wanted), self.store)
-        return Forecast(wanted, of, None, why, self._cost(asked, wanted, begun), _expected(asked, wanted), together)
+        why = (wanted.resumes(begun),) if begun else reasons(wanted, self._comparable(asked, wanted), self.store)
+        following = wanted.expected(asked.settings)
+        return Forecast(wanted, of, None, why, self._cost(asked, wanted, begun), following, together)
 
-    def _comparable_with(self, asked: Request, wanted: Wanted) -> list[Done]:
+    def _comparable(self, asked: Request, wanted: Wanted) -> list[Done]:
         """What was made that a stage is compared with; of scores, those of the same kind of artifact."""
         subject = asked.start.stage if wanted.of.content.kind == "scores" else None
         return [one for one in self._known if subject is None or one.meta.get("subject") == subject]
@@ -156,7 +137,7 @@ class Forecaster:
         num_bytes = round(size / len(sized) * len(wanted.images)) if len(sized) else size
         device = sized.provenance.get("machine", {}).get("device")
         name = sized.path.stem if device is None else f"{sized.path.stem} on {device}"
-        return Cost(None if each is None else each * _left(wanted, begun), num_bytes, name)
+        return Cost(None if each is None else each * wanted.num_left(begun), num_bytes, name)
 
     def _costs_the_same(self, one: Artifact, asked: Request, wanted: Wanted) -> bool:
         """Whether an artifact cost, an image or a step, what the wanted one will."""
@@ -201,30 +182,7 @@ def totals(forecasts: Sequence[Forecast]) -> Cost:
 def _network(of: Artifact | Expected) -> tuple[object, ...]:
     """The stage of what is worked with, and its network, if it is one."""
     model = of.meta.get("model", {})
-    return of.stage, *(model.get(name) for name in OF_NETWORK)
-
-
-def num_steps(config: Mapping[str, Any], images: Catalogue) -> int:
-    """The steps of a training on so many images; of a segmentation network, if no mask is wholly ignored."""
-    count = sum(bool(entry.labels) for entry in images.entries) if "batch_pairs" in config else len(images)
-    batch = config.get("batch_pairs") or config["batch_size"]
-    steps_per_epoch = math.ceil(count / (batch * config.get("processes", 1)))
-    return int(config["epochs"] * steps_per_epoch if config.get("epochs") else config["iterations"])
-
-
-def _left(wanted: Wanted, begun: Begun | None) -> int:
-    """The number of steps, or of images, that are left to do."""
-    if wanted.num_segments is None:
-        return max(0, num_steps(wanted.recipes[0].config, wanted.images) - ((begun and begun.step) or 0))
-    return max(0, len(wanted.images) - SEGMENT_SIZE * (begun.num_segments if begun else 0))
-
-
-def _resumes(begun: Begun | None, wanted: Wanted) -> tuple[str, ...]:
-    if begun is None:
-        return ()
-    if wanted.num_segments is None:
-        return (f"resumes from step {begun.step} of {num_steps(wanted.recipes[0].config, wanted.images)}",)
-    return (f"resumes from {begun.num_segments} of {counted(wanted.num_segments, 'segment')}",)
+    return of.stage, *(model.get(name) for name in ("network", "backbone", "output_stride"))
 
 
 def _seconds_each(one: Artifact) -> float | None:
@@ -234,12 +192,3 @@ def _seconds_each(one: Artifact) -> float | None:
     if not isinstance(seconds, int | float) or not counts or counts[0] <= 0 or not 0 <= seconds < math.inf:
         return None
     return float(seconds) / counts[0]
-
-
-def _expected(asked: Request, wanted: Wanted) -> Expected:
-    """What is known of an artifact before it is made."""
-    recipe, work = wanted.recipes[0], wanted.of.work
-    assert work is not None
-    words = f"what `mcis {command_of(wanted.stage)}` has yet to make ({recipe.key[:8]})"
-    meta = {"split": wanted.images.split_name, **work.foresees(work.config(asked.settings), recipe)}
-    return Expected(wanted.stage, words, meta, wanted.images.ids)

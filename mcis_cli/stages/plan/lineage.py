@@ -7,8 +7,7 @@ from typing import Any
 from mcis_cli.data.catalogue import Catalogue
 from mcis_cli.errors import MissingError, UsageError
 from mcis_cli.stages import chained, check, holds, kind_of, stages
-from mcis_cli.stages.evaluate.declaration import SCORED
-from mcis_cli.stages.stage import Kind
+from mcis_cli.stages.stage import SCORED, Kind
 from mcis_cli.store import Artifact, Store
 from mcis_cli.store.artifact import ID_DIGITS
 

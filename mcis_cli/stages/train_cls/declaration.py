@@ -1,5 +1,6 @@
 """What the program knows of `train-cls`, the training of the classifier."""
 
+import math
 from collections.abc import Callable, Mapping, Sequence
 from typing import Annotated, Any, Literal
 
@@ -84,6 +85,11 @@ def _facts(settings: Mapping[str, Any], artifact: Artifact) -> Sequence[str]:
     return f"loss {settings.get('loss')}", f"{settings.get('backbone')}", f"seed {settings.get('seed')}"
 
 
+def _num_steps(settings: Mapping[str, Any], images: Catalogue) -> int:
+    tagged = sum(bool(entry.labels) for entry in images.entries)
+    return int(settings["epochs"] * math.ceil(tagged / (settings["batch_pairs"] * settings.get("processes", 1))))
+
+
 def _foresees(config: TrainClsConfig, recipe: Recipe) -> Mapping[str, Any]:
     model = {name: recipe.config.get(name) for name in ("network", "backbone", "output_stride")}
     return {"image_size": config.image_size, "model": model}
@@ -103,6 +109,7 @@ TRAIN_CLS = Stage(
         starts_from=lambda settings: None,
         by_image=False,
         ranks=True,
+        num_steps=_num_steps,
         foresees=_foresees,
         reads=frozenset({"images", "labels"}),
         domains=lambda recipe, role: DOMAINS,

@@ -1,5 +1,6 @@
 """What the program knows of `train-seg`, the training of the segmentation network."""
 
+import math
 from collections.abc import Callable, Mapping, Sequence
 from typing import Annotated, Any, Literal
 
@@ -76,6 +77,12 @@ def _facts(settings: Mapping[str, Any], artifact: Artifact) -> Sequence[str]:
     return f"{settings.get('backbone')}", f"seed {settings.get('seed')}"
 
 
+def _num_steps(settings: Mapping[str, Any], images: Catalogue) -> int:
+    """The steps, if no mask is wholly ignored."""
+    steps_per_epoch = math.ceil(len(images) / (settings["batch_size"] * settings.get("processes", 1)))
+    return int(settings["epochs"] * steps_per_epoch if settings.get("epochs") else settings["iterations"])
+
+
 def _foresees(config: TrainSegConfig, recipe: Recipe) -> Mapping[str, Any]:
     return {"model": {name: recipe.config.get(name) for name in ("network", "backbone", "output_stride")}}
 
@@ -105,6 +112,7 @@ TRAIN_SEG = Stage(
         starts_from=_starts_from,
         by_image=False,
         ranks=True,
+        num_steps=_num_steps,
         foresees=_foresees,
         less_memory="--set train-seg.batch_size=4, --set train-seg.crop=257 or --workers 1",
     ),
