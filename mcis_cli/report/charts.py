@@ -1,61 +1,43 @@
-"""Lines in a coordinate system, laid out for inline SVG: where lines, ticks and words go, in units of the drawing."""
+"""Lines over a common axis, as SVG in the page."""
 
 import math
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 
-WIDTH, HEIGHT = 520.0, 240.0
-LEFT, RIGHT, TOP, BOTTOM = 46.0, 14.0, 12.0, 30.0
+from markupsafe import Markup
+
+from mcis_cli.report.plotting import INK, LINE, SOFT, drawing, inline, svg_of
+
 MAX_POINTS = 400
-
-
-@dataclass(frozen=True)
-class Tick:
-    """A value on an axis: where it is, and how it is written."""
-
-    at: float
-    text: str
+COLOURS = ("#5c186e", "#d9622b", "#1f7a8c", "#8a8f2a", "#b0305c", "#5b6475")
+MARK, PAPER = "#b4471a", "#faf9f6"
+# What the page calls these colours, so that a chart changes with it from light to dark.
+_VARIABLES = {colour: f"var(--s{number})" for number, colour in enumerate(COLOURS, 1)}
+_VARIABLES |= {INK: "var(--ink)", SOFT: "var(--soft)", LINE: "var(--line)", MARK: "var(--warm)", PAPER: "var(--paper)"}
 
 
 @dataclass(frozen=True)
 class Line:
-    """One line: its name, its points as SVG has them, and its last value, written.
-
-    Attributes:
-        number: of its colour, from 1.
-    """
+    """The name of a line, the number of its colour from 1, and its last value, written."""
 
     name: str
     number: int
-    points: str
     last: str
 
 
 @dataclass(frozen=True)
-class Mark:
-    """A point that is pointed at, and its words."""
-
-    x: float
-    y: float
-    text: str
-
-
-@dataclass(frozen=True)
 class Chart:
-    """A drawing of lines over a common axis."""
+    """A drawing of lines, and the words that go with it.
+
+    Attributes:
+        svg: the element.
+        mark: words of the point that is marked, or "".
+    """
 
     title: str
-    x_label: str
+    svg: Markup
     lines: tuple[Line, ...]
-    x_ticks: tuple[Tick, ...]
-    y_ticks: tuple[Tick, ...]
-    mark: Mark | None = None
-    width: float = WIDTH
-    height: float = HEIGHT
-    left: float = LEFT
-    right: float = WIDTH - RIGHT
-    top: float = TOP
-    bottom: float = HEIGHT - BOTTOM
+    mark: str = ""
 
 
 def chart(
@@ -73,52 +55,51 @@ def chart(
         title: what it shows.
         x_label: what the axis counts.
         xs: ascending.
-        lines: values by name.
+        lines: values by name, as many as there are colours at most.
         percent: whether values are fractions, written in percent.
-        mark: x, y and words of a point to point at.
+        mark: x, y and words of a point to mark.
     """
     xs, lines = _thinned(xs, lines)
-    values = [value for line in lines.values() for value in line if math.isfinite(value)]
-    x_low, x_high = min(xs), max(xs)
-    y_values = ticks(min([0.0, *values]), max(values, default=1.0), 5)
-    y_low, y_high = y_values[0], max(y_values[-1], *values, 1e-12)
-    x_values = [value for value in ticks(x_low, x_high, 6) if x_low <= value <= x_high]
-
-    def x_of(value: float) -> float:
-        return LEFT + (value - x_low) / ((x_high - x_low) or 1) * (WIDTH - LEFT - RIGHT)
-
-    def y_of(value: float) -> float:
-        return HEIGHT - BOTTOM - (value - y_low) / ((y_high - y_low) or 1) * (HEIGHT - TOP - BOTTOM)
-
-    def drawn(number: int, name: str, line: Sequence[float]) -> Line:
-        shown = [(x, y) for x, y in zip(xs, line, strict=True) if math.isfinite(y)]
-        dotted = shown * 2 if len(shown) == 1 else shown  # a line from a point to itself is drawn as a dot
-        points = " ".join(f"{x_of(x):.1f},{y_of(y):.1f}" for x, y in dotted)
-        return Line(name, number, points, written(shown[-1][1], percent=percent) if shown else "–")
-
-    return Chart(
-        title=title,
-        x_label=x_label,
-        lines=tuple(drawn(number, name, line) for number, (name, line) in enumerate(lines.items(), 1)),
-        x_ticks=tuple(Tick(x_of(value), f"{value:,g}") for value in x_values),
-        y_ticks=tuple(Tick(y_of(value), written(value, percent=percent)) for value in y_values),
-        mark=None if mark is None else Mark(x_of(mark[0]), y_of(mark[1]), mark[2]),
+    scale = 100 if percent else 1
+    shown = {
+        name: [(x, scale * y) for x, y in zip(xs, line, strict=True) if math.isfinite(y)]
+        for name, line in lines.items()
+    }
+    spelled = "{:.0f}" if percent else "{:.3g}"
+    keys = tuple(
+        Line(name, number, spelled.format(points[-1][1]) if points else "–")
+        for number, (name, points) in enumerate(shown.items(), 1)
     )
+    told = ", ".join(f"{key.name} ends at {key.last}" for key in keys)
+    svg = _drawn(f"{title}: {told}", x_label, list(shown.values()), mark and (mark[0], scale * mark[1]))
+    return Chart(title, Markup(svg), keys, mark[2] if mark else "")
 
 
-def written(value: float, *, percent: bool = False) -> str:
-    """A value of three digits, or in percent of whole numbers."""
-    return f"{100 * value:.0f}" if percent else f"{value:.3g}"
+def _drawn(
+    title: str, x_label: str, lines: Sequence[Sequence[tuple[float, float]]], mark: tuple[float, float] | None
+) -> str:
+    with drawing():
+        from matplotlib.figure import Figure
+        from matplotlib.ticker import MaxNLocator
 
-
-def ticks(low: float, high: float, count: int) -> list[float]:
-    """Round values from at or below `low` to at or above `high`, about `count` of them."""
-    reach = (high - low) or abs(high) or 1.0
-    rough = reach / count
-    unit = 10.0 ** math.floor(math.log10(rough))
-    step = next(unit * factor for factor in (1, 2, 5, 10) if unit * factor >= rough)
-    first, last = math.floor(low / step + 1e-9), math.ceil(high / step - 1e-9)
-    return [round(number * step, 12) for number in range(first, last + 1)]
+        figure = Figure(figsize=(5.2, 2.4), layout="constrained")
+        figure.patch.set_visible(False)
+        axes = figure.add_subplot(facecolor="none")
+        for number, line in reversed(list(enumerate(lines))):  # the first on top
+            x, y = zip(*line, strict=True) if line else ((), ())
+            marker = "o" if len(line) == 1 else None
+            axes.plot(x, y, color=COLOURS[number], linewidth=1.4, marker=marker, markersize=3, clip_on=False)
+        if mark is not None:
+            axes.axvline(mark[0], color=MARK, linewidth=0.8, linestyle=(0, (3, 3)), clip_on=False)
+            axes.plot(*mark, "o", color=MARK, markeredgecolor=PAPER, markersize=6.5, clip_on=False)
+        axes.set_ylim(bottom=min([0.0, *(y for line in lines for _, y in line)]))
+        axes.xaxis.set_major_locator(MaxNLocator(6, integer=x_label == "step"))
+        axes.yaxis.set_major_locator(MaxNLocator(5))
+        axes.margins(x=0)
+        axes.spines[["left", "bottom"]].set_visible(False)
+        axes.grid(axis="y", clip_on=False)
+        axes.set_xlabel(x_label, loc="right")
+        return inline(svg_of(figure, title), _VARIABLES)
 
 
 def _thinned(

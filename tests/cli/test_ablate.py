@@ -81,12 +81,12 @@ def test_csv_has_a_line_for_each_row_and_kind(measured):
     assert lines[0]["threshold_chosen_with_ground_truth"] == "true"
 
 
-def test_the_figure_is_xml_with_a_circle_for_each_mean_and_each_seed(measured):
+def test_the_figure_is_xml_with_a_dot_for_each_mean_and_each_seed(measured):
     drawn = figure(TABLES[2], summarise(TABLES[2], [*measured, measurement(TABLES[2].rows[0], 0, "pseudo", 0.5)]))
     root = ET.fromstring(drawn)
-    circles = [float(one.get("r")) for one in root.iter("{http://www.w3.org/2000/svg}circle")]
-    assert circles.count(5) == 3 + 1 + 3  # maps, pseudo masks, published
-    assert circles.count(2.5) == 5 + 1
+    dots = Counter(one.get("id") for one in root.iter("{http://www.w3.org/2000/svg}g"))
+    assert dots["mean"] == 3 + 1 + 3  # maps, pseudo masks, published
+    assert dots["seed"] == 5 + 1
     words = " ".join(one.text for one in root.iter("{http://www.w3.org/2000/svg}text"))
     for word in ("single-round", "38.0 ± 5.7", "66.2", "pseudo masks", "chosen with ground truth", "published"):
         assert word in words

@@ -1,4 +1,4 @@
-"""Pictures: what is tinted, what is left alone, and how panels are laid out."""
+"""Pictures: what is tinted, and what is left alone."""
 
 import io
 
@@ -6,10 +6,9 @@ import numpy as np
 import pytest
 from PIL import Image
 
-from mcis_cli.report.figures import INK, PAPER, Style, heat, legend_of, overlay, panel, png_bytes
+from mcis_cli.report.figures import heat, legend_of, overlay, png_bytes
 
 MISFIT = (AssertionError, TypeError)  # the latter where shapes are checked at run time
-PLAIN = Style(tile_width=40, tile_height=40, min_column=1, gap=5, margin=3, corner=0)
 
 
 def palette() -> np.ndarray:
@@ -71,50 +70,6 @@ def test_a_legend_names_the_classes_that_are_there():
     assert legend_of(masks, names, palette()) == [("class 2", (200, 30, 30)), ("class 6", (30, 30, 200))]
 
 
-def test_a_panel_without_captions_is_its_pictures_with_gaps_and_margins():
-    # 40 × 20 and 20 × 40 fit the tile as they are; 80 × 80 is halved and opens a second row.
-    sheet = panel([photo(20, 40), photo(40, 20), photo(80, 80)], ["", "", ""], columns=2, style=PLAIN)
-    assert sheet.size == (40 + 5 + 20 + 2 * 3, 40 + 5 + 40 + 2 * 3)
-    pixels = np.asarray(sheet)
-    assert tuple(pixels[3, 3]) == PAPER  # the low picture is in the middle of its row
-    np.testing.assert_array_equal(pixels[13:33, 3:43], 100)
-    np.testing.assert_array_equal(pixels[3:43, 48:68], 100)
-    np.testing.assert_array_equal(pixels[48:88, 3:43], 100)
-
-
-def test_captions_stay_within_their_columns_however_long():
-    style = Style(tile_width=100, tile_height=60)
-    sheet = panel([photo(60, 100)] * 2, ["caption " * 50, "W" * 500], style=style)
-    pixels = np.asarray(sheet)
-    text = (pixels[style.margin + 60 :] != PAPER).any(axis=(0, 2))
-    first, second = style.margin, style.margin + style.min_column + style.gap
-    inside = np.zeros(sheet.width, bool)
-    for left in (first, second):
-        inside[left - 1 : left + style.min_column + 1] = True
-        assert text[left : left + style.min_column].any()
-    assert not text[~inside].any()
-
-
-def test_captions_and_legend_make_a_panel_higher_and_not_wider():
-    images = [photo(60, 200)]
-    bare = panel(images, [""])
-    told = panel(images, ["photo"], legend=[(f"class {index}", (200, 30, 30)) for index in range(9)])
-    assert told.width == bare.width
-    assert told.height > bare.height
-    colours = set(map(tuple, np.asarray(told).reshape(-1, 3).tolist()))
-    assert {INK, (200, 30, 30)} <= colours
-
-
-def test_a_single_long_name_in_a_legend_is_cut():
-    assert panel([photo()], [""], legend=[("name " * 99, INK)]).width == panel([photo()], [""]).width
-
-
-def test_a_panel_reads_back_from_png():
-    sheet = panel([photo()], ["photo"])
-    again = Image.open(io.BytesIO(png_bytes(sheet)))
-    np.testing.assert_array_equal(np.asarray(again), np.asarray(sheet))
-
-
 def test_an_array_reads_back_from_png():
     tinted = overlay(photo(), with_class_three(), palette())
     np.testing.assert_array_equal(np.asarray(Image.open(io.BytesIO(png_bytes(tinted)))), tinted)
@@ -125,5 +80,3 @@ def test_sizes_and_counts_must_fit():
         overlay(photo(), np.zeros((40, 30), np.uint8), palette())
     with pytest.raises(MISFIT, match=r"over an image|height"):
         heat(photo(), np.zeros((40, 30)))
-    with pytest.raises(AssertionError, match="1 captions for 2 images"):
-        panel([photo()] * 2, ["one"])

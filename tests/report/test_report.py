@@ -22,7 +22,7 @@ from mcis_cli.report.metrics_log import read_log
 from mcis_cli.report.scores import image_score, read_scores
 
 QUICK = ("--no-attention", "--no-predictions", "-q")
-VOID = {"meta", "img", "input", "link", "br", "hr", "path", "circle", "rect", "polyline"}
+VOID = {"meta", "img", "input", "link", "br", "hr", "path", "circle", "rect", "use"}
 
 
 class Page(HTMLParser):
@@ -232,7 +232,7 @@ def test_hostile_names_are_text_on_the_page(call, chain, tmp_path: Path, seed: i
         *("html", "head", "meta", "title", "style", "body", "a", "div", "p", "svg", "circle", "path", "span", "nav"),
         *("button", "main", "header", "h1", "h2", "h3", "dl", "dt", "dd", "ol", "ul", "li", "b", "small", "section"),
         *("defs", "marker", "text", "g", "rect", "table", "thead", "tbody", "tr", "th", "td", "details", "summary"),
-        *("code", "mark", "figure", "figcaption", "polyline", "article", "bdi", "i", "form", "fieldset", "legend"),
+        *("code", "mark", "figure", "figcaption", "use", "article", "bdi", "i", "form", "fieldset", "legend"),
         *("label", "input", "select", "option", "output", "footer", "kbd", "script"),
     }
     assert not [name for _, *names in page.skeleton for name in names if name.startswith("on")]
@@ -268,11 +268,35 @@ def test_a_torn_log_is_read_as_far_as_it_goes(tmp_path: Path) -> None:
 
 def test_a_chart_has_room_for_every_value() -> None:
     drawn = chart("loss", "step", list(range(1000)), {"total": [1 / (1 + step) for step in range(1000)]})
-    points = [tuple(map(float, point.split(","))) for point in drawn.lines[0].points.split()]
-    assert len(points) <= 400
-    assert all(drawn.left <= x <= drawn.right and drawn.top - 1 <= y <= drawn.bottom + 1 for x, y in points)
-    first, second = chart("one", "step", [5], {"total": [0.0]}).lines[0].points.split()
-    assert first == second, "a line of one point is drawn as a dot"
+    width, height = re.search(r'viewBox="0 0 ([\d.]+) ([\d.]+)"', drawn.svg).groups()
+    (line,) = re.findall(r'<path d="([^"]*)" style="[^"]*var\(--s1\)', drawn.svg)
+    points = [tuple(map(float, point.split())) for point in re.findall(r"[ML] (.*)", line)]
+    assert 10 < len(points) <= 400
+    assert all(0 <= x <= float(width) and 0 <= y <= float(height) for x, y in points)
+    assert (drawn.lines[0].name, drawn.lines[0].last) == ("total", "0.001")
+
+
+def test_a_line_of_one_point_is_a_dot_and_one_of_none_is_nothing() -> None:
+    drawn = chart("one", "step", [5], {"total": [0.0], "none": [float("nan")]})
+    assert drawn.svg.count("<use ") == 1
+    assert [line.last for line in drawn.lines] == ["0", "–"]
+
+
+def test_a_chart_is_the_same_each_time_and_has_ids_of_its_own() -> None:
+    first, again, other = (chart(title, "step", [5], {"a": [1.0]}).svg for title in ("x", "x", "y"))
+    assert first == again
+    ids = [set(re.findall(r'\bid="([^"]*)"', svg)) for svg in (first, other)]
+    assert all(ids)
+    assert not ids[0] & ids[1]
+
+
+def test_a_name_cannot_break_a_chart() -> None:
+    name = "<b>&\"'\x1b$_{"
+    drawn = chart(name, name, [1, 2], {name: [1.0, 2.0]}, mark=(1, 1.0, name))
+    page = Page(str(drawn.svg))
+    assert not page.open
+    assert "b" not in {tag for tag, _ in page.elements}
+    assert str(page.elements[0][1]["aria-label"]).startswith("<b>&\"' $_{: <b>")
 
 
 def test_two_hundred_photographs_are_under_fifteen_megabytes(tmp_path: Path) -> None:

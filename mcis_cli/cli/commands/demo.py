@@ -128,7 +128,6 @@ def demo_run(settings: Settings, made: dict[str, Artifact], store: Store, option
 def demo_picture(runs: Mapping[str, Made], data: DataConfig, store: Store, options: RunOptions) -> bytes:
     """Maps, pseudo masks and predictions of both runs beside each other."""
     from mcis_cli.config import EvalConfig
-    from mcis_cli.report.figures import png_bytes
     from mcis_cli.report.gallery import stage_gallery
     from mcis_cli.stages.engine.inputs import list_images
     from mcis_cli.stages.predict import run as predict
@@ -139,14 +138,13 @@ def demo_picture(runs: Mapping[str, Made], data: DataConfig, store: Store, optio
     paths = [images.root / images[image_id].image for image_id in ids]
     found = predict.run(EvalConfig(), full["train-seg"], paths, options)
     predictions = {image_id: one.mask for image_id, one in zip(ids, found, strict=True) if one.mask is not None}
-    picture = stage_gallery(
+    return stage_gallery(
         images,
         ids,
         maps={WITHOUT: without["cams"], WITH: full["cams"]},
         masks={"pseudo mask": full["pseudo"]},
         predictions={"network": predictions},
     )
-    return png_bytes(picture)
 
 
 def demo_page(made: Made, store: Store, options: RunOptions) -> bytes:
