@@ -83,7 +83,7 @@ def panel(
     assert len(images) == len(captions) > 0, f"{len(captions)} captions for {len(images)} images"
     rows = [images[start : start + columns] for start in range(0, len(images), columns)]
     heights = [max(_TILE * image.shape[0] / image.shape[1] for image in row) + 2 * _LINE for row in rows]
-    entries = [(_short(name, 40, lines=1), tuple(part / 255 for part in colour)) for name, colour in legend]
+    entries = [(_short(name, 40, lines=1), "#" + bytes(colour).hex()) for name, colour in legend]
     keys = max(1, int(columns * _TILE / (0.5 + 0.09 * max((len(name) for name, _ in entries), default=1))))
     size = columns * _TILE, sum(heights) + _LINE * 1.2 * -(-len(entries) // keys)
     with drawing():

@@ -7,7 +7,7 @@ import warnings
 from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
 from html import escape
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
     from matplotlib.figure import Figure
@@ -15,7 +15,7 @@ if TYPE_CHECKING:
 INK, SOFT, LINE = "#1c1926", "#625d70", "#e5e1da"  # as the page has them
 _FONT = "DejaVu Sans"  # which comes with matplotlib, and so measures text alike everywhere
 _WEB_FONTS = "system-ui, 'Segoe UI', Roboto, 'Liberation Sans', sans-serif"
-_SETTINGS = {
+_SETTINGS: dict[Any, Any] = {
     "axes.edgecolor": LINE,
     "axes.labelcolor": SOFT,
     "axes.spines.right": False,
