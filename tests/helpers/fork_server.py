@@ -2,8 +2,8 @@
 
 `python -m mcis_cli` takes seconds to import torch, and there are hundreds of commands to kill. So a server, which is
 this file run as a script, imports what the stages import, and forks a child for each command. The child is in a session
-of its own, has the signals that a new process has, calls `main` as the real command does, and leaves by the ordinary
-end of the interpreter. What it skips is the imports, and nothing else; some commands of each test are real ones.
+of its own, has the signals that a new process has, and calls `main` as the real command does. What it skips is the
+imports, and taking them down at the end, which takes longer than most commands; some commands of each test are real.
 
 A server that was given the name of a socket forks for whoever calls there, which `fork_client.py` does: so a script of
 a shell has its `mcis`, in pipes as well.
@@ -23,6 +23,7 @@ import socket
 import subprocess
 import sys
 import tempfile
+import threading
 import time
 from collections.abc import Iterator, Mapping
 from contextlib import contextmanager, suppress
@@ -254,6 +255,8 @@ def serve() -> list[str] | None:
     """Answer requests until stdin ends. Returns in a child as well, with the arguments of its command."""
     preload()
     assert len(os.listdir("/proc/self/task")) == 1, "a process with threads cannot be forked safely"
+    gc.collect()
+    gc.freeze()  # else a child copies all memory when it collects
     answer("ready")
     while line := sys.stdin.readline():
         request = json.loads(line)
@@ -326,9 +329,11 @@ def leave_quickly(arguments: list[str]) -> NoReturn:
     """Run a command; leave without taking down, module by module, what was imported, which takes a second."""
     from mcis_cli.cli.start import main
 
+    sys.argv = ["mcis", *arguments]
     try:
         main(arguments)
     except SystemExit as left:
+        threading._shutdown()
         atexit._run_exitfuncs()
         sys.stdout.flush()
         sys.stderr.flush()
@@ -341,7 +346,4 @@ if __name__ == "__main__":
         listen(sys.argv[1])
     arguments = serve()
     if arguments is not None:
-        from mcis_cli.cli.start import main
-
-        sys.argv = ["mcis", *arguments]
-        main()
+        leave_quickly(arguments)
