@@ -13,9 +13,8 @@ from mcis_cli.data.layouts.coco import MAX_JSON_BYTES, Collected, read_json
 from mcis_cli.data.regular_files import read_regular
 from mcis_cli.errors import DataError
 from mcis_cli.interop.coco_rle import decode_rle
-from mcis_cli.interop.outlines import fill
 
-FARTHEST = 1e6  # of a corner, in pixels
+LONGEST = 1e6  # pixels around a polygon: pycocotools takes memory for each of its steps
 
 
 def coco_masks(files: tuple[Path, ...], images: Catalogue) -> Iterator[tuple[str, UInt8[ndarray, "height width"]]]:
@@ -63,7 +62,7 @@ def _mask(
 
 
 def _region(outline: Any, entry: ImageEntry, where: str) -> Bool[ndarray, "height width"]:
-    """The pixels of one object: of polygons whose centres they hold, or of run lengths."""
+    """The pixels of one object: of polygons, filled as pycocotools fills them, or of run lengths."""
     if isinstance(outline, dict):
         counts, size = outline.get("counts"), outline.get("size")
         region = None
@@ -77,10 +76,27 @@ def _region(outline: Any, entry: ImageEntry, where: str) -> Bool[ndarray, "heigh
         return region
     if not isinstance(outline, list) or not all(isinstance(part, list) for part in outline):
         raise DataError(f"{where} has no outline; expected polygons or run lengths at 'segmentation'; correct it")
-    region = np.zeros((entry.height, entry.width), dtype=bool)
-    for part in outline:
-        numbers = [value for value in part if type(value) in (int, float) and abs(value) <= FARTHEST]
-        if len(numbers) < len(part) or len(part) % 2:
-            raise DataError(f"{where} has a polygon that is none; expected x and y of each corner in turn; correct it")
-        region |= fill(list(zip(numbers[::2], numbers[1::2], strict=True)), entry.height, entry.width)
+    if not all(_is_polygon(part) for part in outline):
+        raise DataError(f"{where} has a polygon that is none; expected x and y of each corner in turn; correct it")
+    return _filled([part for part in outline if len(part) >= 6], entry.height, entry.width)
+
+
+def _is_polygon(part: list[Any]) -> bool:
+    """Whether numbers are corners in turn, not too far apart to be filled."""
+    if len(part) % 2 or not all(type(value) in (int, float) and abs(value) <= LONGEST for value in part):
+        return False
+    corners = np.array(part, dtype=np.float64).reshape(-1, 2)
+    sides = np.abs(corners - np.roll(corners, 1, axis=0)).max(axis=1, initial=0)
+    return bool(sides.sum() <= LONGEST)
+
+
+def _filled(polygons: list[list[float]], height: int, width: int) -> Bool[ndarray, "height width"]:
+    """What pycocotools fills."""
+    from pycocotools import mask as coco
+
+    if not polygons:
+        return np.zeros((height, width), dtype=bool)
+    merged = coco.merge(coco.frPyObjects(polygons, height, width))
+    region = decode_rle(merged["counts"].decode("ascii"), height, width)
+    assert region is not None, "pycocotools wrote run lengths of another size"
     return region

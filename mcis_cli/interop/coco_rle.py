@@ -1,10 +1,10 @@
 """Masks in the run lengths of COCO, as JSON has them: lists of numbers, or the text of pycocotools.
 
-Runs go down the columns, the first is of zeros. In the text each run after the third is the difference to the one two
-before, in groups of five bits with the least first, a sixth bit for "more follow", from the character "0" on.
+pycocotools writes them. Run lengths of others are counted here before any memory is taken: pycocotools does not check
+that they cover the image, and would return what the memory held before.
 """
 
-from collections.abc import Iterator, Sequence
+from collections.abc import Sequence
 from typing import Any
 
 import numpy as np
@@ -14,22 +14,10 @@ from numpy import ndarray
 
 def encode_rle(mask: Bool[ndarray, "height width"]) -> dict[str, Any]:
     """A mask as `{"size": [height, width], "counts": text}`."""
-    flat = mask.ravel(order="F")
-    changes = np.flatnonzero(np.diff(flat)) + 1
-    starts = ([0] if flat.size and flat[0] else []) + [0, *changes.tolist()]
-    runs = np.diff([*starts, flat.size]).tolist()
-    return {"size": list(mask.shape), "counts": "".join(_text(runs))}
+    from pycocotools import mask as coco
 
-
-def _text(runs: Sequence[int]) -> Iterator[str]:
-    for place, run in enumerate(runs):
-        left = run - runs[place - 2] if place > 2 else run
-        more = True
-        while more:
-            bits = left & 0x1F
-            left >>= 5
-            more = left != (-1 if bits & 0x10 else 0)
-            yield chr(48 + bits + (0x20 if more else 0))
+    encoded = coco.encode(np.asfortranarray(mask, dtype=np.uint8))  # type: ignore[no-untyped-call]
+    return {"size": list(mask.shape), "counts": encoded["counts"].decode("ascii")}
 
 
 def decode_rle(counts: str | Sequence[int], height: int, width: int) -> Bool[ndarray, "height width"] | None:
@@ -37,8 +25,8 @@ def decode_rle(counts: str | Sequence[int], height: int, width: int) -> Bool[nda
 
     Args:
         counts: numbers, or the text of pycocotools.
-        height: of the picture.
-        width: of the picture.
+        height: of the image.
+        width: of the image.
     """
     runs = _numbers(counts, height * width) if isinstance(counts, str) else list(counts)
     if runs is None or any(type(run) is not int or not 0 <= run <= height * width for run in runs):
@@ -50,6 +38,10 @@ def decode_rle(counts: str | Sequence[int], height: int, width: int) -> Bool[nda
 
 
 def _numbers(text: str, limit: int) -> list[int] | None:
+    """The runs in a text: each after the third is the difference from the one two before.
+
+    A number is written in groups of five bits, the lowest first, with a sixth bit for "more follow", from "0" on.
+    """
     runs: list[int] = []
     run = shift = 0
     for letter in text:

@@ -56,7 +56,7 @@ def test_masks_are_written_where_scores_look_for_them(call, root):
     expected = np.where(CROWD, 255, 0)
     expected[square] = images.class_names.index("square") + 1
     expected[star] = images.class_names.index("star") + 1
-    assert (mask != expected).mean() < 0.01  # pycocotools rounds corners to a fifth of a pixel
+    np.testing.assert_array_equal(mask, expected)
     assert set(np.unique(mask)) == {0, 1, 2, 255}
 
 
@@ -79,6 +79,8 @@ def test_masks_that_are_there_are_kept_unless_told(call, root):
         ([[1, 2, "x", 4]], "annotations[0] has a polygon that is none"),
         ([[1, 2, 1e300, 4]], "annotations[0] has a polygon that is none"),
         ([[float("nan"), 2]], "annotations[0] has a polygon that is none"),
+        ([[-9e5, 0, 9e5, 0, 0, 9e5]], "annotations[0] has a polygon that is none"),
+        ([[0, 0, 40, 40] * 10**5], "annotations[0] has a polygon that is none"),
         ({"size": [10**6, 10**6], "counts": "0"}, "annotations[0] has run lengths of the size [1000000, 1000000]"),
         ({"size": [HEIGHT, WIDTH], "counts": [3]}, "annotations[0] has run lengths"),
         ({"size": [HEIGHT, WIDTH]}, "annotations[0] has run lengths"),
@@ -99,3 +101,16 @@ def test_another_layout_has_no_outlines(call, root):
     answer = call("coco-masks", "zoo", cwd=root.parent)
     assert answer.code == 2
     assert "zoo has the layout folders: expected that of COCO" in answer.err
+
+
+@pytest.mark.parametrize(
+    ("outline", "covered"),
+    [([], 0), ([[1, 2]], 0), ([[1, 2, 30, 20]], 0), ([[-999, -999, 999, -999, 999, 999, -999, 999]], 1)],
+)
+def test_points_and_lines_cover_nothing_and_corners_outside_are_cut(call, root, outline, covered):
+    table = json.loads((root / "annotations/instances_val.json").read_text())
+    table["annotations"] = [annotation(1, 4, outline)]
+    write(root / "annotations/instances_val.json", json.dumps(table))
+    assert call("coco-masks", "coco", cwd=root.parent).code == 0
+    with Image.open(root / "masks/images/val/a.png") as mask:
+        assert (np.asarray(mask) > 0).mean() == covered

@@ -6,6 +6,7 @@ from pathlib import Path
 
 import numpy as np
 import pytest
+from filled_polygons import fill
 from PIL import Image
 from pycocotools import mask as coco_masks
 from pycocotools.coco import COCO
@@ -15,7 +16,6 @@ from mcis_cli.config import EvalConfig
 from mcis_cli.data.palette import voc_palette
 from mcis_cli.errors import DataError
 from mcis_cli.interop.exports import voc, yolo
-from mcis_cli.interop.outlines import fill
 from mcis_cli.stages import read_record
 from mcis_cli.stages.predict import run as predict
 from mcis_cli.store import open_store

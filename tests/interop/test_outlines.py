@@ -2,12 +2,13 @@
 
 import numpy as np
 import pytest
+from filled_polygons import fill
 from hypothesis import given
 from hypothesis import strategies as st
 from hypothesis.extra.numpy import arrays
 from PIL import Image, ImageDraw
 
-from mcis_cli.interop.outlines import fill, polygons
+from mcis_cli.interop.outlines import polygons
 
 MASKS = arrays(bool, st.tuples(st.integers(1, 9), st.integers(1, 9)))
 
