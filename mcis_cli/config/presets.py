@@ -31,13 +31,47 @@ _SMALL_NETWORKS: Mapping[str, Mapping[str, Any]] = {
     },
 }
 
+# Where the paper says nothing, the preset `paper` has the values of the authors' code too.
+_RELEASED_NEW_LAYERS: Mapping[str, Any] = {
+    "new_layer_init": "released",
+    "mask_bias": False,
+    "new_layer_lr": 10.0,
+    "new_bias_lr": 20.0,
+    "pretrained_bias_lr": 2.0,
+}
+_RELEASED_SEGMENTATION: Mapping[str, Mapping[str, Any]] = {
+    "pseudo": {"enlarging": "bicubic"},
+    "train-seg": {
+        "fully_connected": "imagenet",
+        "head_bias": False,
+        "head_init": "released",
+        "align_corners": True,
+        "scale_step": 0.1,
+        "head_bias_lr": 20.0,
+        "pretrained_bias_lr": 2.0,
+    },
+    "eval": {
+        "enlarging": "bicubic",
+        "scales": (0.5, 0.75, 1.0, 1.25, 1.5),
+        "flip": True,
+        "window": 401,
+        "pad": True,
+        "resampling": "bicubic",
+        "crf": True,
+        "crf_settings": {"iterations": 1},
+    },
+}
+_AFFINITY_MOMENTUM = 5e-4  # the published code passes the weight decay where SGD takes the momentum
+
 PRESETS: Mapping[Preset, Mapping[str, Any]] = {
-    "paper": {},
+    "paper": {
+        "train-cls": _RELEASED_NEW_LAYERS,
+        "affinity": {"momentum": _AFFINITY_MOMENTUM},
+        **_RELEASED_SEGMENTATION,
+    },
     "released": {
         "train-cls": {
             "heads": "separate",
-            "new_layer_init": "released",
-            "mask_bias": False,
             "self_pairs": True,
             "contrastive_from_epoch": 3,
             "contrastive_rule": "unshared",
@@ -47,18 +81,11 @@ PRESETS: Mapping[Preset, Mapping[str, Any]] = {
             "lr_milestones": (5, 10),
             "nesterov": True,
             "weight_decay": 5e-4,
-            "new_layer_lr": 10.0,
-            "new_bias_lr": 20.0,
-            "pretrained_bias_lr": 2.0,
+            **_RELEASED_NEW_LAYERS,
         },
         "cams": {"localization": "released", "reference_replacement": True, "reference_self": True},
-        "pseudo": {"enlarging": "bicubic"},
-        "eval": {
-            "enlarging": "bicubic",
-            "scales": (0.5, 0.75, 1.0, 1.25, 1.5),
-            "flip": True,
-            "crf_settings": {"iterations": 1},
-        },
+        "affinity": {"momentum": _AFFINITY_MOMENTUM},
+        **_RELEASED_SEGMENTATION,
     },
     "quick": {
         "train-cls": {
@@ -137,7 +164,7 @@ PRESETS: Mapping[Preset, Mapping[str, Any]] = {
             "frozen_stages": 2,
         },
         "cams": {"refs": 0, "refine": True, "scales": (1.0, 0.5, 1.5, 2.0), "flip": True},
-        "affinity": {"backbone": "resnet38", "frozen_stages": 2},
+        "affinity": {"backbone": "resnet38", "frozen_stages": 2, "momentum": _AFFINITY_MOMENTUM},
         "pseudo": {"background": "affinity", "background_threshold": 0.2},
         # Four cards in the paper: twelve crops for each. What it does not say (crop, scales, stride) is torchvision's.
         "train-seg": {

@@ -93,6 +93,7 @@ def segmentation_view(
     mean: Sequence[float],
     std: Sequence[float],
     ignore_index: int = 255,
+    scale_step: float | None = None,
 ) -> tuple[Float[Tensor, "3 crop crop"], UInt8[Tensor, "crop crop"]]:
     """Make a training view for the segmentation network: random scale, random crop, perhaps mirrored.
 
@@ -109,13 +110,19 @@ def segmentation_view(
         mean: mean of each channel on the scale 0..1, as the backbone wants it.
         std: deviation of each channel on the scale 0..1.
         ignore_index: the mask value that no loss counts.
+        scale_step: where given, the factor is one of those that lie this far apart, from the smallest on.
 
     Returns:
         The normalised view and its mask.
     """
     height, width = mask.shape
     assert image.shape[:2] == (height, width), "the caller pairs a photograph with its own mask"
-    factor = generator.uniform(*scales)
+    if scale_step is None:
+        factor = generator.uniform(*scales)
+    else:
+        factor = scales[0] + scale_step * int(
+            generator.integers(1 + round((scales[1] - scales[0]) / scale_step - 0.49))
+        )
     scaled_height, scaled_width = max(1, round(height * factor)), max(1, round(width * factor))
     top = int(generator.integers(max(scaled_height - crop, 0) + 1))
     left = int(generator.integers(max(scaled_width - crop, 0) + 1))

@@ -24,7 +24,7 @@ from mcis_cli.models.misfits import listed, misfits
 from mcis_cli.models.resnet38 import WIDTH, resnet38
 from mcis_cli.models.timm_networks import PREFIX, build_timm_network
 
-Role = Literal["classification", "segmentation"]
+Role = Literal["classification", "segmentation", "largefov"]
 Triple = tuple[float, float, float]
 
 IMAGENET_MEAN: Triple = (0.485, 0.456, 0.406)
@@ -59,6 +59,7 @@ class Backbone(nn.Module):
 
     Attributes:
         name: Which backbone it is.
+        role: What its features are for; see `build_backbone`.
         num_features: Channels of the features.
         tap_channels: Channels of the two lower taps; see `taps`.
         output_stride: Pixels of the image for each cell of the features, in either direction.
@@ -66,10 +67,10 @@ class Backbone(nn.Module):
         mean, std: What images are normalised by, on the scale 0..1, red green blue.
     """
 
-    def __init__(self, trunk: _Trunk, *, name: str, output_stride: int) -> None:
+    def __init__(self, trunk: _Trunk, *, name: str, output_stride: int, role: Role = "classification") -> None:
         """Compose the published layers with the new ones; see `build_backbone`."""
         super().__init__()
-        self.name = name
+        self.name, self.role = name, role
         self.num_features = trunk.num_features
         self.output_stride = output_stride
         self.mean, self.std = trunk.mean, trunk.std
@@ -180,7 +181,8 @@ def build_backbone(
 
     For classification, VGG-16 ends in three new 3×3 convolutions with 512 channels in place of its fully connected
     layers (paper §3.3), and lite0 in its published 1×1 convolution to 1280 channels. For segmentation both end before.
-    ResNet-38 has output stride 8 alone.
+    ResNet-38 has output stride 8 alone. The role "largefov" is segmentation with VGG-16's pools as DeepLab-LargeFOV has
+    them; other networks have no difference.
 
     Args:
         name: Which network; timm:NAME is one that timm lists.
@@ -214,13 +216,15 @@ def build_backbone(
             f"{name} has no output stride {output_stride}: it is {' or '.join(map(str, strides))}; choose with --set "
             f"SECTION.output_stride={strides[0]}"
         )
-    return Backbone(builders[name](output_stride, role, generator), name=name, output_stride=output_stride)
+    trunk = builders[name](output_stride, role, generator)
+    return Backbone(trunk, name=name, output_stride=output_stride, role=role)
 
 
 def _vgg16(output_stride: int, role: Role, generator: torch.Generator | None) -> _Trunk:
     """VGG-16 without pool 5: pool 4 at stride 1 and conv5 dilated by 2 for output stride 8 (paper §3.3).
 
-    DeepLab keeps pool 5, at stride 1. Pools at stride 1 are 3×3, since 2×2 ones would shrink and shift the map.
+    DeepLab keeps pool 5, at stride 1. Pools at stride 1 are 3×3, since 2×2 ones would shrink and shift the map. All
+    pools of DeepLab-LargeFOV as published are 3×3 and padded, so that 8k + 1 pixels give k + 1 cells.
     """
     layers = list(torchvision.models.vgg16(weights=None).features)
     smooth_pool = partial(nn.MaxPool2d, kernel_size=3, stride=1, padding=1)
@@ -228,7 +232,10 @@ def _vgg16(output_stride: int, role: Role, generator: torch.Generator | None) ->
         layers[23] = smooth_pool()
         for conv in (layers[24], layers[26], layers[28]):
             conv.dilation = conv.padding = (2, 2)
-    layers[30:] = [smooth_pool()] if role == "segmentation" else []
+    layers[30:] = [] if role == "classification" else [smooth_pool()]
+    if role == "largefov":
+        for place in (4, 9, 16, *((23,) if output_stride == 16 else ())):
+            layers[place] = nn.MaxPool2d(kernel_size=3, stride=2, padding=1)
     extra: list[nn.Module] = []
     if role == "classification":
         for _ in range(3):

@@ -16,7 +16,13 @@ class DeepLabV3(nn.Module):
     """
 
     def __init__(
-        self, backbone: nn.Module, num_classes: int, *, dilation: int, num_features: int | None = None
+        self,
+        backbone: nn.Module,
+        num_classes: int,
+        *,
+        dilation: int,
+        align_corners: bool = False,
+        num_features: int | None = None,
     ) -> None:
         """Put the head on a backbone; its weights are drawn from torch's own generator.
 
@@ -25,11 +31,13 @@ class DeepLabV3(nn.Module):
             num_classes: Classes with background.
             dilation: Distance of the taps of the first of three 3×3 convolutions, in cells; the others have twice and
                 three times it. 6 is for output stride 16, 12 for 8.
+            align_corners: How `models.deeplab.enlarged` takes pixels.
             num_features: C; asked of the backbone where None.
         """
         super().__init__()
         channels = num_features_of(backbone) if num_features is None else num_features
         self.backbone = backbone
+        self.align_corners = align_corners
         self.head = DeepLabHead(channels, num_classes, (dilation, 2 * dilation, 3 * dilation))
 
     def forward(self, images: Float[Tensor, "batch 3 h w"]) -> Float[Tensor, "batch class h_out w_out"]:

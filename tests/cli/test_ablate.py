@@ -5,17 +5,21 @@ import io
 import json
 import xml.etree.ElementTree as ET
 from collections import Counter
+from dataclasses import replace
 
 import affinity_chain
 import pytest
 from tiny_chain import done, sealed
 
+from mcis_cli.config import resolve
 from mcis_cli.config.ablations import TABLES
 from mcis_cli.report.ablation import Measurement, as_csv, summarise, told
 from mcis_cli.report.ablation_figure import figure
 from mcis_cli.stages.evaluate import run as evaluate
 from mcis_cli.stages.pseudo import run as pseudo
 from mcis_cli.store import open_store
+
+TABLE = replace(TABLES[2], rows=TABLES[2].rows[1:])  # of one classifier
 
 
 def measurement(row, seed, on, mean_iou, **more):
@@ -36,7 +40,7 @@ def measurement(row, seed, on, mean_iou, **more):
 @pytest.fixture
 def measured():
     """Table 2 on maps with two seeds, the last row with one."""
-    first, second, third = TABLES[2].rows
+    first, second, third = TABLE.rows
     return [
         measurement(first, 0, "maps", 0.30),
         measurement(first, 1, "maps", 0.40),
@@ -47,7 +51,7 @@ def measured():
 
 
 def test_means_and_spreads_are_those_of_the_seeds_and_gains_are_of_equal_seeds(measured):
-    first, second, third = summarise(TABLES[2], measured)
+    first, second, third = summarise(TABLE, measured)
     assert (first.mean_iou, first.gain) == (pytest.approx(0.35), None)
     assert first.deviation == pytest.approx(0.1 / 2**0.5)  # of a sample: ±0.05 around the mean, over n − 1 = 1
     assert (second.mean_iou, second.gain) == (pytest.approx(0.38), pytest.approx(0.03))  # 0.04 and 0.02
@@ -59,9 +63,9 @@ def test_means_and_spreads_are_those_of_the_seeds_and_gains_are_of_equal_seeds(m
 
 
 def test_every_figure_says_split_initialisation_and_whether_ground_truth_chose_a_threshold(measured):
-    row = TABLES[2].rows[0]
+    row = TABLE.rows[0]
     others = [measurement(row, 0, on, 0.5) for on in ("pseudo", "segmentation")]
-    by_kind = {one.on: one for one in summarise(TABLES[2], [*measured, *others])}
+    by_kind = {one.on: one for one in summarise(TABLE, [*measured, *others])}
     assert list(by_kind) == ["maps", "pseudo", "segmentation"]
     for kind, one in by_kind.items():
         assert one.how.startswith("split train; 16 images; initialised from lite0.pth; ")
@@ -69,12 +73,12 @@ def test_every_figure_says_split_initialisation_and_whether_ground_truth_chose_a
         assert ("no threshold chosen" in one.how) is (kind != "maps")
     assert "without CRF; scales 1; without mirror" in by_kind["segmentation"].how
     fixed = [measurement(row, 0, "maps", 0.5, threshold_chosen_with_ground_truth=False)]
-    assert summarise(TABLES[2], fixed)[0].how.endswith("threshold 0.4")
+    assert summarise(TABLE, fixed)[0].how.endswith("threshold 0.4")
 
 
 def test_csv_has_a_line_for_each_row_and_kind(measured):
-    lines = list(csv.DictReader(io.StringIO(as_csv(summarise(TABLES[2], measured)))))
-    assert [line["row"] for line in lines] == [row.name for row in TABLES[2].rows]
+    lines = list(csv.DictReader(io.StringIO(as_csv(summarise(TABLE, measured)))))
+    assert [line["row"] for line in lines] == [row.name for row in TABLE.rows]
     assert lines[1]["values"] == "0.34 0.42"
     assert lines[1]["seeds"] == "0 1"
     assert (lines[1]["mean_iou"], lines[1]["gain"], lines[0]["gain"]) == ("0.38", "0.03", "")
@@ -82,7 +86,7 @@ def test_csv_has_a_line_for_each_row_and_kind(measured):
 
 
 def test_the_figure_is_xml_with_a_dot_for_each_mean_and_each_seed(measured):
-    drawn = figure(TABLES[2], summarise(TABLES[2], [*measured, measurement(TABLES[2].rows[0], 0, "pseudo", 0.5)]))
+    drawn = figure(TABLE, summarise(TABLE, [*measured, measurement(TABLE.rows[0], 0, "pseudo", 0.5)]))
     root = ET.fromstring(drawn)
     dots = Counter(one.get("id") for one in root.iter("{http://www.w3.org/2000/svg}g"))
     assert dots["mean"] == 3 + 1 + 3  # maps, pseudo masks, published
@@ -93,8 +97,8 @@ def test_the_figure_is_xml_with_a_dot_for_each_mean_and_each_seed(measured):
 
 
 def test_a_file_name_cannot_break_the_figure(measured):
-    strange = [measurement(TABLES[2].rows[0], 0, "maps", 0.5, initialisation="<b>&\x1b[31m.pth")]
-    assert "<b>& [31m.pth" in " ".join(ET.fromstring(figure(TABLES[2], summarise(TABLES[2], strange))).itertext())
+    strange = [measurement(TABLE.rows[0], 0, "maps", 0.5, initialisation="<b>&\x1b[31m.pth")]
+    assert "<b>& [31m.pth" in " ".join(ET.fromstring(figure(TABLE, summarise(TABLE, strange))).itertext())
 
 
 def test_a_fraction_is_told_in_percent_with_its_spread():
@@ -113,6 +117,22 @@ def test_rows_of_a_table_are_settings_with_one_seed(chain, number):
         assert (varied.train_cls.loss, varied.cams.refs) == (row.loss, row.refs)
         assert varied.cams.with_contrastive == row.with_contrastive
         assert (varied.pseudo, varied.eval, varied.data) == (settings.pseudo, settings.eval, settings.data)
+
+
+@pytest.mark.parametrize("number", TABLES)
+def test_no_row_of_the_preset_released_uses_weights_that_its_loss_does_not_train(number):
+    for row in TABLES[number].rows:
+        made = row.of(resolve({}, "released"), seed=0)
+        single_round = made.cams.refs == 0 and made.cams.localization == "references"
+        assert single_round if row.loss == "basic" or not row.refs else made.cams.localization == "released"
+
+
+def test_a_row_of_the_preset_released_says_that_its_maps_are_single_round(call, chain_copy):
+    given = ("--set", "cams.localization=released", "--seeds", "0", "--on", "maps", "--workers", "0")
+    answer = call("ablate", "--table", "4", *given, cwd=chain_copy.folder)
+    assert answer.code == 0, answer.err
+    assert "basic: single-round maps, not the released code's five" in answer.err
+    assert "was trained with --loss basic" not in answer.err
 
 
 def test_table_5_is_one_training_and_what_is_there_is_used(call, chain_copy, tmp_path):
@@ -154,7 +174,7 @@ def test_tables_2_and_4_go_down_to_the_segmentation_network(call, chain_copy):
         assert [row["row"] for row in rows[number]] == [row.name for row in TABLES[number].rows]
         assert {(row["split"], row["on"]) for row in rows[number]} == {("val", "segmentation")}
     # The full method is a row of both, and is measured once.
-    assert rows[2][1]["values"] == rows[4][2]["values"]
+    assert rows[2][2]["values"] == rows[4][2]["values"]
     assert len(done(store, "train-cls")) == 3
 
 
@@ -173,8 +193,8 @@ def test_a_row_that_fails_is_told_and_the_others_are_measured(call, chain_copy, 
     answer = call(*arguments, cwd=chain_copy.folder)
     assert answer.code == 2
     found = json.loads(answer.out)
-    assert [row["row"] for row in found["rows"]] == ["single-round"]
-    assert [(one["row"], one["seed"]) for one in found["failed"]] == [(row.name, 0) for row in TABLES[2].rows[1:]]
+    assert [row["row"] for row in found["rows"]] == ["basic, single-round", "single-round"]
+    assert [(one["row"], one["seed"]) for one in found["failed"]] == [(row.name, 0) for row in TABLES[2].rows[2:]]
     assert answer.err.splitlines()[-1] == (
         "mcis: error: 2 rows came to nothing, the others are done and kept; the first because: saliency is full of bees"
     )
@@ -183,7 +203,7 @@ def test_a_row_that_fails_is_told_and_the_others_are_measured(call, chain_copy, 
     monkeypatch.setattr(pseudo, "run", run)
     again = call(*arguments, cwd=chain_copy.folder)
     assert again.code == 0
-    assert len(json.loads(again.out)["rows"]) == 3
+    assert len(json.loads(again.out)["rows"]) == 4
 
 
 def test_what_was_interrupted_goes_on_from_there(call, chain_copy, monkeypatch):
@@ -205,10 +225,10 @@ def test_what_was_interrupted_goes_on_from_there(call, chain_copy, monkeypatch):
     before = done(chain_copy.store, "cams"), done(chain_copy.store, "eval")
     again = call(*arguments, cwd=chain_copy.folder)
     assert again.code == 0, again.err
-    assert len(json.loads(again.out)["rows"]) == 3
-    # The maps of all rows were made in one pass; what was left was one score.
+    assert len(json.loads(again.out)["rows"]) == 4
+    # The maps of all rows of a classifier were made in one pass; what was left was two scores.
     assert done(chain_copy.store, "cams") == before[0]
-    assert len(done(chain_copy.store, "eval")) == len(before[1]) + 1
+    assert len(done(chain_copy.store, "eval")) == len(before[1]) + 2
 
 
 def test_where_every_row_fails_nothing_is_on_stdout(call, chain_copy):

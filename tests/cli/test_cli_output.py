@@ -104,6 +104,7 @@ def test_a_score_says_how_it_was_made():
     assert describe(metrics) == (
         "3 images; initialised from x.pth; trained on ground truth; with CRF; scales 0.5, 1; with mirror"
     )
+    assert "with CRF (61.5 % without it); scales" in describe({**metrics, "mean_iou_before_crf": 0.6149})
 
 
 def test_results_do_not_go_where_the_bar_is(capsys, monkeypatch):

@@ -44,20 +44,6 @@ def test_defaults_are_those_of_the_paper():
     assert (segmenter.lr, segmenter.head_lr, segmenter.scales) == (1e-3, 10, (0.7, 1.3))
 
 
-def test_preset_released_sets_each_difference_of_the_released_code():
-    settings = resolve({}, "released")
-    classifier = settings.train_cls
-    assert (classifier.heads, classifier.self_pairs) == ("separate", True)
-    assert (classifier.contrastive_from_epoch, classifier.contrastive_rule) == (3, "unshared")
-    assert (classifier.loss_weighting, classifier.nesterov, classifier.weight_decay) == ("mean", True, 5e-4)
-    assert (classifier.epochs, classifier.lr_milestones) == (11, (5, 10))
-    assert (classifier.new_layer_lr, classifier.new_bias_lr, classifier.pretrained_bias_lr) == (10, 20, 2)
-    assert settings.cams.localization == "released"
-    assert settings.cams.reference_replacement
-    assert settings.cams.reference_self
-    assert settings.eval.crf_settings.iterations == 1
-
-
 @pytest.mark.parametrize("preset", PRESETS)
 def test_every_preset_is_valid(preset):
     assert isinstance(resolve({}, preset), Settings)

@@ -148,6 +148,27 @@ def test_beyond_the_photograph_is_the_mean_and_ignored() -> None:
     assert np.array_equal(inside, mask) or np.array_equal(inside, mask[:, ::-1])
 
 
+def test_factors_lie_a_step_apart_where_there_is_one() -> None:
+    """The crop is larger than the photograph, so what it keeps tells the factor."""
+    image, mask = np.zeros((100, 100, 3), np.uint8), np.zeros((100, 100), np.uint8)
+
+    def kept(seed: int) -> int:
+        _, target = segmentation_view(
+            image,
+            mask,
+            crop=140,
+            scales=(0.7, 1.3),
+            mirror=False,
+            generator=random(seed),
+            mean=(0, 0, 0),
+            std=(1, 1, 1),
+            scale_step=0.1,
+        )
+        return int((target[:, 0] == 0).sum())
+
+    assert {kept(seed) for seed in range(60)} == {70, 80, 90, 100, 110, 120, 130}
+
+
 def test_crops_reach_every_corner() -> None:
     seen = {int(value) for seed in range(60) for value in segment(24, (1.0, 1.0), seed)[1].unique()}
     assert seen == set(range(0, 200, 10))

@@ -4,8 +4,10 @@ import pytest
 import torch
 from torch import Tensor, nn
 
+from mcis_cli.config import resolve
 from mcis_cli.models.backbones import build_backbone
-from mcis_cli.models.deeplab import DeepLabLargeFOV
+from mcis_cli.models.deeplab import DeepLabLargeFOV, enlarged
+from mcis_cli.stages.engine.networks import build_segmenter, describe_segmenter
 
 NUM_CLASSES = 5
 
@@ -58,3 +60,110 @@ def test_head_follows_the_generator() -> None:
 
     assert torch.equal(first_weight(1), first_weight(1))
     assert not torch.equal(first_weight(1), first_weight(2))
+
+
+# Facts of DeepLab-LargeFOV's network on VGG-16 (Chen et al. 2015, and OAA after it): kernel, stride, padding, dilation.
+LARGE_FOV = [
+    *[("conv", 64, 3, 1, 1, 1)] * 2,
+    ("max", None, 3, 2, 1, 1),
+    *[("conv", 128, 3, 1, 1, 1)] * 2,
+    ("max", None, 3, 2, 1, 1),
+    *[("conv", 256, 3, 1, 1, 1)] * 3,
+    ("max", None, 3, 2, 1, 1),
+    *[("conv", 512, 3, 1, 1, 1)] * 3,
+    ("max", None, 3, 1, 1, 1),
+    *[("conv", 512, 3, 1, 2, 2)] * 3,
+    ("max", None, 3, 1, 1, 1),
+    ("average", None, 3, 1, 1, 1),
+    ("conv", 1024, 3, 1, 12, 12),
+    ("dropout", 0.5, None, None, None, None),
+    ("conv", 1024, 1, 1, 0, 1),
+    ("dropout", 0.5, None, None, None, None),
+    ("conv", 21, 1, 1, 0, 1),
+]
+
+
+def large_fov(**changes: object) -> DeepLabLargeFOV:
+    config = resolve({"train-seg": {"backbone": "vgg16", **changes}}, "paper").train_seg
+    network = build_segmenter(describe_segmenter(config, 21))
+    assert isinstance(network, DeepLabLargeFOV)
+    return network
+
+
+def facts(layer: nn.Module) -> tuple[object, ...] | None:
+    def one(value: object) -> object:
+        return value[0] if isinstance(value, tuple) else value
+
+    if isinstance(layer, nn.Conv2d):
+        geometry = (layer.kernel_size, layer.stride, layer.padding, layer.dilation)
+        return ("conv", layer.out_channels, *map(one, geometry))
+    if isinstance(layer, nn.MaxPool2d | nn.AvgPool2d):
+        kind = "max" if isinstance(layer, nn.MaxPool2d) else "average"
+        return (kind, None, *map(one, (layer.kernel_size, layer.stride, layer.padding)), 1)
+    return ("dropout", layer.p, None, None, None, None) if isinstance(layer, nn.Dropout) else None
+
+
+def test_vgg16_is_deeplab_large_fov_layer_by_layer() -> None:
+    found = [one for layer in large_fov().modules() if (one := facts(layer)) is not None]
+    assert found == LARGE_FOV
+
+
+@pytest.mark.parametrize(("side", "sides"), [(65, [33, 17, 9]), (321, [161, 81, 41])])
+def test_pools_of_large_fov_keep_the_grid_of_8k_plus_1_pixels(side: int, sides: list[int]) -> None:
+    found: list[int] = []
+    pools = [layer for layer in large_fov().modules() if isinstance(layer, nn.MaxPool2d)]
+    shown = torch.zeros(1, 1, side, side)
+    for pool in pools[:3]:
+        shown = pool(shown)
+        found.append(shown.shape[-1])
+    assert found == sides
+
+
+def published_layers() -> dict[str, Tensor]:
+    draw = torch.Generator().manual_seed(0)
+    shapes = {"0.weight": (4096, 512 * 49), "0.bias": (4096,), "3.weight": (4096, 4096), "3.bias": (4096,)}
+    return {f"classifier.{name}": torch.rand(shape, generator=draw) for name, shape in shapes.items()}
+
+
+def test_fc6_and_fc7_are_decimated_from_the_fully_connected_layers_of_imagenet() -> None:
+    network, state = large_fov(), published_layers()
+    assert network.initialise_fully_connected(state)
+    fc6, fc7 = network.head[0], network.head[3]
+    assert isinstance(fc6, nn.Conv2d)
+    assert isinstance(fc7, nn.Conv2d)
+    published = state["classifier.0.weight"].view(4096, 512, 7, 7)
+    assert fc6.weight[5, 7, 1, 2] == published[20, 7, 3, 6]
+    assert fc7.weight[3, 9, 0, 0] == state["classifier.3.weight"][12, 36]
+    assert fc6.bias is not None
+    assert fc6.bias[1023] == state["classifier.0.bias"][4092]
+    assert [tuple(one.shape) for one in network.new_parameters()] == [(21, 1024, 1, 1), (21,)]
+
+
+def test_without_fully_connected_layers_the_head_starts_anew() -> None:
+    network = large_fov()
+    assert not network.initialise_fully_connected({})
+    assert len(network.new_parameters()) == 6
+
+
+def test_scores_with_aligned_corners_are_those_of_caffe_on_8k_plus_1_pixels() -> None:
+    """Caffe's Interp with zoom factor 8: pixel 8i has the score of cell i, and lines lie between."""
+    logits = torch.rand(1, 2, 3, 4)
+    found = enlarged(logits, (17, 25), align_corners=True)
+    torch.testing.assert_close(found[:, :, ::8, ::8], logits)
+    torch.testing.assert_close(found[0, 0, 0, 3], (logits[0, 0, 0, 0] * 5 + logits[0, 0, 0, 1] * 3) / 8)
+    assert not torch.allclose(enlarged(logits, (17, 25), align_corners=False)[:, :, ::8, ::8], logits)
+
+
+def test_the_head_of_the_released_code_has_no_bias_before_the_scores() -> None:
+    config = resolve({}, "released").train_seg
+    description = describe_segmenter(config, 21)
+    assert description["head_bias"] is False
+    network = DeepLabLargeFOV(
+        nn.Identity(), 21, head_channels=256, dilation=12, bias=False, init="released", num_features=64
+    )
+    first, second, scores = (layer for layer in network.head if isinstance(layer, nn.Conv2d))
+    assert (first.bias, second.bias) == (None, None)
+    assert scores.bias is not None
+    assert 0.95 < first.weight.abs().max() / (3 / (9 * 64)) ** 0.5 <= 1
+    assert 0.95 < second.weight.abs().max() / (3 / 256) ** 0.5 <= 1
+    assert scores.weight.std().item() == pytest.approx((2 / 256) ** 0.5, rel=0.1)

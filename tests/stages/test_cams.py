@@ -13,6 +13,7 @@ from mcis_cli.stages.cams import run as cams
 from mcis_cli.stages.cams.features import FeatureCache
 from mcis_cli.stages.engine.inputs import Inputs, list_images
 from mcis_cli.stages.engine.networks import backbone_of, build_classifier, load_tensors
+from mcis_cli.stages.train_cls import run as train_cls
 from mcis_cli.store import Partial, open_store
 from mcis_cli.training import precision
 from mcis_cli.training.precision import choose_device, choose_precision
@@ -186,6 +187,27 @@ def test_the_wrong_artifact_and_none_are_refused(chain):
         make(chain, upstream="pseudo")
     with pytest.raises(MissingError, match="run `mcis train-cls` first"):
         cams.run(chain.settings().cams, Inputs(), chain.store, options())
+
+
+@pytest.mark.parametrize(
+    ("model", "config", "untrained"),
+    [
+        ({}, {"refs": 2}, "W_P"),
+        ({"heads": "separate"}, {"refs": 0, "localization": "released"}, "W_P and a second head"),
+        ({}, {"refs": 0}, None),
+        ({"affinity_scale": 45.0}, {"refs": 2}, None),  # similarity of features, as it is meant
+    ],
+    ids=str,
+)
+def test_maps_of_weights_that_no_loss_has_trained_are_warned_of(chain, tmp_path, model, config, untrained):
+    store, heard = open_store(tmp_path), Heard()
+    tiny = {"loss": "basic", "image_size": 32, "batch_pairs": 16, **model}
+    classifier = train_cls.run(chain.settings(train_cls=tiny).train_cls, Inputs(data=chain.data), store, options())
+    inputs = Inputs(upstream=classifier, data=chain.data)
+    cams.run(chain.settings(cams=config).cams, inputs, store, options(reporter=heard))
+    told = [line for line in heard.warnings if "--loss basic" in line]
+    assert len(told) == (untrained is not None)
+    assert all(f"these maps use {untrained} as drawn at the start" in line for line in told)
 
 
 def test_a_split_that_is_not_there_is_refused(chain):

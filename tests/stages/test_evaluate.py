@@ -5,9 +5,11 @@ from pathlib import Path
 import numpy as np
 import pytest
 import torch
+from released_maps import resized
 from tiny_chain import CLASSES, Heard, done, options
 
 from mcis_cli.config import EvalConfig
+from mcis_cli.data.augment import normalise as normalise_photograph
 from mcis_cli.data.palette import write_mask_png
 from mcis_cli.errors import DataError, MissingError, UsageError
 from mcis_cli.maps.crf import crf_on_present, dense_crf
@@ -123,6 +125,10 @@ def test_a_network_is_scored_on_the_validation_images(chain, config):
         pairs.append((probabilities.argmax(0), images.read_mask(image_id)))
     assert found["iou"] == pytest.approx(iou_by_class(pairs))
     assert found["crf"] == settings.crf
+    assert ("mean_iou_before_crf" in found) == settings.crf
+    if settings.crf:
+        plain = evaluate.metrics(score(chain, "train-seg", **{**config, "crf": False}))
+        assert found["mean_iou_before_crf"] == plain["mean_iou"]
     assert found["scales"] == list(settings.scales)
     assert (found["subject"], found["split"], found["supervision"]) == ("train-seg", "val", "pseudo")
     assert found["initialisation"].startswith("efficientnet-lite0")
@@ -147,6 +153,31 @@ def test_a_second_run_finds_the_artifact_and_computes_nothing(chain):
     assert score(chain, "train-seg", run=options(reporter=heard)).path == chain.made["eval"].path
     assert not heard.started
     assert done(chain.store, "eval") == before
+
+
+def predictor(chain, **changes):
+    given = {"scales": (1.0,), "flip": False, "window": 96, "precision": "fp32", "device": torch.device("cpu")}
+    return load_segmenter(chain.made["train-seg"], **{**given, **changes})
+
+
+def test_padding_shows_the_network_a_whole_window_with_the_mean_colour_beyond_the_photograph(chain):
+    image = np.random.default_rng(0).integers(0, 256, (70, 80, 3), dtype=np.uint8)
+    found = predictor(chain, pad=True).probabilities(image)
+    model = predictor(chain).model
+    padded = torch.zeros(1, 3, 96, 96)
+    padded[0, :, :70, :80] = normalise_photograph(image, model.backbone.mean, model.backbone.std)
+    with torch.inference_mode():
+        logits = torch.nn.functional.interpolate(model(padded), size=(96, 96), mode="bilinear")
+    np.testing.assert_allclose(found, logits.softmax(1)[0, :, :70, :80], atol=1e-5)
+
+
+def test_bicubic_resampling_is_that_of_loops_over_positions(chain):
+    image = np.random.default_rng(0).integers(0, 256, (60, 72, 3), dtype=np.uint8)
+    found = predictor(chain, scales=(0.75,), resampling="bicubic").probabilities(image)
+    planes = [np.rint(np.clip(resized(image[:, :, c].astype(float), (45, 54)), 0, 255)) for c in range(3)]
+    scores = predictor(chain).probabilities(np.stack(planes, axis=2).astype(np.uint8))
+    expected = np.maximum([resized(plane.astype(float), (60, 72)) for plane in scores], 0)
+    np.testing.assert_allclose(found, expected / expected.sum(axis=0), atol=1e-4)
 
 
 def test_the_split_can_be_chosen(chain):

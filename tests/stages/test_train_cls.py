@@ -217,7 +217,7 @@ def test_the_first_loss_is_that_of_the_sampled_pairs(chain, tmp_path):
 @pytest.mark.parametrize(
     ("preset", "factors"),
     [
-        ("paper", {"backbone": (1, 1), "class_head": (1, 1), "mask_conv": (1, 1), "affinity_weight": 1}),
+        ("paper", {"backbone": (1, 2), "class_head": (10, 20), "mask_conv": (10, 20), "affinity_weight": 10}),
         ("released", {"backbone": (1, 2), "class_head": (10, 20), "mask_conv": (10, 20), "affinity_weight": 10}),
         ("quick", {"backbone": (1, 1), "class_head": (1, 1), "mask_conv": (1, 1), "affinity_weight": 0.01}),
     ],

@@ -133,6 +133,9 @@ class Measuring:
         for loss in dict.fromkeys(row.loss for row in table.rows):
             rows = [row for row in table.rows if row.loss == loss]
             settings = [row.of(self.ablation.settings, seed) for row in rows]
+            for row, one in zip(rows, settings, strict=True):
+                if one.cams.localization != self.ablation.settings.cams.localization:
+                    self.options.reporter.note(f"{row.name}: single-round maps, not the released code's five")
             made: list[Artifact] = []
             with self._told(rows, seed):
                 classifier = train_cls.run(settings[0].train_cls, Inputs(data=data), self.store, self.options)

@@ -41,7 +41,9 @@ def describe(metrics: Mapping[str, Any]) -> str:
     parts = [counted(metrics["num_images"], "image"), f"initialised from {metrics['initialisation']}"]
     if metrics["subject"] == "train-seg":
         parts.append(f"trained on {'ground truth' if metrics['supervision'] == 'full' else 'pseudo masks'}")
-        parts.append("with CRF" if metrics["crf"] else "without CRF")
+        before = metrics.get("mean_iou_before_crf")
+        without = "" if before is None else f" ({percent(before)} % without it)"
+        parts.append(f"with CRF{without}" if metrics["crf"] else "without CRF")
         parts.append(f"scales {', '.join(f'{scale:g}' for scale in metrics['scales'])}")
         parts.append("with mirror" if metrics["flip"] else "without mirror")
     if "threshold" in metrics:

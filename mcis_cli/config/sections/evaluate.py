@@ -5,7 +5,7 @@ from typing import ClassVar, Literal
 
 from mcis_cli.config.sections.common import CRF, ENLARGING, FACTORS, NORMALIZATION, ONE_SPLIT, PRECISION
 from mcis_cli.config.sections.crf import CrfConfig
-from mcis_cli.config.setting import Config, setting, when
+from mcis_cli.config.setting import Config, setting, unless, when
 from mcis_cli.config.values import Enlarging, Normalization, Precision, Scales, Thresholds
 
 _OF_PREDICTIONS = when(subject="network")
@@ -38,6 +38,18 @@ class EvalConfig(Config):
         "longest side of one forward pass; larger images are cut into overlapping windows",
         ge=32,
         used=_OF_PREDICTIONS,
+    )
+    pad: bool = setting(
+        False,
+        "extend smaller images to one window, with the mean colour [15]",
+        used=_OF_PREDICTIONS & unless(window=None),
+        omitted_at=False,
+    )
+    resampling: Enlarging = setting(
+        "bilinear",
+        "of images to the sizes that the network sees, and of probabilities back [15]",
+        used=_OF_PREDICTIONS,
+        omitted_at="bilinear",
     )
     crf: bool = setting(False, "refine a network's predictions with a dense CRF", flag=True, used=_OF_PREDICTIONS)
     crf_labels: Literal["all", "present"] = setting(

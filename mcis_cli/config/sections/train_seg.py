@@ -3,8 +3,10 @@
 from typing import Literal
 
 from mcis_cli.config.sections.common import COUNT, FROZEN, ONE_BACKBONE, PRECISION, WEIGHTS, WEIGHTS_FILE
-from mcis_cli.config.setting import Config, setting, when
+from mcis_cli.config.setting import Config, setting, unless, when
 from mcis_cli.config.values import MAX_SEED, Backbone, Precision, ScaleRange
+
+_LARGE_FOV = when(network="deeplab-largefov")
 
 
 class TrainSegConfig(Config):
@@ -19,15 +21,41 @@ class TrainSegConfig(Config):
     )
     backbone: Backbone = setting("resnet101", "network below the head", flag=ONE_BACKBONE)
     output_stride: Literal[8, 16] = setting(8, "pixels of the image per position of the features")
-    head_channels: int = setting(
-        1024, "channels of the two layers before the scores", ge=1, used=when(network="deeplab-largefov")
+    head_channels: int = setting(1024, "channels of the two layers before the scores", ge=1, used=_LARGE_FOV)
+    head_bias: bool = setting(
+        True,
+        "give the two layers before the scores a bias [15]",
+        used=_LARGE_FOV & (unless(fully_connected="imagenet") | unless(backbone="vgg16")),
+        omitted_at=True,
+        changes_cost=False,
     )
+    head_init: Literal["gaussian", "released"] = setting(
+        "gaussian",
+        "how the head's layers start [15]",
+        used=_LARGE_FOV,
+        omitted_at="gaussian",
+        changes_cost=False,
+    )
+    fully_connected: Literal["new", "imagenet"] = setting(
+        "new",
+        "on vgg16: new layers before the scores, or ImageNet's fully connected ones with their pools and dropout [15]",
+        used=_LARGE_FOV & when(backbone="vgg16"),
+        omitted_at="new",
+    )
+    align_corners: bool = setting(False, "enlarge scores with aligned corners, as Caffe does [15]", omitted_at=False)
     head_dilation: int = setting(
         12, "of the 3×3 convolution; of deeplabv3's first, then twice and three times it", ge=1
     )
     crop: int = setting(321, "side of the square that is cropped, pixels", ge=32)
     scales: ScaleRange = setting(
         (0.7, 1.3), "smallest and largest factor on the size, drawn uniformly", changes_cost=False
+    )
+    scale_step: float | None = setting(
+        None,
+        "draw the factor from those that lie this far apart, from the smallest on; else any [15]",
+        gt=0,
+        omitted_at=None,
+        changes_cost=False,
     )
     mirror: bool = setting(True, "mirror half of the images", changes_cost=False)
     iterations: int = setting(16_000, "steps", ge=1, used=when(epochs=None), changes_cost=False)
@@ -39,6 +67,12 @@ class TrainSegConfig(Config):
     lr: float = setting(1e-3, "learning rate", gt=0, changes_cost=False)
     lr_power: float = setting(0.9, "lr falls with (1 − step / steps) to this power", ge=0, changes_cost=False)
     head_lr: float = setting(10.0, "factor on lr for the head", gt=0, changes_cost=False)
+    head_bias_lr: float | None = setting(
+        None, "factor on lr for the head's biases; else head_lr [15]", gt=0, omitted_at=None, changes_cost=False
+    )
+    pretrained_bias_lr: float = setting(
+        1.0, "factor on lr for pretrained biases [15]", gt=0, omitted_at=1.0, changes_cost=False
+    )
     momentum: float = setting(0.9, "of SGD", ge=0, lt=1, changes_cost=False)
     weight_decay: float = setting(5e-4, "L2 penalty, of biases too", ge=0, changes_cost=False)
     loss_resolution: Literal["full", "network"] = setting("full", "enlarge scores, or reduce masks")

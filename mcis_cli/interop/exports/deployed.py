@@ -51,7 +51,8 @@ class DeployedSegmenter(nn.Module):
 
     def forward(self, images: Float[Tensor, "batch 3 h w"]) -> Float[Tensor, "batch label h w"]:
         """Probabilities, background first; they sum to one over the labels."""
-        return _enlarged(self.model(self.normalise(images)), images).softmax(1)
+        logits = self.model(self.normalise(images))
+        return _enlarged(logits, images, align_corners=bool(self.model.align_corners)).softmax(1)
 
 
 class DeployedClassifier(nn.Module):
@@ -113,9 +114,9 @@ class DeployedPair(nn.Module):
 
 
 def _enlarged(
-    maps: Float[Tensor, "batch channel h_out w_out"], images: Float[Tensor, "batch 3 h w"]
+    maps: Float[Tensor, "batch channel h_out w_out"], images: Float[Tensor, "batch 3 h w"], align_corners: bool = False
 ) -> Float[Tensor, "batch channel h w"]:
-    return functional.interpolate(maps, size=images.shape[-2:], mode="bilinear", align_corners=False)
+    return functional.interpolate(maps, size=images.shape[-2:], mode="bilinear", align_corners=align_corners)
 
 
 class SameConv(nn.Module):

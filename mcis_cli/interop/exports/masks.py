@@ -138,6 +138,8 @@ def _predictions(source: Source, config: EvalConfig, options: RunOptions) -> Ite
         window=config.window,
         device=device,
         precision=choose_precision(config.precision, device),
+        pad=config.pad,
+        resampling=config.resampling,
     )
     images = source.catalogue()
     present_only = config.crf and config.crf_labels == "present"

@@ -59,6 +59,7 @@ def run_all(configs: Sequence[CamsConfig], inputs: Inputs, store: Store, options
             f"maps of {classifier.path.name} cannot be refined: found a classifier without pixel correlation, expected "
             "one of `mcis train-cls --equivariant`; give --set cams.refine=false"
         )
+    _warn_of_untrained_weights(configs, classifier, options)
     catalogue = images_of(classifier, inputs.data, store)
     images, carriers = images_and_carriers(configs[0], catalogue, classifier)
     warn_if_changed(classifier, catalogue.split(classifier.meta["split"], DOMAINS), options.reporter)
@@ -73,6 +74,20 @@ def run_all(configs: Sequence[CamsConfig], inputs: Inputs, store: Store, options
             return done
     _tell_short_classes(images, carriers, max(configs, key=lambda config: config.refs), options)
     return _compute(configs, recipe_of, classifier, catalogue, carriers, images, store, options)
+
+
+def _warn_of_untrained_weights(configs: Sequence[CamsConfig], classifier: Artifact, options: RunOptions) -> None:
+    """The basic loss trains neither W_P nor a second head; with `affinity_scale`, similarity is what is meant."""
+    model = classifier.meta["model"]
+    meant = model.get("affinity_scale") is not None and model["heads"] == "shared"
+    if classifier.meta.get("loss") != "basic" or meant:
+        return
+    if any(config.refs or config.localization == "released" for config in configs):
+        untrained = "W_P" if model["heads"] == "shared" else "W_P and a second head"
+        options.reporter.warn(
+            f"{classifier.path.name} was trained with --loss basic: these maps use {untrained} as drawn at the start; "
+            "give --refs 0 with --set cams.localization=references, or train with --loss co-attention or --loss full"
+        )
 
 
 def _compute(

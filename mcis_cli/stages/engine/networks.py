@@ -10,7 +10,7 @@ from torch import Tensor, nn
 
 from mcis_cli.config import AffinityConfig, AffinityWeights, TrainClsConfig, TrainSegConfig
 from mcis_cli.errors import DamagedError, WeightsError
-from mcis_cli.models.backbones import Backbone, build_backbone
+from mcis_cli.models.backbones import Backbone, Role, build_backbone
 from mcis_cli.models.classifier import CoAttentionClassifier
 from mcis_cli.models.deeplab import DeepLabLargeFOV
 from mcis_cli.models.deeplab_v3 import DeepLabV3
@@ -56,6 +56,15 @@ def build_classifier(model: Mapping[str, Any]) -> CoAttentionClassifier:
     )
 
 
+# What the description of a segmentation network leaves out where it is so.
+_OF_HEADS: Mapping[str, Any] = {
+    "head_bias": True,
+    "head_init": "gaussian",
+    "fully_connected": "new",
+    "align_corners": False,
+}
+
+
 def describe_segmenter(config: TrainSegConfig, num_classes: int) -> dict[str, Any]:
     """What `build_segmenter` needs, as JSON."""
     described = {
@@ -67,16 +76,28 @@ def describe_segmenter(config: TrainSegConfig, num_classes: int) -> dict[str, An
         "num_classes": num_classes,
     }
     unused = config.unused()
-    return {name: value for name, value in described.items() if name not in unused}
+    added = {name: getattr(config, name) for name in _OF_HEADS if getattr(config, name) != _OF_HEADS[name]}
+    return {name: value for name, value in (described | added).items() if name not in unused}
 
 
 def build_segmenter(model: Mapping[str, Any]) -> DeepLab:
     """An untrained segmentation network."""
-    backbone = build_backbone(model["backbone"], output_stride=model["output_stride"], role="segmentation")
+    published = model.get("fully_connected") == "imagenet"
+    role: Role = "largefov" if published else "segmentation"
+    backbone = build_backbone(model["backbone"], output_stride=model["output_stride"], role=role)
+    align_corners = model.get("align_corners", False)
     if model["network"] == "deeplabv3":
-        return DeepLabV3(backbone, model["num_classes"], dilation=model["head_dilation"])
+        return DeepLabV3(backbone, model["num_classes"], dilation=model["head_dilation"], align_corners=align_corners)
     return DeepLabLargeFOV(
-        backbone, model["num_classes"], head_channels=model["head_channels"], dilation=model["head_dilation"]
+        backbone,
+        model["num_classes"],
+        head_channels=model["head_channels"],
+        dilation=model["head_dilation"],
+        dropout=0.5 if published else 0.0,
+        bias=model.get("head_bias", True),
+        init=model.get("head_init", "gaussian"),
+        smooth=published,
+        align_corners=align_corners,
     )
 
 
@@ -99,7 +120,8 @@ def backbone_of(model: OnBackbone) -> Backbone:
 
 
 def initialise(model: OnBackbone, initial: InitialWeights) -> None:
-    """Start a network's backbone from published weights, and where these are SEAM's, its pixel correlation too.
+    """Start a network's backbone from published weights; where these are SEAM's, its pixel correlation too, and where
+    the network has ImageNet's fully connected layers, those of VGG-16, if the weights hold them.
 
     Raises:
         WeightsError: they are those of another network.
@@ -110,6 +132,8 @@ def initialise(model: OnBackbone, initial: InitialWeights) -> None:
         raise WeightsError(f"{initial.source}: {error}") from None
     if isinstance(model, CoAttentionClassifier) and model.pixel_correlation is not None:
         model.pixel_correlation.initialise(initial.state)
+    if isinstance(model, DeepLabLargeFOV) and backbone_of(model).role == "largefov":
+        model.initialise_fully_connected(initial.state)
 
 
 def place(model: nn.Module, device: torch.device) -> None:

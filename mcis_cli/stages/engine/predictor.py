@@ -8,10 +8,13 @@ import torch
 from jaxtyping import Float32, UInt8
 from numpy.typing import NDArray
 from PIL import Image
+from torch import Tensor
 from torch.nn import functional
 
+from mcis_cli.config.values import Enlarging
 from mcis_cli.data.augment import normalise
 from mcis_cli.maps.windows import average_windows
+from mcis_cli.models.deeplab import enlarged
 from mcis_cli.stages import check
 from mcis_cli.stages.engine.networks import DeepLab, backbone_of, place, stored_segmenter
 from mcis_cli.store import Artifact
@@ -31,6 +34,8 @@ class Segmenter:
         window: longest side of one forward pass, in pixels of the scaled photograph; None has no bound.
         device: where the network is.
         precision: of its matrix products.
+        pad: extend what is smaller than the window to it, at the bottom and at the right, with the mean colour.
+        resampling: of the photograph to its scales, and of probabilities back.
     """
 
     model: DeepLab
@@ -39,6 +44,8 @@ class Segmenter:
     window: int | None
     device: torch.device
     precision: Precision
+    pad: bool = False
+    resampling: Enlarging = "bilinear"
 
     def probabilities(self, image: UInt8[np.ndarray, "height width 3"]) -> Float32[np.ndarray, "label height width"]:
         """Probability of each label at each pixel; sums to one over the labels."""
@@ -59,13 +66,16 @@ class Segmenter:
             if self.flip:
                 yield self._resized(scores[1][:, :, ::-1], height, width)
 
-    @staticmethod
-    def _scaled(image: NDArray[np.uint8], scale: float) -> NDArray[np.uint8]:
+    def _scaled(self, image: NDArray[np.uint8], scale: float) -> NDArray[np.uint8]:
         if scale == 1:
             return image
         height, width = image.shape[:2]
-        size = (max(1, round(width * scale)), max(1, round(height * scale)))
-        return np.asarray(Image.fromarray(image).resize(size, Image.Resampling.BILINEAR))
+        size = (max(1, round(height * scale)), max(1, round(width * scale)))
+        if self.resampling == "bicubic":
+            pixels = torch.from_numpy(image.astype(np.float32)).permute(2, 0, 1)[None]
+            resized = _bicubic(pixels, size)[0].permute(1, 2, 0).round().clamp(0, 255)
+            return np.asarray(resized.numpy(), dtype=np.uint8)
+        return np.asarray(Image.fromarray(image).resize(size[::-1], Image.Resampling.BILINEAR))
 
     def _whole(self, images: NDArray[np.uint8]) -> Sequence[NDArray[np.float32]]:
         """Probabilities for images of one size: in one forward pass, or in windows."""
@@ -79,19 +89,31 @@ class Segmenter:
     def _forward(self, images: NDArray[np.uint8]) -> NDArray[np.float32]:
         backbone = backbone_of(self.model)
         batch = torch.stack([normalise(image, backbone.mean, backbone.std) for image in images])
+        height, width = images.shape[1:3]
+        if self.pad and self.window is not None:
+            missing = (0, max(0, self.window - width), 0, max(0, self.window - height))
+            batch = functional.pad(batch, missing)
         batch = batch.to(self.device, memory_format=torch.channels_last)
         with autocast(self.device, self.precision):
             logits = self.model(batch)
-        full = functional.interpolate(logits.float(), size=images.shape[1:3], mode="bilinear", align_corners=False)
-        return np.asarray(full.softmax(1).cpu().numpy(), dtype=np.float32)
+        full = enlarged(logits.float(), (batch.shape[2], batch.shape[3]), self.model.align_corners)
+        return np.asarray(full.softmax(1)[:, :, :height, :width].cpu().numpy(), dtype=np.float32)
 
-    @staticmethod
-    def _resized(scores: NDArray[np.float32], height: int, width: int) -> NDArray[np.float32]:
+    def _resized(self, scores: NDArray[np.float32], height: int, width: int) -> NDArray[np.float32]:
         if scores.shape[1:] == (height, width):
             return scores
         tensor = torch.from_numpy(scores.copy())[None]  # mirrored ones have negative strides
-        resized = functional.interpolate(tensor, size=(height, width), mode="bilinear", align_corners=False)
+        if self.resampling == "bicubic":
+            resized = _bicubic(tensor, (height, width)).clamp(min=0)
+            resized = resized / resized.sum(1, keepdim=True)
+        else:
+            resized = functional.interpolate(tensor, size=(height, width), mode="bilinear", align_corners=False)
         return np.asarray(resized[0].numpy(), dtype=np.float32)
+
+
+def _bicubic(maps: Tensor, size: tuple[int, int]) -> Tensor:
+    """Resize as OpenCV's INTER_CUBIC does: no antialiasing, pixels as areas."""
+    return functional.interpolate(maps, size=size, mode="bicubic", align_corners=False)
 
 
 def load_segmenter(
@@ -102,6 +124,8 @@ def load_segmenter(
     window: int | None,
     device: torch.device,
     precision: Precision,
+    pad: bool = False,
+    resampling: Enlarging = "bilinear",
 ) -> Segmenter:
     """The network of a `train-seg` artifact, ready to look at photographs.
 
@@ -112,4 +136,13 @@ def load_segmenter(
     model = stored_segmenter(artifact)
     place(model, device)
     model.eval()
-    return Segmenter(model=model, scales=scales, flip=flip, window=window, device=device, precision=precision)
+    return Segmenter(
+        model=model,
+        scales=scales,
+        flip=flip,
+        window=window,
+        device=device,
+        precision=precision,
+        pad=pad,
+        resampling=resampling,
+    )

@@ -24,6 +24,7 @@ from mcis_cli.store import Artifact, Recipe, Schema
 from mcis_cli.store.format.user_block import damaged
 
 SCHEMA: Schema = {"counts": ("int64", 2)}
+BEFORE_CRF = 1  # level of a network's counts that a CRF has not changed
 OF_MAPS: tuple[Kind, ...] = ("maps", "walked maps")
 
 
@@ -47,7 +48,9 @@ class EvalMeta(MetaOfImages):
 def recipe(config: EvalConfig, artifact: str, images: Catalogue, *, of: Kind) -> Recipe:
     """The scores: what is scored, and the images and ground truth of the split; settings of other subjects left out."""
     inputs = {"artifact": artifact, "images": images.digest("images"), "masks": images.digest("masks")}
-    return EVAL.recipe({**config.recipe_settings(subject=of), "split": images.split_name}, inputs)
+    settings = {**config.recipe_settings(subject=of), "split": images.split_name}
+    # With a CRF, pixels are counted before it too.
+    return EVAL.recipe(settings, inputs, revision=int(bool(settings.get("crf"))))
 
 
 def _wanted(request: Request) -> tuple[Config, Catalogue, Callable[[EvalConfig], Recipe]]:
@@ -79,7 +82,8 @@ def _check_sizes(artifact: Artifact, meta: EvalMeta) -> None:
 
 def _fault_of(fields: Fields, meta: Mapping[str, Any]) -> str | None:
     counts = fields["counts"]
-    num_levels = len(meta["settings"].get("thresholds", ())) + 1  # which scores of maps alone have
+    settings = meta["settings"]
+    num_levels = 1 + len(settings.get("thresholds", ())) + int(bool(settings.get("crf")))  # maps, networks
     if counts.shape[1] != 4:
         return f"counts of the shape {counts.shape}"
     limits = (num_levels, 256, 256, 2**40)

@@ -18,7 +18,7 @@ from mcis_cli.maps.scoring import count_pixels, scores, sweep, total_counts
 from mcis_cli.stages import check, holds, kind_of, names_of, read_record, read_records
 from mcis_cli.stages.engine.by_image import ByImage, run_segments
 from mcis_cli.stages.engine.inputs import Inputs, images_of
-from mcis_cli.stages.evaluate.declaration import SCHEMA, recipe
+from mcis_cli.stages.evaluate.declaration import BEFORE_CRF, SCHEMA, recipe
 from mcis_cli.stages.stage import SCORED, find
 from mcis_cli.store import Artifact, Recipe, Record, Store
 
@@ -90,7 +90,9 @@ def metrics(artifact: Artifact) -> dict[str, Any]:
     names = ["background", *meta["class_names"]]
     settings = meta["settings"]
     thresholds = settings.get("thresholds", [])  # of maps
-    total = total_counts((fields["counts"] for _, fields in read_records(artifact)), len(thresholds) + 1)
+    refined = bool(settings.get("crf"))
+    num_levels = len(thresholds) + 1 + int(refined)
+    total = total_counts((fields["counts"] for _, fields in read_records(artifact)), num_levels)
     found: dict[str, Any] = {
         "subject": meta["subject"],
         "split": meta["split"],
@@ -108,6 +110,8 @@ def metrics(artifact: Artifact) -> dict[str, Any]:
         found |= scores(total[0], len(names))
     if meta["subject"] in names_of("network"):
         found |= {key: settings[key] for key in ("scales", "flip", "crf")}
+    if refined and total[BEFORE_CRF].any():  # earlier scores have none
+        found["mean_iou_before_crf"] = scores(total[BEFORE_CRF], len(names))["mean_iou"]
     found["iou"] = dict(zip(names, found["iou"], strict=True))
     return found
 
@@ -179,6 +183,8 @@ def _counting_of_network(config: EvalConfig, subject: Artifact, images: Catalogu
         window=config.window,
         device=device,
         precision=choose_precision(config.precision, device),
+        pad=config.pad,
+        resampling=config.resampling,
     )
 
     present_only = config.crf and config.crf_labels == "present"
@@ -198,6 +204,10 @@ Prediction = tuple[str, Candidates, NDArray[np.uint8]]
 
 
 def count_prediction(crf: CrfConfig | None, item: Prediction) -> Record:
-    """Counts of the prediction for one image, after a dense CRF where one is given."""
+    """Counts of the prediction for one image; with a dense CRF, level 0 after it and `BEFORE_CRF` before it."""
     image_id, chosen, target = item
-    return image_id, {"counts": count_pixels(winners(chosen, crf.model_dump() if crf else None), target)}
+    plain = count_pixels(winners(chosen, None), target)
+    if crf is None:
+        return image_id, {"counts": plain}
+    plain[:, 0] = BEFORE_CRF
+    return image_id, {"counts": np.concatenate([count_pixels(winners(chosen, crf.model_dump()), target), plain])}

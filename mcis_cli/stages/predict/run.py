@@ -69,6 +69,8 @@ def run(config: EvalConfig, network: Artifact, paths: Iterable[Path], options: R
         window=config.window,
         device=device,
         precision=choose_precision(config.precision, device),
+        pad=config.pad,
+        resampling=config.resampling,
     )
     refine = crf_on_present if config.crf_labels == "present" else dense_crf
     for path in paths:

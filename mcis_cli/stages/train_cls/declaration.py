@@ -33,6 +33,8 @@ class ClassifierMeta(Meta):
     affinity_scale: Annotated[float, Field(gt=0, le=1e4)] | None = None
     equivariant: bool = False
     affinity_weights: AffinityWeights = "shared"
+    new_layer_init: Literal["gaussian", "released"] = "gaussian"
+    mask_bias: bool = True
     num_foreground: int
 
 

@@ -25,6 +25,10 @@ class SegmenterMeta(Meta):
     output_stride: Literal[8, 16]
     head_channels: Annotated[int, Field(ge=1)] = ASPP_CHANNELS
     head_dilation: Annotated[int, Field(ge=1, le=2**14)]
+    head_bias: bool = True
+    head_init: Literal["gaussian", "released"] = "gaussian"
+    fully_connected: Literal["new", "imagenet"] = "new"
+    align_corners: bool = False
     num_classes: int
 
 

@@ -19,6 +19,7 @@ from mcis_cli.data.catalogue import Catalogue
 from mcis_cli.data.loading import ordered_map
 from mcis_cli.data.seeds import generator
 from mcis_cli.errors import DataError, UsageError
+from mcis_cli.models.deeplab import enlarged
 from mcis_cli.stages import read_record
 from mcis_cli.stages.engine.by_step import Training, batch_of, settle, train, unless_done
 from mcis_cli.stages.engine.inputs import Inputs, images_of, list_images
@@ -106,6 +107,10 @@ def _train(
 ) -> Artifact:
     initial = load_starting(config.backbone, config.weights)
     description = describe_segmenter(config, supervision.images.num_classes)
+    if description.get("fully_connected") == "imagenet" and "classifier.0.weight" not in initial.state:
+        options.reporter.note(
+            f"{initial.source} holds no fully connected layers of ImageNet: the two layers before the scores start anew"
+        )
 
     def meta() -> dict[str, Any]:
         return {
@@ -175,8 +180,8 @@ def _training(
         model,
         new_parameters=model.new_parameters(),
         new_layer_lr=config.head_lr,
-        new_bias_lr=config.head_lr,
-        pretrained_bias_lr=1.0,
+        new_bias_lr=config.head_bias_lr or config.head_lr,
+        pretrained_bias_lr=config.pretrained_bias_lr,
     )
     precision = _settled(config)
     return Training(
@@ -230,6 +235,7 @@ def _batches(
             mean=backbone.mean,
             std=backbone.std,
             ignore_index=IGNORE_INDEX,
+            scale_step=config.scale_step,
         )
 
     needed = (position for chunk in chunks for position in chunk)
@@ -247,13 +253,19 @@ def _step_loss(
     """The loss of one step: this rank's share of the mean over the pixels of all ranks' crops."""
     with autocast(batch.images.device, precision):
         logits = model(batch.images)
-    loss = segmentation_loss(logits.float(), batch.masks.long(), config.loss_resolution)
+    loss = segmentation_loss(
+        logits.float(), batch.masks.long(), config.loss_resolution, align_corners=config.align_corners
+    )
     compared = _compared(logits, batch.masks, config.loss_resolution)
     return ranks.shared({"total": loss}, (compared != IGNORE_INDEX).sum().float())
 
 
 def segmentation_loss(
-    logits: Float[Tensor, "batch label h w"], masks: Tensor, loss_resolution: str, ignore_index: int = IGNORE_INDEX
+    logits: Float[Tensor, "batch label h w"],
+    masks: Tensor,
+    loss_resolution: str,
+    ignore_index: int = IGNORE_INDEX,
+    align_corners: bool = False,
 ) -> Float[Tensor, ""]:
     """Mean cross-entropy over the pixels that are not ignored; 0, with zero gradient, where all are.
 
@@ -263,10 +275,11 @@ def segmentation_loss(
         loss_resolution: "full" enlarges the logits to the masks, as the released code does; "network" takes the
             nearest mask value at each position of the logits.
         ignore_index: the value that does not count.
+        align_corners: see `models.deeplab.enlarged`.
     """
     masks = _compared(logits, masks, loss_resolution)
     if loss_resolution == "full":
-        logits = functional.interpolate(logits, size=masks.shape[-2:], mode="bilinear", align_corners=False)
+        logits = enlarged(logits, (masks.shape[-2], masks.shape[-1]), align_corners)
     total = functional.cross_entropy(logits, masks, ignore_index=ignore_index, reduction="sum")
     return total / (masks != ignore_index).sum().clamp(min=1)
 

@@ -1,0 +1,156 @@
+"""The values of presets against the numbers that the paper and the authors' code have, each by its name.
+
+"§" is a section of the paper; "code" the code that its authors released, or for AffinityNet and SEAM that of theirs.
+"""
+
+import pytest
+
+from mcis_cli.config import resolve
+
+SHARED = {
+    ("train-cls", "backbone"): ("vgg16", "§3.3"),
+    ("train-cls", "lr"): (0.001, "§3.3"),
+    ("train-cls", "momentum"): (0.9, "§3.3"),
+    ("train-cls", "lr_gamma"): (0.1, "§3.3"),
+    ("train-cls", "batch_pairs"): (5, "§3.3"),
+    ("train-cls", "loss"): ("full", "§3.1, Eq. 10"),
+    ("train-cls", "output_stride"): (8, "code: pool 4 at stride 1, conv5 dilated by 2"),
+    ("train-cls", "image_size"): (256, "code"),
+    ("train-cls", "color_jitter"): ((0.3, 0.3, 0.3, 0.1), "code"),
+    ("train-cls", "mirror"): (False, "code"),
+    ("train-cls", "new_layer_lr"): (10, "code"),
+    ("train-cls", "new_bias_lr"): (20, "code"),
+    ("train-cls", "pretrained_bias_lr"): (2, "code"),
+    ("train-cls", "new_layer_init"): ("released", "code"),
+    ("train-cls", "mask_bias"): (False, "code"),
+    ("train-cls", "affinity_init"): ("uniform", "code"),
+    ("train-cls", "affinity_lr"): (1, "code"),
+    ("train-cls", "affinity_scale"): (None, "Eq. 2"),
+    ("train-cls", "frozen_stages"): (0, "§3.3"),
+    ("cams", "refs"): (3, "§3.2"),
+    ("pseudo", "enlarging"): ("bicubic", "code"),
+    ("pseudo", "normalization"): ("minmax", "code"),
+    ("pseudo", "background"): ("saliency", "§3.3"),
+    ("pseudo", "fusion"): ("hard", "code"),
+    ("pseudo", "foreground_threshold"): (0.3, "code"),
+    ("pseudo", "conflict_threshold"): (0.99, "code"),
+    ("pseudo", "salient_threshold"): (32 / 255, "code"),
+    ("pseudo", "confident_threshold"): (0.95, "code"),
+    ("pseudo", "min_foreground"): (0.01, "code"),
+    ("pseudo", "crf"): (False, "code"),
+    ("affinity", "momentum"): (5e-4, "AffinityNet's code"),
+    ("affinity", "lr"): (0.1, "AffinityNet's code"),
+    ("affinity", "weight_decay"): (5e-4, "AffinityNet's code"),
+    ("affinity", "batch_size"): (8, "AffinityNet's code"),
+    ("affinity", "epochs"): (8, "AffinityNet's code"),
+    ("affinity", "crop"): (448, "AffinityNet's code"),
+    ("affinity", "radius"): (5, "AffinityNet's code"),
+    ("affinity", "new_layer_lr"): (10, "AffinityNet's code"),
+    ("affinity", "walk_power"): (8, "AffinityNet's code"),
+    ("affinity", "walk_doublings"): (8, "AffinityNet's code"),
+    ("train-seg", "network"): ("deeplab-largefov", "§4"),
+    ("train-seg", "backbone"): ("resnet101", "§4, code"),
+    ("train-seg", "output_stride"): (8, "code"),
+    ("train-seg", "head_channels"): (1024, "code"),
+    ("train-seg", "head_dilation"): (12, "code"),
+    ("train-seg", "head_bias"): (False, "code"),
+    ("train-seg", "head_init"): ("released", "code"),
+    ("train-seg", "align_corners"): (True, "code"),
+    ("train-seg", "fully_connected"): ("imagenet", "DeepLab-LargeFOV's code"),
+    ("train-seg", "crop"): (321, "code"),
+    ("train-seg", "scales"): ((0.7, 1.3), "code"),
+    ("train-seg", "scale_step"): (0.1, "code"),
+    ("train-seg", "mirror"): (True, "code"),
+    ("train-seg", "iterations"): (16_000, "code"),
+    ("train-seg", "batch_size"): (10, "code"),
+    ("train-seg", "lr"): (0.001, "code"),
+    ("train-seg", "lr_power"): (0.9, "code"),
+    ("train-seg", "head_lr"): (10, "code"),
+    ("train-seg", "head_bias_lr"): (20, "code"),
+    ("train-seg", "pretrained_bias_lr"): (2, "DeepLab-LargeFOV's code"),
+    ("train-seg", "momentum"): (0.9, "code"),
+    ("train-seg", "weight_decay"): (5e-4, "code"),
+    ("train-seg", "loss_resolution"): ("full", "code"),
+    ("eval", "scales"): ((0.5, 0.75, 1, 1.25, 1.5), "code"),
+    ("eval", "flip"): (True, "code"),
+    ("eval", "window"): (401, "code"),
+    ("eval", "pad"): (True, "code"),
+    ("eval", "resampling"): ("bicubic", "code"),
+    ("eval", "enlarging"): ("bicubic", "code"),
+    ("eval", "crf"): (True, "§4"),
+    ("eval", "crf_settings.iterations"): (1, "code"),
+    ("eval", "crf_settings.gaussian_xy"): (3, "code"),
+    ("eval", "crf_settings.gaussian_weight"): (1, "code"),
+    ("eval", "crf_settings.bilateral_xy"): (80, "code"),
+    ("eval", "crf_settings.bilateral_rgb"): (4, "code"),
+    ("eval", "crf_settings.bilateral_weight"): (3, "code"),
+}
+PAPER = {
+    ("train-cls", "heads"): ("shared", "§3.1"),
+    ("train-cls", "self_pairs"): (False, "§3.1"),
+    ("train-cls", "contrastive_from_epoch"): (1, "§3.1"),
+    ("train-cls", "contrastive_rule"): ("always", "§3.1"),
+    ("train-cls", "loss_weighting"): ("sum", "Eq. 10"),
+    ("train-cls", "lr_milestones"): ((6, 12), "§3.3: after every 6 epochs"),
+    ("train-cls", "epochs"): (15, "code: as many are scheduled"),
+    ("train-cls", "nesterov"): (False, "§3.3"),
+    ("train-cls", "weight_decay"): (2e-4, "§3.3"),
+    ("cams", "localization"): ("references", "§3.2"),
+    ("cams", "reference_replacement"): (False, "§3.2"),
+    ("cams", "reference_self"): (False, "§3.2"),
+}
+RELEASED = {
+    ("train-cls", "heads"): ("separate", "code"),
+    ("train-cls", "self_pairs"): (True, "code"),
+    ("train-cls", "contrastive_from_epoch"): (3, "code"),
+    ("train-cls", "contrastive_rule"): ("unshared", "code"),
+    ("train-cls", "loss_weighting"): ("mean", "code"),
+    ("train-cls", "lr_milestones"): ((5, 10), "code"),
+    ("train-cls", "epochs"): (11, "code: maps are made after these"),
+    ("train-cls", "nesterov"): (True, "code"),
+    ("train-cls", "weight_decay"): (5e-4, "code"),
+    ("cams", "localization"): ("released", "code"),
+    ("cams", "reference_replacement"): (True, "code"),
+    ("cams", "reference_self"): (True, "code"),
+}
+LID20 = {
+    ("train-cls", "backbone"): ("resnet38", "§4.4"),
+    ("train-cls", "equivariant"): (True, "§4.4"),
+    ("train-cls", "lr"): (0.005, "§4.4"),
+    ("train-cls", "lr_schedule"): ("poly", "§4.4"),
+    ("train-cls", "lr_power"): (0.9, "§4.4"),
+    ("train-cls", "batch_pairs"): (4, "§4.4: 8 images"),
+    ("train-cls", "weight_decay"): (5e-4, "§4.4"),
+    ("train-cls", "epochs"): (15, "§4.4: at most"),
+    ("train-cls", "image_size"): (448, "SEAM's code"),
+    ("train-cls", "long_side"): ((448, 768), "SEAM's code"),
+    ("train-cls", "new_layer_lr"): (10, "SEAM's code"),
+    ("train-cls", "new_bias_lr"): (20, "SEAM's code"),
+    ("train-cls", "pretrained_bias_lr"): (2, "SEAM's code"),
+    ("train-cls", "frozen_stages"): (2, "SEAM's code"),
+    ("cams", "refs"): (0, "§4.4: single round"),
+    ("affinity", "momentum"): (5e-4, "AffinityNet's code"),
+    ("affinity", "backbone"): ("resnet38", "AffinityNet's code"),
+    ("pseudo", "background"): ("affinity", "§4.4"),
+    ("pseudo", "background_threshold"): (0.2, "§4.4"),
+    ("train-seg", "network"): ("deeplabv3", "§4.4"),
+    ("train-seg", "backbone"): ("resnet101", "§4.4"),
+    ("train-seg", "lr"): (0.007, "§4.4"),
+    ("train-seg", "weight_decay"): (1e-4, "§4.4"),
+    ("train-seg", "batch_size"): (48, "§4.4"),
+    ("train-seg", "epochs"): (100, "§4.4"),
+    ("eval", "crf"): (True, "§4.4"),
+}
+VALUES = [
+    (preset, *place, value, source)
+    for preset, table in (("paper", {**SHARED, **PAPER}), ("released", {**SHARED, **RELEASED}), ("lid20", LID20))
+    for place, (value, source) in table.items()
+]
+
+
+@pytest.mark.parametrize(("preset", "section", "field", "value", "source"), VALUES)
+def test_a_preset_has_the_published_value(preset, section, field, value, source):
+    found = getattr(resolve({}, preset), section.replace("-", "_"))
+    for name in field.split("."):
+        found = getattr(found, name)
+    assert found == value, f"{section}.{field} of preset {preset}: {source}"
