@@ -114,7 +114,7 @@ OF_REFERENCES = ("reference_choice", "reference_self", "seed", "with_contrastive
             dict.fromkeys(("flip", "scales"), "with localization = released"),
         ),
         (TrainSegConfig(epochs=2), {}, ("iterations",), {"iterations": "with --epochs 2"}),
-        (EvalConfig(), {"subject": "masks"}, ("flip",), {"flip": "on scores of pseudo masks"}),
+        (EvalConfig(), {"subject": "pseudo masks"}, ("flip",), {"flip": "on scores of pseudo masks"}),
     ],
 )
 def test_settings_without_effect_are_known_with_the_reason(config, facts, given, told):
