@@ -226,6 +226,25 @@ class Config(BaseModel):
         return f"with {flag} {value}" if flag is not None else f"with {name} = {value}"
 
     @classmethod
+    def effect_of(cls, name: str) -> str:
+        """On which other settings it depends whether one has an effect, in words; empty for none, or facts alone."""
+        words = []
+        for all_of in cls.facts_of(name).used.alternatives:
+            of_fields = sorted((one for one in all_of if one.name not in cls.FACTS), key=lambda one: one.excluded)
+            if not of_fields:
+                return ""
+            words.append(" and ".join(map(cls._expected_in_words, of_fields)).replace(" and with ", " and "))
+        return ", or ".join(words)
+
+    @classmethod
+    def _expected_in_words(cls, choice: Choice) -> str:
+        """As in `with --crf`, `with --loss full`, or `not with --refs 0`."""
+        if choice.values == (None,) or choice.values[0] is True:
+            return f"{'without' if choice.values == (None,) else 'with'} {cls.flag_of(choice.name) or choice.name}"
+        words = " or ".join(cls._choice_in_words(choice.name, value) for value in choice.values)
+        return f"not {words}" if choice.excluded else words
+
+    @classmethod
     def flag_of(cls, name: str) -> str | None:
         """The flag of a setting with its dashes; None where there is none."""
         flag = cls.facts_of(name).flag

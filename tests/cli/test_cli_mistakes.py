@@ -57,7 +57,7 @@ def test_a_mistake_of_the_settings_is_told_before_a_pipe_is_waited_for(tmp_path,
 
 
 def test_full_supervision_of_the_configuration_waits_for_no_pipe(call, tmp_path, monkeypatch):
-    monkeypatch.setattr("mcis_cli.cli.session.workspace._stdin_is_pipe", lambda: pytest.fail("the pipe was asked for"))
+    monkeypatch.setattr("mcis_cli.cli.session.upstream._stdin_is_pipe", lambda: pytest.fail("the pipe was asked for"))
     (tmp_path / "mcis.toml").write_text('[train-seg]\nsupervision = "full"\n')
     answer = call("train-seg", cwd=tmp_path)
     assert answer.code == 2

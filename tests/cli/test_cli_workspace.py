@@ -7,7 +7,8 @@ from image_sets import write_voc
 from run_commands import shell
 from tiny_chain import TOML
 
-from mcis_cli.cli.session.workspace import open_workspace, upstream_reference
+from mcis_cli.cli.session.upstream import upstream_reference
+from mcis_cli.cli.session.workspace import open_workspace
 from mcis_cli.errors import UsageError
 from mcis_cli.store import open_store
 

@@ -9,7 +9,7 @@ import pytest
 from image_sets import encode, photo, write, write_voc
 from sizes import size
 
-from mcis_cli.cli.commands import photographs
+from mcis_cli.cli.session import photographs
 from mcis_cli.cli.terminal.folder_output import OutputFolder
 from mcis_cli.config import DataConfig
 from mcis_cli.data.layouts.listing import id_fault

@@ -12,8 +12,9 @@ from rich.text import Text
 from mcis_cli.cli.commands.ablation import KINDS, Ablation, Measuring
 from mcis_cli.cli.session import completion, launched
 from mcis_cli.cli.session import options as opt
-from mcis_cli.cli.session.forecast import forecaster, tell
-from mcis_cli.cli.session.workspace import open_workspace
+from mcis_cli.cli.session.dry_run import forecaster, print_forecasts
+from mcis_cli.cli.session.groups import PipelineOptions, require_images
+from mcis_cli.cli.session.parameters import add_command
 from mcis_cli.cli.terminal.folder_output import OutputFolder
 from mcis_cli.cli.terminal.output import TerminalReporter, console, plain, results, say
 from mcis_cli.config.ablations import TABLES, AblationTable
@@ -24,10 +25,8 @@ if TYPE_CHECKING:
 
 
 def ablate(
-    data: Annotated[
-        Path | None,
-        typer.Argument(metavar="DATA", help="Folder of images with tags, or a table; else that of mcis.toml."),
-    ] = None,
+    data: opt.Images = None,
+    *,
     table: Annotated[
         int | None,
         typer.Option("--table", metavar="2|4|5", help="How maps are made; losses of the classifier; references."),
@@ -50,15 +49,7 @@ def ablate(
     output: Annotated[
         Path | None, typer.Option("--output", "-o", help="Folder for table-N.json, table-N.csv and table-N.svg.")
     ] = None,
-    preset: opt.Preset = None,
-    device: opt.Device = "auto",
-    workers: opt.Workers = None,
-    assignments: opt.Assignments = None,
-    config: opt.ConfigFile = None,
-    store: opt.StoreFolder = None,
-    dry_run: opt.DryRun = False,
-    as_json: opt.AsJson = False,
-    quiet: Annotated[bool, typer.Option("--quiet", "-q", help="No progress.")] = False,
+    options: PipelineOptions,
 ) -> None:
     """Measure the rows of Table 2, 4 or 5 of the paper on your images; what is done is found done.
 
@@ -67,41 +58,35 @@ def ablate(
     if launched.rank() is not None:
         raise UsageError("mcis ablate does its stages in one process, found several (WORLD_SIZE); start it without")
     wanted, kinds, numbers = _table(table), _kinds(on), _seeds(seeds)
-    workspace = open_workspace(
-        store=store, config=config, preset=preset, assignments=assignments or (), may_create=not dry_run
-    )
-    images = workspace.data(data)
-    if images is None:
-        raise UsageError(
-            "no images are named: expected a folder, as in `mcis ablate photos/`; or run `mcis init photos/`"
-        )
+    workspace = options.place.open(preset=options.preset, may_create=not options.dry_run)
+    images = require_images(workspace, data, "ablate photos/")
     settings = workspace.settings()
     if settings.train_seg.supervision == "full":
         raise UsageError("a network that learns from ground truth has no rows to compare; leave train-seg.supervision")
     ablation = Ablation(wanted, settings, kinds, split, images)
-    if dry_run:
-        with forecaster(workspace, images, device) as looking:
+    if options.dry_run:
+        with forecaster(workspace, images, options.device) as looking:
             ablation.require_ground_truth(looking.catalogue)
-            tell(list(ablation.forecast(looking, numbers)), as_json=as_json)
+            print_forecasts(list(ablation.forecast(looking, numbers)), as_json=options.as_json)
         return
     folder = None if output is None else OutputFolder(output, "--output")
     if folder is not None:
         folder.require()
-    reporter = TerminalReporter(quiet=quiet)
-    options = opt.run_options(device=device, workers=workers, preset=workspace.preset(), reporter=reporter)
+    reporter = TerminalReporter(quiet=options.quiet)
+    here = opt.run_options(device=options.device, workers=options.workers, preset=workspace.preset(), reporter=reporter)
     from mcis_cli.stages.engine.inputs import list_images
 
     ablation.require_ground_truth(list_images(images, workspace.store))
-    measuring = Measuring(ablation, workspace.store, options)
+    measuring = Measuring(ablation, workspace.store, here)
     try:
         for seed in numbers:
             measuring.measure(seed)
     finally:
         reporter.stop()
-    _tell(measuring, folder, as_json=as_json, quiet=quiet)
+    _print_and_write(measuring, folder, as_json=options.as_json, quiet=options.quiet)
 
 
-def _tell(measuring: Measuring, folder: OutputFolder | None, *, as_json: bool, quiet: bool) -> None:
+def _print_and_write(measuring: Measuring, folder: OutputFolder | None, *, as_json: bool, quiet: bool) -> None:
     """The table, its files, and what failed.
 
     Raises:
@@ -179,4 +164,4 @@ def _seeds(text: str) -> tuple[int, ...]:
 
 def register(app: typer.Typer) -> None:
     """Add the command."""
-    app.command("ablate")(ablate)
+    add_command(app, "ablate", ablate)

@@ -8,8 +8,10 @@ import typer
 
 from mcis_cli.cli.session import launched
 from mcis_cli.cli.session import options as opt
-from mcis_cli.cli.session.forecast import forecaster, tell
-from mcis_cli.cli.session.workspace import Workspace, open_workspace
+from mcis_cli.cli.session.dry_run import forecaster, print_forecasts
+from mcis_cli.cli.session.groups import PipelineOptions
+from mcis_cli.cli.session.parameters import Flags, add_command
+from mcis_cli.cli.session.workspace import Workspace
 from mcis_cli.cli.terminal.output import TerminalReporter, announce
 from mcis_cli.cli.terminal.tables import print_scores
 from mcis_cli.config import SECTIONS, DataConfig
@@ -19,16 +21,9 @@ Scores = Mapping[str, Any]
 
 
 def run(
-    preset: opt.Preset = None,
-    seed: Annotated[int | None, typer.Option("--seed", help="Of every stage.")] = None,
-    device: opt.Device = "auto",
-    workers: opt.Workers = None,
-    assignments: opt.Assignments = None,
-    config: opt.ConfigFile = None,
-    store: opt.StoreFolder = None,
-    dry_run: opt.DryRun = False,
-    as_json: opt.AsJson = False,
-    quiet: opt.Quiet = False,
+    seed: Annotated[int | None, typer.Option("--seed", metavar="N", help="Of every stage.")] = None,
+    *,
+    options: PipelineOptions,
 ) -> None:
     """Run the whole chain that mcis.toml describes; what is done is found done.
 
@@ -39,23 +34,21 @@ def run(
             "mcis run does its stages in one process, found several (WORLD_SIZE); give torchrun a single stage, as in "
             "torchrun --nproc-per-node 2 -m mcis_cli train-cls"
         )
-    flags = {name: {"seed": seed} for name, section in SECTIONS.items() if "seed" in section.model_fields}
-    workspace = open_workspace(
-        store=store, config=config, preset=preset, assignments=assignments or (), flags=flags, may_create=not dry_run
-    )
+    flags = Flags({name: {"seed": seed} for name, section in SECTIONS.items() if "seed" in section.model_fields})
+    workspace = options.place.open(flags, preset=options.preset, may_create=not options.dry_run)
     data = workspace.data()
     if data is None:
         raise UsageError("no images are named: expected [data] root in mcis.toml; `mcis init DATA` writes it")
-    if dry_run:
-        _foretell(workspace, data, device, as_json=as_json)
+    if options.dry_run:
+        _foretell(workspace, data, options.device, as_json=options.as_json)
         return
-    reporter = TerminalReporter(quiet=quiet)
-    options = opt.run_options(device=device, workers=workers, preset=workspace.preset(), reporter=reporter)
+    reporter = TerminalReporter(quiet=options.quiet)
+    here = opt.run_options(device=options.device, workers=options.workers, preset=workspace.preset(), reporter=reporter)
     started = time.monotonic()
     try:
         from mcis_cli.stages.plan.chain import run_chain
 
-        made = run_chain(workspace.settings(), data, workspace.store, options)
+        made = run_chain(workspace.settings(), data, workspace.store, here)
     finally:
         reporter.stop()
     extra: dict[str, Any] = {}
@@ -65,14 +58,14 @@ def run(
         from mcis_cli.stages.evaluate.run import metrics
 
         extra["metrics"] = metrics(made[-1])
-        if not quiet:
+        if not options.quiet:
             print_scores(extra["metrics"])
     announce(
         made[-1],
         cached=not reporter.worked,
         seconds=time.monotonic() - started,
-        as_json=as_json,
-        quiet=quiet,
+        as_json=options.as_json,
+        quiet=options.quiet,
         extra=extra,
     )
 
@@ -84,9 +77,9 @@ def _foretell(workspace: Workspace, data: DataConfig, device: str, *, as_json: b
     settings = workspace.settings()
     with forecaster(workspace, data, device) as looking:
         without = num_without_truth(settings, data, looking.catalogue)
-        tell(list(looking.chain(settings, without_scores(needed(settings), without))), as_json=as_json)
+        print_forecasts(list(looking.chain(settings, without_scores(needed(settings), without))), as_json=as_json)
 
 
 def register(app: typer.Typer) -> None:
     """Add the command."""
-    app.command("run")(run)
+    add_command(app, "run", run)

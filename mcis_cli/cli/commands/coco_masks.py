@@ -6,8 +6,8 @@ from typing import Annotated
 import typer
 
 from mcis_cli.cli.session import completion
-from mcis_cli.cli.session import options as opt
-from mcis_cli.cli.session.workspace import open_workspace
+from mcis_cli.cli.session.groups import Place, require_images
+from mcis_cli.cli.session.parameters import Flags, SectionFlags, add_command
 from mcis_cli.cli.terminal.folder_output import OutputFolder
 from mcis_cli.cli.terminal.output import TerminalReporter, say_path
 from mcis_cli.errors import UsageError, counted
@@ -24,23 +24,18 @@ def coco_masks(
             "--split", help="Which list of the data set; all is every image.", autocompletion=completion.split
         ),
     ] = "val",
-    tags: Annotated[str | None, typer.Option("--tags", help="File of annotations, relative to DATA.")] = None,
+    *,
+    described: Annotated[Flags, SectionFlags("data", "tags")],
     force: Annotated[bool, typer.Option("--force", help="Write into a folder that has something in it.")] = False,
-    assignments: opt.Assignments = None,
-    config: opt.ConfigFile = None,
-    store: opt.StoreFolder = None,
+    place: Place,
     quiet: Annotated[bool, typer.Option("--quiet", "-q", help="No progress.")] = False,
 ) -> None:
     """Write masks from the outlines in annotations of COCO, to score with; prints their folder.
 
     Example: mcis coco-masks coco/ --split val
     """
-    workspace = open_workspace(
-        store=store, config=config, assignments=assignments or (), flags={"data": {"tags": tags}}, may_create=False
-    )
-    images = workspace.data(data)
-    if images is None:
-        raise UsageError("no images are named: expected a folder, as in `mcis coco-masks coco/`")
+    workspace = place.open(described, may_create=False)
+    images = require_images(workspace, data, "coco-masks coco/")
     from mcis_cli.data.layouts.coco import find_instances
     from mcis_cli.data.palette import write_mask_png
     from mcis_cli.data.reading import read_catalogue
@@ -67,4 +62,4 @@ def coco_masks(
 
 def register(app: typer.Typer) -> None:
     """Add the command."""
-    app.command("coco-masks")(coco_masks)
+    add_command(app, "coco-masks", coco_masks)

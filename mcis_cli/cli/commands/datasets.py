@@ -10,9 +10,10 @@ from rich.text import Text
 
 from mcis_cli.cli.session import completion
 from mcis_cli.cli.session import options as opt
-from mcis_cli.cli.session import sources as src
+from mcis_cli.cli.session.groups import ImageOptions, Place, require_images
+from mcis_cli.cli.session.parameters import add_command
 from mcis_cli.cli.session.settings_file import written
-from mcis_cli.cli.session.workspace import CONFIG_FILE, open_workspace
+from mcis_cli.cli.session.workspace import CONFIG_FILE
 from mcis_cli.cli.terminal.folder_output import OutputFolder
 from mcis_cli.cli.terminal.output import TerminalReporter, console, for_people, say
 from mcis_cli.config import PRESETS, Preset, resolve
@@ -27,23 +28,15 @@ MAX_CLASSES = 12
 Folder = Annotated[
     Path | None, typer.Argument(metavar="DATA", help="Folder of images, or a table of tags; else that of mcis.toml.")
 ]
-Tags = Annotated[str | None, typer.Option("--tags", help="File of tags, relative to DATA.")]
-Saliency = Annotated[Path | None, typer.Option("--saliency", help="Folder of saliency maps.")]
 
 
 def check(
     data: Folder = None,
     refs: Annotated[int, typer.Option("--refs", min=0, help="References that each class should have images for.")] = 3,
-    tags: Tags = None,
-    tags_from_masks: opt.TagsFromMasks = None,
-    saliency: Saliency = None,
-    single_label: src.SingleLabel = None,
-    web: src.Web = None,
-    list_tags: src.ListTags = None,
+    *,
+    images: ImageOptions,
     workers: opt.Workers = None,
-    assignments: opt.Assignments = None,
-    config: opt.ConfigFile = None,
-    store: opt.StoreFolder = None,
+    place: Place,
     as_json: Annotated[bool, typer.Option("--json", help="Print one JSON object.")] = False,
     quiet: Annotated[bool, typer.Option("--quiet", "-q", help="Errors and warnings only.")] = False,
 ) -> None:
@@ -51,13 +44,8 @@ def check(
 
     Example: mcis check photos/
     """
-    place = str(saliency.resolve()) if saliency else None
-    sources = src.named_sources(single_label, web, list_tags)
-    flags = {"data": {"tags": tags, "tags_from_masks": tags_from_masks, "saliency": place, "sources": sources}}
-    workspace = open_workspace(store=store, config=config, assignments=assignments or (), flags=flags)
-    images = workspace.data(data)
-    if images is None:
-        raise UsageError("no images are named: expected a folder, as in `mcis check photos/`")
+    workspace = place.open(images.flags)
+    described = require_images(workspace, data, "check photos/")
     from mcis_cli.data.check import survey
     from mcis_cli.store import StatCache
 
@@ -74,7 +62,9 @@ def check(
     options = opt.run_options(workers=workers)
     try:
         with StatCache(workspace.store.index_path) as cache:
-            catalogue, findings = survey(images, cache, num_references=refs, workers=options.workers, progress=progress)
+            catalogue, findings = survey(
+                described, cache, num_references=refs, workers=options.workers, progress=progress
+            )
     finally:
         reporter.stop()
     errors = [finding for finding in findings if finding.severity == "error"]
@@ -89,10 +79,10 @@ def check(
             if not quiet or finding.severity != "note":
                 out.print(Text(f"{finding.severity}: {for_people(finding.message)}", style=STYLES[finding.severity]))
     if len(errors) == 1:
-        raise CheckError(f"{images.root}: one thing has to be mended: {errors[0].message}")
+        raise CheckError(f"{described.root}: one thing has to be mended: {errors[0].message}")
     if errors:
         told = f"; the first: {errors[0].message}" if as_json else ""
-        raise CheckError(f"{images.root}: {len(errors)} things have to be mended{told}")
+        raise CheckError(f"{described.root}: {len(errors)} things have to be mended{told}")
 
 
 def init(
@@ -105,12 +95,8 @@ def init(
             autocompletion=completion.words(*PRESETS),
         ),
     ] = "paper",
-    tags: Tags = None,
-    tags_from_masks: opt.TagsFromMasks = None,
-    saliency: Saliency = None,
-    single_label: src.SingleLabel = None,
-    web: src.Web = None,
-    list_tags: src.ListTags = None,
+    *,
+    images: ImageOptions,
     force: Annotated[bool, typer.Option("--force", help="Write over a file that is there.")] = False,
 ) -> None:
     """Look at a folder, say what it is taken for, and write mcis.toml for it.
@@ -121,16 +107,15 @@ def init(
         raise UsageError(f"preset {preset!r} is not known: expected one of {', '.join(PRESETS)}")
     if not data.exists():
         raise UsageError(f"{data} does not exist: expected a folder of images, or a table of tags")
-    sources = src.named_sources(single_label, web, list_tags)
+    given = {name: value for name, value in images.flags.tables["data"].items() if value is not None}
     target = Path(CONFIG_FILE)
     if os.path.lexists(target) and not force:
         raise UsageError(f"{target.resolve()} is there already: give --force to write over it")
     from mcis_cli.data.catalogue import count_domains
     from mcis_cli.data.reading import read_catalogue
 
-    place = _seen_from(data, saliency) if saliency else None
-    flags = {"tags": tags, "tags_from_masks": tags_from_masks, "saliency": place, "sources": sources}
-    given = {name: value for name, value in flags.items() if value is not None}
+    if "saliency" in given:
+        given["saliency"] = _seen_from(data, Path(given["saliency"]))
     named = resolve({"data": {"root": str(data), **given}}).data
     catalogue = read_catalogue(named)
     mapped = catalogue.split("all")
@@ -197,5 +182,5 @@ def _share(count: int, total: int) -> str:
 
 def register(app: typer.Typer) -> None:
     """Add the commands."""
-    app.command("check")(check)
-    app.command("init")(init)
+    add_command(app, "check", check)
+    add_command(app, "init", init)

@@ -10,8 +10,9 @@ import typer
 from mcis_cli.cli.commands.onnx import require_onnx, write_onnx
 from mcis_cli.cli.session import completion
 from mcis_cli.cli.session import options as opt
-from mcis_cli.cli.session.found import expected_artifact
-from mcis_cli.cli.session.workspace import open_workspace, upstream_reference
+from mcis_cli.cli.session.groups import Place
+from mcis_cli.cli.session.parameters import Flags, SectionFlags, add_command
+from mcis_cli.cli.session.upstream import expected_artifact, upstream_reference
 from mcis_cli.cli.terminal.folder_output import OutputFolder
 from mcis_cli.cli.terminal.output import TerminalReporter, say_path
 from mcis_cli.config import EvalConfig, RunOptions
@@ -90,18 +91,12 @@ def export(
         str | None,
         typer.Option("--competition", help="--voc-submission: comp6 (default), or comp5 for data of VOC alone."),
     ] = None,
-    crf: opt.Crf = None,
-    scales: opt.Scales = None,
-    flip: opt.Flip = None,
-    window: Annotated[
-        int | None, typer.Option("--window", help="Longest side of one pass; larger photographs go in windows.")
-    ] = None,
+    *,
+    flags: Annotated[Flags, SectionFlags("eval", "crf", "scales", "flip", "window")],
     data: opt.DataOption = None,
     device: opt.Device = "auto",
     workers: opt.Workers = None,
-    assignments: opt.Assignments = None,
-    config: opt.ConfigFile = None,
-    store: opt.StoreFolder = None,
+    place: Place,
     quiet: Annotated[bool, typer.Option("--quiet", "-q", help="No progress.")] = False,
 ) -> None:
     """Write masks, maps, what a network predicts, or the network, as files of other tools; prints their folder.
@@ -111,7 +106,7 @@ def export(
     kinds = (voc, coco, panoptic, yolo, overlays, maps, heatmaps, voc_submission, onnx)
     chosen = _one_format([name for name, given in zip(FORMATS, kinds, strict=True) if given])
     wanted = FORMATS[chosen]
-    given = {"--crf": crf, "--scales": scales, "--flip": flip, "--window": window}
+    given = {f"--{name}": value for name, value in flags.tables["eval"].items()}
     for_others = {
         "--images": images and wanted.photographs is None,
         "--full-size": full_size and chosen != "--maps",
@@ -124,14 +119,11 @@ def export(
     _refuse(chosen, [flag for flag, is_odd in for_others.items() if is_odd])
     if competition not in (None, "comp5", "comp6"):
         raise UsageError(f"competition {competition!r:.80} is not known: expected comp5 or comp6")
-    flags = {"eval": {"crf": crf, "scales": opt.numbers(scales), "flip": flip, "window": window}}
     from mcis_cli.stages import holds, names_of
 
     previous = names_of(wanted.kinds[0])[0]
     reference = upstream_reference(artifact, previous)
-    workspace = open_workspace(
-        store=store, config=config, assignments=assignments or (), flags=flags, upstream=reference
-    )
+    workspace = place.open(flags, upstream=reference)
     if onnx:
         require_onnx()
     upstream = expected_artifact(workspace, reference, previous)
@@ -244,4 +236,4 @@ def _files(
 
 def register(app: typer.Typer) -> None:
     """Add the command."""
-    app.command("export")(export)
+    add_command(app, "export", export)

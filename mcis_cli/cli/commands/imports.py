@@ -8,7 +8,9 @@ import typer
 
 from mcis_cli.cli.session import completion
 from mcis_cli.cli.session import options as opt
-from mcis_cli.cli.session.workspace import Workspace, open_workspace
+from mcis_cli.cli.session.groups import Place
+from mcis_cli.cli.session.parameters import Flags, SectionFlags, add_command
+from mcis_cli.cli.session.workspace import Workspace
 from mcis_cli.cli.terminal.output import TerminalReporter, announce
 from mcis_cli.config import RunOptions, resolve
 from mcis_cli.errors import UsageError
@@ -48,11 +50,10 @@ def import_(
     allow_missing: Annotated[
         bool, typer.Option("--allow-missing", help="Leave out images without a map; else an error.")
     ] = False,
-    backbone: opt.Backbone = None,
+    *,
+    network: Annotated[Flags, SectionFlags("train-cls", "backbone")],
     workers: opt.Workers = None,
-    assignments: opt.Assignments = None,
-    config: opt.ConfigFile = None,
-    store: opt.StoreFolder = None,
+    place: Place,
     as_json: opt.AsJson = False,
     quiet: opt.Quiet = False,
 ) -> None:
@@ -67,7 +68,7 @@ def import_(
         raise UsageError(
             f"what is imported is not clear: found {found}, expected one of {KINDS}; see mcis import --help"
         )
-    of_maps = cams or saliency
+    of_maps, backbone = cams or saliency, network.tables["train-cls"]["backbone"]
     for flag, value, fits in (
         ("--data", data, of_maps),
         ("--split", split, of_maps),
@@ -76,7 +77,7 @@ def import_(
     ):
         if value and not fits:
             raise UsageError(f"{flag} has no meaning with {given[0]}; leave it out, or see mcis import --help")
-    workspace = open_workspace(store=store, config=config, assignments=assignments or ())
+    workspace = place.open()
     reporter = TerminalReporter(quiet=quiet)
     options = opt.run_options(workers=workers, reporter=reporter)
     started = time.monotonic()
@@ -146,4 +147,4 @@ def _weights(
 
 def register(app: typer.Typer) -> None:
     """Add the command."""
-    app.command("import")(import_)
+    add_command(app, "import", import_)

@@ -9,6 +9,8 @@ from rich.text import Text
 
 from mcis_cli.cli.session import completion
 from mcis_cli.cli.session import options as opt
+from mcis_cli.cli.session.groups import Place
+from mcis_cli.cli.session.parameters import add_command
 from mcis_cli.cli.session.workspace import Workspace, open_workspace
 from mcis_cli.cli.terminal.output import console, plain, results, say
 from mcis_cli.config import DataConfig
@@ -60,10 +62,9 @@ def show(
         bool,
         typer.Option("--why", help="Say what differs from what mcis.toml asks for: why the stage would run again."),
     ] = False,
+    *,
     preset: opt.Preset = None,
-    assignments: opt.Assignments = None,
-    config: opt.ConfigFile = None,
-    store: opt.StoreFolder = None,
+    place: Place,
     as_json: Annotated[bool, typer.Option("--json", help="Print the whole manifest; with --why one object.")] = False,
 ) -> None:
     """Show what an artifact is and how it was made, or why its stage would run again.
@@ -71,19 +72,11 @@ def show(
     Example: mcis show 3fa8c1d2
     """
     if why:
-        workspace = open_workspace(
-            store=store,
-            config=config,
-            preset=preset,
-            assignments=assignments or (),
-            upstream=artifact,
-            may_create=False,
-        )
-        _show_why(workspace, artifact, as_json)
+        _show_why(place.open(preset=preset, upstream=artifact, may_create=False), artifact, as_json)
         return
-    if preset or assignments or config:
+    if preset or place.assignments or place.config:
         raise UsageError("--preset, --set and --config are for what is compared: give --why, too")
-    workspace = open_workspace(store=store, upstream=artifact, may_create=False)
+    workspace = open_workspace(store=place.store, upstream=artifact, may_create=False)
     found = workspace.store.get(artifact)
     if found.path.parent != workspace.store.root / "artifacts":
         found.check()  # from elsewhere: not one line of it is told before all of it is understood
@@ -145,18 +138,15 @@ def _show_why(workspace: Workspace, ref: str, as_json: bool) -> None:
 
 def status(
     preset: opt.Preset = None,
-    assignments: opt.Assignments = None,
-    config: opt.ConfigFile = None,
-    store: opt.StoreFolder = None,
+    *,
+    place: Place,
     exit_code: Annotated[bool, typer.Option("--exit-code", help="Exit with 7 if anything is to do.")] = False,
 ) -> None:
     """Show which stages of the chain in mcis.toml are done. Writes nothing.
 
     Example: mcis status
     """
-    workspace = open_workspace(
-        store=store, config=config, preset=preset, assignments=assignments or (), may_create=False
-    )
+    workspace = place.open(preset=preset, may_create=False)
     data = _data(workspace)
     from mcis_cli.stages import command_of
     from mcis_cli.stages.plan.chain import chain_of, needed, plan
@@ -211,6 +201,6 @@ def _data(workspace: Workspace) -> DataConfig:
 
 def register(app: typer.Typer) -> None:
     """Add the commands."""
-    app.command("ls")(ls)
-    app.command("show")(show)
-    app.command("status")(status)
+    add_command(app, "ls", ls)
+    add_command(app, "show", show)
+    add_command(app, "status", status)

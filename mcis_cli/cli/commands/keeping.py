@@ -8,7 +8,8 @@ import typer
 
 from mcis_cli.cli.session import completion
 from mcis_cli.cli.session import options as opt
-from mcis_cli.cli.session.workspace import STORE_FOLDER, Workspace, open_workspace, upstream_reference
+from mcis_cli.cli.session.upstream import upstream_reference
+from mcis_cli.cli.session.workspace import STORE_FOLDER, Workspace, open_workspace
 from mcis_cli.cli.terminal.output import complain, say, say_path
 from mcis_cli.errors import DamagedError, DataError, McisError, MissingError, UsageError, WeightsError, counted
 from mcis_cli.store import Store, open_store

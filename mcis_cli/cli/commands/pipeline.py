@@ -1,18 +1,285 @@
-"""The commands of the pipeline, in its order. Each prints one line: the artifact that it made, or found made."""
+"""The commands of the pipeline, in its order. Each prints one line: the artifact that it made, or found made.
+
+Their options are the flags of their section of the settings, and groups that they share.
+"""
+
+from collections.abc import Iterable, Mapping, Sequence
+from dataclasses import replace
+from pathlib import Path
+from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
-from mcis_cli.cli.commands.affinity import affinity
-from mcis_cli.cli.commands.evaluate import evaluate
-from mcis_cli.cli.commands.masks import cams, pseudo
-from mcis_cli.cli.commands.train import train_cls, train_seg
+from mcis_cli.cli.session import completion
+from mcis_cli.cli.session import options as opt
+from mcis_cli.cli.session.call import Call, Start
+from mcis_cli.cli.session.groups import ImageOptions, PipelineOptions, require_images
+from mcis_cli.cli.session.parameters import Flags, SectionFlags, add_command
+from mcis_cli.cli.session.workspace import Workspace
+from mcis_cli.cli.terminal.tables import print_scores
+from mcis_cli.config import RunOptions, Settings
+from mcis_cli.errors import CheckError, MissingError, UsageError
+from mcis_cli.store import Artifact
+
+if TYPE_CHECKING:
+    from mcis_cli.stages.plan.forecast import Forecast, Forecaster
+
+
+def train_cls(
+    data: opt.Images = None,
+    *,
+    flags: Annotated[Flags, SectionFlags("train-cls")],
+    split: Annotated[Flags, SectionFlags("data", "train")],
+    images: ImageOptions,
+    options: PipelineOptions,
+) -> None:
+    """Train the co-attention classifier on images with tags.
+
+    Example: mcis train-cls photos/ --preset quick
+    """
+    of_data = {**split.tables["data"], **images.flags.tables["data"]}
+    call = Call("train-cls", flags.and_also("data", **of_data), options)
+    workspace = call.open()
+    start = Start(workspace, None, require_images(workspace, data, "train-cls photos/"))
+    call.run(start)
+
+
+def cams(
+    classifier: opt.Upstream = None,
+    *,
+    flags: Annotated[Flags, SectionFlags("cams")],
+    cache_mb: Annotated[int, typer.Option("--cache-mb", min=1, help="Features to keep in memory, in MiB.")] = 2048,
+    scratch_mb: Annotated[
+        int,
+        typer.Option(
+            "--scratch-mb",
+            min=0,
+            help="Features to keep on disk where memory is full, in MiB; at least as much is left free, and "
+            "all is gone at the end.",
+        ),
+    ] = 20_480,
+    data: opt.DataOption = None,
+    shard: opt.Shard = None,
+    options: PipelineOptions,
+) -> None:
+    """Make localization maps with a classifier: where in each image its tags are.
+
+    Example: mcis cams --refs 3
+    """
+    call = Call("cams", flags, options, shard)
+    start = call.start(classifier, "train-cls", data)
+
+    def work(settings: Settings, options: RunOptions) -> Sequence[Artifact]:
+        from mcis_cli.stages.cams import run as stage
+
+        configs = [one.cams for one in call.variants(settings)]
+        most = max(configs, key=lambda one: one.refs)
+        call.warn_without_effect(start.workspace, most, options.reporter)
+        options = replace(options, cache_mb=cache_mb, scratch_mb=scratch_mb)
+        return stage.run_all(configs, start.inputs(), start.workspace.store, options)
+
+    call.run(start, work)
+
+
+def affinity(
+    maps: opt.Upstream = None,
+    *,
+    network: Annotated[
+        str | None,
+        typer.Option(
+            "--network",
+            metavar="ARTIFACT",
+            help="Walk by this network of affinities; else one is trained on the maps.",
+            autocompletion=completion.artifact_of("affinity-net"),
+        ),
+    ] = None,
+    flags: Annotated[Flags, SectionFlags("affinity")],
+    data: opt.DataOption = None,
+    shard: opt.Shard = None,
+    options: PipelineOptions,
+) -> None:
+    """Refine localization maps: learn from their confident regions which pixels belong together, then walk.
+
+    The network is AffinityNet; without --network it is trained first, on the maps.
+
+    Example: mcis affinity --backbone resnet38
+    """
+    call = Call("affinity", flags, options, shard)
+    start = call.start(maps, "cams", data)
+    named = None if network is None else start.workspace.store.get(network)
+    if named is not None:
+        call.run(replace(start, network=named), facts={"part": "walk"})
+        return
+    from mcis_cli.stages import stages_of
+    from mcis_cli.stages.plan.chain import run_stages
+
+    names, made = stages_of("affinity"), {start.artifact.stage: start.artifact}
+
+    def work(settings: Settings, options: RunOptions) -> Artifact:
+        *before, walked = run_stages(names, settings, start.images, start.workspace.store, options, made)
+        for artifact in before:
+            options.reporter.note(f"{artifact.stage}: {artifact.path.stem}")
+        return walked
+
+    def foretell(looking: "Forecaster", settings: Settings) -> "Iterable[Forecast]":
+        return looking.chain(settings, names, made=made)
+
+    call.run(start, work, foretell=foretell)
+
+
+def pseudo(
+    maps: opt.Upstream = None,
+    *,
+    flags: Annotated[Flags, SectionFlags("pseudo")],
+    saliency: Annotated[
+        Path | None,
+        typer.Option(
+            "--saliency",
+            help="Saliency maps: a folder, or an artifact of saliency or import.",
+            autocompletion=completion.artifact_of("saliency"),
+        ),
+    ] = None,
+    network: Annotated[
+        str | None,
+        typer.Option(
+            "--network",
+            metavar="ARTIFACT",
+            help="A second round: ask this segmentation network beside the maps.",
+            autocompletion=completion.artifact_of("train-seg"),
+        ),
+    ] = None,
+    data: opt.DataOption = None,
+    shard: opt.Shard = None,
+    options: PipelineOptions,
+) -> None:
+    """Turn localization maps into pseudo masks; or, for a second round, what a segmentation network predicts.
+
+    Every score and threshold is in [0, 1]. With --network, maps and network are asked together; given in the place of
+    maps, the network alone. Its masks have the classes that an image is tagged with, and background; --scales, --flip
+    and --device are for it.
+
+    Example: mcis pseudo --background constant --background-score 0.2
+    """
+    from mcis_cli.stages import holds
+
+    folder = str(saliency.resolve()) if saliency and saliency.is_dir() else None
+    call = Call("pseudo", flags.and_also("data", saliency=folder), options, shard)
+    previous = "affinity" if call.open().settings().pseudo.background == "affinity" else "cams"
+    start = call.start(maps, previous, data)
+    _require_use_of_saliency(saliency, start)
+    asked = None if network is None else start.workspace.store.get(network)
+    start = replace(start, saliency=_named_saliency(saliency, start.workspace), network=asked)
+    alone = holds(start.artifact, "network")
+    if asked is not None and alone:
+        raise UsageError("--network is asked beside maps, found a network in their place: give one or the other")
+
+    def work(settings: Settings, options: RunOptions) -> Artifact:
+        from mcis_cli.stages.pseudo import run as of_maps
+        from mcis_cli.stages.pseudo import second_round as of_network
+
+        evidence = "network" if alone else "maps" if asked is None else "maps and network"
+        call.warn_without_effect(start.workspace, settings.pseudo, options.reporter, evidence=evidence)
+        run = of_network.run if alone else of_maps.run
+        return run(settings.pseudo, start.inputs(), start.workspace.store, options)
+
+    call.run(start, work)
+
+
+def _named_saliency(given: Path | None, workspace: Workspace) -> Artifact | None:
+    """The artifact of saliency maps that was named; None for a folder."""
+    if given is None or given.is_dir():
+        return None
+    try:
+        return workspace.store.get(str(given))
+    except MissingError as error:
+        raise UsageError(
+            f"no saliency maps called {given}: found no folder, and {error}; expected a folder, or an artifact of "
+            "mcis saliency, or of mcis import --saliency"
+        ) from None
+
+
+def _require_use_of_saliency(given: Path | None, start: Start) -> None:
+    """Refuse saliency maps that were named where nothing uses them."""
+    if given is None:
+        return
+    from mcis_cli.stages import holds
+
+    upstream, background = start.artifact, start.workspace.settings(start.upstream).pseudo.background
+    if holds(upstream, "network"):
+        raise UsageError(
+            f"--saliency {given} has no effect on masks of a network: found {upstream.path.stem} in the place of maps; "
+            f"leave --saliency out, or ask both, as in `mcis pseudo MAPS --network {upstream.path.stem}`"
+        )
+    if background != "saliency":
+        raise UsageError(
+            f"--saliency {given} has no effect with the background {background!r}: expected 'saliency'; give "
+            '--background saliency, or set background = "saliency" in [pseudo] of mcis.toml'
+        )
+
+
+def train_seg(
+    masks: opt.Upstream = None,
+    *,
+    flags: Annotated[Flags, SectionFlags("train-seg")],
+    data: opt.DataOption = None,
+    options: PipelineOptions,
+) -> None:
+    """Train a segmentation network on pseudo masks.
+
+    Example: mcis train-seg --backbone resnet101
+    """
+    call = Call("train-seg", flags, options)
+    workspace = call.open()
+    if workspace.settings().train_seg.supervision == "full" and masks is None:
+        start = Start(workspace, None, workspace.data(data))
+    else:
+        start = call.start(masks, "pseudo", data)
+    call.run(start)
+
+
+def evaluate(
+    artifact: opt.Upstream = None,
+    *,
+    flags: Annotated[Flags, SectionFlags("eval")],
+    min_miou: Annotated[
+        float | None,
+        typer.Option("--min-miou", min=0, max=1, help="Exit with 7 if the mean IoU (a fraction) is lower."),
+    ] = None,
+    data: opt.DataOption = None,
+    shard: opt.Shard = None,
+    options: PipelineOptions,
+) -> None:
+    """Score a segmentation network, localization maps or pseudo masks by mean IoU.
+
+    Example: mcis eval --crf --min-miou 0.5
+    """
+    call = Call("eval", flags, options, shard)
+    start = call.start(artifact, "train-seg", data)
+    from mcis_cli.stages import kind_of
+
+    found: dict[str, Any] = {}
+
+    def extra(done: Artifact) -> Mapping[str, Any]:
+        from mcis_cli.stages.evaluate.run import metrics
+
+        found.update(metrics(done))
+        if not options.quiet:
+            print_scores(found)
+        return {"metrics": found}
+
+    done = call.run(start, facts={"subject": str(kind_of(start.artifact.stage))}, extra=extra)
+    if done is not None and min_miou is not None and not (found["mean_iou"] or 0) >= min_miou:
+        raise CheckError(
+            f"mean IoU of {start.artifact.path.stem} on split {found['split']}: found {found['mean_iou'] or 0:.4f}, "
+            f"expected at least {min_miou:.4f} (--min-miou)"
+        )
 
 
 def register(app: typer.Typer) -> None:
     """Add the commands."""
-    app.command("train-cls")(train_cls)
-    app.command("cams")(cams)
-    app.command("affinity")(affinity)
-    app.command("pseudo")(pseudo)
-    app.command("train-seg")(train_seg)
-    app.command("eval")(evaluate)
+    add_command(app, "train-cls", train_cls)
+    add_command(app, "cams", cams)
+    add_command(app, "affinity", affinity)
+    add_command(app, "pseudo", pseudo)
+    add_command(app, "train-seg", train_seg)
+    add_command(app, "eval", evaluate)

@@ -7,10 +7,11 @@ from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
-from mcis_cli.cli.commands.photographs import find
 from mcis_cli.cli.session import completion
 from mcis_cli.cli.session import options as opt
-from mcis_cli.cli.session.workspace import open_workspace
+from mcis_cli.cli.session.groups import Place
+from mcis_cli.cli.session.parameters import Flags, SectionFlags, add_command
+from mcis_cli.cli.session.photographs import find
 from mcis_cli.cli.terminal.folder_output import OutputFolder
 from mcis_cli.cli.terminal.output import TerminalReporter, say, say_path
 from mcis_cli.errors import DataError, UsageError, counted
@@ -28,19 +29,13 @@ def predict(
         typer.Argument(help="Photographs, folders of them, patterns as 'shots/**/*.jpg', or - for a list on stdin."),
     ],
     output: Annotated[Path, typer.Option("--output", "-o", help="Folder for the masks.")] = Path("masks"),
+    *,
     overlay: Annotated[
         bool, typer.Option("--overlay", help="Write a picture of photograph and mask beside each.")
     ] = False,
-    crf: opt.Crf = None,
-    scales: opt.Scales = None,
-    flip: opt.Flip = None,
-    window: Annotated[
-        int | None, typer.Option("--window", help="Longest side of one pass; larger photographs go in windows.")
-    ] = None,
+    flags: Annotated[Flags, SectionFlags("eval", "crf", "scales", "flip", "window")],
     device: opt.Device = "auto",
-    assignments: opt.Assignments = None,
-    config: opt.ConfigFile = None,
-    store: opt.StoreFolder = None,
+    place: Place,
     as_json: Annotated[
         bool, typer.Option("--json", help="Print a JSON object for each: labels, areas, confidences; or the error.")
     ] = False,
@@ -50,10 +45,7 @@ def predict(
 
     Example: mcis predict 3fa8c1d2 holiday/ -o masks --overlay
     """
-    flags = {"eval": {"crf": crf, "scales": opt.numbers(scales), "flip": flip, "window": window}}
-    workspace = open_workspace(
-        store=store, config=config, assignments=assignments or (), flags=flags, upstream=model, may_create=False
-    )
+    workspace = place.open(flags, upstream=model, may_create=False)
     network = workspace.store.get(model)
     if network.stage != "train-seg":
         raise UsageError(
@@ -129,4 +121,4 @@ def described(prediction: "Prediction", target: Path, labels: Sequence[str]) -> 
 
 def register(app: typer.Typer) -> None:
     """Add the command."""
-    app.command("predict")(predict)
+    add_command(app, "predict", predict)

@@ -8,7 +8,9 @@ import typer
 
 from mcis_cli.cli.session import completion
 from mcis_cli.cli.session import options as opt
-from mcis_cli.cli.session.workspace import Workspace, open_workspace
+from mcis_cli.cli.session.groups import Place
+from mcis_cli.cli.session.parameters import add_command
+from mcis_cli.cli.session.workspace import Workspace
 from mcis_cli.cli.terminal.folder_output import OutputFolder
 from mcis_cli.cli.terminal.output import TerminalReporter, say_path
 from mcis_cli.errors import DataError, MissingError, UsageError
@@ -43,9 +45,8 @@ def report(
     data: opt.DataOption = None,
     device: opt.Device = "auto",
     preset: opt.Preset = None,
-    assignments: opt.Assignments = None,
-    config: opt.ConfigFile = None,
-    store: opt.StoreFolder = None,
+    *,
+    place: Place,
     quiet: Annotated[bool, typer.Option("--quiet", "-q", help="No progress.")] = False,
 ) -> None:
     """Write one HTML page about a run: scores, curves, galleries, what was run with which data and seeds.
@@ -55,14 +56,7 @@ def report(
     if artifacts and pair:
         raise UsageError(f"--compare takes the two runs itself: leave out {artifacts[0]}")
     named = [*pair] if pair else artifacts or []
-    workspace = open_workspace(
-        store=store,
-        config=config,
-        preset=preset,
-        assignments=assignments or (),
-        upstream=named[0] if named else None,
-        may_create=False,
-    )
+    workspace = place.open(preset=preset, upstream=named[0] if named else None, may_create=False)
     folder, name = _target(output, force)
     from mcis_cli.report.comparison import compare
     from mcis_cli.report.content import Wanted, gather
@@ -73,13 +67,13 @@ def report(
     reporter = TerminalReporter(quiet=quiet)
     options = opt.run_options(device=device, reporter=reporter)
     wanted = Wanted(images=images, references=references, attention=attention, predictions=predictions)
-    place = workspace.data(data) if data is not None else None  # else where they were listed
+    of_images = workspace.data(data) if data is not None else None  # else where they were listed
     try:
         if pair:
             first, second = (trace([one], workspace.store) for one in given)
-            page = render_comparison(compare(first, second, pair, workspace.store, place, wanted, options))
+            page = render_comparison(compare(first, second, pair, workspace.store, of_images, wanted, options))
         else:
-            page = render(gather(trace(given, workspace.store), workspace.store, place, wanted, options))
+            page = render(gather(trace(given, workspace.store), workspace.store, of_images, wanted, options))
     finally:
         reporter.stop()
     say_path(folder.write(Path(name), page.encode()))
@@ -144,4 +138,4 @@ def _is_report(path: Path) -> bool:
 
 def register(app: typer.Typer) -> None:
     """Add the command."""
-    app.command("report")(report)
+    add_command(app, "report", report)

@@ -7,7 +7,9 @@ import typer
 
 from mcis_cli.cli.session import completion
 from mcis_cli.cli.session import options as opt
-from mcis_cli.cli.session.call import Call
+from mcis_cli.cli.session.call import Call, Start
+from mcis_cli.cli.session.groups import PipelineOptions, Place, require_images
+from mcis_cli.cli.session.parameters import Flags, add_command
 from mcis_cli.cli.terminal.folder_output import OutputFolder
 from mcis_cli.config import RunOptions, Settings
 from mcis_cli.errors import UsageError
@@ -15,10 +17,8 @@ from mcis_cli.store import Artifact
 
 
 def saliency(
-    data: Annotated[
-        Path | None,
-        typer.Argument(metavar="DATA", help="Folder of images with tags, or a table; else that of mcis.toml."),
-    ] = None,
+    data: opt.Images = None,
+    *,
     model: Annotated[
         str, typer.Option("--model", help="u2netp, u2net or silueta, whose file you have, or FILE.onnx.")
     ] = "u2netp",
@@ -32,9 +32,7 @@ def saliency(
     force: Annotated[bool, typer.Option("--force", help="Write into a folder that has something in it.")] = False,
     shard: opt.Shard = None,
     workers: opt.Workers = None,
-    assignments: opt.Assignments = None,
-    config: opt.ConfigFile = None,
-    store: opt.StoreFolder = None,
+    place: Place,
     as_json: opt.AsJson = False,
     quiet: opt.Quiet = False,
 ) -> None:
@@ -44,13 +42,10 @@ def saliency(
     """
     if force and output is None:
         raise UsageError("--force has no meaning without --output; leave it out, or see mcis saliency --help")
-    call = Call("saliency", {}, config, None, assignments, store, "cpu", workers, as_json, quiet, shard)
+    options = PipelineOptions(device="cpu", workers=workers, place=place, as_json=as_json, quiet=quiet)
+    call = Call("saliency", Flags(), options, shard)
     workspace = call.open()
-    images = workspace.data(data)
-    if images is None:
-        raise UsageError(
-            "no images are named: expected a folder, as in `mcis saliency photos/`; or run `mcis init photos/`"
-        )
+    images = require_images(workspace, data, "saliency photos/")
     from mcis_cli.interop.saliency import run as stage
     from mcis_cli.stages.engine.inputs import Inputs
 
@@ -66,9 +61,9 @@ def saliency(
                 folder.write(inside, content)
         return maps
 
-    call.run(workspace, None, work)
+    call.run(Start(workspace, None, images), work)
 
 
 def register(app: typer.Typer) -> None:
     """Add the command."""
-    app.command("saliency")(saliency)
+    add_command(app, "saliency", saliency)

@@ -1,91 +1,114 @@
 """What the commands of the pipeline share: settings, upstream artifact, shards and ranks, the line of the result."""
 
 import time
-from collections.abc import Callable, Mapping, Sequence
-from contextlib import AbstractContextManager
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
+from types import MappingProxyType
 from typing import TYPE_CHECKING, Any
 
 import typer
 
 from mcis_cli.cli.session import launched
 from mcis_cli.cli.session import options as opt
-from mcis_cli.cli.session.forecast import forecaster, tell
-from mcis_cli.cli.session.workspace import Workspace, open_workspace, reads_pipe, upstream_reference
+from mcis_cli.cli.session.dry_run import forecaster, print_forecasts
+from mcis_cli.cli.session.groups import PipelineOptions
+from mcis_cli.cli.session.parameters import Flags
+from mcis_cli.cli.session.upstream import expected_artifact, reads_pipe, upstream_reference
+from mcis_cli.cli.session.workspace import Workspace
 from mcis_cli.cli.terminal.output import TerminalReporter, announce
 from mcis_cli.config import Config, DataConfig, Reporter, RunOptions, Settings, merge
 from mcis_cli.errors import UnfinishedError, UsageError
 from mcis_cli.store import Artifact
 
 if TYPE_CHECKING:
-    from mcis_cli.stages.plan.forecast import Forecaster
+    from mcis_cli.stages.engine.inputs import Inputs
+    from mcis_cli.stages.plan.forecast import Forecast, Forecaster
+    from mcis_cli.stages.stage import Work
 
-Flags = Mapping[str, Mapping[str, Any]]
-SHARDED = ("saliency", "cams", "affinity", "pseudo", "eval")
 
+@dataclass(frozen=True)
+class Start:
+    """What a stage starts from.
 
-def warn_without_effect(section: str, config: Config, workspace: Workspace, reporter: Reporter, **facts: str) -> None:
-    """Warn of settings that were given and have no effect.
-
-    A setting of a file is for all that its section makes: it is warned about only if it has no effect for a reason that
-    is in the section itself.
-
-    Args:
-        section: its name.
-        config: its settings.
-        workspace: which settings were given, and how.
-        reporter: who is told.
-        facts: about this run, as `Config.FACTS` of the section names them.
+    Attributes:
+        workspace: settings and store.
+        upstream: the artifact of the stage before; None where it starts from images.
+        images: where they are; None where the store knows it.
+        saliency: an artifact of maps that was named.
+        network: an artifact that was named.
     """
-    in_all, named, flags = (
-        {name for name, value in tables.get(section, {}).items() if value not in (None, False)}
-        for tables in (workspace.tables, workspace.named, workspace.flags)
-    )
-    anyway = config.without_effect(in_all)
-    for name, why in config.without_effect(in_all, **facts).items():
-        if name in named or anyway.get(name) == why:
-            given = config.flag_of(name) if name in flags else f"{section}.{name}"
-            reporter.warn(f"{given} has no effect {why}")
+
+    workspace: Workspace
+    upstream: Artifact | None
+    images: DataConfig | None
+    saliency: Artifact | None = None
+    network: Artifact | None = None
+
+    @property
+    def artifact(self) -> Artifact:
+        """The artifact of the stage before, of a command that has one."""
+        assert self.upstream is not None, "the command starts from images"
+        return self.upstream
+
+    def inputs(self) -> "Inputs":
+        """As a stage takes it."""
+        from mcis_cli.stages.engine.inputs import Inputs
+
+        return Inputs(upstream=self.upstream, data=self.images, saliency=self.saliency, network=self.network)
+
+
+Make = Callable[[Settings, RunOptions], Artifact | Sequence[Artifact]]
+Foretell = Callable[["Forecaster", Settings], Iterable["Forecast"]]
 
 
 @dataclass(frozen=True)
 class Call:
-    """What every pipeline command is told."""
+    """A command of the pipeline with what was given to it.
+
+    Attributes:
+        stage: its stage, whose name its section of the settings has.
+        flags: settings that were given by flags.
+        options: that all such commands take.
+        shard: which part of the work, as I/N.
+    """
 
     stage: str
     flags: Flags
-    config: Path | None
-    preset: str | None
-    assignments: list[str] | None
-    store: Path | None
-    device: str
-    workers: int | None
-    as_json: bool
-    quiet: bool
+    options: PipelineOptions
     shard: str | None = None
-    dry_run: bool = False
 
     @property
     def rank(self) -> launched.Place | None:
         """Which process this is of those that train together; the other commands are cut in shards."""
-        return launched.rank() if self.stage in ("train-cls", "train-seg") else None
+        work = self._work
+        return launched.rank() if work is not None and work.ranks else None
+
+    @property
+    def _work(self) -> "Work | None":
+        """How the stage works; None for a command that is no stage of the chain."""
+        from mcis_cli.stages import stages
+
+        return stages()[self.stage].work
 
     def open(self, reference: str | None = None) -> Workspace:
         """The workspace, with the command's flags merged in."""
-        return open_workspace(
-            store=self.store,
-            config=self.config,
-            preset=self.preset,
-            assignments=self.assignments or (),
-            flags=merge(self.flags, {self.stage: {"processes": self.rank.count}}) if self.rank else self.flags,
-            upstream=reference,
-            may_create=not self.dry_run,
-        )
+        flags = self.flags
+        if self.rank:
+            flags = Flags(merge(flags.tables, {self.stage: {"processes": self.rank.count}}), flags.several)
+        options = self.options
+        return options.place.open(flags, preset=options.preset, upstream=reference, may_create=not options.dry_run)
 
-    def follow(self, given: str | None, previous: str) -> tuple[str | None, Workspace]:
-        """The reference of the upstream artifact, and the workspace. A mistake of the settings is told before a pipe
-        is waited for: the command at its other end may take days."""
+    def start(self, given: str | None, previous: str, folder: Path | None) -> Start:
+        """Find the upstream artifact and its images.
+
+        A mistake of the settings is reported before a pipe is waited for: the command at its other end may take days.
+
+        Args:
+            given: the argument that names the artifact.
+            previous: the stage whose artifact is looked for where none is named.
+            folder: of the images, as `--data` gave it.
+        """
         self.open()
         if launched.rank() is not None and reads_pipe(given):
             raise UsageError(
@@ -93,40 +116,75 @@ class Call:
                 "artifact; give it as the argument, and < /dev/null"
             )
         reference = upstream_reference(given, previous)
-        return reference, self.open(reference)
+        workspace = self.open(reference)
+        upstream = expected_artifact(workspace, reference, previous)
+        return Start(workspace, upstream, workspace.data_for(upstream, folder, reference))
+
+    def variants(self, settings: Settings) -> list[Settings]:
+        """The settings, once for each value of a flag that was given several."""
+        found = [settings]
+        for (section, name), values in self.flags.several.items():
+            place = section.replace("-", "_")
+            found = [
+                one.model_copy(update={place: getattr(one, place).model_copy(update={name: value})})
+                for one in found
+                for value in values
+            ]
+        return found
 
     def run(
         self,
-        workspace: Workspace,
-        upstream: Artifact | None,
-        work: Callable[[Settings, RunOptions], Artifact | Sequence[Artifact]],
+        start: Start,
+        make: Make | None = None,
+        *,
+        facts: Mapping[str, str] = MappingProxyType({}),
         extra: Callable[[Artifact], Mapping[str, Any]] = lambda artifact: {},
-    ) -> Artifact:
-        """Run a stage, tell what came of it, and print its line, or one for each artifact. Returns the last."""
+        foretell: Foretell | None = None,
+    ) -> Artifact | None:
+        """Run a stage, report what came of it, and print its line, or one for each artifact.
+
+        Args:
+            start: what it starts from.
+            make: makes the artifacts; None to run the stage as it is declared.
+            facts: about this run, by which settings have an effect or not.
+            extra: facts for the JSON object of an artifact.
+            foretell: the forecasts of `--dry-run`; None for that of the stage.
+
+        Returns:
+            The last artifact; None for `--dry-run`.
+        """
+        if self.options.dry_run:
+            self._foretell(start, foretell or (lambda looking, settings: [self._forecast(looking, settings, start)]))
+            return None
         started = time.monotonic()
-        reporter = TerminalReporter(quiet=self.quiet, silent=self.rank is not None and self.rank.number > 0)
-        settings = workspace.settings(upstream)
-        options = opt.run_options(
-            device=self.device,
-            workers=self.workers,
-            preset=workspace.preset(upstream),
-            reporter=reporter,
-            shard=self._shard(reporter),
-            rank=(self.rank.number, self.rank.count) if self.rank else None,
-        )
-        if self.rank:
-            reporter.note(f"{self.stage}: {self.rank.count} processes, by {self.rank.told_by}")
-        if upstream is not None and workspace.named_preset is None and options.preset != "paper":
-            reporter.note(f"preset {options.preset}, as {upstream.path.stem} was made with")
+        reporter = TerminalReporter(quiet=self.options.quiet, silent=self.rank is not None and self.rank.number > 0)
+        options = self._run_options(start, reporter)
+        settings = start.workspace.settings(start.upstream)
         try:
-            made = work(settings, options)
+            made = make(settings, options) if make else self._run_stage(start, settings, options, facts)
         except UnfinishedError as others:
             reporter.note(f"{self.stage}: {others}")
             raise typer.Exit from None
         finally:
             reporter.stop()
-        seconds = time.monotonic() - started
         artifacts = [made] if isinstance(made, Artifact) else list(made)
+        self._print(artifacts, time.monotonic() - started, reporter, extra)
+        return artifacts[-1]
+
+    def _run_stage(self, start: Start, settings: Settings, options: RunOptions, facts: Mapping[str, str]) -> Artifact:
+        work = self._work
+        assert work is not None, f"{self.stage} is not declared with a section and its work"
+        config = work.config(settings)
+        self.warn_without_effect(start.workspace, config, options.reporter, **facts)
+        return work.run(config, start.inputs(), start.workspace.store, options)
+
+    def _print(
+        self,
+        artifacts: Sequence[Artifact],
+        seconds: float,
+        reporter: TerminalReporter,
+        extra: Callable[[Artifact], Mapping[str, Any]],
+    ) -> None:
         how = f"done in {seconds:.0f} s" if reporter.worked else "found done"
         reporter.note(f"{self.stage}: {how}, {', '.join(artifact.path.stem for artifact in artifacts)}")
         for artifact in artifacts:
@@ -134,67 +192,73 @@ class Call:
                 artifact,
                 cached=not reporter.worked,
                 seconds=seconds,
-                as_json=self.as_json,
-                quiet=self.quiet,
+                as_json=self.options.as_json,
+                quiet=self.options.quiet,
                 extra=extra(artifact),
             )
-        return artifacts[-1]
 
-    def tell(
-        self,
-        workspace: Workspace,
-        upstream: Artifact | None,
-        data: DataConfig | None,
-        variants: Sequence[Settings] = (),
-        saliency: Artifact | None = None,
-        network: Artifact | None = None,
-    ) -> None:
-        """Tell what the stage would do (`--dry-run`).
+    def _run_options(self, start: Start, reporter: TerminalReporter) -> RunOptions:
+        workspace, upstream = start.workspace, start.upstream
+        preset = workspace.preset(upstream)
+        shard = self._shard(reporter)
+        if self.rank:
+            reporter.note(f"{self.stage}: {self.rank.count} processes, by {self.rank.told_by}")
+        if upstream is not None and workspace.named_preset is None and preset != "paper":
+            reporter.note(f"preset {preset}, as {upstream.path.stem} was made with")
+        return opt.run_options(
+            device=self.options.device,
+            workers=self.options.workers,
+            preset=preset,
+            reporter=reporter,
+            shard=shard,
+            rank=(self.rank.number, self.rank.count) if self.rank else None,
+        )
 
-        Args:
-            workspace: settings and store.
-            upstream: the artifact that it would start from.
-            data: where the images are; None where nobody knows.
-            variants: settings, where it would be done with several.
-            saliency: maps that were named.
-            network: that was named.
-        """
-        named = saliency.id if saliency else None
-        with self._looking(workspace, upstream, data) as looking:
-            some = variants or [workspace.settings(upstream)]
-            found = [
-                looking.stage(self.stage, settings, upstream, saliency=named, network=network) for settings in some
-            ]
-            tell(found, as_json=self.as_json)
+    def _forecast(self, looking: "Forecaster", settings: Settings, start: Start) -> "Forecast":
+        saliency = start.saliency.id if start.saliency else None
+        return looking.stage(self.stage, settings, start.upstream, saliency=saliency, network=start.network)
 
-    def tell_walk(
-        self, workspace: Workspace, maps: Artifact, data: DataConfig | None, network: Artifact | None
-    ) -> None:
-        """Tell what the three stages of `mcis affinity` would do, or the last of them where a network is named."""
-        settings = workspace.settings(maps)
-        with self._looking(workspace, maps, data) as looking:
-            from mcis_cli.stages import stages_of
-
-            *before, walk = stages_of("affinity")
-            alone = [] if network is None else [looking.stage(walk, settings, maps, network=network)]
-            tell(alone or list(looking.chain(settings, (*before, walk), made={"cams": maps})), as_json=self.as_json)
-
-    def _looking(
-        self, workspace: Workspace, upstream: Artifact | None, data: DataConfig | None
-    ) -> AbstractContextManager["Forecaster"]:
+    def _foretell(self, start: Start, foretell: Foretell) -> None:
+        """Print what the stage would do (`--dry-run`), and write nothing."""
+        data = start.images
         if data is None:
-            assert upstream is not None, "a command that starts from images names them"
+            assert start.upstream is not None, "a command that starts from images names them"
             from mcis_cli.stages.engine.inputs import place_of
 
-            data = place_of(upstream, workspace.store)
-        return forecaster(workspace, data, self.device)
+            data = place_of(start.upstream, start.workspace.store)
+        with forecaster(start.workspace, data, self.options.device) as looking:
+            some = self.variants(start.workspace.settings(start.upstream))
+            found = [one for settings in some for one in foretell(looking, settings)]
+            print_forecasts(found, as_json=self.options.as_json)
 
     def _shard(self, reporter: TerminalReporter) -> tuple[int, int] | None:
-        """The part of the work that was asked for; else what is this process's, which is told."""
-        if self.shard is not None or self.stage not in SHARDED:
+        """The part of the work that was named; else that of this process, which is reported."""
+        if self.shard is not None or (self._work is not None and not self._work.by_image):
             return opt.parse_shard(self.shard)
         place = launched.shard()
         if place is None:
             return None
         reporter.note(f"{self.stage}: --shard {place.number + 1}/{place.count}, by {place.told_by}; 1/1 does all")
         return place.number + 1, place.count
+
+    def warn_without_effect(self, workspace: Workspace, config: Config, reporter: Reporter, **facts: str) -> None:
+        """Warn of settings that were given and have no effect.
+
+        A setting of a file is for all that its section makes: it is warned about only if it has no effect for a reason
+        that is in the section itself.
+
+        Args:
+            workspace: which settings were given, and how.
+            config: settings of the section.
+            reporter: who is told.
+            facts: about this run, as `Config.FACTS` of the section names them.
+        """
+        in_all, named, flags = (
+            {name for name, value in tables.get(self.stage, {}).items() if value not in (None, False)}
+            for tables in (workspace.tables, workspace.named, workspace.flags)
+        )
+        anyway = config.without_effect(in_all)
+        for name, why in config.without_effect(in_all, **facts).items():
+            if name in named or anyway.get(name) == why:
+                given = config.flag_of(name) if name in flags else f"{self.stage}.{name}"
+                reporter.warn(f"{given} has no effect {why}")

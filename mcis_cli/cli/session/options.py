@@ -7,7 +7,7 @@ from typing import Annotated, Any
 import typer
 
 from mcis_cli.cli.session import completion, launched
-from mcis_cli.config import BACKBONES, PRESETS, RunOptions
+from mcis_cli.config import PRESETS, RunOptions
 from mcis_cli.errors import UsageError
 
 
@@ -39,6 +39,10 @@ def _shard(text: str | None) -> str | None:
     return text
 
 
+Images = Annotated[
+    Path | None,
+    typer.Argument(metavar="DATA", help="Folder of images with tags, or a table; else that of mcis.toml."),
+]
 Upstream = Annotated[
     str | None,
     typer.Argument(
@@ -69,7 +73,6 @@ Assignments = Annotated[
 ]
 ConfigFile = Annotated[Path | None, typer.Option("--config", help="Settings; else mcis.toml here or above.")]
 StoreFolder = Annotated[Path | None, typer.Option("--store", help="Where artifacts are; else .mcis here or above.")]
-Seed = Annotated[int | None, typer.Option("--seed", help="Of everything random in this stage.")]
 Device = Annotated[
     str,
     typer.Option(
@@ -88,28 +91,6 @@ Quiet = Annotated[bool, typer.Option("--quiet", "-q", help="Print the id alone, 
 DryRun = Annotated[
     bool, typer.Option("--dry-run", help="Tell what would run, why, and what it would take; do and write nothing.")
 ]
-Weights = Annotated[
-    Path | None,
-    typer.Option("--weights", help="ImageNet weights: a file (.pth, .safetensors), or an artifact of mcis import."),
-]
-Backbone = Annotated[
-    str | None,
-    typer.Option(
-        "--backbone",
-        help="vgg16, resnet50, resnet101, resnet38, lite0, or timm:NAME.",
-        autocompletion=completion.words(*BACKBONES, "timm:"),
-    ),
-]
-Epochs = Annotated[int | None, typer.Option("--epochs", help="Passes over the images.")]
-Precision = Annotated[
-    str | None,
-    typer.Option("--precision", help="auto, fp32 or bf16.", autocompletion=completion.values("train-cls", "precision")),
-]
-Split = Annotated[
-    str | None, typer.Option("--split", help="Which list of the data set.", autocompletion=completion.split)
-]
-Scales = Annotated[str | None, typer.Option("--scales", help="Factors on the size, as in 0.5,1,1.5.")]
-Flip = Annotated[bool | None, typer.Option("--flip/--no-flip", help="Average over the mirrored image too.")]
 Shard = Annotated[
     str | None,
     typer.Option(
@@ -119,17 +100,6 @@ Shard = Annotated[
         help="Do part I of N, beside commands with the others; the last seals.",
     ),
 ]
-TagsFromMasks = Annotated[
-    bool | None,
-    typer.Option("--tags-from-masks", help="Take the classes in the masks for tags, which is pixel supervision."),
-]
-Domains = Annotated[
-    str | None, typer.Option("--domains", help="What to map: target (default), single-label, web; commas between.")
-]
-ReferenceDomains = Annotated[
-    str | None, typer.Option("--reference-domains", help="Where references are taken from; as --domains.")
-]
-Crf = Annotated[bool | None, typer.Option("--crf/--no-crf", help="Refine with a dense CRF.")]
 
 
 def words(text: str | None) -> tuple[str, ...] | None:

@@ -2,8 +2,6 @@
 
 import os
 import re
-import stat
-import sys
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from functools import cached_property
@@ -11,7 +9,7 @@ from pathlib import Path
 from typing import Any, cast
 
 from mcis_cli.config import PRESETS, DataConfig, Preset, Settings, merge, parse_assignment, read_toml, resolve
-from mcis_cli.errors import MissingError, UsageError
+from mcis_cli.errors import UsageError
 from mcis_cli.store import Artifact, Store, open_store
 
 CONFIG_FILE = "mcis.toml"
@@ -233,51 +231,3 @@ def _upwards(name: str) -> Path | None:
     except FileNotFoundError:
         raise UsageError("the folder that this command was started in is gone; cd to one that is there") from None
     return next((folder / name for folder in (here, *here.parents) if (folder / name).exists()), None)
-
-
-def upstream_reference(given: str | None, previous: str) -> str | None:
-    """The reference of the upstream artifact: as given, or one line from a pipe on stdin.
-
-    Args:
-        given: the argument: a path, an id prefix, a tag, `-` for stdin, or None.
-        previous: the stage that should have printed the line.
-
-    Returns:
-        The reference; None where nothing was given and stdin is no pipe.
-
-    Raises:
-        MissingError: the pipe is empty: the stage before failed.
-    """
-    if not reads_pipe(given):
-        return given
-    line = sys.stdin.readline().strip()
-    if not line:
-        raise MissingError(
-            f"nothing came through the pipe: the command before, `mcis {previous}` or another, printed no artifact; "
-            "its message tells why"
-        )
-    return _reference_of(line)
-
-
-def reads_pipe(given: str | None) -> bool:
-    """Whether the reference of the upstream artifact is to come from stdin."""
-    return given == "-" or (given is None and _stdin_is_pipe())
-
-
-def _reference_of(line: str) -> str:
-    """A line as a pipeline command prints it: a path, an id, or one JSON object."""
-    if not line.startswith("{"):
-        return line
-    import json
-
-    try:
-        return str(json.loads(line)["path"])
-    except (ValueError, KeyError, TypeError) as error:
-        raise UsageError(f"the pipe brought {line[:60]!r}: expected the path or the id of an artifact") from error
-
-
-def _stdin_is_pipe() -> bool:
-    try:
-        return stat.S_ISFIFO(os.fstat(sys.stdin.fileno()).st_mode)
-    except (OSError, ValueError, AttributeError):
-        return False

@@ -3,7 +3,7 @@
 from collections.abc import Mapping
 from typing import ClassVar, Literal
 
-from mcis_cli.config.sections.common import CRF, ENLARGING, FACTORS, NORMALIZATION, ONE_SPLIT, PRECISION
+from mcis_cli.config.sections.common import COUNT, CRF, ENLARGING, FACTORS, NORMALIZATION, ONE_SPLIT, PRECISION
 from mcis_cli.config.sections.crf import CrfConfig
 from mcis_cli.config.setting import Config, setting, unless, when
 from mcis_cli.config.values import Enlarging, Normalization, Precision, Scales, Thresholds
@@ -37,6 +37,7 @@ class EvalConfig(Config):
         1024,
         "longest side of one forward pass; larger images are cut into overlapping windows",
         ge=32,
+        flag=COUNT,
         used=_OF_PREDICTIONS,
     )
     pad: bool = setting(

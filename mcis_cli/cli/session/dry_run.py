@@ -41,7 +41,7 @@ def _existing(workspace: Workspace) -> Iterator[Store]:
         yield open_store(Path(folder) / ".mcis")
 
 
-def tell(forecasts: Sequence["Forecast"], *, as_json: bool) -> None:
+def print_forecasts(forecasts: Sequence["Forecast"], *, as_json: bool) -> None:
     """Print forecasts, equal work once, and what all of it would take."""
     from mcis_cli.stages.plan.forecast import distinct_of, totals
 
