@@ -17,7 +17,7 @@ from pathlib import Path
 
 import pytest
 from image_sets import encode, photo, write
-from run_commands import Answer, environment, mcis, shell
+from run_commands import Answer, environment, python, shell
 from saliency_models import redness
 from tiny_chain import Chain
 
@@ -179,12 +179,12 @@ def test_a_reader_may_leave_where_stdin_is_closed_in_the_c_locale(call: Call, wo
         assert word not in head.err + whole.err
 
 
-def on_a_terminal(arguments: list[str], folder: Path, **variables: str) -> tuple[int, str]:
+def on_a_terminal(program: list[str], arguments: list[str], folder: Path, **variables: str) -> tuple[int, str]:
     """Exit code and what is seen, with stdin, stdout and stderr on one terminal of 40 columns."""
     leader, follower = pty.openpty()
     inherited = {name: value for name, value in environment(**variables).items() if value}
     process = subprocess.Popen(
-        [sys.executable, "-m", "mcis_cli", *arguments],
+        [*program, *arguments],
         cwd=folder,
         env={**inherited, "TERM": "xterm-256color", "COLUMNS": str(COLUMNS), "LINES": "20"},
         stdin=follower,
@@ -212,11 +212,17 @@ def on_a_terminal(arguments: list[str], folder: Path, **variables: str) -> tuple
 @pytest.mark.slow
 @pytest.mark.parametrize("command", NAMES)
 @pytest.mark.parametrize("no_color", ["", "1"], ids=["colours", "NO_COLOR"])
-def test_a_narrow_terminal_shows_the_same_lines_whole(call: Call, work: Chain, command: str, no_color: str) -> None:
-    """Nothing is wrapped, so that paths can be copied; there are colours only where they are wanted."""
+def test_a_narrow_terminal_shows_the_same_lines_whole(
+    call: Call, work: Chain, programs: Path, command: str, no_color: str
+) -> None:
+    """Nothing is wrapped, so that paths can be copied; there are colours only where they are wanted.
+
+    The commands with colours are real ones, those without are forked.
+    """
     folder = folder_of(work, command)
     expected = call(*spelled(work, command), cwd=folder)
-    code, seen = on_a_terminal(spelled(work, command), folder, NO_COLOR=no_color)
+    program = [str(programs / "mcis")] if no_color else [sys.executable, "-m", "mcis_cli"]
+    code, seen = on_a_terminal(program, spelled(work, command), folder, NO_COLOR=no_color)
     assert code == CASES[command].code, seen
     assert "Traceback" not in seen
     if no_color:
@@ -226,10 +232,20 @@ def test_a_narrow_terminal_shows_the_same_lines_whole(call: Call, work: Chain, c
         assert line.rstrip() in without
 
 
+EVERY_HELP = """
+import sys
+from mcis_cli.cli.start import main
+for command in sys.argv[1:]:
+    try:
+        main([command, "--help"])
+    except SystemExit as left:
+        assert not left.code, command
+"""
+
+
 @pytest.mark.slow
-@pytest.mark.parametrize("command", NAMES)
-def test_help_needs_no_folder_and_no_terminal(tmp_path: Path, command: str) -> None:
-    answer = mcis(command, "--help", cwd=tmp_path, **PLAIN_C)
+def test_help_needs_no_folder_no_terminal_and_no_letters_but_ascii(tmp_path: Path) -> None:
+    answer = python(EVERY_HELP, *NAMES, cwd=tmp_path, **PLAIN_C)
     assert (answer.code, answer.err) == (0, "")
-    assert answer.out.startswith("Usage: mcis ")
+    assert [line.split()[2] for line in answer.lines if line.startswith("Usage: mcis ")] == list(NAMES)
     assert not list(tmp_path.iterdir())

@@ -52,6 +52,11 @@ def shell(script: str, *, cwd: Path, programs: Path | None = None, **variables: 
     return _finished(["bash", "-c", command], cwd, variables, {"stdin": subprocess.DEVNULL})
 
 
+def python(script: str, *arguments: str, cwd: Path, **variables: str) -> Answer:
+    """Run a script of Python in a process of its own."""
+    return _finished([sys.executable, "-c", script, *arguments], cwd, variables, {"stdin": subprocess.DEVNULL})
+
+
 def _finished(command: Sequence[str], cwd: Path, variables: Mapping[str, str], stdin: dict[str, Any]) -> Answer:
     done = subprocess.run(
         command, cwd=cwd, env=environment(**variables), capture_output=True, text=True, timeout=900, **stdin
@@ -66,6 +71,6 @@ def imported_modules(*arguments: str | Path, cwd: Path) -> tuple[int, str, set[s
         "atexit.register(lambda: print('MODULES', *sys.modules, file=sys.stderr))\n"
         f"main({list(map(str, arguments))!r})"
     )
-    answer = _finished([sys.executable, "-c", script], cwd, {}, {"stdin": subprocess.DEVNULL})
+    answer = python(script, cwd=cwd)
     line = next(line for line in answer.err.splitlines() if line.startswith("MODULES"))
     return answer.code, answer.out, set(line.split())

@@ -6,7 +6,7 @@ import sys
 
 import pytest
 import torch
-from chains import environment
+from run_commands import environment
 
 from mcis_cli.stages.cams.scratch import Scratch, folder_name
 from mcis_cli.store import open_store
