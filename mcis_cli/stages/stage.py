@@ -235,7 +235,7 @@ class Stage:
         work: how they are made; None for artifacts that commands of their own make.
     """
 
-    name: str
+    name: StageName
     version: int
     title: str
     content: Content
