@@ -11,7 +11,7 @@ from collections.abc import Callable, Generator, Iterable, Iterator, Mapping
 from contextlib import closing
 from dataclasses import dataclass, field
 from itertools import islice
-from typing import TypeVar
+from typing import Generic, TypeVar
 
 import torch
 from jaxtyping import Float
@@ -19,33 +19,76 @@ from torch import Tensor, nn
 
 from mcis_cli.data.seeds import generator
 from mcis_cli.errors import UsageError
+from mcis_cli.training.precision import Precision
 from mcis_cli.training.ranks import ALONE, Ranks
 from mcis_cli.training.schedules import Schedule
 
 Batch = TypeVar("Batch")
 
 
-def fit(
-    model: nn.Module,
-    *,
-    optimizer: torch.optim.Optimizer,
-    lr: float,
-    schedule: Schedule,
-    batches: Callable[[int, int], Iterable[Batch]],
-    step_loss: Callable[[Batch], Mapping[str, Float[Tensor, ""]]],
-    num_steps: int,
-    steps_per_epoch: int,
-    seed: int,
-    section: str,
-    log_every: int,
-    on_step: Callable[[int, dict[str, float]], None],
-    checkpoint_steps: int,
-    checkpoint_seconds: float,
-    on_checkpoint: Callable[[int], None],
-    start_step: int = 0,
-    ranks: Ranks = ALONE,
-    clock: Callable[[], float] = time.monotonic,
-) -> None:
+LOG_EVERY = 10
+
+
+@dataclass(frozen=True, kw_only=True)
+class Training(Generic[Batch]):
+    """What is trained, and by which steps.
+
+    Attributes:
+        model: set to training mode; its parameters are updated.
+        optimizer: over the model's parameters; a group's learning rate is `lr` times the schedule's factor times the
+            group's `lr_factor` (1 where it has none).
+        schedule: factor on the learning rate after a number of finished steps.
+        batches: called with (epoch, first step inside the epoch), both from 0; iterates over the rest of that epoch in
+            an order that depends on the seed and the epoch only. It is closed, if it can be, also after an error.
+        step_loss: batch to named scalar losses; "total" is descended, the others are reported. It does the autocasting.
+        num_steps: steps of the whole training.
+        steps_per_epoch: batches of one epoch.
+        lr: base learning rate.
+        seed: of the training.
+        device: where it computes.
+        precision: of its matrix products.
+        images_of_step: photographs that all processes together read for a step, for the speed that is shown.
+    """
+
+    model: nn.Module
+    optimizer: torch.optim.Optimizer
+    schedule: Schedule
+    batches: Callable[[int, int], Iterable[Batch]]
+    step_loss: Callable[[Batch], Mapping[str, Float[Tensor, ""]]]
+    num_steps: int
+    steps_per_epoch: int
+    lr: float
+    seed: int
+    device: torch.device
+    precision: Precision
+    images_of_step: int = 0
+
+
+@dataclass(frozen=True, kw_only=True)
+class Watch:
+    """Who follows a training, and when.
+
+    Attributes:
+        section: of the configuration, for the advice in errors.
+        on_step: called with the number of finished steps, and: the mean of each loss since the report before (over the
+            steps that had it), "lr" times the schedule's factor and "grad_norm", both of this step.
+        on_checkpoint: called with the number of finished steps; model and optimizer are at rest.
+        log_every: steps between reports.
+        checkpoint_steps: steps between checkpoints, at least; None for those of an epoch.
+        checkpoint_seconds: seconds between checkpoints, at least; whichever of both comes first.
+        clock: seconds; replaced in tests.
+    """
+
+    section: str
+    on_step: Callable[[int, dict[str, float]], None] = lambda step, metrics: None
+    on_checkpoint: Callable[[int], None] = lambda step: None
+    log_every: int = LOG_EVERY
+    checkpoint_steps: int | None = None
+    checkpoint_seconds: float = math.inf
+    clock: Callable[[], float] = time.monotonic
+
+
+def fit(training: Training[Batch], watch: Watch, start_step: int = 0, ranks: Ranks = ALONE) -> None:
     """Train a model in place.
 
     The loop waits for the device only at reports: every `log_every` steps, and at the last one. Whoever makes batches
@@ -54,55 +97,40 @@ def fit(
     interrupted. There is none after the last step: the weights themselves come then.
 
     Args:
-        model: set to training mode, and its parameters updated.
-        optimizer: over the model's parameters; a group's learning rate is `lr` times the schedule's factor times the
-            group's `lr_factor` (1 where it has none).
-        lr: base learning rate.
-        schedule: factor on the learning rate after a number of finished steps.
-        batches: called with (epoch, first step inside the epoch), both from 0; iterates over the rest of that epoch in
-            an order that depends on the seed and the epoch only. It is closed, if it can be, also after an error.
-        step_loss: batch to named scalar losses; "total" is descended, the others are reported. It does the autocasting.
-        num_steps: steps of the whole training.
-        steps_per_epoch: batches of one epoch.
-        seed: of the training.
-        section: of the configuration, for the advice in errors: "train-cls" or "train-seg".
-        log_every: steps between reports.
-        on_step: called with the number of finished steps, and: the mean of each loss since the report before (over the
-            steps that had it), "lr" times the schedule's factor and "grad_norm", both of this step.
-        checkpoint_steps: steps between checkpoints, at least.
-        checkpoint_seconds: seconds between checkpoints, at least; whichever of both comes first.
-        on_checkpoint: called with the number of finished steps; model and optimizer are at rest.
+        training: what is trained.
+        watch: who follows it.
         start_step: finished steps of the checkpoint that model and optimizer were loaded from.
         ranks: the processes that train together; each one's losses are its share (`Ranks.shared`). Reports are of all
             of them, and the same on all; with each, running statistics become the same too, at steps that are known
             beforehand, as those of checkpoints are not.
-        clock: seconds; replaced in tests.
 
     Raises:
         UsageError: a loss or a gradient is not finite.
     """
+    model, optimizer = training.model, training.optimizer
     model.train()
     sums = LossSums()
-    saved_step, saved_at = start_step, clock()
-    todo = _steps(batches, start_step=start_step, num_steps=num_steps, steps_per_epoch=steps_per_epoch)
+    checkpoint_steps = watch.checkpoint_steps or max(training.steps_per_epoch, 1)
+    saved_step, saved_at = start_step, watch.clock()
+    todo = _steps(training, start_step)
     # The caller's random state is put back at the end.
     with torch.random.fork_rng(devices=_cuda_devices(model)), closing(todo):
         for step, batch in enumerate(todo, start=start_step):
-            rate = lr * schedule(step)
+            rate = training.lr * training.schedule(step)
             _set_learning_rate(optimizer, rate)
-            torch.manual_seed(_seed_of_step(seed, step, ranks))
-            sums.add(_descend(optimizer, step_loss(batch), ranks))
+            torch.manual_seed(_seed_of_step(training.seed, step, ranks))
+            sums.add(_descend(optimizer, training.step_loss(batch), ranks))
             done = step + 1
-            if done % log_every != 0 and done != num_steps:
+            if done % watch.log_every != 0 and done != training.num_steps:
                 continue
             ranks.take_statistics(model)
             metrics = sums.take(ranks) | {"lr": rate, "grad_norm": _gradient_norm(optimizer)}
-            _refuse_non_finite(metrics, step=done, log_every=log_every, section=section, lr=lr)
-            on_step(done, metrics)
-            due = done - saved_step >= checkpoint_steps or clock() - saved_at >= checkpoint_seconds
-            if due and done != num_steps:
-                on_checkpoint(done)
-                saved_step, saved_at = done, clock()
+            _refuse_non_finite(metrics, step=done, watch=watch, lr=training.lr)
+            watch.on_step(done, metrics)
+            due = done - saved_step >= checkpoint_steps or watch.clock() - saved_at >= watch.checkpoint_seconds
+            if due and done != training.num_steps:
+                watch.on_checkpoint(done)
+                saved_step, saved_at = done, watch.clock()
 
 
 @dataclass
@@ -127,14 +155,12 @@ class LossSums:
         return means
 
 
-def _steps(
-    batches: Callable[[int, int], Iterable[Batch]], *, start_step: int, num_steps: int, steps_per_epoch: int
-) -> Generator[Batch]:
+def _steps(training: Training[Batch], start_step: int) -> Generator[Batch]:
     step = start_step
-    while step < num_steps:
-        epoch, first = divmod(step, steps_per_epoch)
-        wanted = min(steps_per_epoch - first, num_steps - step)
-        source = batches(epoch, first)
+    while step < training.num_steps:
+        epoch, first = divmod(step, training.steps_per_epoch)
+        wanted = min(training.steps_per_epoch - first, training.num_steps - step)
+        source = training.batches(epoch, first)
         try:
             for batch in islice(source, wanted):
                 yield batch
@@ -176,14 +202,14 @@ def _gradient_norm(optimizer: torch.optim.Optimizer) -> float:
     return float(nn.utils.get_total_norm(gradients))
 
 
-def _refuse_non_finite(metrics: Mapping[str, float], *, step: int, log_every: int, section: str, lr: float) -> None:
+def _refuse_non_finite(metrics: Mapping[str, float], *, step: int, watch: Watch, lr: float) -> None:
     bad = [f"{name} = {value}" for name, value in metrics.items() if not math.isfinite(value)]
     if not bad:
         return
-    first = (step - 1) // log_every * log_every + 1
+    first = (step - 1) // watch.log_every * watch.log_every + 1
     raise UsageError(
-        f"{section} diverged between steps {first} and {step}: found {', '.join(bad)}, expected finite numbers; "
-        f"lower --set {section}.lr={lr / 10:g}"
+        f"{watch.section} diverged between steps {first} and {step}: found {', '.join(bad)}, expected finite numbers; "
+        f"lower --set {watch.section}.lr={lr / 10:g}"
     )
 
 

@@ -52,7 +52,7 @@ from mcis_cli.stages.pseudo import fusing
 from mcis_cli.stages.train_cls import run as train_cls
 from mcis_cli.stages.train_seg import run as train_seg
 from mcis_cli.store import ContentHash, Recipe, open_store
-from mcis_cli.training.loop import fit
+from mcis_cli.training.loop import Watch, fit
 
 GOLDEN = Path(__file__).parents[1] / "golden"
 SIDE = 64
@@ -210,23 +210,13 @@ def _options() -> RunOptions:
 def _trained(training: Any, section: str) -> dict[str, Any]:
     """Losses of every step, and the weights of the last layer afterwards."""
     losses: list[dict[str, float]] = []
-    fit(
-        training.model,
-        optimizer=training.optimizer,
-        lr=training.lr,
-        schedule=training.schedule,
-        batches=training.batches,
-        step_loss=training.step_loss,
-        num_steps=training.num_steps,
-        steps_per_epoch=training.steps_per_epoch,
-        seed=training.seed,
+    watch = Watch(
         section=section,
         log_every=1,
         on_step=lambda step, metrics: losses.append({name: float(value) for name, value in metrics.items()}),
         checkpoint_steps=10**9,
-        checkpoint_seconds=10**9,
-        on_checkpoint=lambda step: None,
     )
+    fit(training, watch)
     *_, last = training.model.parameters()
     names = {"lr", "total", "basic", "co_attention", "contrastive", "background", "foreground", "negative"}
     kept = [{name: value for name, value in step.items() if name in names} for step in losses]

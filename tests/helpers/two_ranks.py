@@ -27,6 +27,7 @@ from mcis_cli.stages.engine.networks import build_classifier, build_segmenter, d
 from mcis_cli.stages.train_cls import run as train_cls
 from mcis_cli.stages.train_seg import run as train_seg
 from mcis_cli.training.checkpoints import pack, unpack
+from mcis_cli.training.loop import LOG_EVERY, Watch, fit
 from mcis_cli.training.ranks import ALONE, Ranks, joined
 
 CPU = torch.device("cpu")
@@ -117,13 +118,13 @@ def uninterrupted_and_resumed(chain: Chain, ranks: Ranks) -> list[dict[str, torc
         kept[step] = pack(training.model, training.optimizer, step=step)
 
     found = []
-    for start in (0, trained.LOG_EVERY):
+    for start in (0, LOG_EVERY):
         torch.manual_seed(start)
         training = _of_masks(chain, changes, NUM_IMAGES, 2, ranks)
         if start and ranks.is_first:
             unpack(kept[start], training.model, training.optimizer)
         start = trained._begin_alike(training, start, ranks)
-        trained._fit(training, "train-seg", start, ranks, on_checkpoint=keep)
+        fit(training, Watch(section="train-seg", on_checkpoint=keep), start, ranks)
         found.append({name: tensor.clone() for name, tensor in training.model.state_dict().items()})
     return found
 

@@ -6,7 +6,7 @@ from torch import nn
 
 from mcis_cli.errors import UsageError
 from mcis_cli.training.checkpoints import pack, unpack
-from mcis_cli.training.loop import LossSums, fit
+from mcis_cli.training.loop import LossSums, Training, Watch, fit
 from mcis_cli.training.parameter_groups import parameter_groups, sgd
 from mcis_cli.training.schedules import milestones, poly
 
@@ -54,21 +54,30 @@ def losses_of(model):
 def run(model, optimizer, *, step_loss=None, **changes):
     """Train, and return the reports and the checkpoints by step."""
     reports, checkpoints = {}, {}
-    settings = {
+    of_training = {
+        "model": model,
+        "optimizer": optimizer,
+        "step_loss": step_loss or losses_of(model),
         "lr": 0.01,
         "schedule": poly(12, power=0.9),
         "batches": batches,
         "num_steps": 12,
         "steps_per_epoch": STEPS_PER_EPOCH,
         "seed": 3,
+        "device": torch.device("cpu"),
+        "precision": "fp32",
+    }
+    of_watch = {
         "section": "train-cls",
         "log_every": 2,
         "on_step": reports.__setitem__,
         "checkpoint_steps": 4,
-        "checkpoint_seconds": math.inf,
         "on_checkpoint": lambda step: checkpoints.update({step: pack(model, optimizer, step=step)}),
     }
-    fit(model, optimizer=optimizer, step_loss=step_loss or losses_of(model), **(settings | changes))
+    rest = {name: value for name, value in changes.items() if name in ("start_step", "ranks")}
+    watched = {name: value for name, value in changes.items() if name in Watch.__dataclass_fields__}
+    trained = {name: value for name, value in changes.items() if name not in {**rest, **watched}}
+    fit(Training(**(of_training | trained)), Watch(**(of_watch | watched)), **rest)
     return reports, checkpoints
 
 

@@ -32,12 +32,13 @@ from mcis_cli.models.pairwise_affinity import (
 )
 from mcis_cli.stages import read_record
 from mcis_cli.stages.affinity.declaration import network_recipe
-from mcis_cli.stages.engine.by_step import Training, train, unless_done
+from mcis_cli.stages.engine.by_step import train, unless_done
 from mcis_cli.stages.engine.inputs import Inputs, images_of
 from mcis_cli.stages.engine.networks import backbone_of, build_affinity_net, describe_affinity_net, initialise, place
 from mcis_cli.stages.engine.starting_weights import load_starting, starting_identity
 from mcis_cli.stages.stage import IGNORE_INDEX
 from mcis_cli.store import Artifact, Recipe, Store
+from mcis_cli.training.loop import Training
 from mcis_cli.training.parameter_groups import parameter_groups, sgd
 from mcis_cli.training.precision import Precision, autocast, choose_device, choose_precision
 from mcis_cli.training.ranks import Ranks

@@ -3,13 +3,10 @@
 Where several processes train together, the first one alone asks the store, and writes to it; the others do as it says.
 """
 
-import math
-from collections.abc import Callable, Iterable, Mapping
-from dataclasses import dataclass
-from typing import Any, Generic, NoReturn, TypeVar
+from collections.abc import Callable, Mapping
+from typing import Any, NoReturn, TypeVar
 
 import torch
-from torch import Tensor, nn
 
 from mcis_cli.config import RunOptions, TrainClsConfig, TrainSegConfig
 from mcis_cli.errors import DamagedError, UnfinishedError, UsageError
@@ -18,32 +15,12 @@ from mcis_cli.stages.engine.networks import tensors_of
 from mcis_cli.stages.stage import settled
 from mcis_cli.store import Artifact, Partial, Recipe, Store
 from mcis_cli.training.checkpoints import pack, unpack
-from mcis_cli.training.loop import fit
-from mcis_cli.training.precision import Precision, choose_precision, describe_machine
+from mcis_cli.training.loop import Training, Watch, fit
+from mcis_cli.training.precision import choose_precision, describe_machine
 from mcis_cli.training.ranks import ALONE, Ranks, joined
-from mcis_cli.training.schedules import Schedule
 
 Batch = TypeVar("Batch")
 Settled = TypeVar("Settled", TrainClsConfig, TrainSegConfig)
-LOG_EVERY = 10
-
-
-@dataclass(frozen=True, kw_only=True)
-class Training(Generic[Batch]):
-    """Everything that a training needs but the weights' way to disk; see `training.loop.fit`."""
-
-    model: nn.Module
-    optimizer: torch.optim.Optimizer
-    schedule: Schedule
-    batches: Callable[[int, int], Iterable[Batch]]
-    step_loss: Callable[[Batch], Mapping[str, Tensor]]
-    num_steps: int
-    steps_per_epoch: int
-    lr: float
-    seed: int
-    device: torch.device
-    precision: Precision
-    images_of_step: int = 0  # photographs that all processes together read for a step, for the speed that is shown
 
 
 def settle(
@@ -151,17 +128,15 @@ def train(
 
         with provenance_of(options, describe_machine(training.device, training.precision)) as provenance:
             provenance["computed"] = {"steps": training.num_steps - start_step}
-            _fit(
-                training,
-                recipe.stage,
-                start_step,
-                ranks,
+            watch = Watch(
+                section=recipe.stage,
                 on_step=on_step,
-                checkpoint_seconds=options.checkpoint_seconds,
                 on_checkpoint=lambda step: partial.save_checkpoint(
                     step, pack(training.model, training.optimizer, step=step)
                 ),
+                checkpoint_seconds=options.checkpoint_seconds,
             )
+            fit(training, watch, start_step, ranks)
         ranks.leave()
         return partial.seal_tensors(tensors_of(training.model), meta(), provenance)
 
@@ -171,7 +146,7 @@ def _follow(recipe: Recipe, store: Store, prepare: Callable[[], Training[Batch]]
     _found(recipe, store, ranks)
     training = prepare()
     start_step = _begin_alike(training, 0, ranks)
-    _fit(training, recipe.stage, start_step, ranks)
+    fit(training, Watch(section=recipe.stage), start_step, ranks)
     ranks.leave()
     raise UnfinishedError(f"rank {ranks.number} is done; rank 0 seals")
 
@@ -183,37 +158,6 @@ def _begin_alike(training: Training[Batch], start_step: int, ranks: Ranks) -> in
     first = pack(training.model, training.optimizer, step=start_step) if ranks.is_first else b""
     payload = ranks.from_first(first)
     return start_step if ranks.is_first else unpack(payload, training.model, training.optimizer)
-
-
-def _fit(
-    training: Training[Batch],
-    section: str,
-    start_step: int,
-    ranks: Ranks,
-    *,
-    on_step: Callable[[int, dict[str, float]], None] = lambda step, metrics: None,
-    checkpoint_seconds: float = math.inf,
-    on_checkpoint: Callable[[int], None] = lambda step: None,
-) -> None:
-    fit(
-        training.model,
-        optimizer=training.optimizer,
-        lr=training.lr,
-        schedule=training.schedule,
-        batches=training.batches,
-        step_loss=training.step_loss,
-        num_steps=training.num_steps,
-        steps_per_epoch=training.steps_per_epoch,
-        seed=training.seed,
-        section=section,
-        log_every=LOG_EVERY,
-        on_step=on_step,
-        checkpoint_steps=max(training.steps_per_epoch, 1),
-        checkpoint_seconds=checkpoint_seconds,
-        on_checkpoint=on_checkpoint,
-        start_step=start_step,
-        ranks=ranks,
-    )
 
 
 def _resume(partial: Partial, training: Training[Batch]) -> int:

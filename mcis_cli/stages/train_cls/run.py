@@ -13,7 +13,7 @@ from mcis_cli.errors import DataError, UsageError, counted
 from mcis_cli.models.classifier import CoAttentionClassifier, Term
 from mcis_cli.models.equivariance import SECOND_SCALE, equivariant_loss, second_view
 from mcis_cli.models.losses import pair_loss
-from mcis_cli.stages.engine.by_step import Training, batch_of, settle, train, unless_done
+from mcis_cli.stages.engine.by_step import batch_of, settle, train, unless_done
 from mcis_cli.stages.engine.inputs import Inputs, list_images
 from mcis_cli.stages.engine.networks import backbone_of, build_classifier, describe_classifier, initialise, place
 from mcis_cli.stages.engine.starting_weights import load_starting, starting_identity
@@ -22,6 +22,7 @@ from mcis_cli.stages.train_cls.declaration import learnt
 from mcis_cli.stages.train_cls.declaration import recipe as recipe_of_training
 from mcis_cli.stages.train_cls.pair_batches import PairBatch, pair_batches
 from mcis_cli.store import Artifact, Recipe, Store
+from mcis_cli.training.loop import Training
 from mcis_cli.training.parameter_groups import ParameterGroup, parameter_groups, sgd
 from mcis_cli.training.precision import Precision, autocast, choose_device
 from mcis_cli.training.ranks import ALONE, Ranks

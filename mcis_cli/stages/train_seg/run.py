@@ -21,13 +21,14 @@ from mcis_cli.data.seeds import generator
 from mcis_cli.errors import DataError, UsageError
 from mcis_cli.models.deeplab import enlarged
 from mcis_cli.stages import read_record
-from mcis_cli.stages.engine.by_step import Training, batch_of, settle, train, unless_done
+from mcis_cli.stages.engine.by_step import batch_of, settle, train, unless_done
 from mcis_cli.stages.engine.inputs import Inputs, images_of, list_images
 from mcis_cli.stages.engine.networks import DeepLab, backbone_of, build_segmenter, describe_segmenter, initialise, place
 from mcis_cli.stages.engine.starting_weights import load_starting, starting_identity
 from mcis_cli.stages.stage import IGNORE_INDEX
 from mcis_cli.stages.train_seg.declaration import recipe as recipe_of_training
 from mcis_cli.store import Artifact, Recipe, Store
+from mcis_cli.training.loop import Training
 from mcis_cli.training.parameter_groups import parameter_groups, sgd
 from mcis_cli.training.precision import Precision, autocast, choose_device
 from mcis_cli.training.ranks import ALONE, Ranks
