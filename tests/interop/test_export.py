@@ -3,6 +3,7 @@
 import io
 import json
 from pathlib import Path
+from types import SimpleNamespace
 
 import numpy as np
 import pytest
@@ -16,6 +17,8 @@ from mcis_cli.config import EvalConfig
 from mcis_cli.data.palette import voc_palette
 from mcis_cli.errors import DataError
 from mcis_cli.interop.exports import voc, yolo
+from mcis_cli.interop.exports.dictionaries import map_files
+from mcis_cli.interop.imports.pickled_arrays import read_dictionary
 from mcis_cli.stages import read_record
 from mcis_cli.stages.predict import run as predict
 from mcis_cli.store import open_store
@@ -23,6 +26,11 @@ from mcis_cli.store import open_store
 VOID = 255
 # pycocotools' own, with NumPy 2.
 pytestmark = pytest.mark.filterwarnings("ignore:__array__ implementation:DeprecationWarning")
+
+
+def content(items, class_names, split="train"):
+    """What a format is given, of masks or maps that are at hand."""
+    return SimpleNamespace(masks=lambda: iter(items), maps=lambda: iter(items), class_names=class_names, split=split)
 
 
 @pytest.fixture
@@ -156,10 +164,10 @@ def test_polygons_of_yolo_are_the_masks_again(export, masks):
 
 def test_ids_in_folders_are_flat_for_yolo_and_two_of_one_name_are_refused(tmp_path):
     mask = np.ones((2, 3), np.uint8)
-    first, *_ = yolo.yolo_files([("images/001", mask)], ["cat"], "train")
+    first, *_ = yolo.yolo_files(content([("images/001", mask)], ["cat"]))
     assert first.path == Path("labels/train/images_001.txt")
     with pytest.raises(DataError, match=r"images 'a/b' and 'a_b' would both be a_b\.txt"):
-        list(yolo.yolo_files([("a/b", mask), ("a_b", mask)], ["cat"], "train"))
+        list(yolo.yolo_files(content([("a/b", mask), ("a_b", mask)], ["cat"])))
 
 
 def test_maps_come_back_as_the_same_artifact(export, call, chain):
@@ -300,9 +308,9 @@ def test_part_of_what_was_made_is_no_change_of_images(call, chain_copy, tmp_path
 
 def test_a_name_that_labelmap_has_no_letter_for_is_refused():
     with pytest.raises(DataError, match=r"'a:b' cannot stand in labelmap\.txt"):
-        list(voc.voc_files([], ["a:b"], "train"))
+        list(voc.voc_files(content([], ["a:b"])))
     with pytest.raises(DataError, match=r"the split '\.\./x' cannot be part of a file's name"):
-        list(voc.voc_files([], ["a"], "../x"))
+        list(voc.voc_files(content([], ["a"], "../x")))
     assert b"void_:224,224,192::\n" in voc.label_map(["void"])
 
 
@@ -318,9 +326,6 @@ def test_masks_need_no_photographs(call, chain_copy, tmp_path):
 
 
 def test_exported_maps_are_read_again_as_they_were():
-    from mcis_cli.interop.exports.maps import map_files
-    from mcis_cli.interop.imports.pickled_arrays import read_dictionary
-
-    (file,) = map_files([("a", {0: np.ones((2, 3), np.float16), 2: np.zeros((2, 3))})])
+    (file,) = map_files(content([("a", {0: np.ones((2, 3), np.float16), 2: np.zeros((2, 3))})], []))
     assert list(read_dictionary(file.content, "a.npy")) == [0, 2]
     assert np.load(io.BytesIO(file.content), allow_pickle=True).shape == ()

@@ -11,7 +11,7 @@ from collections.abc import Callable, Iterator, Mapping
 from dataclasses import MISSING, dataclass, field, fields, is_dataclass
 from pathlib import Path
 from types import NoneType
-from typing import Annotated, Any, Literal, Protocol
+from typing import Annotated, Any, Literal, Protocol, runtime_checkable
 
 import typer
 
@@ -24,6 +24,7 @@ from mcis_cli.config.setting import without_marks
 Given = Mapping[str, Any]
 
 
+@runtime_checkable
 class Group(Protocol):
     """Options that a command takes as one value."""
 
@@ -134,7 +135,7 @@ def _grouped(given: Given, declared: list[inspect.Parameter]) -> dict[str, Any]:
 def _group_of(parameter: inspect.Parameter) -> Group | None:
     kind = parameter.annotation
     if typing.get_origin(kind) is Annotated:
-        return next((part for part in typing.get_args(kind) if isinstance(part, SectionFlags)), None)
+        return next((part for part in typing.get_args(kind) if isinstance(part, Group)), None)
     return OptionsOf(kind) if is_dataclass(kind) and isinstance(kind, type) else None
 
 

@@ -2,7 +2,7 @@
 
 import io
 import json
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Iterator, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -12,26 +12,20 @@ from PIL import Image
 from mcis_cli.data.catalogue import IGNORE_INDEX
 from mcis_cli.data.layouts.listing import BACKGROUND
 from mcis_cli.interop.coco_rle import encode_rle
-from mcis_cli.interop.exports.files import File, Mask, Masks, require_file_name
+from mcis_cli.interop.exports.content import Export, Mask
+from mcis_cli.interop.exports.files import File, require_file_name
 
 Table = dict[str, Any]
 ABOUT = "made by mcis: an annotation is the region of a class, which may be of several objects"
 
 
-def coco_files(masks: Masks, class_names: Sequence[str], split: str, file_name: Callable[[str], str]) -> Iterator[File]:
-    """`annotations/instances_SPLIT.json`: an annotation for each class of an image; ignored pixels are in none.
-
-    Args:
-        masks: ids with masks.
-        class_names: foreground classes; index k is mask value and category k + 1.
-        split: part of the file's name.
-        file_name: of the photograph of an id.
-    """
-    require_file_name(split, "the split")
+def coco_files(export: Export) -> Iterator[File]:
+    """`annotations/instances_SPLIT.json`: an annotation for each class of an image; ignored pixels are in none."""
+    split = require_file_name(export.split, "the split")
     images: list[Table] = []
     annotations: list[Table] = []
-    for image_id, mask in masks:
-        images.append(_image(len(images) + 1, file_name(image_id), mask))
+    for image_id, mask in export.masks():
+        images.append(_image(len(images) + 1, export.file_name(image_id), mask))
         for value in _values(mask):
             region = mask == value
             annotation = {
@@ -43,38 +37,30 @@ def coco_files(masks: Masks, class_names: Sequence[str], split: str, file_name: 
                 "iscrowd": 0,
             }
             annotations.append(annotation)
-    yield _json(f"annotations/instances_{split}.json", images, annotations, _categories(class_names))
+    yield _json(f"annotations/instances_{split}.json", images, annotations, _categories(export.class_names))
 
 
-def panoptic_files(
-    masks: Masks, class_names: Sequence[str], split: str, file_name: Callable[[str], str]
-) -> Iterator[File]:
+def panoptic_files(export: Export) -> Iterator[File]:
     """`annotations/panoptic_SPLIT/ID.png` and `annotations/panoptic_SPLIT.json`, ignored pixels without a segment.
 
     Segments are regions of classes, no objects ("stuff"). Background is a category after all classes, since 0 is what
     belongs to no segment.
-
-    Args:
-        masks: ids with masks.
-        class_names: foreground classes; index k is mask value, category and segment k + 1.
-        split: part of the files' names.
-        file_name: of the photograph of an id.
     """
-    require_file_name(split, "the split")
-    background = len(class_names) + 1
+    split = require_file_name(export.split, "the split")
+    background = len(export.class_names) + 1
     images: list[Table] = []
     annotations: list[Table] = []
-    for image_id, mask in masks:
+    for image_id, mask in export.masks():
         segments = np.where(mask == 0, np.uint8(background), mask)
         segments[mask == IGNORE_INDEX] = 0
-        images.append(_image(len(images) + 1, file_name(image_id), mask))
+        images.append(_image(len(images) + 1, export.file_name(image_id), mask))
         listed = [
             {"id": value, "category_id": value, **_measures(segments == value), "iscrowd": 0}
             for value in np.unique(segments[segments > 0]).tolist()
         ]
         annotations.append({"image_id": len(images), "file_name": f"{image_id}.png", "segments_info": listed})
         yield File(Path(f"annotations/panoptic_{split}/{image_id}.png"), _as_colours(segments))
-    categories = _categories([*class_names, BACKGROUND])
+    categories = _categories([*export.class_names, BACKGROUND])
     yield _json(f"annotations/panoptic_{split}.json", images, annotations, categories)
 
 

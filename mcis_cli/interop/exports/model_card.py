@@ -162,7 +162,7 @@ def _scores(network: Artifact, store: Store, on_damaged: Callable[[DamagedError]
 def markdown(card: Card, exported: Sequence[Exported]) -> bytes:
     """The page about a network and its files."""
     environment = Environment(
-        loader=PackageLoader("mcis_cli.report"),
+        loader=PackageLoader("mcis_cli.interop.exports"),
         autoescape=False,  # no HTML; names go through `code`
         undefined=StrictUndefined,
         trim_blocks=True,

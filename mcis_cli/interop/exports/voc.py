@@ -10,7 +10,8 @@ from mcis_cli.data.catalogue import IGNORE_INDEX
 from mcis_cli.data.layouts.listing import BACKGROUND
 from mcis_cli.data.palette import voc_palette, write_mask_png
 from mcis_cli.errors import DataError
-from mcis_cli.interop.exports.files import File, Mask, Masks, require_file_name
+from mcis_cli.interop.exports.content import Export, Mask
+from mcis_cli.interop.exports.files import File, require_file_name
 
 VOC_CLASSES = (
     *("aeroplane", "bicycle", "bird", "boat", "bottle", "bus", "car", "cat", "chair", "cow", "diningtable", "dog"),
@@ -18,31 +19,28 @@ VOC_CLASSES = (
 )
 
 
-def voc_files(masks: Masks, class_names: Sequence[str], split: str) -> Iterator[File]:
+def voc_files(export: Export) -> Iterator[File]:
     """Masks, the list of their ids, and what declares the labels.
 
     SegmentationClass has the masks as they are, SegmentationObject one object for each class of an image, nothing where
     it is ignored: so importers make shapes of classes, and none of background or void. `labels.json` is what CVAT's
     constructor of labels takes.
 
-    Args:
-        masks: ids with masks.
-        class_names: foreground classes; index k is mask value k + 1.
-        split: name of the list.
-
     Raises:
         DataError: a name cannot stand in labelmap.txt, or the split's cannot be that of a file.
     """
-    require_file_name(split, "the split")
-    labels = label_map(class_names)
+    require_file_name(export.split, "the split")
+    labels = label_map(export.class_names)
     ids: list[str] = []
-    for image_id, mask in masks:
+    for image_id, mask in export.masks():
         objects = np.where(mask == IGNORE_INDEX, np.uint8(0), mask)
         yield File(Path(f"SegmentationClass/{image_id}.png"), write_mask_png(mask))
         yield File(Path(f"SegmentationObject/{image_id}.png"), write_mask_png(objects))
         ids.append(image_id)
-    yield File(Path(f"ImageSets/Segmentation/{split}.txt"), "".join(f"{image_id}\n" for image_id in ids).encode())
-    yield File(Path("labels.json"), _cvat_labels(class_names))
+    yield File(
+        Path(f"ImageSets/Segmentation/{export.split}.txt"), "".join(f"{image_id}\n" for image_id in ids).encode()
+    )
+    yield File(Path("labels.json"), _cvat_labels(export.class_names))
     yield File(Path("labelmap.txt"), labels)
 
 
@@ -74,15 +72,14 @@ def _cvat_labels(class_names: Sequence[str]) -> bytes:
     return (json.dumps(labels, indent=1, ensure_ascii=False) + "\n").encode()
 
 
-def submission_files(masks: Masks, competition: str) -> Iterator[File]:
-    """Results in the layout that the evaluation server of PASCAL VOC takes (development kit of 2012, section 5.3).
-
-    Args:
-        masks: ids with masks of values 0 to 20.
-        competition: "comp5" (training data of VOC alone) or "comp6" (other data, too).
-    """
-    for image_id, mask in masks:
-        place = Path(f"results/VOC2012/Segmentation/{competition}_test_cls/{image_id}.png")
+def submission_files(export: Export) -> Iterator[File]:
+    """Results in the layout that the evaluation server of PASCAL VOC takes (development kit of 2012, section 5.3)."""
+    if export.class_names != VOC_CLASSES:
+        export.options.reporter.warn(
+            "the classes are not the 20 of PASCAL VOC in their order: the server will not score"
+        )
+    for image_id, mask in export.masks():
+        place = Path(f"results/VOC2012/Segmentation/{export.competition}_test_cls/{image_id}.png")
         yield File(place, write_mask_png(_without_void(mask)))
 
 

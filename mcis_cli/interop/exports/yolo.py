@@ -1,47 +1,38 @@
 """Masks as polygons in the text files of YOLO's segmentation: `class x y x y …`, fractions of width and height."""
 
 import json
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator
 from pathlib import Path
 
 import numpy as np
 
 from mcis_cli.data.catalogue import IGNORE_INDEX
 from mcis_cli.errors import DataError
-from mcis_cli.interop.exports.files import File, Mask, Masks, require_file_name
+from mcis_cli.interop.exports.content import Export, Mask
+from mcis_cli.interop.exports.files import File, flat_name, require_file_name
 from mcis_cli.interop.outlines import polygons
 
 
-def yolo_files(masks: Masks, class_names: Sequence[str], split: str) -> Iterator[File]:
+def yolo_files(export: Export) -> Iterator[File]:
     """`labels/SPLIT/NAME.txt` with a line for each region of a class, and `data.yaml`.
 
     The format has no holes and no ignored pixels: holes are joined to the outline by a cut (see `outlines`), ignored
     pixels are in no region. A slash of an id becomes `_`, since readers look for the last `images` in a path.
 
-    Args:
-        masks: ids with masks.
-        class_names: foreground classes; index k is the class of a line.
-        split: name of the folder.
-
     Raises:
         DataError: two ids would have one file.
     """
-    require_file_name(split, "the split")
+    split = require_file_name(export.split, "the split")
     taken: dict[str, str] = {}
-    for image_id, mask in masks:
+    for image_id, mask in export.masks():
         name = flat_name(image_id)
         if name in taken:
             raise DataError(f"images {taken[name]!r} and {image_id!r} would both be {name}.txt: rename one")
         taken[name] = image_id
         yield File(Path(f"labels/{split}/{name}.txt"), "".join(_lines(mask)).encode())
     folder = json.dumps(f"images/{split}", ensure_ascii=False)
-    names = "".join(f"  {k}: {json.dumps(name, ensure_ascii=False)}\n" for k, name in enumerate(class_names))
+    names = "".join(f"  {k}: {json.dumps(name, ensure_ascii=False)}\n" for k, name in enumerate(export.class_names))
     yield File(Path("data.yaml"), f"path: .\ntrain: {folder}\nval: {folder}\nnames:\n{names}".encode())
-
-
-def flat_name(image_id: str) -> str:
-    """An id without folders."""
-    return image_id.replace("/", "_")
 
 
 def _lines(mask: Mask) -> Iterator[str]:

@@ -1,12 +1,13 @@
-"""`export`: what an artifact holds, or a network predicts, for other tools: masks and maps by id, in order.
+"""What an artifact holds, or a network predicts, for the files of an export: masks and maps by id, in order.
 
-How a file of another tool looks is in `data.export_*`; nothing is written here.
+How the files of another tool look is said in the modules beside this one; nothing is written here.
 """
 
 from collections.abc import Iterable, Iterator, Mapping
 from dataclasses import dataclass
 from functools import partial
-from typing import Any
+from pathlib import PurePosixPath
+from typing import Any, TypeVar
 
 import numpy as np
 from jaxtyping import UInt8
@@ -26,6 +27,7 @@ from mcis_cli.store import Artifact, Store
 
 Mask = UInt8[np.ndarray, "height width"]
 Maps = Mapping[int, NDArray[Any]]
+Content = TypeVar("Content")
 
 
 @dataclass(frozen=True)
@@ -53,6 +55,61 @@ class Source:
         """The image set."""
         assert self.images is not None, "asked for when the source was opened"
         return self.images
+
+
+@dataclass(frozen=True)
+class Export:
+    """What a format is given to make its files of.
+
+    Attributes:
+        source: the artifact and its images.
+        config: scales, mirror, window and CRF of predictions, and `normalization` of maps at full size.
+        options: how to run on this machine.
+        full_size: whether maps are asked for at the size of the photograph.
+        competition: of the evaluation server of PASCAL VOC.
+    """
+
+    source: Source
+    config: EvalConfig
+    options: RunOptions
+    full_size: bool = False
+    competition: str = "comp6"
+
+    @property
+    def class_names(self) -> tuple[str, ...]:
+        """The foreground classes; index k is mask value k + 1."""
+        return self.source.class_names
+
+    @property
+    def split(self) -> str:
+        """The name of the images."""
+        return self.source.split
+
+    def masks(self) -> Iterator[tuple[str, Mask]]:
+        """Ids with masks, in order.
+
+        Raises:
+            DataError: a photograph cannot be read, or a mask is not of its size.
+        """
+        return self._counted(_masks(self.source, self.config, self.options))
+
+    def maps(self, *, full_size: bool = False) -> Iterator[tuple[str, Maps]]:
+        """Ids with maps by class: as stored, or at the size of the photograph in [0, 1]."""
+        is_full = full_size or self.full_size
+        return self._counted(_full_maps(self.source, self.config) if is_full else _stored_maps(self.source))
+
+    def read_image(self, image_id: str) -> UInt8[np.ndarray, "height width 3"]:
+        """A photograph."""
+        return self.source.catalogue().read_image(image_id)
+
+    def file_name(self, image_id: str) -> str:
+        """The id with the extension of its photograph."""
+        return image_id + PurePosixPath(self.source.catalogue()[image_id].image).suffix
+
+    def _counted(self, items: Iterator[tuple[str, Content]]) -> Iterator[tuple[str, Content]]:
+        for item in items:
+            self.options.reporter.advance()
+            yield item
 
 
 def open_source(
@@ -100,17 +157,8 @@ def open_source(
     return Source(artifact, name, tuple(ids), images)
 
 
-def masks(source: Source, config: EvalConfig, options: RunOptions) -> Iterator[tuple[str, Mask]]:
-    """Masks by id: those of the artifact, or what the network predicts.
-
-    Args:
-        source: pseudo masks or a network.
-        config: scales, mirror, window and CRF of predictions, as for `eval`.
-        options: how to run on this machine.
-
-    Raises:
-        DataError: a photograph cannot be read, or a mask is not of its size.
-    """
+def _masks(source: Source, config: EvalConfig, options: RunOptions) -> Iterator[tuple[str, Mask]]:
+    """Masks by id: those of the artifact, or what the network predicts."""
     if holds(source.artifact, "network"):
         yield from _predictions(source, config, options)
         return
@@ -163,21 +211,16 @@ def finished(crf: CrfConfig | None, item: Predicted) -> tuple[str, Mask]:
     return image_id, winners(chosen, crf.model_dump() if crf else None)
 
 
-def maps(source: Source) -> Iterator[tuple[str, Maps]]:
+def _stored_maps(source: Source) -> Iterator[tuple[str, Maps]]:
     """Localization maps by id and class, as they are stored: at the network's resolution, of any range."""
     for image_id in source.ids:
         fields = read_record(source.artifact, image_id)
         yield image_id, dict(zip(fields["classes"].tolist(), fields["maps"].astype(np.float32), strict=True))
 
 
-def full_maps(source: Source, config: EvalConfig) -> Iterator[tuple[str, Maps]]:
-    """Localization maps by id and class, at the size of the photograph and in [0, 1].
-
-    Args:
-        source: maps, opened with the images.
-        config: its `normalization`.
-    """
-    for image_id, by_class in maps(source):
+def _full_maps(source: Source, config: EvalConfig) -> Iterator[tuple[str, Maps]]:
+    """Localization maps by id and class, at the size of the photograph and in [0, 1]."""
+    for image_id, by_class in _stored_maps(source):
         entry = source.catalogue()[image_id]
         if by_class:
             stack = normalise(
