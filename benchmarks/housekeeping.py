@@ -18,7 +18,7 @@ from benchmarks.measuring import Row, Sizes, alternate, at_least, at_most, peak_
 from mcis_cli.config import resolve
 from mcis_cli.data.reading import read_catalogue
 from mcis_cli.stages.cams.declaration import SCHEMA
-from mcis_cli.store import Recipe, StatCache, segments_of
+from mcis_cli.store import Recipe, StatCache, open_store, segments_of
 
 
 def listing(sizes: Sizes) -> list[Row]:
@@ -26,10 +26,11 @@ def listing(sizes: Sizes) -> list[Row]:
     with shapes(sizes.images * 8, size=(300, 500)) as bench:
         root = Path(bench.data.root)
         num_bytes = sum(path.stat().st_size for path in root.rglob("*") if path.is_file())
+        store = open_store(bench.folder / "store")
         time.sleep(2.1)  # younger files are not remembered
-        with StatCache(bench.folder / "index.sqlite") as cache:
+        with StatCache(store.index_path) as cache:
             first = seconds(lambda: read_catalogue(bench.data, cache))
-        with StatCache(bench.folder / "index.sqlite") as cache:
+        with StatCache(store.index_path) as cache:
             second = seconds(lambda: read_catalogue(bench.data, cache))
     facts = {"megabytes": round(num_bytes / 1e6, 1), "gigabytes_per_second": round(num_bytes / 1e9 / first, 3)}
     return [at_least("hash", "listing a set for the first time over listing it again", first / second, 2, **facts)]

@@ -43,6 +43,7 @@ class RunOptions:
     checkpoint_seconds: float = 300.0
     shard: tuple[int, int] | None = None  # number, from 1, and count
     rank: tuple[int, int] | None = None  # among the processes of a training: number, from 0, and count
+    mixed: bool = False  # seal segments that were computed with different numbers of threads, instructions or devices
     local: int | None = None  # number on this machine, from 0, where it is one of several: which GPU it takes
     preset: Preset | None = None
     reporter: Reporter = field(default_factory=Silent)

@@ -38,7 +38,7 @@ def file_facts(
         cache: The store's stat cache.
 
     Yields:
-        For each file its facts with "kind" and "sha256", or the error that reading it gave.
+        For each file its facts with "sha256", or the error that reading it gave.
     """
     remaining = iter(files)
     with ThreadPoolExecutor(WORKERS) as pool:  # without threads, until there is something to read
@@ -53,16 +53,16 @@ def file_facts(
 def _remembered(files: Sequence[Path | str], kind: str, cache: StatCache | None) -> list[Facts | None]:
     if cache is None:
         return [None] * len(files)
-    return [facts if facts and facts.get("kind") == kind else None for facts in cache.get_all(files)]
+    return cache.get_all(files, kind)
 
 
 def _read(file: Path | str, kind: str, measure: Measure, cache: StatCache | None) -> Facts | DataError:
     def find(path: Path) -> Facts:
         content = read_regular(path, MAX_IMAGE_BYTES)
-        return {"kind": kind, "sha256": hashlib.sha256(content).hexdigest(), **measure(content, str(path))}
+        return {"sha256": hashlib.sha256(content).hexdigest(), **measure(content, str(path))}
 
     try:
-        return find(Path(file)) if cache is None else cache.look(Path(file), find)
+        return find(Path(file)) if cache is None else cache.look(Path(file), kind, find)
     except OSError as error:
         return DataError(f"cannot read {file}: {error.strerror}; replace or remove it")
     except DataError as error:

@@ -12,7 +12,7 @@ from mcis_cli.stages.stage import Fields, Kind, Stage
 from mcis_cli.stages.train_cls.declaration import TRAIN_CLS
 from mcis_cli.stages.train_seg.declaration import TRAIN_SEG
 from mcis_cli.store import Artifact, Record
-from mcis_cli.store.format.user_block import damaged
+from mcis_cli.store.files import damaged
 
 STAGES: tuple[Stage, ...] = (
     DATASET,

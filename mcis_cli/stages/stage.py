@@ -16,7 +16,7 @@ from mcis_cli.data.catalogue import TARGET, Catalogue, Part
 from mcis_cli.data.layouts.listing import MAX_CLASSES
 from mcis_cli.errors import counted
 from mcis_cli.store import SEGMENT_SIZE, Artifact, Begun, Recipe, Schema, Store, segments_of
-from mcis_cli.store.format.user_block import damaged
+from mcis_cli.store.files import damaged
 
 if TYPE_CHECKING:
     from numpy.typing import NDArray

@@ -45,7 +45,7 @@ class Artifact:
             DamagedError: it is not an artifact, or its block or manifest is damaged.
         """
         self.path = path
-        descriptor = user_block.open_regular(path)
+        descriptor = files.open_regular(path)
         self._let_go = weakref.finalize(self, os.close, descriptor)
         try:
             if held:
@@ -157,7 +157,7 @@ class Artifact:
                 reader = Reader(self.path, "artifact")
                 if reader.manifest != self.manifest:
                     reader.close()
-                    raise user_block.damaged(self.path, "it has two manifests", "the one that its user block names")
+                    raise files.damaged(self.path, "it has two manifests", "the one that its user block names")
                 self._open = reader
             return self._open
 
@@ -172,7 +172,7 @@ class Artifact:
     def is_intact(self) -> bool:
         """Whether the digest of the file is what was sealed; reads all of it."""
         try:
-            descriptor = user_block.open_regular(self.path)
+            descriptor = files.open_regular(self.path)
             try:
                 user_block.verify(descriptor, self.path, "artifact")
             finally:

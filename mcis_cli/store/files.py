@@ -1,8 +1,8 @@
-"""The only module that writes in the store, one system call to a function, so that tests can record and fail each.
+"""The only module that opens or writes files of the store, one system call to a function, so that tests can fail each.
 
 Nothing is ever written in place under a final name: bytes go to a new temporary file, are synced, and get their name by
-`link`. Two things besides write in the store, and its correctness rests on neither: `filelock` (locks/) and SQLite (the
-stat cache). A failure of the file system becomes a StorageError of one line.
+`link`. What is read or appended to is a regular file, never a link, a pipe or a device: a store may have been copied
+from elsewhere. A failure of the file system becomes a StorageError of one line.
 
 What is in use is held: whoever reads a sealed file, writes a temporary one or works in a folder of `partial/` has a
 shared `flock` on it, which ends with its process. Whoever removes such a thing claims it first, which fails while
@@ -12,12 +12,15 @@ anybody holds it.
 import errno
 import fcntl
 import os
+import stat
 from collections.abc import Iterator
 from contextlib import contextmanager, suppress
 from pathlib import Path
 
-from mcis_cli.errors import StorageError
+from mcis_cli.errors import DamagedError, MissingError, StorageError
 
+REMEDY = "`mcis verify --repair` sets it aside and prints how to make it again; or copy it anew"
+_COPIED = 2**20  # bytes at a time
 _ELSEWHERE = "give --store FOLDER on a file system that can be written"
 _REMEDIES = {
     errno.ENOSPC: "free some space, or give --store FOLDER on another disk, and run the same command again",
@@ -48,6 +51,75 @@ def storage_error(action: str, path: Path, error: OSError) -> StorageError:
     return StorageError(f"cannot {action} {path}: {error.strerror or error}; {remedy}")
 
 
+def damaged(path: Path, found: str, expected: str) -> DamagedError:
+    """The error for a file that is not what was written."""
+    return DamagedError(f"{path} is damaged: {found}, expected {expected}; {REMEDY}")
+
+
+def open_regular(path: Path, flags: int = os.O_RDONLY) -> int:
+    """Open a file of the store: a regular one, following no link, and without waiting (a pipe would block).
+
+    Args:
+        path: the file.
+        flags: those of `os.open`; for reading, if not given.
+
+    Returns:
+        The descriptor.
+
+    Raises:
+        MissingError: there is nothing at `path`.
+        DamagedError: it is a link, a folder, a pipe or a device.
+        StorageError: it cannot be opened.
+    """
+    with reported("open", path):
+        try:
+            descriptor = os.open(path, flags | os.O_CLOEXEC | os.O_NOFOLLOW | os.O_NONBLOCK, 0o644)
+        except OSError as error:
+            if error.errno in (errno.ENOENT, errno.ENOTDIR) and not flags & os.O_CREAT:
+                raise MissingError(f"{path} is not there; mcis ls shows what the store has") from None
+            if error.errno not in (errno.ELOOP, errno.ENXIO, errno.EISDIR, errno.ENODEV):
+                raise
+            descriptor = -1
+        if descriptor >= 0 and stat.S_ISREG(os.fstat(descriptor).st_mode):
+            return descriptor
+    if descriptor >= 0:
+        os.close(descriptor)
+    raise damaged(path, "it is a link, a folder, a pipe or a device", "a file")
+
+
+def read_regular(path: Path, limit: int) -> bytes:
+    """The bytes of a file of the store.
+
+    Raises:
+        MissingError: there is nothing at `path`.
+        DamagedError: it is no regular file, or has more than `limit` bytes.
+        StorageError: it cannot be read.
+    """
+    with open(open_regular(path), "rb") as file, reported("read", path):
+        data = file.read(limit + 1)
+    if len(data) > limit:
+        raise damaged(path, f"it has more than {limit:,} bytes", "fewer")
+    return data
+
+
+def copy(source: int, path: Path, target: int, size: int) -> None:
+    """Copy the first `size` bytes of an open file, `path`, to another.
+
+    Raises:
+        DamagedError: the file is shorter.
+        StorageError: it cannot be read, or the other not be written.
+    """
+    offset = 0
+    while offset < size:
+        with reported("read", path):
+            data = os.pread(source, min(_COPIED, size - offset), offset)
+        if not data:
+            raise damaged(path, f"it has {offset:,} bytes", f"{size:,}")
+        with reported("write a copy of", path):
+            write(target, data, offset)
+        offset += len(data)
+
+
 def make_folder(path: Path) -> None:
     """Make one folder, where there is none, and sync its parent: whoever made it may have been stopped before that.
 
@@ -62,19 +134,21 @@ def new_folder(path: Path) -> None:
     """As `make_folder`, but that its name is not synced yet."""
     with reported("make the folder", path), suppress(FileExistsError):
         os.mkdir(path)
-    refuse_link(path)
+    check_folder(path)
 
 
-def refuse_link(path: Path) -> None:
-    """A store that came from elsewhere may hold links: nothing is written where they lead.
+def check_folder(path: Path) -> None:
+    """Check that a folder of the store is one: a store that came from elsewhere may hold links, which lead anywhere.
 
     Raises:
-        StorageError: there is a link at `path`.
+        StorageError: there is something else at `path`.
     """
-    if os.path.islink(path):
+    with reported("look at", path):
+        mode = os.lstat(path).st_mode
+    if not stat.S_ISDIR(mode):
         raise StorageError(
-            f"{path} is a link, expected a file or folder of the store itself; put there what it leads to, or remove "
-            "it (the store as a whole may be a link)"
+            f"{path} is a {'link' if stat.S_ISLNK(mode) else 'file, pipe or device'}, expected a folder of the store "
+            "itself; put there what it leads to, or remove it (the store as a whole may be a link)"
         )
 
 
@@ -151,11 +225,16 @@ def claimed(path: Path) -> Iterator[bool]:
     Raises:
         StorageError: it cannot be opened, or its file system cannot tell whether it is in use.
     """
-    descriptor = -1
+    descriptor, is_unheld = -1, False
     with reported("open", path), suppress(FileNotFoundError):
-        descriptor = os.open(path, os.O_RDONLY | os.O_CLOEXEC | os.O_NONBLOCK | os.O_NOFOLLOW)
+        try:
+            descriptor = os.open(path, os.O_RDONLY | os.O_CLOEXEC | os.O_NONBLOCK | os.O_NOFOLLOW)
+        except OSError as error:
+            is_unheld = error.errno in (errno.ELOOP, errno.ENXIO, errno.ENODEV)  # nobody holds a link or a socket
+            if not is_unheld:
+                raise
     if descriptor < 0:
-        yield False
+        yield is_unheld
         return
     try:
         try:
@@ -229,12 +308,17 @@ def remove_folder(path: Path) -> None:
 
 
 def append(path: Path, data: bytes) -> None:
-    """Add `data` to the end of a log, unsynced: a crash may lose or tear its last lines."""
-    with reported("write to", path):
-        descriptor = os.open(path, os.O_WRONLY | os.O_APPEND | os.O_CREAT | os.O_CLOEXEC, 0o644)
-        try:
+    """Add `data` to the end of a log, unsynced: a crash may lose or tear its last lines.
+
+    Raises:
+        DamagedError: a link, a folder, a pipe or a device is in its place.
+        StorageError: it cannot be written.
+    """
+    descriptor = open_regular(path, os.O_WRONLY | os.O_APPEND | os.O_CREAT)
+    try:
+        with reported("write to", path):
             rest = memoryview(data)
             while rest:  # one turn, but for a disk that fills up in the middle
                 rest = rest[os.write(descriptor, rest) :]
-        finally:
-            os.close(descriptor)
+    finally:
+        os.close(descriptor)

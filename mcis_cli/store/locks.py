@@ -7,7 +7,7 @@ from contextlib import contextmanager
 from pathlib import Path
 from typing import TYPE_CHECKING, Literal
 
-from mcis_cli.errors import BusyError
+from mcis_cli.errors import BusyError, McisError
 from mcis_cli.store import files
 
 if TYPE_CHECKING:
@@ -35,6 +35,7 @@ def held(path: Path, on_wait: Callable[[int], None] | None, locking: Locking) ->
     import filelock  # not at the top: takes a tenth of the time that listing a store has
 
     lock = filelock.FileLock(path.with_name(f"{path.name}.lock"))
+    os.close(files.open_regular(Path(lock.lock_file), os.O_RDWR | os.O_CREAT))  # filelock would follow a link
     holder = path.with_name(f"{path.name}.pid")
     if not _acquired(lock, timeout=0):
         pid = _read_pid(holder)
@@ -65,8 +66,8 @@ def _acquired(lock: "filelock.BaseFileLock", timeout: float) -> bool:
 
 def _read_pid(path: Path) -> int:
     try:
-        return int(path.read_bytes())
-    except (OSError, ValueError):
+        return int(files.read_regular(path, 64))
+    except (McisError, ValueError):
         return 0
 
 

@@ -1,21 +1,23 @@
 """Notes: small JSON files that check themselves. What came out of a recipe, what a tag names, where images are.
 
-A note has, beside its entries, the SHA-256 of their canonical JSON, and is spelled in canonical JSON itself: a byte
-that is not what was written makes it no note. To all who ask, such a file is like none; `mcis verify` tells the two
-apart.
+A note has, beside its entries, the SHA-256 of their canonical JSON, and is written in canonical JSON itself, so that a
+changed byte is found. Whoever asks what a note protects must tell a damaged one from one that is absent: `read` does.
 """
 
 import hashlib
 import json
 import re
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass
-from typing import Any
+from pathlib import Path
+from typing import Any, TypeVar
 
-from mcis_cli.errors import UsageError
+from mcis_cli.errors import MissingError, UsageError
+from mcis_cli.store import files
 from mcis_cli.store.format.identity import Recipe, canonical_json
 
-MAX_BYTES = 2**26
+T = TypeVar("T")
+MAX_BYTES = 2**23  # an artifact's manifest, which has the same parts, is at most 4 MiB
 _DIGEST = "sha256"
 _ID = re.compile(r"[0-9a-f]{64}")
 
@@ -43,6 +45,24 @@ def parse_reference(data: bytes) -> str | None:
     """The content id that a tag names; None where the note is damaged."""
     content_id = (parse(data) or {}).get("id")
     return content_id if isinstance(content_id, str) and _ID.fullmatch(content_id) else None
+
+
+def read(path: Path, parse_note: Callable[[bytes], T | None]) -> T | None:
+    """What a file says that should be a note; None where there is no file.
+
+    Raises:
+        DamagedError: there is one, and it is no such note, or no regular file, or in a folder that is a link.
+        StorageError: it cannot be read.
+    """
+    if path.parent.is_symlink():
+        raise files.damaged(path, "its folder is a link", "a folder of the store itself")
+    try:
+        found = parse_note(files.read_regular(path, MAX_BYTES))
+    except MissingError:
+        return None
+    if found is None:
+        raise files.damaged(path, "its bytes are not those of a note", "one with its digest")
+    return found
 
 
 @dataclass(frozen=True)

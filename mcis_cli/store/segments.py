@@ -8,13 +8,13 @@ import json
 import os
 import re
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from dataclasses import dataclass
 from datetime import UTC, datetime
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Protocol
 
-from mcis_cli.errors import DamagedError, MissingError, StorageError
+from mcis_cli.errors import DamagedError, MissingError, StorageError, UsageError
 from mcis_cli.store import files
 from mcis_cli.store.artifact import Artifact
 from mcis_cli.store.format import user_block
@@ -27,6 +27,9 @@ if TYPE_CHECKING:
 
 SEGMENT_SIZE = 64
 KEPT_CHECKPOINTS = 2
+LOG = "metrics.jsonl"
+Arithmetic = Mapping[str, str | int]
+MAX_LOG = 2**30  # bytes of a metrics log
 KEY_DIGITS = 16
 _PART = re.compile(r"segment-([0-9]{6})\.h5|checkpoint-([0-9]{12})\.ckpt")
 
@@ -106,26 +109,66 @@ class Partial:
             self._known.add(index)
         return index in self._known
 
-    def write_segment(self, index: int, schema: Schema, records: Iterable[Record]) -> None:
+    def write_segment(
+        self, index: int, schema: Schema, records: Iterable[Record], arithmetic: Arithmetic | None = None
+    ) -> None:
         """Write a segment and wait until it is on the disk; one that is there already, and intact, stays.
 
         Args:
             index: Number of the segment in `segments_of`.
             schema: Dtype and rank of each field.
             records: In the order of their ids; streamed, so they may be computed while they are written.
+            arithmetic: What the segment is computed with that may change bits: threads, instruction set, device.
 
         Raises:
             StorageError: it could not be written; nothing half-written is left under its name.
         """
         from mcis_cli.store.format import container  # imports h5py, which listing a store does without
 
-        manifest = {"format": FORMAT, "index": index, "key": self.recipe.key, "schema": _spelled(schema)}
+        manifest = {"format": FORMAT, "index": index, "key": self.recipe.key, "schema": _as_json(schema)}
+        if arithmetic:
+            manifest["arithmetic"] = dict(arithmetic)
         with self._temporary() as (path, descriptor):
             container.write_records(
                 descriptor, path, "segment", schema, records, lambda count: {**manifest, "num_records": count}
             )
+            _check_readable(path, "segment")
             self._place(path, self._segment_path(index), "segment", index)
         self._known.add(index)
+
+    def check_arithmetic(self, arithmetic: Arithmetic | None = None, num_segments: int | None = None) -> None:
+        """Check that all segments that are there were computed with the same arithmetic, and with this, if given.
+
+        Raises:
+            UsageError: they were not: no single run leads to such a result.
+        """
+        found = self._arithmetics(num_segments)
+        if arithmetic is not None:
+            found.setdefault(canonical_json(arithmetic), (None, arithmetic))
+        if len(found) > 1:
+            (one, with_one), (other, with_other) = list(found.values())[:2]
+            now = "the rest would be" if other is None else f"segment {other}"
+            raise UsageError(
+                f"segment {one} was computed with {_in_words(with_one)}, and {now} with {_in_words(with_other)}, which "
+                "may change bits; compute all with the same (OMP_NUM_THREADS=N), begin anew after `mcis gc --partial "
+                "--delete`, or allow the mixture with MCIS_MIXED=1"
+            )
+
+    def _arithmetics(self, num_segments: int | None) -> dict[bytes, tuple[int | None, Arithmetic]]:
+        """What segments that are there were computed with, each once, with the number of the first; by its JSON."""
+        paths = (
+            sorted(self.folder.glob("segment-*.h5"))
+            if num_segments is None
+            else map(self._segment_path, range(num_segments))
+        )
+        found: dict[bytes, tuple[int | None, Arithmetic]] = {}
+        for path in paths:
+            with suppress(MissingError, DamagedError, ValueError):
+                with open(files.open_regular(path), "rb") as file:
+                    manifest = user_block.read_manifest(file.fileno(), path, "segment")
+                noted = manifest.get("arithmetic", {})
+                found.setdefault(canonical_json(noted), (int(path.stem[8:]), noted))
+        return found
 
     def _segment_path(self, index: int) -> Path:
         return self.folder / f"segment-{index:06d}.h5"
@@ -140,7 +183,7 @@ class Partial:
 
     def _is_intact(self, path: Path, kind: user_block.Kind, number: int) -> bool:
         try:
-            descriptor = user_block.open_regular(path)
+            descriptor = files.open_regular(path)
         except (MissingError, DamagedError):
             return False
         try:
@@ -179,7 +222,7 @@ class Partial:
         """Step and payload of the newest checkpoint that is intact."""
         for step, path in self._checkpoints():
             try:
-                descriptor = user_block.open_regular(path)
+                descriptor = files.open_regular(path)
             except (MissingError, DamagedError):
                 continue
             try:
@@ -202,7 +245,7 @@ class Partial:
     @property
     def log_path(self) -> Path:
         """The log: one JSON object a line. The last lines may be lost or torn by a crash."""
-        return self.folder / "metrics.jsonl"
+        return self.folder / LOG
 
     def log(self, line: Mapping[str, Any]) -> None:
         """Append a line to the log."""
@@ -210,13 +253,13 @@ class Partial:
 
     def truncate_log(self, step: int) -> None:
         """Drop the lines of steps after `step`, and torn ones, so that a resumed training goes on from there."""
-        if self.log_path.exists():
+        with suppress(MissingError):
             self._write_log(self.log_path, step)
 
     def _write_log(self, source: Path, step: int) -> None:
         """Make a log of the lines of another, or of the own, up to those of `step`."""
-        with files.reported("read", source):
-            kept = [line for line in source.read_bytes().splitlines(keepends=True) if _is_before(line, step)]
+        lines = files.read_regular(source, MAX_LOG).splitlines(keepends=True)
+        kept = [line for line in lines if _is_before(line, step)]
         with self._temporary() as (path, descriptor):
             with files.reported("write", path):
                 files.write(descriptor, b"".join(kept), 0)
@@ -245,11 +288,9 @@ class Partial:
         newest = self.load_checkpoint() if kind == "checkpoint" else None
         if self.segment(number) if kind == "segment" else newest is not None and newest[0] >= number:
             return None
-        with files.reported("read", source):
-            data = source.read_bytes()
         with self._temporary() as (path, descriptor):
-            with files.reported("write", path):
-                files.write(descriptor, data, 0)
+            with open(files.open_regular(source), "rb") as file:
+                files.copy(file.fileno(), source, descriptor, os.fstat(file.fileno()).st_size)
             files.sync(descriptor, path)
             try:
                 check_part(descriptor, path, kind, self.recipe.key, number)
@@ -261,8 +302,9 @@ class Partial:
                 raise DamagedError(str(error).replace(str(path), str(source))) from None
             self._place(path, self.folder / source.name, kind, number)
         log = source.with_name(self.log_path.name)
-        if kind == "checkpoint" and log.is_file():
-            self._write_log(log, number)
+        if kind == "checkpoint":
+            with suppress(MissingError):
+                self._write_log(log, number)
         return self.folder / source.name
 
     # Sealing
@@ -274,6 +316,8 @@ class Partial:
         meta: Mapping[str, Any],
         provenance: Mapping[str, Any],
         observe: Callable[[Record], None] | None = None,
+        *,
+        mixed: bool = False,
     ) -> Artifact:
         """Pack all segments into one artifact, in bounded memory, and remove them. The first to seal wins.
 
@@ -283,13 +327,23 @@ class Partial:
             meta: What the stages after it read beside the records; hashed into the content id.
             provenance: When, where, how long, with what; hashed into nothing. `created` is added.
             observe: Called with each record on its way, for what `provenance` is to say of them.
+            mixed: Whether segments of different arithmetic may be packed together; `provenance` then lists all.
 
         Raises:
+            UsageError: segments have different arithmetic, and `mixed` is false.
             MissingError: a segment is not there.
             DamagedError: a segment is damaged.
             StorageError: the file could not be written; the segments stay.
         """
-        return self._first(lambda: self._seal_records(schema, num_segments, self._settled(meta), provenance, observe))
+
+        def seal() -> Artifact:
+            if not mixed:
+                self.check_arithmetic(num_segments=num_segments)
+            used = [arithmetic for _, arithmetic in self._arithmetics(num_segments).values()]
+            noted = {**provenance, "arithmetic": used} if len(used) > 1 else provenance
+            return self._seal_records(schema, num_segments, self._settled(meta), noted, observe)
+
+        return self._first(seal)
 
     def _seal_records(
         self,
@@ -305,11 +359,12 @@ class Partial:
         records = hashed(content, _observed(self._records(num_segments, schema), observe))
 
         def manifest(count: int) -> dict[str, Any]:
-            base = self._manifest(meta, provenance) | {"schema": _spelled(schema)}
+            base = self._manifest(meta, provenance) | {"schema": _as_json(schema)}
             return {**base, "num_records": count, "id": content.hexdigest()}
 
         with self._temporary() as (path, descriptor):
             container.write_records(descriptor, path, "artifact", schema, records, manifest)
+            _check_readable(path, "artifact")
             return self._shelve(path, content.hexdigest())
 
     def seal_tensors(
@@ -334,6 +389,7 @@ class Partial:
         manifest = self._manifest(meta, provenance) | {"tensors": listed, "id": content.hexdigest()}
         with self._temporary() as (path, descriptor):
             container.write_tensors(descriptor, path, tensors, manifest)
+            _check_readable(path, "artifact")
             return self._shelve(path, content.hexdigest())
 
     def _first(self, seal: Callable[[], Artifact]) -> Artifact:
@@ -359,7 +415,7 @@ class Partial:
                 )
             with Reader(path, "segment") as segment:
                 if (segment.manifest.get("key"), segment.manifest.get("index")) != (self.recipe.key, index):
-                    raise user_block.damaged(path, "it is another segment", f"number {index} of {self.recipe.key[:12]}")
+                    raise files.damaged(path, "it is another segment", f"number {index} of {self.recipe.key[:12]}")
                 assert segment.schema == dict(schema), f"segment {index} has schema {segment.schema}"
                 yield from segment.records()
 
@@ -381,7 +437,9 @@ class Partial:
         }
 
     def _shelve(self, path: Path, content_id: str) -> Artifact:
-        log = self.log_path.read_bytes() if self.log_path.exists() else None
+        log = None
+        with suppress(MissingError):
+            log = files.read_regular(self.log_path, MAX_LOG)
         return self._shelf.shelve(path, self.recipe, content_id, log)
 
     def _finish(self, artifact: Artifact) -> Artifact:
@@ -392,6 +450,23 @@ class Partial:
         """Remove the folder: what it held is sealed, or not wanted."""
         self._known.clear()
         self._workplace.clear()
+
+
+def _check_readable(path: Path, kind: user_block.Kind) -> None:
+    """Run the checks of a reader on a file before it gets a name: what could not be read is not sealed.
+
+    Raises:
+        UsageError: it has more, or longer, entries than a file of this format can have.
+    """
+    from mcis_cli.store.format.reader import Reader
+
+    try:
+        if kind == "artifact":
+            Artifact(path).close()
+        Reader(path, kind, is_new=True).close()
+    except DamagedError as error:
+        fault = str(error).removeprefix(f"{path} is damaged: ").removesuffix(f"; {files.REMEDY}")
+        raise UsageError(f"what was computed cannot be sealed: {fault}; use fewer or smaller images") from error
 
 
 def check_part(descriptor: int, path: Path, kind: user_block.Kind, key: str, number: int) -> user_block.Block:
@@ -411,9 +486,7 @@ def check_part(descriptor: int, path: Path, kind: user_block.Kind, key: str, num
     manifest = user_block.read_manifest(descriptor, path, kind)
     found, where = str(manifest.get("key")), "index" if kind == "segment" else "step"
     if not found.startswith(key) or manifest.get(where) != number:
-        raise user_block.damaged(
-            path, f"it is {where} {manifest.get(where)} of {found[:12]}", f"{number} of {key[:12]}"
-        )
+        raise files.damaged(path, f"it is {where} {manifest.get(where)} of {found[:12]}", f"{number} of {key[:12]}")
     return block
 
 
@@ -424,7 +497,11 @@ def _observed(records: Iterator[Record], observe: Callable[[Record], None] | Non
         yield record
 
 
-def _spelled(schema: Schema) -> dict[str, list[str | int]]:
+def _in_words(arithmetic: Arithmetic) -> str:
+    return ", ".join(f"{name} {value}" for name, value in sorted(arithmetic.items())) or "something that is not noted"
+
+
+def _as_json(schema: Schema) -> dict[str, list[str | int]]:
     return {name: [dtype, rank] for name, (dtype, rank) in schema.items()}
 
 

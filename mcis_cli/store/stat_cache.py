@@ -1,13 +1,15 @@
 """What is known about files outside the store, so that unchanged ones are not read again.
 
-A file is taken for unchanged while device, inode, size, mtime and ctime are. That fails for a file that changes within
-the same tick of the clock in which it was read, so what is that young is not remembered. The cache is never needed:
-where it cannot be read or written, files are read again.
+A file counts as unchanged while device, inode, size, mtime and ctime are the same. That fails for a file that changes
+within the tick of the clock in which it was read, so what is that young is not remembered. The cache is one file with a
+digest. It is replaced as a whole, and thrown away where the digest is wrong. It is never needed: where it cannot be
+read or written, files are read again.
 """
 
+import hashlib
 import json
 import os
-import sqlite3
+import secrets
 import threading
 import time
 from collections.abc import Callable, Mapping, Sequence
@@ -15,86 +17,79 @@ from contextlib import suppress
 from pathlib import Path
 from typing import Any
 
+from mcis_cli.errors import McisError
+from mcis_cli.store import files
+
 RACY_NS = 2_000_000_000  # the coarsest clock of a file system: FAT's
-_BATCH = 900  # old SQLite takes 999 parameters
-LOCK_SECONDS = 5.0
-_decode = json.JSONDecoder().raw_decode  # `json.loads` looks for white space around each, too
-Key = tuple[int, int]
-Row = tuple[int, int, int, str]
-_TABLE = """
-create table if not exists facts (
-    device integer, inode integer, size integer, mtime integer, ctime integer, facts text not null,
-    primary key (device, inode)) without rowid
-"""
-# The primary key finds rows by device first: without it, each batch would read the whole table.
-_QUERY = "select inode, size, mtime, ctime, facts from facts where device = ? and inode in ({places})"
+MAX_BYTES = 2**30  # a million files take a quarter of it
+_MIN_UNSAVED = 8192  # as much is computed again at most after a kill, or as much as is known
+_HEAD = b"mcis facts 1\n"
+_DIGEST_SIZE = 64
+Key = bytes  # device, inode and kind
+Entry = bytes  # a line: key; size, mtime and ctime; facts in JSON
+Stamp = tuple[int, ...]
 
 
 class StatCache:
-    """Facts (JSON objects) by file. Safe to use from several threads and processes; use as a context manager."""
+    """Facts (JSON objects) by file and kind of fact. Safe to use from several threads and processes."""
 
     def __init__(self, path: Path | None, *, read_only: bool = False) -> None:
         """Open the cache in the file `path`; without one, nothing is remembered longer than this object lives.
 
         Args:
-            path: The file; made where there is none.
+            path: The file, in the folder of a store; made where there is none.
             read_only: Whether to leave the file as it is, and to make none.
         """
         self._path = path
         self._read_only = read_only
         self._lock = threading.Lock()
-        self._new: dict[Key, Row] = {}
-        self._database = self._connect()
+        self._stamp: Stamp | None = None
+        self._known: dict[Key, Entry] = {}
+        self._new: dict[Key, Entry] = {}
+        self._read()
 
-    def _connect(self) -> sqlite3.Connection:
-        if self._path is not None and not (self._read_only and not self._path.exists()):
-            for _ in range(2):
-                try:
-                    return _open(self._path, self._read_only)
-                except sqlite3.OperationalError:  # locked, or on a read-only disk
-                    break
-                except sqlite3.DatabaseError:  # not a database: made anew
-                    if self._read_only:
-                        break
-                    self._delete()
-        return _open(None)
+    def _read(self) -> None:
+        """Take in the file, if it is there, whole, and another than before."""
+        stamp = _stamp(self._path)
+        if self._path is None or stamp is None or stamp == self._stamp:
+            return
+        self._known, self._stamp = {}, stamp
+        with suppress(McisError):
+            self._known = _parse(files.read_regular(self._path, MAX_BYTES))
 
-    def _delete(self) -> None:
-        if self._path is not None:
-            for suffix in ("", "-wal", "-shm", "-journal"):
-                with suppress(OSError):
-                    Path(f"{self._path}{suffix}").unlink(missing_ok=True)
-
-    def get(self, file: Path) -> dict[str, Any] | None:
+    def get(self, file: Path | str, kind: str) -> dict[str, Any] | None:
         """What is known about a file, if it is what it was.
 
         Raises:
             OSError: the file cannot be looked at.
         """
-        return self._known([os.stat(file)])[0]
+        return self._get(os.stat(file), kind.encode())
 
-    def get_all(self, files: Sequence[Path | str]) -> list[dict[str, Any] | None]:
-        """What `get` would say of each of many files, at a fraction of the time; None where one cannot be looked at."""
-        statuses: list[os.stat_result | None] = []
-        for file in files:
+    def get_all(self, paths: Sequence[Path | str], kind: str) -> list[dict[str, Any] | None]:
+        """What `get` would say of each of many files; None where one cannot be looked at."""
+        found: list[dict[str, Any] | None] = []
+        for path in paths:
             try:
-                statuses.append(os.stat(file))
+                found.append(self._get(os.stat(path), kind.encode()))
             except OSError:
-                statuses.append(None)
-        known = iter(self._known([status for status in statuses if status is not None]))
-        return [None if status is None else next(known) for status in statuses]
-
-    def _known(self, statuses: Sequence[os.stat_result]) -> list[dict[str, Any] | None]:
-        keys = [_key(status) for status in statuses]
-        with self._lock:
-            rows = self._select([key for key in keys if key not in self._new]) | self._new
-        found = []
-        for key, status in zip(keys, statuses, strict=True):
-            row = rows.get(key)
-            found.append(_decode(row[3])[0] if row is not None and row[:3] == _state(status) else None)
+                found.append(None)
         return found
 
-    def look(self, file: Path, compute: Callable[[Path], dict[str, Any]]) -> dict[str, Any]:
+    def _get(self, status: os.stat_result, kind: bytes) -> dict[str, Any] | None:
+        key = _key(status, kind)
+        entry = self._new.get(key) or self._known.get(key)
+        if entry is None:
+            return None
+        try:
+            _, state, facts = entry.split(b"\t", 2)
+            if state != _state(status):
+                return None
+            found = json.loads(facts)
+        except (ValueError, RecursionError):  # of a store that somebody else made, with a right digest
+            return None
+        return found if isinstance(found, dict) else None
+
+    def look(self, file: Path, kind: str, compute: Callable[[Path], dict[str, Any]]) -> dict[str, Any]:
         """What `compute` finds in a file; remembered, unless the file changed, or may have changed, meanwhile.
 
         Raises:
@@ -102,40 +97,66 @@ class StatCache:
         """
         looked, before = time.time_ns(), os.stat(file)
         facts = compute(file)
-        self.put(file, before, facts, looked_ns=looked)
+        self.put(file, kind, before, facts, looked_ns=looked)
         return facts
 
     def put(
-        self, file: Path, stat_before: os.stat_result, facts: Mapping[str, Any], *, looked_ns: int | None = None
+        self,
+        file: Path | str,
+        kind: str,
+        stat_before: os.stat_result,
+        facts: Mapping[str, Any],
+        *,
+        looked_ns: int | None = None,
     ) -> None:
         """Remember what was found in a file, unless it changed, or may have changed, while it was read.
 
         Args:
             file: The file.
+            kind: What kind of facts: name and version of the function that finds them.
             stat_before: `os.stat(file)` before it was read.
             facts: What was found: a JSON object.
             looked_ns: `time.time_ns()` when `stat_before` was taken; now, if not given.
         """
         looked = time.time_ns() if looked_ns is None else looked_ns
         youngest = max(stat_before.st_mtime_ns, stat_before.st_ctime_ns)
-        now = os.stat(file)
-        if looked - youngest < RACY_NS or (_key(now), _state(now)) != (_key(stat_before), _state(stat_before)):
+        now, of_kind = os.stat(file), kind.encode()
+        key, state = _key(now, of_kind), _state(now)
+        if looked - youngest < RACY_NS or (key, state) != (_key(stat_before, of_kind), _state(stat_before)):
             return
+        entry = b"\t".join((key, state, json.dumps(dict(facts)).encode()))
         with self._lock:
-            self._new[_key(now)] = (*_state(now), json.dumps(dict(facts)))
-            if len(self._new) >= _BATCH:
-                self._flush()
+            self._new[key] = entry
+            is_due = len(self._new) >= max(_MIN_UNSAVED, len(self._known))
+        if is_due:
+            self.flush()
 
     def flush(self) -> None:
-        """Write what is new."""
+        """Write what is new, beside what other processes have written since."""
         with self._lock:
-            self._flush()
+            if not self._new:
+                return
+            self._read()
+            self._known |= self._new
+            if self._path is not None and not self._read_only:
+                with suppress(McisError):  # full, or read-only: these files are read again next time
+                    self._write(self._path)
+            self._new = {}
+
+    def _write(self, path: Path) -> None:
+        data = _render(self._known)
+        if len(data) > MAX_BYTES:
+            data = _render(self._new)
+        temporary = path.parent / "tmp" / f"{path.name}.{os.getpid()}-{secrets.token_hex(4)}"
+        with files.temporary(temporary) as descriptor:
+            with files.reported("write", path):
+                files.write(descriptor, data, 0)
+            files.replace(temporary, path)  # not synced: what a loss of power leaves of it has another digest
+        self._stamp = _stamp(path)
 
     def close(self) -> None:
-        """Write what is new, and close the file."""
-        with self._lock:
-            self._flush()
-            self._database.close()
+        """Write what is new."""
+        self.flush()
 
     def __enter__(self) -> "StatCache":
         return self
@@ -143,60 +164,35 @@ class StatCache:
     def __exit__(self, *_: object) -> None:
         self.close()
 
-    def _select(self, keys: Sequence[Key]) -> dict[Key, Row]:
-        found: dict[Key, Row] = {}
-        by_device: dict[int, list[int]] = {}
-        for device, inode in keys:
-            by_device.setdefault(device, []).append(inode)
-        for device, inodes in by_device.items():
-            for start in range(0, len(inodes), _BATCH):
-                some = inodes[start : start + _BATCH]
-                query = _QUERY.format(places=", ".join("?" * len(some)))
-                try:
-                    rows = self._database.execute(query, (device, *some)).fetchall()
-                except sqlite3.OperationalError:
-                    continue
-                except sqlite3.DatabaseError:
-                    self._rebuild()
-                    continue
-                found |= {(device, row[0]): row[1:] for row in rows}
-        return found
 
-    def _flush(self) -> None:
-        rows = [(*key, *row) for key, row in self._new.items()]
-        try:
-            with self._database:
-                self._database.executemany("insert or replace into facts values (?, ?, ?, ?, ?, ?)", rows)
-        except sqlite3.OperationalError:
-            pass  # locked, full, or read-only: these files are read again next time
-        except sqlite3.DatabaseError:
-            self._rebuild()
-        self._new.clear()
-
-    def _rebuild(self) -> None:
-        self._database.close()
-        if not self._read_only:
-            self._delete()
-        self._database = _open(None) if self._read_only else self._connect()
+def _render(entries: Mapping[Key, Entry]) -> bytes:
+    body = b"\n".join(entries.values())
+    return b"%b%b\n%b" % (_HEAD, hashlib.sha256(body).hexdigest().encode(), body)
 
 
-def _open(path: Path | None, read_only: bool = False) -> sqlite3.Connection:
-    name = ":memory:" if path is None else f"{path.absolute().as_uri()}?mode={'ro' if read_only else 'rwc'}"
-    database = sqlite3.connect(name, timeout=LOCK_SECONDS, check_same_thread=False, uri=path is not None)
-    try:
-        database.execute("pragma synchronous = off")  # may be lost at any time, so nothing waits for the disk
-        database.execute(_TABLE)
-    except sqlite3.DatabaseError:
-        database.close()
-        raise
-    return database
+def _parse(data: bytes) -> dict[Key, Entry]:
+    """The entries of a file; none where it is not what `_render` made."""
+    start = len(_HEAD) + _DIGEST_SIZE + 1
+    body = data[start:]
+    if not body or data[:start] != b"%b%b\n" % (_HEAD, hashlib.sha256(body).hexdigest().encode()):
+        return {}
+    lines = body.split(b"\n")
+    keys = [line[: line.find(b"\t")] for line in lines]
+    return dict(zip(keys, lines, strict=True))  # a line is split further where it is asked for
 
 
-def _key(status: os.stat_result) -> Key:
-    """Device and inode, as the signed numbers that SQLite has."""
-    device, inode = status.st_dev, status.st_ino
-    return device if device < 2**63 else device - 2**64, inode if inode < 2**63 else inode - 2**64
+def _stamp(path: Path | None) -> Stamp | None:
+    """What tells one version of the file from another."""
+    with suppress(OSError):
+        if path is not None:
+            status = os.lstat(path)
+            return status.st_dev, status.st_ino, status.st_size, status.st_mtime_ns, status.st_ctime_ns
+    return None
 
 
-def _state(status: os.stat_result) -> tuple[int, int, int]:
-    return status.st_size, status.st_mtime_ns, status.st_ctime_ns
+def _key(status: os.stat_result, kind: bytes) -> Key:
+    return b"%d %d %b" % (status.st_dev, status.st_ino, kind)
+
+
+def _state(status: os.stat_result) -> bytes:
+    return b"%d %d %d" % (status.st_size, status.st_mtime_ns, status.st_ctime_ns)

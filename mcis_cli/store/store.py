@@ -22,7 +22,7 @@ from mcis_cli.store.segments import KEY_DIGITS, Begun, Partial, begun_in
 from mcis_cli.store.workplace import RECIPE, Workplace
 
 FOLDERS = ("artifacts", "keys", "partial", "refs", "locations", "locks", "tmp")
-_FILES = (".gitignore", "format")
+_FILES = (".gitignore", "format", "facts")
 _FORMAT = b"mcis store 1\n"
 _PREFIX = re.compile(r"[0-9a-f]{8,64}")
 _TAG = re.compile(r"[A-Za-z0-9][A-Za-z0-9._-]{0,99}")
@@ -43,10 +43,9 @@ def open_store(path: Path | str, create: bool = True) -> "Store":
         raise MissingError(f"there is no store at {root}; --store FOLDER names another, any stage makes one")
     if not exists:
         _make(root)
-    for name in (*FOLDERS, "index.sqlite", "index.sqlite-journal", "index.sqlite-wal"):
-        files.refuse_link(root / name)
-    with files.reported("read", root / "format"):
-        found = (root / "format").read_bytes()
+    for name in FOLDERS:
+        files.check_folder(root / name)
+    found = files.read_regular(root / "format", 4096)
     if found != _FORMAT:
         raise UsageError(
             f"the store {root} has format {found[:40]!r}, expected {_FORMAT!r}; pip install --upgrade mcis, "
@@ -59,7 +58,7 @@ def _make(root: Path) -> None:
     """Make the folders, and last the file that says that all of them are there."""
     with files.reported("make the folder", root):
         names = [path.name for path in root.iterdir()] if root.exists() else []
-    strange = sorted({name for name in names if not name.startswith("index.sqlite")} - {*FOLDERS, *_FILES})
+    strange = sorted(set(names) - {*FOLDERS, *_FILES})
     if strange:
         raise UsageError(f"{root} is no store: it has {strange[0]!r}; --store FOLDER names an empty or a new folder")
     for parent in reversed(root.parents):
@@ -85,11 +84,16 @@ class Store:
 
     def __init__(self, root: Path) -> None:
         self.root = root
+        self._kept: dict[str, Artifact] = {}
+
+    def keep(self, artifact: Artifact) -> None:
+        """Hold an artifact as long as this object lives: `mcis gc` leaves it, whoever else forgets it."""
+        self._kept[artifact.id] = artifact
 
     @property
     def index_path(self) -> Path:
         """Where the stat cache is kept; may be deleted at any time."""
-        return self.root / "index.sqlite"
+        return self.root / "facts"
 
     @property
     def scratch_folder(self) -> Path:
@@ -106,22 +110,34 @@ class Store:
         """
         done = self.done(recipe.stage, recipe.key)
         if done is None:
-            return None  # absent, or damaged: then doing it again mends it
+            return None
         with suppress(MissingError):
             return _load(self._path(recipe.stage, done.id))
         return None
 
     def done(self, stage: str, key: str) -> notes.Done | None:
-        """What is noted of a recipe that is done, also where its artifact is gone."""
-        return notes.parse_done(_read(self.note_path(stage, key)), stage, key)
+        """What is noted of a recipe that is done, also where its artifact is gone.
 
-    def all_done(self) -> Iterator[notes.Done]:
-        """What is noted of all recipes that are done, by stage and key; damaged notes are left out."""
-        with files.reported("list", self.root / "keys"):
-            paths = sorted((self.root / "keys").glob("*/*.json"))
-        for path in paths:
-            if done := self.done(path.parent.name, path.stem):
-                yield done
+        None where there is no note, or a damaged one: doing the recipe again writes it anew.
+        """
+        with suppress(DamagedError):
+            return read_done(self.note_path(stage, key))
+        return None
+
+    def all_done(self, on_damaged: Callable[[DamagedError], None] = lambda _: None) -> Iterator[notes.Done]:
+        """What is noted of all recipes that are done, by stage and key; `on_damaged` is called for damaged notes."""
+        for folder in self.folders("keys"):
+            for path in sorted(folder.glob("*.json")):
+                try:
+                    if done := read_done(path):
+                        yield done
+                except DamagedError as error:
+                    on_damaged(error)
+
+    def folders(self, name: str) -> list[Path]:
+        """The folders in a folder of the store; links to folders are none."""
+        with files.reported("list", self.root / name), os.scandir(self.root / name) as entries:
+            return sorted(Path(entry.path) for entry in entries if entry.is_dir(follow_symlinks=False))
 
     def get(self, ref: str | Path) -> Artifact:
         """An artifact by tag, by 8 or more digits of its id, by the name of its file, or by path.
@@ -132,7 +148,7 @@ class Store:
             DamagedError: the file is damaged where a first look can tell.
         """
         text = str(ref)
-        if _TAG.fullmatch(text) and (content_id := self.tags().get(text)):
+        if _TAG.fullmatch(text) and (content_id := self._tagged(text)):
             text = content_id
         if _PREFIX.fullmatch(text):
             return self._by_prefix(text)
@@ -141,7 +157,8 @@ class Store:
             if os.path.isfile(folder / name):
                 return _load(folder / name)
         if os.path.isfile(path):
-            return _load(path) if os.path.abspath(path.parent) == str(folder) else Artifact(path, held=True)
+            is_ours = os.path.abspath(path.parent) == str(folder)
+            return _load(path) if is_ours else Artifact(Path(os.path.realpath(path)), held=True)
         if not text:
             raise MissingError(
                 "the name of an artifact is empty: the command that should have printed it failed; mcis ls shows what "
@@ -197,8 +214,8 @@ class Store:
 
     # Tags, and where data sets are
 
-    def tag(self, name: str, artifact: Artifact) -> None:
-        """Give an artifact a name; a name that another one had moves.
+    def tag(self, name: str, artifact: Artifact, *, move: bool = True) -> bool:
+        """Give an artifact a name. Returns False where the name is taken, and `move` is false.
 
         Raises:
             UsageError: the name cannot be a tag, or the artifact is in another store.
@@ -212,7 +229,7 @@ class Store:
             raise UsageError(
                 f"{artifact.path} cannot be tagged here: it is not in the store {self.root}; mcis merge brings it"
             )
-        self.put(self.root / "refs" / name, notes.spell({"id": artifact.id}), overwrite=True)
+        return self.put(self.root / "refs" / name, notes.spell({"id": artifact.id}), overwrite=move)
 
     def untag(self, name: str) -> None:
         """Take a tag away; the artifact stays.
@@ -225,23 +242,51 @@ class Store:
         files.unlink(self.root / "refs" / name)
         files.sync_folder(self.root / "refs")
 
-    def tags(self) -> dict[str, str]:
-        """Content id of each tag."""
-        found = {path.name: notes.parse_reference(_read(path)) for path in sorted((self.root / "refs").iterdir())}
-        return {name: content_id for name, content_id in found.items() if content_id is not None}
+    def tags(self, on_damaged: Callable[[DamagedError], None] | None = None) -> dict[str, str]:
+        """Content id of each tag.
+
+        Args:
+            on_damaged: Called for each tag that is damaged; without it, the first raises.
+
+        Raises:
+            DamagedError: a tag is damaged, and `on_damaged` is not given.
+        """
+        found: dict[str, str] = {}
+        for path in sorted((self.root / "refs").iterdir()):
+            try:
+                if content_id := self._tagged(path.name):
+                    found[path.name] = content_id
+            except DamagedError as error:
+                if on_damaged is None:
+                    raise
+                on_damaged(error)
+        return found
+
+    def _tagged(self, name: str) -> str | None:
+        """The content id that a tag names; None where there is no such tag."""
+        path = self.root / "refs" / name
+        try:
+            return notes.read(path, notes.parse_reference)
+        except DamagedError as error:
+            raise DamagedError(
+                f"the tag {path} is damaged, and what it names is not known; `mcis verify --repair` reads what is left "
+                f"of it, `mcis tag {name} ARTIFACT` gives it again, `mcis tag --delete {name}` takes it away"
+            ) from error
 
     def set_location(self, dataset_id: str, location: Mapping[str, Any]) -> None:
         """Note where the folder of a data set is on this machine; what is noted already needs no writing."""
-        path, data = self._location_path(dataset_id), notes.spell(location)
-        if _read(path) != data:
-            self.put(path, data, overwrite=True)
+        path = self._location_path(dataset_id)
+        if self.location(dataset_id) != location:
+            self.put(path, notes.spell(location), overwrite=True)
             return
         with suppress(StorageError):  # whoever wrote it may have been killed before that
             files.sync_folder(path.parent)
 
     def location(self, dataset_id: str) -> dict[str, Any] | None:
         """Where the folder of a data set was last, if that is known."""
-        return notes.parse(_read(self._location_path(dataset_id)))
+        with suppress(DamagedError):
+            return notes.read(self._location_path(dataset_id), notes.parse)
+        return None
 
     def _location_path(self, dataset_id: str) -> Path:
         assert _PREFIX.fullmatch(dataset_id), f"{dataset_id!r} is no id"
@@ -273,11 +318,12 @@ class Store:
         """
         name = f"{recipe.stage}-{recipe.key[:KEY_DIGITS]}"
         lock_name = name if shard is None else f"{name}.{shard[0]}-of-{shard[1]}"
-        description = notes.spell(recipe.as_dict())
 
         def describe(path: Path) -> None:
-            if _read(path) != description:
-                self.put(path, description, overwrite=True)
+            with suppress(DamagedError):
+                if read_recipe(path.parent) == recipe:
+                    return
+            self.put(path, notes.spell(recipe.as_dict()), overwrite=True)
 
         with held(self.root / "locks" / lock_name, on_wait, lock):
             self._sweep(name)
@@ -288,11 +334,28 @@ class Store:
         """How far a recipe is that is not done; None where nothing of it is kept."""
         return begun_in(self.root / "partial" / f"{recipe.stage}-{recipe.key[:KEY_DIGITS]}")
 
-    def unfinished(self) -> dict[Path, Recipe | None]:
-        """The folders of work in progress, and what is made in each; None where that is not known."""
-        with files.reported("list", self.root / "partial"):
-            folders = sorted((self.root / "partial").iterdir())
-        return {folder: notes.parse_recipe(notes.parse(_read(folder / RECIPE))) for folder in folders}
+    def unfinished(
+        self, on_damaged: Callable[[Path, DamagedError], None] = lambda folder, error: None
+    ) -> dict[Path, Recipe | None]:
+        """The folders of work in progress, and what is made in each; None where that is not known.
+
+        `on_damaged` is called for each folder that has something in it, and does not say what it is.
+        """
+        found: dict[Path, Recipe | None] = {}
+        for folder in self.folders("partial"):
+            found[folder] = None
+            try:
+                recipe = read_recipe(folder)
+                if recipe is None and any(folder.iterdir()):  # written first; it may have come this moment
+                    recipe = read_recipe(folder)
+                    if recipe is None:
+                        raise files.damaged(folder / RECIPE, "it is not there", "what the parts beside it are of")
+                found[folder] = recipe
+            except FileNotFoundError:
+                continue
+            except DamagedError as error:
+                on_damaged(folder, error)
+        return found
 
     def _sweep(self, owner: str) -> None:
         """Remove the temporary files of an owner that is gone; those of one that is not are held."""
@@ -320,33 +383,42 @@ class Store:
 
     def shelve(self, temporary: Path, recipe: Recipe, content_id: str, log: bytes | None) -> Artifact:
         """Give a sealed temporary file its final name, its log one beside it, and note that the recipe is done."""
-        path = self._path(recipe.stage, content_id)
         manifest = _manifest(temporary)
+        artifact = self.place(temporary, recipe.stage, content_id, log)
+        self.note(notes.Done(recipe, content_id, manifest["meta"], manifest["provenance"]))
+        return artifact
+
+    def place(self, temporary: Path, stage: str, content_id: str, log: bytes | None = None) -> Artifact:
+        """Give a sealed temporary file its final name, and its log one beside it."""
+        path = self._path(stage, content_id)
         if log is not None:
             self.put(path.with_suffix(".jsonl"), log)
         artifact = _placed(temporary, path)
         if artifact.id != content_id:
             raise StorageError(f"{path} is of another content; move it away and run the same command again")
         files.sync_folder(path.parent)
-        self.note(notes.Done(recipe, content_id, manifest["meta"], manifest["provenance"]))
         return artifact
 
     def note(self, done: notes.Done) -> None:
-        """Note that a recipe is done. A note that says the same, perhaps of another machine, stays."""
+        """Note that a recipe was done here. A note that says the same, perhaps of another machine, stays."""
         stage, key = done.recipe.stage, done.recipe.key
-        path = self.note_path(stage, key)
-        files.make_folder(path.parent)
-        if not self.put(path, done.spell()):
+        if not self.note_foreign(done):
             known = self.done(stage, key)
             if known is None or known.id != done.id:
-                self.put(path, done.spell(), overwrite=True)
+                self.put(self.note_path(stage, key), done.spell(), overwrite=True)
+
+    def note_foreign(self, done: notes.Done) -> bool:
+        """Note that a recipe was done elsewhere. Returns False where it has a note, damaged or not, which stays."""
+        path = self.note_path(done.recipe.stage, done.recipe.key)
+        files.make_folder(path.parent)
+        return self.put(path, done.spell())
 
 
 def _load(path: Path, *, hold: bool = True) -> Artifact:
     """An artifact of the store, which must have the name that its content gives it."""
     artifact = Artifact(path, held=hold)
     if path.name != file_name(artifact.stage, artifact.id):
-        raise user_block.damaged(path, f"it is {file_name(artifact.stage, artifact.id)}", "the file of its name")
+        raise files.damaged(path, f"it is {file_name(artifact.stage, artifact.id)}", "the file of its name")
     return artifact
 
 
@@ -367,21 +439,18 @@ def _placed(temporary: Path, path: Path) -> Artifact:
 
 
 def _manifest(path: Path) -> dict[str, Any]:
-    descriptor = user_block.open_regular(path)
+    descriptor = files.open_regular(path)
     try:
         return user_block.read_manifest(descriptor, path, "artifact")
     finally:
         os.close(descriptor)
 
 
-def _read(path: Path) -> bytes:
-    """The bytes of a note; none where there is no file, or a thing that is none, which are no note either."""
-    try:
-        descriptor = user_block.open_regular(path)
-    except (MissingError, DamagedError):
-        return b""
-    try:
-        with files.reported("read", path), open(descriptor, "rb", closefd=False) as file:
-            return file.read(notes.MAX_BYTES)
-    finally:
-        os.close(descriptor)
+def read_done(path: Path) -> notes.Done | None:
+    """What is noted in a file of `keys/`; None where there is none."""
+    return notes.read(path, lambda data: notes.parse_done(data, path.parent.name, path.stem))
+
+
+def read_recipe(folder: Path) -> Recipe | None:
+    """What is made in a folder of `partial/`; None where it does not say."""
+    return notes.read(folder / RECIPE, lambda data: notes.parse_recipe(notes.parse(data)))

@@ -83,6 +83,7 @@ def describe_machine(device: torch.device, precision: Precision) -> dict[str, st
         "device_name": torch.cuda.get_device_name(device) if device.type == "cuda" else _cpu_name(),
         "precision": precision,
         "threads": torch.get_num_threads(),
+        "instructions": torch.backends.cpu.get_cpu_capability(),
         "cores": os.cpu_count() or 1,
         "torch": str(torch.__version__),
         "platform": platform.platform(),

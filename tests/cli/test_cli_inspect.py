@@ -155,7 +155,7 @@ def everything(folder):
 
 
 def test_status_and_why_write_nothing(call, chain_copy):
-    index = chain_copy.folder / ".mcis/index.sqlite"
+    index = chain_copy.folder / ".mcis/facts"
     for is_there in (True, False):  # what is remembered of files may be deleted at any time
         if not is_there:
             index.unlink(missing_ok=True)

@@ -27,7 +27,7 @@ def test_facts_come_in_the_order_of_the_files(tmp_path: Path, monkeypatch: pytes
     monkeypatch.setattr(facts, "BATCH", 3)  # 8 files are two whole batches and a part
     files = [write(tmp_path / str(i), b"x" * i) for i in range(8)]
     found = list(file_facts(files, "length-1", length))
-    expected = [{"kind": "length-1", "sha256": hashlib.sha256(b"x" * i).hexdigest(), "length": i} for i in range(8)]
+    expected = [{"sha256": hashlib.sha256(b"x" * i).hexdigest(), "length": i} for i in range(8)]
     assert found == expected
 
 

@@ -18,8 +18,8 @@ from store_makers import rewrite
 from mcis_cli.store import Artifact, Recipe, Store, files, notes, open_store
 from mcis_cli.store.format import user_block
 from mcis_cli.store.upkeep.collection import Choice, collect
-from mcis_cli.store.upkeep.mending import move_aside
 from mcis_cli.store.upkeep.merging import merge
+from mcis_cli.store.upkeep.repair import move_aside
 from mcis_cli.store.upkeep.verification import verify
 from mcis_cli.store.workplace import RECIPE
 
@@ -27,6 +27,7 @@ SEGMENTS = (("a", "b"), ("c",))
 STEPS = 3
 MAPS = Recipe("cams", 1, {}, {})
 WEIGHTS = Recipe("train-cls", 1, {}, {})
+CONFLICT = Recipe("eval", 1, {}, {})  # came to something else in the other store
 SCHEMA = {"x": ("uint8", 1)}
 DATA_SET = "ab" * 32
 Mark = tuple[Any, ...]
@@ -108,6 +109,9 @@ def two_stores(root: Path) -> None:
         store = open_store(root / name)
         with suppress(KeyboardInterrupt):
             _weights(store, lambda *what, last=steps: _stop(what == ("checkpoint", last)))
+        with store.begin(CONFLICT) as partial:
+            scores = partial.seal_tensors({"of": np.frombuffer(name.encode(), np.uint8)}, {}, {})
+            store.tag(f"scores-{name.strip('.')}", scores)
     _maps(store, silent)
     _damage(next((root / ".mcis" / "partial").glob("*/*.ckpt")))
     open_store(root / ".mcis").temporary("put").write_bytes(b"half")
@@ -172,6 +176,7 @@ def checked(root: Path, promised: frozenset[Mark], run: Recording) -> None:
     ids = run.ids
     if (root / ".mcis" / "format").exists():
         _check_names(root, run.start, ("collecting", ids[0]) in promised)
+        _check_conflict(root)
         _check_promises(open_store(root / ".mcis"), promised, ids)
     else:
         assert not promised
@@ -179,9 +184,11 @@ def checked(root: Path, promised: frozenset[Mark], run: Recording) -> None:
     store = open_store(root / ".mcis")
     _check_names(root, {}, False)
     kept = ids if run.task is work else ids[1:]  # nothing needs the maps
-    assert {artifact.id for artifact in store.artifacts()} == set(kept)
+    tags = {name: content_id for name, content_id in store.tags().items() if name.startswith("scores-")}
+    assert {artifact.id for artifact in store.artifacts()} == {*kept, *tags.values()}
     assert tuple(done.id for recipe in (MAPS, WEIGHTS) if (done := store.find(recipe))) == kept
-    assert store.tags() == {"best": ids[1]}
+    assert store.tags() == {"best": ids[1], **tags}
+    _check_conflict(root)
     assert store.location(DATA_SET) == {"root": "after"}
 
 
@@ -201,7 +208,7 @@ def _check_names(root: Path, before: State, collecting: bool) -> None:
         assert steps == sorted(set(steps))
         assert set(steps) <= set(range(1, STEPS + 1))
     for path in (*new("partial/*/*.h5"), *new("partial/*/*.ckpt")):
-        descriptor = user_block.open_regular(path)
+        descriptor = files.open_regular(path)
         with open(descriptor, "rb"):
             user_block.verify(descriptor, path, "segment" if path.suffix == ".h5" else "checkpoint")
     for path in new("refs/*"):
@@ -211,6 +218,15 @@ def _check_names(root: Path, before: State, collecting: bool) -> None:
         assert collecting or (root / ".mcis" / "artifacts" / f"{path.parent.name}-{content_id[:12]}.h5").exists()
     for path in new("locations/*"):
         assert json.loads(path.read_bytes())["root"] in ("before", "after")
+
+
+def _check_conflict(root: Path) -> None:
+    """A recipe that was done here leads to what it came to here, whatever another store says."""
+    store = open_store(root / ".mcis")
+    if "scores-mcis" in store.tags():
+        found = store.find(CONFLICT)
+        assert found is not None
+        assert found.id == store.tags()["scores-mcis"]
 
 
 def _check_promises(store: Store, promised: frozenset[Mark], ids: tuple[str, str]) -> None:

@@ -218,12 +218,6 @@ def damage(scene: Scene) -> None:
     spoil(scene.made("train-seg"))
 
 
-def damage_and_move(scene: Scene) -> None:
-    shutil.rmtree(scene.folder / ".mcis/damaged")
-    (scene.folder / "shapes").rename(scene.folder / "photos")
-    spoil(scene.made("cams"))
-
-
 def split_of_test(scene: Scene) -> None:
     lists = scene.folder / "shapes/ImageSets/Segmentation"
     shutil.copy(lists / "val.txt", lists / "test.txt")
@@ -394,7 +388,7 @@ PLAYS: Mapping[str, Play] = {
     "docs/tutorial/first-masks.md": Play({3: tutorial, 6: tutorial_settings}),
     "docs/how-to/curves.md": Play(on_chain=True),
     "docs/how-to/damage.md": Play(
-        {0: damage, 4: damage_and_move},
+        {0: damage},
         on_chain=True,
         codes={"mcis pseudo --foreground-threshold 0.4": 4, "mcis verify": 7, "mcis verify --repair": 7},
     ),

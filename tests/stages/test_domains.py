@@ -9,6 +9,7 @@ import pytest
 import recipes
 import torch
 from plain_features import CPU, SIZE, features_of
+from repairs import command_words
 from run_commands import mcis
 from tiny_chain import TOML, options, training_log
 from torch.nn import functional
@@ -33,7 +34,6 @@ from mcis_cli.stages.cams.features import FeatureCache
 from mcis_cli.stages.cams.mapping import Mapper
 from mcis_cli.stages.engine.inputs import Inputs, list_images
 from mcis_cli.stages.engine.networks import build_classifier
-from mcis_cli.stages.plan import rebuild
 from mcis_cli.stages.train_cls import run as train_cls
 from mcis_cli.stages.train_cls.pair_batches import pair_batches
 from mcis_cli.store import open_store
@@ -338,9 +338,9 @@ def test_what_was_made_with_sources_is_looked_into_explained_and_made_again(made
         (folder / "web/found.txt").write_text(lines)
     done = {one.recipe.stage: one for one in store.all_done()}
     for stage in ("train-cls", "cams"):
-        path = store.get(done[stage].id).path
-        path.unlink()
-        assert rebuild.rebuild(done[stage], store, rebuild.Means()).id == done[stage].id
+        store.get(done[stage].id).path.unlink()
+        answer = command(*command_words(done[stage], store), "--json", cwd=folder)
+        assert json.loads(answer.lines[-1])["id"] == done[stage].id, answer.err
 
 
 @pytest.mark.slow
@@ -377,7 +377,8 @@ def test_one_matrix_is_what_web_images_and_who_asks_for_it_get(tmp_path, one_thr
     if not web_only:
         (done,) = (one for one in store.all_done() if one.recipe.stage == "train-cls")
         made.path.unlink()
-        assert rebuild.rebuild(done, store, rebuild.Means()).id == made.id
+        answer = command(*command_words(done, store), "--store", store.root, "--json", cwd=tmp_path)
+        assert json.loads(answer.lines[-1])["id"] == made.id, answer.err
 
 
 @pytest.mark.slow

@@ -106,7 +106,7 @@ def test_the_command_says_so_in_one_line_exits_with_6_and_is_run_again(chain, ca
                 chain.folder / ".mcis",
                 folder / ".mcis",
                 copy_function=os.link,
-                ignore=shutil.ignore_patterns("index.sqlite*"),
+                ignore=shutil.ignore_patterns("facts"),
             )
         disk = Disk(folder, fault)
         monkeypatch.setattr(files, "os", disk.namespace)

@@ -4,13 +4,17 @@ import json
 import os
 import shutil
 import time
+from gc import collect as gc_of_python
 
 import numpy as np
 import pytest
-from store_makers import make_store
+from store_makers import make_store, rewrite
 
-from mcis_cli.errors import StorageError
-from mcis_cli.store import Recipe, files
+from mcis_cli.config import DataConfig
+from mcis_cli.data.synthetic.image_set import write_synthetic
+from mcis_cli.errors import DamagedError, StorageError
+from mcis_cli.stages.engine.inputs import list_images
+from mcis_cli.store import Recipe, files, open_store
 from mcis_cli.store.upkeep.collection import DAY, Choice, collect
 
 SCHEMA = {"x": ("uint8", 1)}
@@ -366,3 +370,56 @@ def test_an_artifact_of_another_store_cannot_be_tagged(call, store, tmp_path):
     answer = call("tag", "best", artifact.path, "--store", store.root, cwd=tmp_path)
     assert answer.code == 2
     assert "mcis merge" in answer.err
+
+
+# What cannot be read may need anything
+
+
+def every_bit(path):
+    data = path.read_bytes()
+    for place in range(8 * len(data)):
+        flipped = bytearray(data)
+        flipped[place // 8] ^= 1 << place % 8
+        yield bytes(flipped)
+
+
+def test_a_tag_with_any_bit_flipped_keeps_everything(store, made):
+    store.tag("best", made["pseudo"])
+    path = store.root / "refs/best"
+    for data in every_bit(path):
+        rewrite(path, data)
+        with pytest.raises(DamagedError, match=r"the tag .*best is damaged") as refused:
+            gone(store, "artifacts", "tmp")
+        assert refused.value.exit_code == 4
+    assert names(store) == {"dataset", "train-cls", "cams", "pseudo"}
+
+
+@pytest.mark.parametrize("damage", [lambda path: rewrite(path, b"?"), lambda path: path.unlink()])
+def test_unfinished_work_that_does_not_say_what_it_is_made_from_keeps_everything(store, made, damage):
+    folder = begin(store, "cams", {"classifier": made["train-cls"].id})
+    damage(folder / "recipe.json")
+    with pytest.raises(DamagedError, match=r"recipe\.json is damaged"):
+        gone(store, "artifacts")
+    assert len(gone(store, "partial", "artifacts")) == 5
+
+
+def test_a_damaged_note_keeps_everything(store, made):
+    rewrite(store.note_path("cams", made["cams"].key), b"?")
+    with pytest.raises(DamagedError, match="nothing can be removed"):
+        gone(store, "artifacts")
+
+
+def test_the_list_of_images_of_a_running_stage_stays(store, tmp_path):
+    """No recipe names it: the stage that listed the images holds it until it ends."""
+    write_synthetic(tmp_path / "shapes", num_train=2, num_val=1, num_classes=2, size=(16, 24))
+    list_images(DataConfig(root=str(tmp_path / "shapes")), store)
+    assert gone(store, "artifacts") == set()
+    assert len(gone(open_store(store.root), "artifacts")) == 0
+    store._kept.clear()
+    gc_of_python()
+    assert len(gone(store, "artifacts")) == 1
+
+
+def test_the_cache_of_earlier_versions_goes(store):
+    (store.root / "index.sqlite").write_bytes(b"old")
+    assert gone(store, "tmp") == {"index.sqlite"}

@@ -2,6 +2,7 @@
 
 import shutil
 
+import numpy as np
 import pytest
 from store_makers import IDS, SCHEMA, make_store, recipe, records, rewrite, seal_records, seal_tensors
 
@@ -233,3 +234,39 @@ def test_what_is_no_store_is_told(call, store, tmp_path):
     assert (answer.code, answer.out) == (3, "")
     shutil.rmtree(store.root)
     assert call("merge", tmp_path / "nothing", cwd=store.root.parent).code == 3
+
+
+# A recipe that came to something else here
+
+
+def seal_other(store, value):
+    """What `recipe` came to on another machine."""
+    with store.begin(recipe("eval")) as partial:
+        return partial.seal_tensors({"x": np.array([value])}, {}, {})
+
+
+def test_a_recipe_that_came_to_something_else_here_never_leads_to_the_foreign_artifact(store, other, monkeypatch):
+    ours = seal_other(store, 1)
+    theirs = seal_other(other, 2)
+    path = store.note_path("eval", ours.key)
+    note, seen = path.read_bytes(), []
+    for name in ("link", "replace", "unlink", "write"):
+        call = getattr(files, name)
+        monkeypatch.setattr(files, name, lambda *a, call=call: (seen.append(path.read_bytes()), call(*a))[1])
+    _, told = brought(store, other)
+    assert set(seen) == {note}
+    assert store.find(recipe("eval")).id == ours.id
+    assert store.get(theirs.id).id == theirs.id
+    assert any("came to" in one for one in told)
+
+
+@pytest.mark.parametrize("name", ["refs/best", "keys"])
+def test_what_is_damaged_here_is_not_overwritten(store, other, name):
+    theirs = other.get("best")
+    path = store.root / name if name != "keys" else store.note_path("cams", theirs.key)
+    path.parent.mkdir(exist_ok=True)
+    path.write_bytes(b"{damaged")
+    paths, told = brought(store, other)
+    assert path.read_bytes() == b"{damaged"
+    assert path.relative_to(store.root).as_posix() not in paths
+    assert any("damaged" in one for one in told)

@@ -1,13 +1,15 @@
 """Work in progress, and sealing."""
 
+import functools
 import json
 
 import numpy as np
 import pytest
 from store_makers import IDS, SCHEMA, TENSORS, make_store, recipe, records, rewrite, seal_records, seal_tensors
 
-from mcis_cli.errors import DamagedError, MissingError
-from mcis_cli.store import SEGMENT_SIZE, segments_of
+from mcis_cli.errors import DamagedError, MissingError, UsageError
+from mcis_cli.store import SEGMENT_SIZE, Recipe, segments_of
+from mcis_cli.store.format import reader
 
 META = {"class_names": ["cat", "dog"]}
 
@@ -268,3 +270,74 @@ def test_segments_written_after_another_process_sealed_do_no_harm(store):
         other.write_segment(2, SCHEMA, records(IDS[128:]))
         assert other.seal(SCHEMA, 3, META, {}).path == first.path
     assert list((store.root / "partial").iterdir()) == []
+
+
+# What is sealed can be read
+
+
+def test_an_integer_that_no_manifest_can_have_is_refused_before_anything_is_computed(store):
+    with pytest.raises(UsageError, match=r"iterations is an integer of 64 bits; expected one from"):
+        _ = Recipe("cams", 1, {"iterations": 2**63}, {}).key
+    assert Recipe("cams", 1, {"iterations": 2**63 - 1, "least": -(2**63)}, {}).key
+
+
+@pytest.mark.parametrize(
+    "meta",
+    [{"names": ["x" * 2**22]}, {"deep": functools.reduce(lambda inner, _: [inner], range(40), 0)}],
+    ids=["manifest of 4 MiB", "nested"],
+)
+def test_what_no_reader_would_take_is_not_sealed(store, meta):
+    with store.begin(recipe()) as partial:
+        partial.write_segment(0, SCHEMA, records(IDS[:2]))
+        with pytest.raises(UsageError, match="what was computed cannot be sealed"):
+            partial.seal(SCHEMA, 1, meta, {})
+        assert partial.segment(0)
+    assert store.find(recipe()) is None
+    assert list((store.root / "artifacts").iterdir()) == []
+    with store.begin(recipe("train-cls")) as partial, pytest.raises(UsageError, match="cannot be sealed"):
+        partial.seal_tensors({"x": np.zeros(2)}, meta, {})
+
+
+def test_a_record_that_no_reader_would_take_is_not_written(store, monkeypatch):
+    monkeypatch.setattr(reader, "_MAX_RECORD_BYTES", 64)
+    with store.begin(recipe()) as partial:
+        with pytest.raises(UsageError, match="a shape of maps is out of bounds"):
+            partial.write_segment(0, {"maps": ("float32", 1)}, [("a", {"maps": np.zeros(17, np.float32)})])
+        assert not partial.is_written(0)
+
+
+# Segments of different arithmetic
+
+
+ONE, TWO = {"threads": 1, "instructions": "AVX2"}, {"threads": 2, "instructions": "AVX2"}
+
+
+@pytest.mark.parametrize(("first", "second"), [(ONE, TWO), (ONE, None), (None, TWO)])
+def test_segments_of_different_arithmetic_are_sealed_only_if_that_is_allowed(store, first, second):
+    with store.begin(recipe()) as partial:
+        for index, arithmetic in enumerate((first, second)):
+            partial.write_segment(index, SCHEMA, records(segments_of(IDS)[index]), arithmetic)
+        with pytest.raises(UsageError, match=r"segment 0 was computed with .*, and segment 1 with .*MCIS_MIXED"):
+            partial.seal(SCHEMA, 2, META, {})
+        assert partial.segment(0)
+        made = partial.seal(SCHEMA, 2, META, {}, mixed=True)
+    assert made.provenance["arithmetic"] == [first or {}, second or {}]
+
+
+def test_work_that_would_mix_its_arithmetic_with_what_is_there_is_not_begun(store):
+    with store.begin(recipe()) as partial:
+        partial.write_segment(1, SCHEMA, records(segments_of(IDS)[1]), ONE)
+        partial.check_arithmetic(ONE)
+        with pytest.raises(
+            UsageError, match="segment 1 was computed with instructions AVX2, threads 1, and the rest would be"
+        ):
+            partial.check_arithmetic(TWO)
+
+
+def test_segments_of_one_arithmetic_are_sealed_and_have_the_same_id_as_without(store):
+    with store.begin(recipe()) as partial:
+        for index, segment in enumerate(segments_of(IDS)):
+            partial.write_segment(index, SCHEMA, records(segment), ONE)
+        made = partial.seal(SCHEMA, 3, {"class_names": ["cat", "dog"]}, {"seconds": 1.5})
+    assert "arithmetic" not in made.provenance
+    assert made.id == seal_records(store).id

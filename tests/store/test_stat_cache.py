@@ -2,13 +2,14 @@
 
 import os
 import shutil
-import sqlite3
 import time
 
 import pytest
+from store_makers import rewrite
 
-from mcis_cli.store import StatCache
+from mcis_cli.store import StatCache, stat_cache
 
+KIND = "bytes-1"
 OLD = time.time_ns() - 3_600 * 10**9
 
 
@@ -21,7 +22,8 @@ def later(monkeypatch):
 
 @pytest.fixture
 def index(tmp_path):
-    return tmp_path / "index.sqlite"
+    (tmp_path / "tmp").mkdir()
+    return tmp_path / "facts"
 
 
 @pytest.fixture
@@ -33,20 +35,20 @@ def photo(tmp_path):
 def remember(index, *files):
     with StatCache(index) as cache:
         for file in files:
-            cache.put(file, os.stat(file), {"digest": file.read_bytes().decode()})
+            cache.put(file, KIND, os.stat(file), {"digest": file.read_bytes().decode()})
 
 
 def recall(index, file):
     with StatCache(index) as cache:
-        return cache.get(file)
+        return cache.get(file, KIND)
 
 
 @pytest.mark.usefixtures("later")
 def test_what_is_put_is_got_at_once_and_by_the_next_process(index, photo):
     with StatCache(index) as cache:
-        assert cache.get(photo) is None
-        cache.put(photo, os.stat(photo), {"digest": "ab"})
-        assert cache.get(photo) == {"digest": "ab"}
+        assert cache.get(photo, KIND) is None
+        cache.put(photo, KIND, os.stat(photo), {"digest": "ab"})
+        assert cache.get(photo, KIND) == {"digest": "ab"}
     assert recall(index, photo) == {"digest": "ab"}
 
 
@@ -57,20 +59,18 @@ def test_ten_thousand_unchanged_files_are_not_read_again(index, tmp_path):
         file.touch()
     remember(index, *files)
     with StatCache(index) as cache:
-        facts = [cache.get(file) or pytest.fail("read again") for file in files]
+        facts = [cache.get(file, KIND) or pytest.fail("read again") for file in files]
     assert facts == [{"digest": ""}] * len(files)
 
 
-def test_what_is_known_is_found_by_its_key_and_not_by_reading_the_whole_table(index, photo):
+@pytest.mark.usefixtures("later")
+def test_facts_of_two_kinds_do_not_displace_each_other(index, photo):
     with StatCache(index) as cache:
-        asked = []
-        cache._database.set_trace_callback(asked.append)
-        cache.get_all([photo, photo.parent])
-        cache._database.set_trace_callback(None)
-        (query,) = asked
-        plan = cache._database.execute(f"explain query plan {query}").fetchall()
-    assert len(plan) == 1
-    assert plan[0][-1].startswith("SEARCH facts USING PRIMARY KEY (device=? AND inode=?)")
+        cache.put(photo, "tags-1", os.stat(photo), {"tags": ["cat"]})
+        cache.put(photo, "size-1", os.stat(photo), {"size": [3, 4]})
+    with StatCache(index) as cache:
+        assert cache.get_all([photo, index], "tags-1") == [{"tags": ["cat"]}, None]
+        assert cache.get(photo, "size-1") == {"size": [3, 4]}
 
 
 def test_a_file_as_young_as_the_clocks_tick_is_not_remembered(index, photo):
@@ -82,10 +82,10 @@ def test_age_is_counted_from_when_the_file_was_looked_at(index, photo):
     status = os.stat(photo)
     newest = max(status.st_mtime_ns, status.st_ctime_ns)
     with StatCache(index) as cache:
-        cache.put(photo, status, {"digest": "ab"}, looked_ns=newest + 10**9)
-        assert cache.get(photo) is None
-        cache.put(photo, status, {"digest": "ab"}, looked_ns=newest + 3 * 10**9)
-        assert cache.get(photo) == {"digest": "ab"}
+        cache.put(photo, KIND, status, {"digest": "ab"}, looked_ns=newest + 10**9)
+        assert cache.get(photo, KIND) is None
+        cache.put(photo, KIND, status, {"digest": "ab"}, looked_ns=newest + 3 * 10**9)
+        assert cache.get(photo, KIND) == {"digest": "ab"}
 
 
 @pytest.mark.usefixtures("later")
@@ -135,97 +135,101 @@ def test_a_file_that_changes_while_it_is_read_is_not_remembered(index, photo):
         return {"digest": "of neither"}
 
     with StatCache(index) as cache:
-        assert (cache.get(photo) or cache.look(photo, read)) == {"digest": "of neither"}
-        assert cache.get(photo) is None
+        assert (cache.get(photo, KIND) or cache.look(photo, KIND, read)) == {"digest": "of neither"}
+        assert cache.get(photo, KIND) is None
 
 
-@pytest.mark.parametrize("data", [b"no database at all" * 100, b"SQLite format 3\0" + b"\xff" * 5000])
 @pytest.mark.usefixtures("later")
-def test_a_corrupt_index_is_made_anew(index, photo, data):
+def test_a_changed_bit_anywhere_throws_the_cache_away(index, photo):
+    """A bit of a digest said that the file had changed, for ever; one of an annotation gave it another tag."""
+    remember(index, photo)
+    data = index.read_bytes()
+    for place in range(8 * len(data)):
+        flipped = bytearray(data)
+        flipped[place // 8] ^= 1 << place % 8
+        rewrite(index, bytes(flipped))
+        with StatCache(index, read_only=True) as cache:
+            assert cache.get(photo, KIND) is None
+    remember(index, photo)
+    assert recall(index, photo) == {"digest": "photo"}
+
+
+@pytest.mark.parametrize("data", [b"", b"no cache at all", b"mcis facts 1\n" + b"0" * 64 + b"\n", b"\xff" * 5000])
+@pytest.mark.usefixtures("later")
+def test_a_file_that_is_no_cache_is_made_anew(index, photo, data):
     index.write_bytes(data)
     remember(index, photo)
     assert recall(index, photo) == {"digest": "photo"}
 
 
+@pytest.mark.parametrize("facts", [b"{", b"[1]", b"9" * 5000, b"[" * 100_000, b"\xff"])
 @pytest.mark.usefixtures("later")
-def test_an_index_that_is_corrupt_in_the_middle_is_made_anew(index, tmp_path):
-    files = [tmp_path / f"{number}" for number in range(3000)]
-    for file in files:
-        file.touch()
-    remember(index, *files)
-    data = index.read_bytes()
-    index.write_bytes(data[:4096] + b"\xff" * (len(data) - 4096))
-    with StatCache(index) as cache:
-        assert [cache.get(file) for file in files].count(None) > 0
-        cache.put(files[0], os.stat(files[0]), {"digest": "anew"})
-    assert recall(index, files[0]) == {"digest": "anew"}
-
-
-@pytest.mark.usefixtures("later")
-def test_corruption_found_when_writing_makes_the_index_anew(index, photo):
-    with StatCache(index) as cache:
-        cache.put(photo, os.stat(photo), {"digest": "ab"})
-        cache._database.close()
-        index.write_bytes(b"no database at all" * 100)
-        cache._database = sqlite3.connect(index)
-        cache.flush()
+def test_forged_facts_with_a_right_digest_are_none(index, photo, facts):
+    key, state = stat_cache._key(os.stat(photo), KIND.encode()), stat_cache._state(os.stat(photo))
+    index.write_bytes(stat_cache._render({key: b"\t".join((key, state, facts))}))
     assert recall(index, photo) is None
 
 
 @pytest.mark.usefixtures("later")
-def test_without_a_place_to_write_facts_are_remembered_for_the_time_being(tmp_path, photo):
-    for path in (None, tmp_path / "absent" / "index.sqlite"):
-        with StatCache(path) as cache:
-            cache.put(photo, os.stat(photo), {"digest": "ab"})
-            cache.flush()
-            assert cache.get(photo) == {"digest": "ab"}
-
-
-@pytest.mark.usefixtures("later")
-def test_an_index_that_is_locked_does_no_harm(index, photo, monkeypatch):
+def test_nothing_of_sqlite_is_read_or_removed(index, photo, tmp_path):
+    """A journal beside a database may name any file, which SQLite then deletes."""
+    precious = tmp_path / "precious.txt"
+    precious.write_bytes(b"mine")
+    magic = bytes.fromhex("d9d505f920a163d7")
+    name = str(precious).encode()
+    for old in ("index.sqlite-journal", "facts-journal"):
+        trailer = name + len(name).to_bytes(4) + sum(name).to_bytes(4) + magic
+        (tmp_path / old).write_bytes(magic + bytes(504) + bytes(4) + trailer)
+    (tmp_path / "index.sqlite").write_bytes(b"SQLite format 3\0" + bytes(4080))
     remember(index, photo)
-    monkeypatch.setattr("mcis_cli.store.stat_cache.LOCK_SECONDS", 0.01)
-    other = sqlite3.connect(index)
-    other.execute("begin exclusive")
-    with StatCache(index) as cache:
-        cache.put(photo, os.stat(photo), {"digest": "ab"})
-    other.close()
+    assert precious.read_bytes() == b"mine"
+    assert (tmp_path / "index.sqlite-journal").exists()
 
 
 @pytest.mark.usefixtures("later")
-def test_an_index_that_gets_locked_does_no_harm(index, photo, tmp_path, monkeypatch):
-    monkeypatch.setattr("mcis_cli.store.stat_cache.LOCK_SECONDS", 0.01)
+def test_what_another_process_wrote_meanwhile_is_kept(index, photo, tmp_path):
+    other = tmp_path / "other.jpg"
+    other.write_bytes(b"other")
     with StatCache(index) as cache:
-        other = sqlite3.connect(index)
-        other.execute("begin exclusive")
-        assert cache.get(photo) is None
-        cache.put(photo, os.stat(photo), {"digest": "ab"})
-        cache.flush()
-        other.close()
+        remember(index, other)
+        cache.put(photo, KIND, os.stat(photo), {"digest": "photo"})
+    assert (recall(index, photo), recall(index, other)) == ({"digest": "photo"}, {"digest": "other"})
 
 
-def test_large_inodes_fit(monkeypatch):
-    from mcis_cli.store import stat_cache
+@pytest.mark.usefixtures("later")
+def test_a_cache_that_grows_beyond_its_bound_keeps_what_is_new(index, photo, tmp_path, monkeypatch):
+    other = tmp_path / "other.jpg"
+    other.write_bytes(b"other")
+    remember(index, other)
+    monkeypatch.setattr(stat_cache, "MAX_BYTES", index.stat().st_size + 10)
+    remember(index, photo)
+    assert (recall(index, photo), recall(index, other)) == ({"digest": "photo"}, None)
 
-    status = os.stat_result((0, 2**64 - 1, 2**63, *[0] * 7))
-    assert stat_cache._key(status) == (-(2**63), -1)
+
+@pytest.mark.usefixtures("later")
+def test_without_a_place_to_write_facts_are_remembered_for_the_time_being(tmp_path, photo):
+    for path in (None, tmp_path / "absent" / "facts"):
+        with StatCache(path) as cache:
+            cache.put(photo, KIND, os.stat(photo), {"digest": "ab"})
+            cache.flush()
+            assert cache.get(photo, KIND) == {"digest": "ab"}
 
 
 def test_a_file_that_is_not_there_is_an_error_of_the_caller(index, tmp_path):
     with StatCache(index) as cache, pytest.raises(FileNotFoundError, match="absent"):
-        cache.get(tmp_path / "absent")
+        cache.get(tmp_path / "absent", KIND)
 
 
-@pytest.mark.parametrize("content", [None, b"no database", b""])
+@pytest.mark.parametrize("content", [None, b"no cache", b""])
 def test_a_cache_that_is_only_read_is_left_as_it_is(tmp_path, content):
-    path, file = tmp_path / "index.sqlite", tmp_path / "image"
+    path, file = tmp_path / "facts", tmp_path / "image"
     file.write_bytes(b"pixels")
     os.utime(file, ns=(1, 1))
     if content is not None:
         path.write_bytes(content)
     with StatCache(path, read_only=True) as cache:
-        assert cache.get(file) is None
-        cache.put(file, os.stat(file), {"sha256": "x"})
+        assert cache.get(file, KIND) is None
+        cache.put(file, KIND, os.stat(file), {"sha256": "x"})
         cache.flush()
     assert (path.read_bytes() if content is not None else None) == content
     assert path.exists() == (content is not None)
@@ -233,9 +237,10 @@ def test_a_cache_that_is_only_read_is_left_as_it_is(tmp_path, content):
 
 def test_a_cache_that_is_only_read_is_read(tmp_path, monkeypatch):
     monkeypatch.setattr("mcis_cli.store.stat_cache.RACY_NS", 0)
-    path, file = tmp_path / "in?dex %41#.sqlite", tmp_path / "image"
+    path, file = tmp_path / "fa?cts %41#", tmp_path / "image"
+    (tmp_path / "tmp").mkdir()
     file.write_bytes(b"pixels")
     with StatCache(path) as cache:
-        cache.put(file, os.stat(file), {"sha256": "x"})
+        cache.put(file, KIND, os.stat(file), {"sha256": "x"})
     with StatCache(path, read_only=True) as cache:
-        assert cache.get(file) == {"sha256": "x"}
+        assert cache.get(file, KIND) == {"sha256": "x"}

@@ -340,5 +340,5 @@ def test_an_artifact_without_its_first_bytes_leads_to_repair(store):
     path = seal_tensors(store).path
     path.chmod(0o644)
     path.write_bytes(b"")
-    with pytest.raises(DamagedError, match=r"its first bytes are damaged.*; `mcis verify --repair` makes it again"):
+    with pytest.raises(DamagedError, match=r"its first bytes are damaged.*; `mcis verify --repair` sets it aside"):
         store.artifacts()

@@ -24,8 +24,9 @@ SECOND = 10**9
 
 
 @pytest.fixture
-def later(monkeypatch):
+def later(monkeypatch, tmp_path):
     """Lets time pass, so that files made by the test are not too young to be remembered."""
+    (tmp_path / "tmp").mkdir()
     real = time.time_ns
     later = SimpleNamespace(time_ns=lambda: real() + 10 * SECOND)
     monkeypatch.setattr(stat_cache, "time", later)
@@ -148,7 +149,7 @@ def assert_never_stale(world, steps):
                 return {"digest": seen[0]}
 
             expected = world.files[looked_at].content
-            assert (cache.get(looked_at) or cache.look(looked_at, read)) == {"digest": expected}
+            assert (cache.get(looked_at, "") or cache.look(looked_at, "", read)) == {"digest": expected}
 
 
 def test_without_the_rule_for_young_files_that_would_not_hold(monkeypatch):
@@ -184,15 +185,15 @@ def test_ten_thousand_unchanged_images_are_not_opened(tmp_path):
     root, image = tmp_path / "set", encode(np.zeros((1, 2, 3), np.uint8))
     files = [write(root / ("cat" if number % 2 else "dog") / f"{number:05d}.png", image) for number in range(10_000)]
     config, opened = DataConfig(root=str(root)), Opened(root)
-    with StatCache(tmp_path / "index.sqlite") as cache, opened as names:
+    with StatCache(tmp_path / "facts") as cache, opened as names:
         first = read_catalogue(config, cache)
     assert set(map(str, files)) <= set(names)
-    with StatCache(tmp_path / "index.sqlite") as cache, opened as names:
+    with StatCache(tmp_path / "facts") as cache, opened as names:
         second = read_catalogue(config, cache)
     assert [name for name in names if Path(name).is_file()] == []
     assert second.id == first.id
     files[123].write_bytes(encode(np.ones((1, 2, 3), np.uint8)))
-    with StatCache(tmp_path / "index.sqlite") as cache, opened as names:
+    with StatCache(tmp_path / "facts") as cache, opened as names:
         third = read_catalogue(config, cache)
     assert [name for name in names if Path(name).is_file()] == [str(files[123])]
     assert third.id != first.id
@@ -212,7 +213,8 @@ def look(index, file):
     """What is read of a file, and whether it had to be read."""
     read = []
     with StatCache(index) as cache:
-        facts = cache.get(file) or cache.look(file, lambda path: read.append(path) or {"text": path.read_text()})
+        known = cache.get(file, "")
+        facts = known or cache.look(file, "", lambda path: read.append(path) or {"text": path.read_text()})
     return facts["text"], bool(read)
 
 
@@ -232,7 +234,7 @@ def look(index, file):
     ids=["edit", "touch", "old", "future", "replace", "hard link", "anew", "symlink"],
 )
 def test_what_happened_to_a_file_is_noticed(tmp_path, photo, change):
-    index = tmp_path / "index.sqlite"
+    index = tmp_path / "facts"
     assert look(index, photo) == ("photo", True)
     assert look(index, photo) == ("photo", False)
     change(photo)
@@ -241,7 +243,7 @@ def test_what_happened_to_a_file_is_noticed(tmp_path, photo, change):
 
 @pytest.mark.usefixtures("later")
 def test_an_edit_that_restores_size_and_time_is_noticed(tmp_path, photo):
-    index, before = tmp_path / "index.sqlite", photo.stat()
+    index, before = tmp_path / "facts", photo.stat()
     look(index, photo)
     photo.write_text("other")
     os.utime(photo, ns=(before.st_atime_ns, before.st_mtime_ns))
@@ -250,7 +252,7 @@ def test_an_edit_that_restores_size_and_time_is_noticed(tmp_path, photo):
 
 @pytest.mark.usefixtures("later")
 def test_a_tree_that_was_copied_with_its_times_is_read_again(tmp_path, photo):
-    index = tmp_path / "index.sqlite"
+    index = tmp_path / "facts"
     look(index, photo)
     subprocess.run(["cp", "-a", photo.parent, tmp_path / "copy"], check=True)
     copy = tmp_path / "copy" / "photo.jpg"
@@ -261,10 +263,10 @@ def test_a_tree_that_was_copied_with_its_times_is_read_again(tmp_path, photo):
 
 @pytest.mark.usefixtures("later")
 def test_a_second_name_of_the_same_file_needs_no_reading(tmp_path, photo):
-    look(tmp_path / "index.sqlite", photo)
+    look(tmp_path / "facts", photo)
     os.link(photo, photo.with_name("twin"))  # changes ctime, so the file is read once more
-    look(tmp_path / "index.sqlite", photo)
-    assert look(tmp_path / "index.sqlite", photo.with_name("twin")) == ("photo", False)
+    look(tmp_path / "facts", photo)
+    assert look(tmp_path / "facts", photo.with_name("twin")) == ("photo", False)
 
 
 @pytest.mark.usefixtures("later")
@@ -274,6 +276,6 @@ def test_a_file_that_is_replaced_while_it_is_read_is_not_remembered(tmp_path, ph
         os.replace(photo.with_name("new"), photo)
         return {"text": "photo"}
 
-    with StatCache(tmp_path / "index.sqlite") as cache:
-        assert (cache.get(photo) or cache.look(photo, read)) == {"text": "photo"}
-    assert look(tmp_path / "index.sqlite", photo) == ("other", True)
+    with StatCache(tmp_path / "facts") as cache:
+        assert (cache.get(photo, "") or cache.look(photo, "", read)) == {"text": "photo"}
+    assert look(tmp_path / "facts", photo) == ("other", True)

@@ -12,7 +12,7 @@ from mcis_cli.store.format import user_block
 
 
 def read_manifest(path):
-    descriptor = user_block.open_regular(path)
+    descriptor = files.open_regular(path)
     try:
         return user_block.read_manifest(descriptor, path, "artifact")
     finally:

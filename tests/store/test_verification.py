@@ -14,7 +14,7 @@ from mcis_cli.errors import DamagedError, MissingError, UsageError
 from mcis_cli.store import Artifact, open_store, segments_of
 from mcis_cli.store.format import user_block
 from mcis_cli.store.format.container import write_records
-from mcis_cli.store.upkeep import mending
+from mcis_cli.store.upkeep.repair import known_recipes, move_aside, repair
 from mcis_cli.store.upkeep.verification import locate, verify
 
 FEW = IDS[:70]  # two segments
@@ -74,7 +74,7 @@ def test_a_store_at_rest_is_as_it_was_sealed(store):
     assert verified.num_files == len(everything(store)) == 12
     assert verified.num_bytes == sum(path.stat().st_size for path in everything(store))
     assert steps[0][0] == 0
-    assert steps[-1] == (24, 24)
+    assert steps[-1][0] == steps[-1][1]
 
 
 def test_an_empty_store_is_well(tmp_path):
@@ -190,7 +190,8 @@ def test_hdf5_is_not_even_imported_for_a_damaged_artifact(store):
     lines = [
         "import sys",
         "from pathlib import Path",
-        "from mcis_cli.store import open_store, verification",
+        "from mcis_cli.store import open_store",
+        "from mcis_cli.store.upkeep import verification",
         f"store = open_store({str(store.root)!r})",
         "paths = sorted((store.root / 'artifacts').glob('*.h5'))",
         "print(len(verification.verify(store, paths).findings), 'h5py' in sys.modules)",
@@ -251,10 +252,10 @@ def test_what_is_no_file_is_noticed(store):
     for path in (store.get("best").path, store.root / "refs/best"):
         path.unlink()
         path.mkdir()
-        assert faults(store)[path] == "it is a folder, a pipe or a device, expected a file"
+        assert faults(store)[path] == "it is a link, a folder, a pipe or a device, expected a file"
         path.rmdir()
         os.mkfifo(path)
-        assert faults(store)[path] == "it is a folder, a pipe or a device, expected a file"
+        assert faults(store)[path] == "it is a link, a folder, a pipe or a device, expected a file"
         path.unlink()
 
 
@@ -283,7 +284,7 @@ def test_a_tag_of_an_artifact_that_is_gone_asks_for_it(store):
     for path in (store.root / "keys/cams").iterdir():
         path.unlink()
     (finding,) = verify(store).findings
-    assert (finding.path, finding.kind, finding.is_missing) == (store.root / "refs/best", "tag", False)
+    assert (finding.path, finding.kind, finding.is_missing) == (store.root / "refs/best", "tag", True)
     assert finding.fault == f"it names the artifact {artifact.id[:12]}, which is not there, expected one that is"
 
 
@@ -309,7 +310,7 @@ def test_artifacts_that_others_were_made_from_may_be_gone_and_are_told(tmp_path)
 def test_what_was_set_aside_is_missed_until_it_is_made_again(store):
     artifact = store.get("best")
     (store.root / "refs/best").unlink()
-    mending.move_aside(store, artifact.path)
+    move_aside(store, artifact.path)
     (finding,) = verify(store).findings
     assert (finding.path, finding.is_missing) == (artifact.path, True)
     seal_records(store, ids=FEW)
@@ -319,9 +320,9 @@ def test_what_was_set_aside_is_missed_until_it_is_made_again(store):
 def test_setting_aside_keeps_the_bytes_and_what_was_set_aside_before(store):
     path = store.get("best").path
     data = path.read_bytes()
-    first = mending.move_aside(store, path)
+    first = move_aside(store, path)
     path.write_bytes(b"other")
-    second = mending.move_aside(store, path)
+    second = move_aside(store, path)
     assert (first.name, second.name) == (f"{path.name}.1", f"{path.name}.2")
     assert (first.read_bytes(), second.read_bytes()) == (data, b"other")
     assert not path.exists()
@@ -356,14 +357,11 @@ def test_an_artifact_is_located_whatever_state_it_is_in(store, tmp_path):
         locate(store, artifact.id[:8])
 
 
-# What is mended without computing anything
+# What is repaired without computing anything
 
 
-def mended(store):
-    from mcis_cli.stages.plan.rebuild import Means
-    from mcis_cli.stages.plan.repair import repair
-
-    return {outcome.finding.path: outcome for outcome in repair(store, verify(store).findings, Means())}
+def repaired(store):
+    return {outcome.finding.path: outcome for outcome in repair(store, verify(store).findings)}
 
 
 def flip(path, place=-9):
@@ -376,8 +374,8 @@ def test_a_damaged_note_is_written_again_from_its_artifact(store):
     (path,) = (store.root / "keys/cams").iterdir()
     before = path.read_bytes()
     flip(path)
-    outcome = mended(store)[path]
-    assert outcome.is_mended
+    outcome = repaired(store)[path]
+    assert outcome.is_repaired
     assert outcome.how == f"written again from {store.get('best').path.name}"
     assert path.read_bytes() == before
     assert verify(store).findings == []
@@ -387,9 +385,9 @@ def test_a_damaged_note_of_nothing_is_set_aside(store):
     (path,) = (store.root / "keys/train-cls").iterdir()
     (store.root / "artifacts").glob("train-cls-*").__next__().unlink()
     flip(path)
-    outcome = mended(store)[path]
-    assert outcome.is_mended
-    assert outcome.how.startswith("set aside: nothing else tells what came out of that recipe")
+    outcome = repaired(store)[path]
+    assert outcome.is_repaired
+    assert outcome.how.startswith("set aside: nothing else says what came out of that recipe")
     assert verify(store).findings == []
 
 
@@ -400,19 +398,34 @@ def test_a_damaged_tag_is_written_again_where_it_is_clear_what_it_named(store, d
     path = store.root / "refs/best"
     before = path.read_bytes()
     damage(path)
-    assert mended(store)[path].is_mended
+    assert repaired(store)[path].is_repaired
     assert path.read_bytes() == before
     assert verify(store).findings == []
 
 
-def test_a_tag_of_which_nothing_is_left_is_lost_and_said_so(store):
+def test_a_tag_of_which_nothing_is_left_stays_as_it_protects_everything(store):
     path = store.root / "refs/best"
     rewrite(path, b"\0" * 500)
-    outcome = mended(store)[path]
-    assert not outcome.is_mended
-    assert outcome.how == "set aside: give it again with `mcis tag best ARTIFACT`"
-    assert (store.root / "damaged/best.1").read_bytes() == b"\0" * 500
-    assert store.tags() == {}
+    outcome = repaired(store)[path]
+    assert not outcome.is_repaired
+    assert outcome.how.startswith("it stays; `mcis tag best ARTIFACT` gives it again")
+    assert path.read_bytes() == b"\0" * 500
+    with pytest.raises(DamagedError, match=r"the tag .*best is damaged"):
+        store.tags()
+    store.untag("best")
+    assert verify(store).findings == []
+
+
+def test_a_valid_tag_stays_while_its_artifact_is_missing(store):
+    path = store.root / "refs/best"
+    before, artifact = path.read_bytes(), store.get("best")
+    data = artifact.path.read_bytes()
+    artifact.path.unlink()
+    (store.root / "keys/cams").joinpath(f"{artifact.key}.json").unlink()
+    assert not repaired(store)[path].is_repaired
+    assert path.read_bytes() == before
+    artifact.path.write_bytes(data)
+    assert store.get("best").id == artifact.id
 
 
 def test_damaged_places_and_parts_are_set_aside(store):
@@ -422,10 +435,9 @@ def test_damaged_places_and_parts_are_set_aside(store):
     described = segment.with_name("recipe.json")
     for path in (place, segment, checkpoint, described):
         flip(path)
-    outcomes = mended(store)
-    assert set(outcomes) == {place, segment, checkpoint, described}
-    assert all(outcome.is_mended for outcome in outcomes.values())
-    assert verify(store).findings == []
+    outcomes = repaired(store)
+    assert {path for path, outcome in outcomes.items() if outcome.is_repaired} == {place, segment, checkpoint}
+    assert [finding.path for finding in verify(store).findings] == [described]
     with store.begin(recipe("pseudo")) as partial:
         assert [partial.segment(0), partial.segment(1)] == [False, True]
     with store.begin(recipe("train-seg")) as partial:
@@ -437,16 +449,13 @@ def test_swapped_artifacts_get_their_names_back(store):
     spare = one.with_name("spare")
     for source, target in ((one, spare), (other, one), (spare, other)):
         source.rename(target)
-    outcomes = mended(store)
+    outcomes = repaired(store)
     assert {outcome.how for outcome in outcomes.values()} == {"it was under the name of another, and has its own again"}
     assert verify(store).findings == []
     assert list((store.root / "damaged").iterdir()) == []
 
 
 def test_two_repairs_at_once_do_not_meet(store):
-    from mcis_cli.stages.plan.rebuild import Means
-    from mcis_cli.stages.plan.repair import repair
-
     from mcis_cli.errors import BusyError
     from mcis_cli.store.locks import held
 
@@ -455,7 +464,7 @@ def test_two_repairs_at_once_do_not_meet(store):
         held(store.root / "locks" / "repair", None, "fail"),
         pytest.raises(BusyError, match="works on repair"),
     ):
-        list(repair(store, verify(store).findings, Means()))
+        list(repair(store, verify(store).findings))
 
 
 def test_a_manifest_alone_tells_how_an_artifact_was_made(store):
@@ -466,7 +475,7 @@ def test_a_manifest_alone_tells_how_an_artifact_was_made(store):
     data = bytearray(artifact.path.read_bytes())
     data[-1] ^= 1
     rewrite(artifact.path, bytes(data))
-    known = {done.id: done for done in mending.all_done(store)}
+    known = {done.id: done for done in known_recipes(store)}
     assert known[artifact.id].recipe.key == artifact.key
     assert known[artifact.id].meta == artifact.meta
 
@@ -476,8 +485,8 @@ def test_what_nothing_tells_of_is_set_aside_and_said_so(store):
     (note,) = (store.root / "keys/cams").iterdir()
     note.unlink()
     rewrite(artifact.path, b"garbage")
-    outcome = mended(store)[artifact.path]
-    assert not outcome.is_mended
-    assert outcome.how.startswith("set aside: nothing tells how it was made; run its stage again")
+    outcome = repaired(store)[artifact.path]
+    assert not outcome.is_repaired
+    assert outcome.how.startswith("set aside: nothing says how it was made; run its stage again")
     assert TENSORS  # the other artifact is as it was
     assert store.get(next((store.root / "artifacts").glob("train-cls-*.h5"))).is_intact()

@@ -33,8 +33,8 @@ def ls(
     Example: mcis ls --stage train-seg
     """
     workspace = open_workspace(store=store, may_create=False)
-    names = {content_id: name for name, content_id in workspace.store.tags().items()}
     damaged: list[DamagedError] = []
+    names = {content_id: name for name, content_id in workspace.store.tags(damaged.append).items()}
     for artifact in workspace.store.artifacts(on_damaged=damaged.append):
         if stage is not None and artifact.stage != stage:
             continue

@@ -59,8 +59,11 @@ def tag(
 
 def _list_tags(workspace: Workspace) -> None:
     names = {artifact.id: artifact.path.stem for artifact in workspace.store.artifacts(on_damaged=lambda _: None)}
-    for name, content_id in workspace.store.tags().items():
+    damaged: list[DamagedError] = []
+    for name, content_id in workspace.store.tags(damaged.append).items():
         say(f"{content_id[:12]}  {name}  {names.get(content_id, 'which is not here')}")
+    if damaged:
+        raise damaged[0]
 
 
 def gc(

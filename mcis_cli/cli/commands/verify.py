@@ -1,8 +1,8 @@
-"""`mcis verify`: whether everything in the store is what was sealed; and what is not, made again."""
+"""`mcis verify`: whether everything in the store is what was sealed; and what is not, set aside."""
 
 import json
 from collections.abc import Iterator, Sequence
-from dataclasses import dataclass
+from dataclasses import replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any
 
@@ -13,38 +13,11 @@ from mcis_cli.cli.session import completion
 from mcis_cli.cli.session import options as opt
 from mcis_cli.cli.session.workspace import Workspace, open_workspace
 from mcis_cli.cli.terminal.output import TerminalReporter, console, plain, say
-from mcis_cli.config import DataConfig
-from mcis_cli.errors import CheckError, UsageError, counted
+from mcis_cli.errors import CheckError, McisError, UsageError, counted
 
 if TYPE_CHECKING:
-    from mcis_cli.store.upkeep.verification import Finding, Verified
-
-
-@dataclass(frozen=True)
-class Result:
-    """A finding, and what became of it."""
-
-    finding: "Finding"
-    is_mended: bool = False
-    how: str = ""
-
-    @property
-    def state(self) -> str:
-        """One word for it."""
-        if self.is_mended:
-            return "repaired"
-        return "missing" if self.finding.is_missing else "damaged"
-
-    def line(self) -> str:
-        """As it is printed."""
-        told = self.how if self.is_mended else "; ".join(filter(None, [self.finding.fault, self.how]))
-        return plain(f"{self.state} {self.finding.path}: {told}")
-
-    def as_dict(self) -> dict[str, Any]:
-        """As it is in the JSON object."""
-        finding = self.finding
-        facts = {"path": str(finding.path), "kind": finding.kind, "state": self.state, "fault": finding.fault}
-        return {**facts, "how": self.how or None}
+    from mcis_cli.store.upkeep.repair import Outcome
+    from mcis_cli.store.upkeep.verification import Verified
 
 
 def verify(
@@ -57,18 +30,9 @@ def verify(
         ),
     ] = None,
     repair: Annotated[
-        bool, typer.Option("--repair", help="Set damaged files aside, and make them again with the same content.")
+        bool,
+        typer.Option("--repair", help="Set damaged files aside, and print the commands that make them again."),
     ] = False,
-    data: Annotated[
-        Path | None, typer.Option("--data", help="Folder of the images, where the store does not know it any more.")
-    ] = None,
-    weights: Annotated[
-        list[Path] | None,
-        typer.Option("--weights", help="File of initial weights of a training; may be given more than once."),
-    ] = None,
-    device: Annotated[
-        str | None, typer.Option("--device", help="To repair on; else what the artifact was computed on.")
-    ] = None,
     config: opt.ConfigFile = None,
     store: opt.StoreFolder = None,
     as_json: opt.AsJson = False,
@@ -82,35 +46,50 @@ def verify(
     """
     named = artifacts or []
     workspace = open_workspace(store=store, config=config, upstream=named[0] if named else None, may_create=False)
+    from mcis_cli.store.upkeep.repair import Outcome
     from mcis_cli.store.upkeep.verification import locate
 
     paths = [locate(workspace.store, name) for name in named] if named else None
     if repair:
         _refuse_strangers(workspace, paths or ())
-    images = workspace.data(data) if data is not None else None
     reporter = TerminalReporter(quiet=quiet)
-    results: list[Result] = []
-    try:
-        verified = _verified(workspace, paths, reporter)
-        unmended = map(Result, verified.findings)
-        for result in _mended(workspace, verified, images, weights or (), device, reporter) if repair else unmended:
-            results.append(result)
-            if not as_json:
-                say(result.line())
-    finally:
-        reporter.stop()
+    verified = _verified(workspace, paths, reporter)
+    found = _repaired(workspace, verified) if repair else (Outcome(one, False, "") for one in verified.findings)
+    results: list[Outcome] = []
+    for result in found:
+        results.append(result)
+        if not as_json:
+            say(_line(result))
     if as_json:
-        listed = [result.as_dict() for result in results]
+        listed = [_as_dict(result) for result in results]
         say(json.dumps({"files": verified.num_files, "bytes": verified.num_bytes, "findings": listed}))
-    left = [result for result in results if not result.is_mended]
     if not quiet:
         _summarise(workspace, verified, results, is_repair=repair)
-    if left:
-        remedy = "see how above" if repair else "`mcis verify --repair` makes it again"
+    if left := [result for result in results if not result.is_repaired]:
+        remedy = "see above what to do" if repair else "`mcis verify --repair` prints how to make it again"
         raise CheckError(
             f"{len(left)} of {verified.num_files} files in {workspace.store.root} are damaged or missing, the first is "
             f"{left[0].finding.path.name}; {remedy}"
         )
+
+
+def _state(result: "Outcome") -> str:
+    """One word for what became of a finding."""
+    if result.is_repaired:
+        return "repaired"
+    return "missing" if result.finding.is_missing else "damaged"
+
+
+def _line(result: "Outcome") -> str:
+    finding = result.finding
+    said = result.how if result.is_repaired else "; ".join(filter(None, [finding.fault, result.how]))
+    return plain(f"{_state(result)} {finding.path}: {said}")
+
+
+def _as_dict(result: "Outcome") -> dict[str, Any]:
+    finding = result.finding
+    facts = {"path": str(finding.path), "kind": finding.kind, "state": _state(result), "fault": finding.fault}
+    return {**facts, "how": result.how or None}
 
 
 def _refuse_strangers(workspace: Workspace, paths: Sequence[Path]) -> None:
@@ -138,36 +117,33 @@ def _verified(workspace: Workspace, paths: Sequence[Path] | None, reporter: Term
         reporter.stop()
 
 
-def _mended(
-    workspace: Workspace,
-    verified: "Verified",
-    images: DataConfig | None,
-    weights: Sequence[Path],
-    device: str | None,
-    reporter: TerminalReporter,
-) -> Iterator[Result]:
+def _repaired(workspace: Workspace, verified: "Verified") -> "Iterator[Outcome]":
+    """What became of each finding; how to make an artifact again, as a command."""
     if not verified.findings:
         return
-    for finding in verified.findings:
-        yield Result(finding, False, "run the command again that made it")
+    from mcis_cli.stages.plan.again import command_of
+    from mcis_cli.store.upkeep.repair import known_recipes, repair
+
+    known = {done.id: done for done in known_recipes(workspace.store)}
+    for outcome in repair(workspace.store, verified.findings):
+        if outcome.done is not None:
+            try:
+                command = command_of(outcome.done, known, workspace.store, workspace.settings_of)
+                how = f"make it again with `{command}`"
+            except McisError as error:
+                how = str(error)
+            outcome = replace(outcome, how=how if outcome.finding.is_missing else f"set aside; {how}")
+        yield outcome
 
 
-def _configured(workspace: Workspace) -> DataConfig | None:
-    """The images that mcis.toml names, if they are there."""
-    try:
-        return workspace.data()
-    except UsageError:
-        return None
-
-
-def _summarise(workspace: Workspace, verified: "Verified", results: Sequence[Result], *, is_repair: bool) -> None:
+def _summarise(workspace: Workspace, verified: "Verified", results: "Sequence[Outcome]", *, is_repair: bool) -> None:
     from mcis_cli.store.upkeep.verification import DAMAGED
 
-    mended = sum(result.is_mended for result in results)
+    repaired = sum(result.is_repaired for result in results)
     parts = [f"{counted(verified.num_files, 'file')}, {verified.num_bytes / 2**20:.1f} MiB"]
     parts.append(f"{len(results)} damaged or missing" if results else "all as they were sealed")
     if is_repair and results:
-        parts.append(f"{mended} repaired; the damaged files are kept in {workspace.store.root / DAMAGED}")
+        parts.append(f"{repaired} repaired; the damaged files are kept in {workspace.store.root / DAMAGED}")
     if verified.absent:
         parts.append(
             f"{len(verified.absent)} that others were made from are no longer there, which is no damage "

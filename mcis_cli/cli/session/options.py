@@ -1,5 +1,6 @@
 """Options that several commands share, each declared once."""
 
+import os
 import re
 from pathlib import Path
 from typing import Annotated, Any
@@ -142,4 +143,5 @@ def run_options(*, device: str = "auto", workers: int | None = None, **others: A
     given: dict[str, Any] = {} if workers is None else {"workers": workers}
     if workers is None and (sharing := launched.num_local()) > 1:
         given = {"workers": max(1, RunOptions().workers // sharing)}
-    return RunOptions(device=device, local=launched.local(), **given, **others)
+    mixed = bool(os.environ.get("MCIS_MIXED"))
+    return RunOptions(device=device, local=launched.local(), mixed=mixed, **given, **others)

@@ -64,7 +64,11 @@ class Workspace:
             UsageError: an unknown name or a value out of range.
             MissingError: weights are named by an id or tag that is not there.
         """
-        return resolve(_with_weights_by_path(self.tables, lambda: self.store), self.preset(upstream))
+        return self.settings_of(self.preset(upstream))
+
+    def settings_of(self, preset: Preset) -> Settings:
+        """All settings, over a preset; see `settings`."""
+        return resolve(_with_weights_by_path(self.tables, lambda: self.store), preset)
 
     def data(self, folder: Path | None = None) -> DataConfig | None:
         """Where the images are: a folder (or file) that was named, else what the configuration says.

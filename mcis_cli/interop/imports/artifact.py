@@ -7,7 +7,7 @@ from mcis_cli.data.layouts.listing import id_fault
 from mcis_cli.errors import DataError
 from mcis_cli.stages import check, read_records, stages
 from mcis_cli.store import Artifact, Store
-from mcis_cli.store.format.user_block import damaged
+from mcis_cli.store.files import damaged
 from mcis_cli.store.upkeep.adoption import adopt
 
 

@@ -56,7 +56,7 @@ def segment_by_segment(
     Raises:
         UnfinishedError: this shard has done its part, and others have not.
     """
-    segments = segments_of(ids)
+    segments, arithmetic = segments_of(ids), arithmetic_of(machine or {})
 
     def waits(pid: int) -> None:
         options.reporter.note(f"waiting for process {pid}")
@@ -66,6 +66,8 @@ def segment_by_segment(
     def fill(partial: Partial, indices: Sequence[int], *, tell: bool) -> Generator[None, None, Artifact | None]:
         """Compute those of some segments that are missing. Returns what another process has sealed meanwhile."""
         missing = [index for index in indices if not partial.segment(index)]
+        if missing and not options.mixed:
+            partial.check_arithmetic(arithmetic)
         total, left = (sum(len(segments[index]) for index in some) for some in (indices, missing))
         if missing or tell:
             options.reporter.start(recipe.stage, total, total - left, images=1)
@@ -76,7 +78,7 @@ def segment_by_segment(
             if partial.segment(index):
                 options.reporter.advance(len(segments[index]))
             else:
-                partial.write_segment(index, schema, _counted(compute(segments[index]), options))
+                partial.write_segment(index, schema, _counted(compute(segments[index]), options), arithmetic)
                 computed["images"] += len(segments[index])
         return None
 
@@ -100,7 +102,14 @@ def segment_by_segment(
             provenance["computed"] = computed
             if done := _sealed(partial) or (yield from fill(partial, everything, tell=options.shard is None)):
                 return done
-        return partial.seal(schema, len(segments), meta(), {**provenance, **(observed or {})}, observe)
+        sealed_as = {**provenance, **(observed or {})}
+        return partial.seal(schema, len(segments), meta(), sealed_as, observe, mixed=options.mixed)
+
+
+def arithmetic_of(machine: Mapping[str, Any]) -> dict[str, str | int]:
+    """What a machine computes with that may change bits, from its description."""
+    names = ("device_name", "cuda", "torch") if "cuda" in machine else ("threads", "instructions", "torch")
+    return {name: machine[name] for name in (*names, "onnxruntime") if name in machine}
 
 
 def _at_once(begin: Callable[Arguments, Work]) -> Callable[Arguments, Artifact]:

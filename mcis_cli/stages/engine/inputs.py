@@ -77,14 +77,16 @@ def list_images(data: DataConfig, store: Store) -> Catalogue:
     with StatCache(store.index_path) as cache:
         catalogue = read_catalogue(data, cache)
     recipe = dataset_recipe(catalogue)
-    if store.find(recipe) is None:
+    listed = store.find(recipe)
+    if listed is None:
         from mcis_cli.data.records import as_records, meta, schema_of
 
         with store.begin(recipe) as partial:
             segments, schema = segments_of(catalogue.ids), schema_of(catalogue)
             for index, ids in enumerate(segments):
                 partial.write_segment(index, schema, as_records(catalogue.only(ids), schema))
-            partial.seal(schema, len(segments), meta(catalogue), {})
+            listed = partial.seal(schema, len(segments), meta(catalogue), {})
+    store.keep(listed)  # no recipe names it
     store.set_location(catalogue.id, _resolved(data).model_dump(mode="json"))
     return catalogue
 

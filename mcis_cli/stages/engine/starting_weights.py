@@ -44,7 +44,7 @@ def _artifact(backbone: str, weights: str | None) -> Artifact | None:
     if weights is None or Path(weights).suffix != ".h5":
         return None
     try:
-        found = Artifact(Path(weights))
+        found = Artifact(Path(weights).resolve())
     except MissingError:
         raise WeightsError(f"{weights} cannot be read: found no such file; expected one of `mcis ls`") from None
     if found.stage != WEIGHTS.name:

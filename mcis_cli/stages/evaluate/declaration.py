@@ -21,7 +21,7 @@ from mcis_cli.stages.stage import (
     Work,
 )
 from mcis_cli.store import Artifact, Recipe, Schema
-from mcis_cli.store.format.user_block import damaged
+from mcis_cli.store.files import damaged
 
 SCHEMA: Schema = {"counts": ("int64", 2)}
 BEFORE_CRF = 1  # level of a network's counts that a CRF has not changed

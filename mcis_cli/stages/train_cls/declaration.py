@@ -20,7 +20,7 @@ from mcis_cli.stages.stage import (
     refuse_unlisted,
 )
 from mcis_cli.store import Artifact, Recipe
-from mcis_cli.store.format.user_block import damaged
+from mcis_cli.store.files import damaged
 
 
 class ClassifierMeta(Meta):

@@ -11,7 +11,7 @@ from mcis_cli.data.catalogue import Catalogue
 from mcis_cli.stages.engine.starting_weights import starting_identity
 from mcis_cli.stages.stage import Content, Kind, Meta, MetaOfImages, Request, Stage, Work, refuse_unlisted
 from mcis_cli.store import Artifact, Recipe
-from mcis_cli.store.format.user_block import damaged
+from mcis_cli.store.files import damaged
 
 ASPP_CHANNELS = 256  # of torchvision's head of DeepLab-V3
 NUM_BRANCHES = 5  # which that head joins

@@ -22,6 +22,7 @@ Schema: TypeAlias = Mapping[str, tuple[str, int]]
 Record: TypeAlias = "tuple[str, Mapping[str, NDArray[Any]]]"
 
 FORMAT = 1
+MAX_INTEGER = 2**63  # readers refuse others
 DTYPES = frozenset(
     ["bool", "int8", "int16", "int32", "int64", "uint8", "uint16", "uint32", "uint64", "float16", "float32", "float64"]
 )
@@ -32,7 +33,7 @@ def canonical_json(value: Any) -> bytes:
     """The one UTF-8 spelling of a JSON value: keys sorted, no spaces, no escapes that are not needed.
 
     Raises:
-        UsageError: a number that is not finite, or a text that is none.
+        UsageError: a number that is not finite, an integer outside of 64 bits, or a text that is none.
         TypeError: a value, or a key, that JSON has no word for; nothing is converted silently.
     """
     plain = _plain(value, "value")
@@ -45,7 +46,11 @@ def canonical_json(value: Any) -> bytes:
 
 
 def _plain(value: Any, where: str) -> Any:
-    if value is None or type(value) in (bool, int, str):
+    if value is None or type(value) in (bool, str):
+        return value
+    if type(value) is int:
+        if not -MAX_INTEGER <= value < MAX_INTEGER:
+            raise UsageError(f"{where} is an integer of {value.bit_length()} bits; expected one from -2^63 to 2^63 - 1")
         return value
     if type(value) is float:
         if not math.isfinite(value):

@@ -6,8 +6,8 @@ from collections.abc import Callable, Mapping
 from pathlib import Path
 from typing import Any
 
-from mcis_cli.store.format import user_block
-from mcis_cli.store.format.identity import STAGE
+from mcis_cli.store import files
+from mcis_cli.store.format.identity import MAX_INTEGER, STAGE
 
 _HEX = re.compile(r"[0-9a-f]{64}")
 _VERSIONS = range(1, 2**31)
@@ -53,15 +53,15 @@ def check_manifest(manifest: Mapping[str, Any], path: Path) -> None:
         DamagedError: something is not there, or of another type; or a value is one that is never written.
     """
     if fault := _fault(manifest):
-        raise user_block.damaged(path, f"its manifest has {fault}", "finite numbers and plain text")
+        raise files.damaged(path, f"its manifest has {fault}", "finite numbers and plain text")
     for name, (is_sound, expected) in _FIELDS.items():
         if not is_sound(manifest.get(name)):
             found = f"{str(manifest[name])[:64]!r} as its {name!r}" if name in manifest else f"no {name!r}"
-            raise user_block.damaged(path, f"its manifest has {found}", expected)
+            raise files.damaged(path, f"its manifest has {found}", expected)
     if manifest.get("schema") is not None:
         count = manifest.get("num_records")
         if type(count) is not int or count not in _COUNTS:
-            raise user_block.damaged(path, "its manifest has no number of records", "'num_records'")
+            raise files.damaged(path, "its manifest has no number of records", "'num_records'")
 
 
 def _fault(manifest: Mapping[str, Any]) -> str | None:
@@ -76,7 +76,7 @@ def _fault(manifest: Mapping[str, Any]) -> str | None:
                 below += value
             elif isinstance(value, float) and not math.isfinite(value):
                 return "a number that is not finite"
-            elif isinstance(value, int) and abs(value) >= 2**63:
+            elif isinstance(value, int) and not -MAX_INTEGER <= value < MAX_INTEGER:
                 return "a number that is huge"
             elif isinstance(value, str) and not _is_text(value):
                 return "a text that cannot be written"

@@ -34,8 +34,13 @@ _FILTERS = {h5py.h5z.FILTER_DEFLATE, h5py.h5z.FILTER_SHUFFLE}
 class Reader:
     """An open file of kind `artifact` or `segment`. Safe to use from several threads."""
 
-    def __init__(self, path: Path, kind: user_block.Kind) -> None:
+    def __init__(self, path: Path, kind: user_block.Kind, *, is_new: bool = False) -> None:
         """Check the digest, then open the file, then check its structure.
+
+        Args:
+            path: The file.
+            kind: What it has to be.
+            is_new: Whether this process has just computed its digest, which is then not checked.
 
         Raises:
             MissingError: there is no such file.
@@ -43,7 +48,7 @@ class Reader:
             StorageError: it cannot be read.
         """
         self.path = path
-        self._file = _open(path, kind)
+        self._file = _open(path, kind, is_new)
         try:
             with _understood(path):
                 self._check()
@@ -176,7 +181,7 @@ class Reader:
 
     def _expect(self, holds: bool, found: str, expected: str) -> None:
         if not holds:
-            raise user_block.damaged(self.path, found, expected)
+            raise files.damaged(self.path, found, expected)
 
     def _members(self, group: h5py.Group, names: set[str]) -> None:
         """Check that a group has these members and no more, all in this file, without listing a million others."""
@@ -235,20 +240,20 @@ def _understood(path: Path) -> Iterator[None]:
         if isinstance(error, OSError) and error.errno is not None:
             raise files.storage_error("read", path, error) from error
         said = " ".join(str(error).split()) or type(error).__name__
-        raise user_block.damaged(path, f"HDF5 says {said!r}", "a file that it can read") from error
+        raise files.damaged(path, f"HDF5 says {said!r}", "a file that it can read") from error
 
 
-def _open(path: Path, kind: user_block.Kind) -> h5py.File:
-    descriptor = user_block.open_regular(path)
+def _open(path: Path, kind: user_block.Kind, is_new: bool) -> h5py.File:
+    descriptor = files.open_regular(path)
     try:
-        user_block.verify(descriptor, path, kind)
+        (user_block.read_block if is_new else user_block.verify)(descriptor, path, kind)
         checked = os.fstat(descriptor)
         # files are sealed and their names only ever replaced as a whole, so HDF5's own locks have nothing to add
         with _understood(path):
             file = h5py.File(path, "r", locking=False)
             if not os.path.samestat(checked, path.stat()):
                 file.close()
-                raise user_block.damaged(path, "it was replaced while it was opened", "a file at rest")
+                raise files.damaged(path, "it was replaced while it was opened", "a file at rest")
     finally:
         os.close(descriptor)
     return file
@@ -261,14 +266,14 @@ def _stored(dtype: str) -> str:
 def _parse_schema(schema: Any, path: Path) -> Schema:
     """The manifest's schema, checked."""
     if not isinstance(schema, Mapping):
-        raise user_block.damaged(path, "its schema is no JSON object", "one")
+        raise files.damaged(path, "its schema is no JSON object", "one")
     parsed: dict[str, tuple[str, int]] = {}
     for name, field in schema.items():
         match field:
             case [str() as dtype, int() as rank] if dtype in DTYPES and 0 <= rank <= MAX_RANK:
                 parsed[name] = dtype, rank
         if name not in parsed or not FIELD_NAME.fullmatch(name):
-            raise user_block.damaged(path, f"the schema of {name[:64]!r} is {str(field)[:64]!r}", "[dtype, rank]")
+            raise files.damaged(path, f"the schema of {name[:64]!r} is {str(field)[:64]!r}", "[dtype, rank]")
     return parsed
 
 
@@ -279,5 +284,5 @@ def _parse_tensors(tensors: Any, path: Path) -> list[tuple[str, str, tuple[int, 
             case [str(), str() as dtype, list() as shape] if dtype in DTYPES and len(shape) <= MAX_RANK:
                 if all(type(size) is int and size >= 0 for size in shape):
                     continue
-        raise user_block.damaged(path, f"a tensor is listed as {str(entry)[:64]!r}", "[name, dtype, shape]")
+        raise files.damaged(path, f"a tensor is listed as {str(entry)[:64]!r}", "[name, dtype, shape]")
     return [(name, dtype, tuple(shape)) for name, dtype, shape in tensors]

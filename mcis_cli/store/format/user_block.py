@@ -4,23 +4,20 @@ HDF5 skips this block. Checking it needs neither h5py nor NumPy, so a store is l
 file reaches libhdf5. Checkpoints have the same block before their payload.
 """
 
-import errno
 import hashlib
 import json
 import os
 import re
-import stat
 from pathlib import Path
 from typing import Any, Literal, NamedTuple
 
-from mcis_cli.errors import DamagedError, MissingError
+from mcis_cli.errors import DamagedError
 from mcis_cli.store import files
 
 SIZE = 512
 VERSION = 1
 MAX_MANIFEST = 2**22  # bytes of JSON, which take twenty times as many in memory
 _STEP = 2**20
-_REMEDY = "`mcis verify --repair` makes it again in its store, or copy it anew"
 _HEX = r"[0-9a-f]{64}"
 _LINES = re.compile(
     rf"mcis (artifact|segment|checkpoint) ([0-9]{{1,9}})\nsha256 ({_HEX})\nbytes ([0-9]{{1,18}})\n"
@@ -54,32 +51,6 @@ class Block(NamedTuple):
         return ("\n".join(lines) + "\n").encode("ascii").ljust(SIZE, b"\0")
 
 
-def damaged(path: Path, found: str, expected: str) -> DamagedError:
-    """The error for a file that is not what was sealed."""
-    return DamagedError(f"{path} is damaged: {found}, expected {expected}; {_REMEDY}")
-
-
-def open_regular(path: Path) -> int:
-    """Open a file for reading, and nothing that only looks like one (a pipe would block). Returns the descriptor.
-
-    Raises:
-        MissingError: there is nothing at `path`.
-        DamagedError: it is a folder, a pipe or a device.
-        StorageError: it cannot be opened.
-    """
-    with files.reported("read", path):
-        try:
-            descriptor = os.open(path, os.O_RDONLY | os.O_CLOEXEC | os.O_NONBLOCK)
-        except OSError as error:
-            if error.errno in (errno.ENOENT, errno.ENOTDIR):
-                raise MissingError(f"{path} is not there; mcis ls shows what the store has") from None
-            raise
-        if stat.S_ISREG(os.fstat(descriptor).st_mode):
-            return descriptor
-    os.close(descriptor)
-    raise damaged(path, "it is a folder, a pipe or a device", "a file")
-
-
 def read_block(descriptor: int, path: Path, kind: Kind) -> Block:
     """Read and check the block itself: every one of its bytes, and that the file is as long as it says."""
     with files.reported("read", path):
@@ -88,7 +59,7 @@ def read_block(descriptor: int, path: Path, kind: Kind) -> Block:
     match = _LINES.match(data.rstrip(b"\0").decode("latin-1"))
     if match is None:
         # Outside of a store most often something else was named, a photograph say, which needs no mending.
-        remedy = _REMEDY if path.parent.name == "artifacts" else "mcis ls shows what there is"
+        remedy = files.REMEDY if path.parent.name == "artifacts" else "mcis ls shows what there is"
         raise DamagedError(
             f'{path} is no {kind} of mcis, or its first bytes are damaged, expected "mcis {kind} {VERSION}"; {remedy}'
         )
@@ -101,11 +72,11 @@ def read_block(descriptor: int, path: Path, kind: Kind) -> Block:
     manifest = ManifestPlace(int(place[0]), int(place[1]), place[2]) if place[0] else None
     block = Block(found, sha256, int(length), manifest)
     if block.render() != data:
-        raise damaged(path, "its user block has stray bytes", "lines and zeros")
+        raise files.damaged(path, "its user block has stray bytes", "lines and zeros")
     if found != kind:
-        raise damaged(path, f"it is a {found}", f"{'an' if kind == 'artifact' else 'a'} {kind}")
+        raise files.damaged(path, f"it is a {found}", f"{'an' if kind == 'artifact' else 'a'} {kind}")
     if size != block.size:
-        raise damaged(path, f"it has {size:,} bytes", f"{block.size:,}")
+        raise files.damaged(path, f"it has {size:,} bytes", f"{block.size:,}")
     return block
 
 
@@ -114,7 +85,7 @@ def verify(descriptor: int, path: Path, kind: Kind) -> Block:
     block = read_block(descriptor, path, kind)
     found = digest(descriptor, path, block.size)
     if found != block.sha256:
-        raise damaged(path, f"its bytes have the digest {found[:12]}", block.sha256[:12])
+        raise files.damaged(path, f"its bytes have the digest {found[:12]}", block.sha256[:12])
     return block
 
 
@@ -141,7 +112,7 @@ def read_payload(descriptor: int, path: Path, block: Block) -> bytes:
         while count < len(payload):  # the kernel hands out 2 GiB at most at a time
             step = os.preadv(descriptor, [memoryview(payload)[count:]], SIZE + count)
             if step == 0:
-                raise damaged(path, f"it has {SIZE + count:,} bytes", f"{block.size:,}")
+                raise files.damaged(path, f"it has {SIZE + count:,} bytes", f"{block.size:,}")
             count += step
     return bytes(payload)
 
@@ -150,13 +121,15 @@ def read_manifest(descriptor: int, path: Path, kind: Kind) -> dict[str, Any]:
     """Read the manifest by its place and own digest, without reading the rest of the file."""
     place = read_block(descriptor, path, kind).manifest
     if place is None or place.length > MAX_MANIFEST:
-        raise damaged(path, "its user block names no manifest" if place is None else "its manifest is huge", "one")
+        raise files.damaged(
+            path, "its user block names no manifest" if place is None else "its manifest is huge", "one"
+        )
     with files.reported("read", path):
         data = os.pread(descriptor, place.length, place.offset)
     if len(data) != place.length:
-        raise damaged(path, f"its manifest ends after {len(data)} bytes", f"{place.length}")
+        raise files.damaged(path, f"its manifest ends after {len(data)} bytes", f"{place.length}")
     if hashlib.sha256(data).hexdigest() != place.sha256:
-        raise damaged(path, "its manifest has another digest", place.sha256[:12])
+        raise files.damaged(path, "its manifest has another digest", place.sha256[:12])
     return parse_manifest(data, path)
 
 
@@ -167,7 +140,7 @@ def parse_manifest(data: bytes, path: Path) -> dict[str, Any]:
     except (ValueError, RecursionError):
         manifest = None
     if not isinstance(manifest, dict):
-        raise damaged(path, "its manifest is no JSON object", "one")
+        raise files.damaged(path, "its manifest is no JSON object", "one")
     return manifest
 
 

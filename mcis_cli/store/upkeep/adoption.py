@@ -9,9 +9,8 @@ from mcis_cli.store import files
 from mcis_cli.store.artifact import Artifact
 from mcis_cli.store.format import user_block
 from mcis_cli.store.format.identity import Recipe
+from mcis_cli.store.notes import Done
 from mcis_cli.store.store import Store
-
-_STEP = 2**20
 
 
 def adopt(store: Store, path: Path, check: Callable[[Artifact], object] = lambda _: None) -> Artifact:
@@ -30,13 +29,14 @@ def adopt(store: Store, path: Path, check: Callable[[Artifact], object] = lambda
         DamagedError: it is one, and something in it is not what it should be.
         MissingError: there is no such file.
     """
-    descriptor = user_block.open_regular(path)
+    path = Path(os.path.realpath(path))
+    descriptor = files.open_regular(path)
     try:
         _refuse_others(descriptor, path)
         block = user_block.verify(descriptor, path, "artifact")
         temporary = store.temporary("import")
         with files.temporary(temporary) as copy:
-            _copy(descriptor, path, copy, temporary, block.size)
+            files.copy(descriptor, path, copy, block.size)
             files.sync(copy, temporary)
             try:
                 with Artifact(temporary) as artifact:
@@ -46,10 +46,8 @@ def adopt(store: Store, path: Path, check: Callable[[Artifact], object] = lambda
             except (DamagedError, DataError) as error:  # which name the copy
                 raise type(error)(str(error).replace(str(temporary), str(path))) from None
             recipe = Recipe(stage=manifest["stage"], **manifest["recipe"])
-            noted = store.done(recipe.stage, recipe.key)
-            adopted = store.shelve(temporary, recipe, manifest["id"], None)
-            if noted is not None and noted.id != adopted.id:
-                store.note(noted)  # the recipe came to something else here, and what is here stays
+            adopted = store.place(temporary, recipe.stage, manifest["id"])
+            store.note_foreign(Done(recipe, adopted.id, manifest["meta"], manifest["provenance"]))
             return adopted
     finally:
         os.close(descriptor)
@@ -65,25 +63,13 @@ def _refuse_others(descriptor: int, path: Path) -> None:
         )
 
 
-def _copy(source: int, path: Path, target: int, temporary: Path, size: int) -> None:
-    offset = 0
-    while offset < size:
-        with files.reported("read", path):
-            data = os.pread(source, min(_STEP, size - offset), offset)
-        if not data:
-            raise user_block.damaged(path, f"it has {offset:,} bytes", f"{size:,}")
-        with files.reported("write", temporary):
-            files.write(target, data, offset)
-        offset += len(data)
-
-
 def _check(artifact: Artifact) -> None:
     try:
         key = Recipe(stage=artifact.stage, **artifact.manifest["recipe"]).key
         found = artifact.content_id()
     except (UsageError, TypeError, ValueError) as error:
-        raise user_block.damaged(artifact.path, f"its manifest cannot be spelled ({error!s:.80})", "JSON") from None
+        raise files.damaged(artifact.path, f"its manifest cannot be spelled ({error!s:.80})", "JSON") from None
     if key != artifact.key:
-        raise user_block.damaged(artifact.path, f"its recipe has the key {key[:12]}", artifact.key[:12])
+        raise files.damaged(artifact.path, f"its recipe has the key {key[:12]}", artifact.key[:12])
     if found != artifact.id:
-        raise user_block.damaged(artifact.path, f"its content has the id {found[:12]}", artifact.id[:12])
+        raise files.damaged(artifact.path, f"its content has the id {found[:12]}", artifact.id[:12])

@@ -1,8 +1,9 @@
 """What nobody needs any more, and its removal. `mcis gc` is the command.
 
 Kept is what a tag or the caller names, what anybody holds, what unfinished work is made from, and all that these were
-made from. The roots may change while this runs: what is about to go is claimed first, so that nobody can come to need
-it, and then the roots are looked at once more.
+made from. A tag or note that cannot be read may need anything: while there is one, nothing is removed. The roots may
+change while this runs: what is about to go is claimed first, so that nobody can come to need it, and then the roots
+are looked at once more.
 """
 
 import os
@@ -74,6 +75,7 @@ def collect(store: Store, choice: Choice, *, delete: bool) -> Iterator[Unneeded]
     """Tell what nobody needs, and remove it if asked to.
 
     Raises:
+        DamagedError: a tag, or a note of what was made from what, is damaged: what it needs is not known.
         StorageError: something cannot be removed, or the file system cannot tell whether it is in use.
     """
     going: set[Path] = set()
@@ -96,7 +98,7 @@ class _Needs:
         self._store, self._keep, self._going = store, frozenset(keep), going
         self._inputs: dict[str, set[str]] = defaultdict(set)
         self._lists: dict[str, str] = {}  # from what identifies a data set to the artifact that lists it
-        for done in store.all_done():
+        for done in store.all_done(_refuse):
             self.notes[done.id].append(done)
             self._inputs[done.id] |= {*done.recipe.inputs.values(), str(done.meta.get("dataset"))}
         self.look()
@@ -126,7 +128,7 @@ class _Needs:
 
     def roots(self) -> set[str]:
         """What is needed for its own sake."""
-        unfinished = self._store.unfinished()
+        unfinished = self._store.unfinished(lambda folder, error: None if folder in self._going else _refuse(error))
         working = [
             recipe.inputs.values() for folder, recipe in unfinished.items() if recipe and folder not in self._going
         ]
@@ -209,6 +211,10 @@ def _left_over(store: Store, choice: Choice, delete: bool) -> Iterator[Unneeded]
                     (clear if path.is_dir() else files.unlink)(path)
             if mine:
                 yield unneeded
+    for path in sorted(store.root.glob("index.sqlite*")):  # of a cache that earlier versions kept
+        yield Unneeded(path, _size(path))
+        if delete:
+            files.unlink(path)
     for path in sorted((store.root / "artifacts").glob("*.jsonl")):
         is_meant = choice.is_of_stage(path.stem.rpartition("-")[0]) and choice.is_old(path, _FRESH)
         if is_meant and not path.with_suffix(".h5").exists():
@@ -240,6 +246,10 @@ def _notes(store: Store, choice: Choice, delete: bool) -> Iterator[Unneeded]:
         except BusyError:
             continue
         yield unneeded
+
+
+def _refuse(error: DamagedError) -> None:
+    raise DamagedError(f"nothing can be removed, for what a damaged file needs is not known: {error}") from error
 
 
 def _name(done: Done) -> str:

@@ -4,14 +4,16 @@ Artifacts come whole or not at all; what is here already stays as it is. So merg
 stops it, doing it again goes on.
 """
 
+import os
 from collections.abc import Callable, Iterator
+from contextlib import suppress
 from pathlib import Path
 
 from mcis_cli.errors import BusyError, DamagedError, DataError, McisError, MissingError, UsageError
 from mcis_cli.store import files
 from mcis_cli.store.artifact import Artifact, file_name
 from mcis_cli.store.format.identity import Recipe
-from mcis_cli.store.segments import KEY_DIGITS
+from mcis_cli.store.segments import KEY_DIGITS, MAX_LOG
 from mcis_cli.store.store import Store
 from mcis_cli.store.upkeep.adoption import adopt
 
@@ -42,7 +44,7 @@ def merge(store: Store, other: Store, tell: Tell) -> Iterator[Path]:
             tell(error)
     yield from _notes(store, other, tell)
     yield from _tags(store, other, tell)
-    for folder, recipe in other.unfinished().items():
+    for folder, recipe in other.unfinished(lambda _, error: tell(error)).items():
         if recipe is not None and folder.name == f"{recipe.stage}-{recipe.key[:KEY_DIGITS]}":
             try:
                 yield from _unfinished(store, folder, recipe, tell)
@@ -57,11 +59,10 @@ def _artifact(store: Store, source: Path) -> Iterator[Path]:
         with adopt(store, source) as artifact:
             yield artifact.path
     log = target.with_suffix(".jsonl")
-    if theirs.log_path.is_file() and not log.exists():
-        with files.reported("read", theirs.log_path):
-            data = theirs.log_path.read_bytes()
-        if store.put(log, data):
-            yield log
+    if not os.path.lexists(log):
+        with suppress(MissingError):
+            if store.put(log, files.read_regular(theirs.log_path, MAX_LOG)):
+                yield log
 
 
 def _is_here(path: Path, content_id: str) -> bool:
@@ -72,12 +73,14 @@ def _is_here(path: Path, content_id: str) -> bool:
 
 
 def _notes(store: Store, other: Store, tell: Tell) -> Iterator[Path]:
-    for theirs in other.all_done():
+    for theirs in other.all_done(tell):
         stage, key = theirs.recipe.stage, theirs.recipe.key
         ours, path = store.done(stage, key), store.note_path(stage, key)
         if ours is None and _is_here(store.root / "artifacts" / file_name(stage, theirs.id), theirs.id):
-            store.note(theirs)
-            yield path
+            if store.note_foreign(theirs):
+                yield path
+            else:
+                tell(files.damaged(path, "its bytes are not those of a note", "what the recipe came to here"))
         elif ours is not None and ours.id != theirs.id:
             tell(
                 UsageError(
@@ -88,15 +91,18 @@ def _notes(store: Store, other: Store, tell: Tell) -> Iterator[Path]:
 
 
 def _tags(store: Store, other: Store, tell: Tell) -> Iterator[Path]:
-    ours = store.tags()
-    for name, content_id in other.tags().items():
+    ours = store.tags(lambda error: None)
+    for name, content_id in other.tags(tell).items():
         if name not in ours:
             try:
                 with store.get(content_id) as artifact:
-                    store.tag(name, artifact)
+                    came = store.tag(name, artifact, move=False)
             except (MissingError, UsageError):
-                continue  # it names nothing there either, or what could not be brought, which was told
-            yield store.root / "refs" / name
+                continue  # it names nothing there either, or what could not be brought, which was reported
+            if came:
+                yield store.root / "refs" / name
+            else:
+                tell(UsageError(f"the tag {name} is damaged here, and stays; `mcis tag {name} ARTIFACT` moves it"))
         elif ours[name] != content_id:
             tell(
                 UsageError(

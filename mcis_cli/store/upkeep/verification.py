@@ -1,7 +1,7 @@
 """Whether everything in a store is what was written: digests, then content ids and structure, then what names what.
 
-No byte of a file reaches an HDF5 library before its digest is known to be good. What is found damaged is only told
-here; mending.py sets it aside, and the stages make it again.
+No byte of a file reaches an HDF5 library before its digest is known to be good. Damage is only reported here; repair.py
+sets it aside.
 """
 
 import os
@@ -17,11 +17,11 @@ from mcis_cli.store import files, notes
 from mcis_cli.store.artifact import ID_DIGITS, Artifact, file_name
 from mcis_cli.store.format import user_block
 from mcis_cli.store.format.identity import Recipe
-from mcis_cli.store.segments import check_part
-from mcis_cli.store.store import Store
+from mcis_cli.store.segments import LOG, check_part
+from mcis_cli.store.store import Store, read_done, read_recipe
 from mcis_cli.store.workplace import RECIPE
 
-Kind = Literal["artifact", "key", "tag", "location", "part"]
+Kind = Literal["artifact", "key", "tag", "location", "part", "recipe", "log"]
 DAMAGED = "damaged"  # folder in the store for what was set aside
 _ARTIFACT = re.compile(rf"([a-z][a-z0-9-]{{0,39}})-([0-9a-f]{{{ID_DIGITS}}})\.h5")
 _PART = re.compile(r"(segment|checkpoint)-([0-9]{6}|[0-9]{12})\.(?:h5|ckpt)")
@@ -34,7 +34,8 @@ class Finding:
 
     Attributes:
         path: the file.
-        kind: an artifact, a note of a recipe that is done, a tag, a place of a data set, or a part of unfinished work.
+        kind: an artifact; a note of a recipe that is done, of a tag, of the place of a data set, or of what unfinished
+            work is for; a part of unfinished work; a metrics log.
         fault: what was found and expected.
         is_missing: whether it is not there.
     """
@@ -50,7 +51,7 @@ class Verified:
     """What was looked at, and what was found.
 
     Attributes:
-        num_files: files that were checked.
+        num_files: files whose digests were checked.
         num_bytes: their bytes.
         findings: the damage.
         absent: artifacts that others were made from, and that are no longer there. That is no damage: they can be made
@@ -83,12 +84,12 @@ def verify(store: Store, only: Sequence[Path] | None = None, progress: Progress 
     total = 2 * len(checks)
     for number, (path, kind, check) in enumerate(checks):
         progress(number, total)
-        verified.num_bytes += path.lstat().st_size if os.path.lexists(path) else 0
+        verified.num_bytes += path.lstat().st_size if kind != "log" and os.path.lexists(path) else 0
         if (finding := _tried(path, kind, check, is_wanted=only is not None)) is not None:
             verified.findings.append(finding)
         elif path.exists():
             sound.append((path, kind))
-    verified.num_files = len(checks)
+    verified.num_files = sum(kind != "log" for _, kind, _ in checks)
     for number, (path, kind) in enumerate(sound):
         progress(len(checks) + number, total)
         if (finding := _tried(path, kind, _contents(path, kind), is_wanted=only is not None)) is not None:
@@ -106,7 +107,7 @@ def locate(store: Store, ref: str) -> Path:
         MissingError: nothing is known of it.
         UsageError: the digits fit several.
     """
-    text = store.tags().get(ref, ref)
+    text = store.tags(lambda error: None).get(ref, ref)
     folder, path = store.root / "artifacts", Path(text)
     if path.name == text:
         for name in (text, f"{text}.h5"):
@@ -120,7 +121,7 @@ def locate(store: Store, ref: str) -> Path:
         if names:
             return folder / names.pop()
     if os.path.lexists(path):
-        return Path(os.path.abspath(path))
+        return Path(os.path.realpath(path))
     raise MissingError(
         f"there is no artifact {text!r}: no tag, no file, no id that starts so (8 digits or more); "
         "mcis ls shows what there is"
@@ -150,17 +151,30 @@ def _checks(store: Store) -> Iterator[Check]:
     with files.reported("list", root):
         for path in sorted((root / "artifacts").glob("*.h5")):
             yield path, "artifact", partial(_check_artifact, path, named=True)
-        for path in sorted((root / "keys").glob("*/*")):
-            yield path, "key", partial(_check_done, path)
+        for path in sorted((root / "artifacts").glob("*.jsonl")):
+            yield path, "log", partial(_check_log, path)
         for path in sorted((root / "refs").iterdir()):
-            yield path, "tag", partial(_check_note, path, notes.parse_reference)
+            yield path, "tag", partial(notes.read, path, notes.parse_reference)
         for path in sorted((root / "locations").iterdir()):
-            yield path, "location", partial(_check_note, path, notes.parse)
-        for path in sorted((root / "partial").glob("*/*")):
-            if path.suffix in (".h5", ".ckpt"):
+            yield path, "location", partial(notes.read, path, notes.parse)
+        for path in _inner(store, "keys"):
+            yield path, "key", partial(_check_done, path)
+        for path in _inner(store, "partial"):
+            if path.name == RECIPE:
+                yield path, "recipe", partial(_check_recipe, path)
+            elif path.name == LOG:
+                yield path, "log", partial(_check_log, path)
+            else:
                 yield path, "part", partial(_check_part, path)
-            elif path.name == RECIPE:
-                yield path, "part", partial(_check_recipe, path)
+
+
+def _inner(store: Store, name: str) -> Iterator[Path]:
+    """What is in the folders of `keys` or `partial`, and what should be such a folder, and is none."""
+    folders = store.folders(name)
+    yield from sorted(set((store.root / name).iterdir()) - set(folders))
+    for folder in folders:
+        inner = set(folder.iterdir())
+        yield from sorted(inner | {folder / RECIPE} if name == "partial" and inner else inner)
 
 
 def _tried(path: Path, kind: Kind, check: Callable[[], object], *, is_wanted: bool) -> Finding | None:
@@ -178,11 +192,11 @@ def _tried(path: Path, kind: Kind, check: Callable[[], object], *, is_wanted: bo
 def _fault(error: DamagedError, path: Path) -> str:
     """What was found and expected: the message without the name, which stands before, and the remedy."""
     text = str(error).removeprefix(str(path)).lstrip().removeprefix("is damaged: ")
-    return text.rpartition("; ")[0] or text
+    return text.removesuffix(f"; {files.REMEDY}")
 
 
 def _check_artifact(path: Path, *, named: bool) -> None:
-    descriptor = user_block.open_regular(path)
+    descriptor = files.open_regular(path)
     try:
         user_block.verify(descriptor, path, "artifact")
     finally:
@@ -190,25 +204,25 @@ def _check_artifact(path: Path, *, named: bool) -> None:
     with Artifact(path) as artifact:
         name = file_name(artifact.stage, artifact.id)
         if named and path.name != name:
-            raise user_block.damaged(path, f"it is {name}", "the file of its name")
+            raise files.damaged(path, f"it is {name}", "the file of its name")
 
 
 def _check_done(path: Path) -> None:
-    if path.suffix != ".json" or notes.parse_done(_read(path), path.parent.name, path.stem) is None:
-        raise user_block.damaged(path, "its bytes are not those of a note", "what came out of the recipe of that key")
+    if path.suffix != ".json":
+        raise files.damaged(path, "its name is that of no note", "the key of a recipe")
+    read_done(path)
 
 
-def _check_note(path: Path, parse: Callable[[bytes], object]) -> None:
-    if parse(_read(path)) is None:
-        raise user_block.damaged(path, "its bytes are not those of a note", "one with its digest")
+def _check_log(path: Path) -> None:
+    os.close(files.open_regular(path))
 
 
 def _check_part(path: Path) -> None:
     part, folder = _PART.fullmatch(path.name), _FOLDER.fullmatch(path.parent.name)
     if part is None or folder is None:
-        raise user_block.damaged(path, "its name is that of no part", "segment-NNNNNN.h5 or checkpoint-STEP.ckpt")
+        raise files.damaged(path, "its name is that of no part", "segment-NNNNNN.h5 or checkpoint-STEP.ckpt")
     kind: user_block.Kind = "segment" if part[1] == "segment" else "checkpoint"
-    descriptor = user_block.open_regular(path)
+    descriptor = files.open_regular(path)
     try:
         check_part(descriptor, path, kind, folder[1], int(part[2]))
     finally:
@@ -216,19 +230,12 @@ def _check_part(path: Path) -> None:
 
 
 def _check_recipe(path: Path) -> None:
-    recipe = notes.parse_recipe(notes.parse(_read(path)))
+    recipe = read_recipe(path.parent)
+    if recipe is None and path.parent.exists() and any(path.parent.iterdir()) and not path.exists():
+        raise files.damaged(path, "it is not there", "the recipe of the parts beside it")
     folder = _FOLDER.fullmatch(path.parent.name)
-    if recipe is None or folder is None or not recipe.key.startswith(folder[1]):
-        raise user_block.damaged(path, "its bytes are not those of a note", "the recipe that its folder is named for")
-
-
-def _read(path: Path) -> bytes:
-    descriptor = user_block.open_regular(path)
-    try:
-        with files.reported("read", path), open(descriptor, "rb", closefd=False) as file:
-            return file.read(notes.MAX_BYTES)
-    finally:
-        os.close(descriptor)
+    if recipe is not None and (folder is None or not recipe.key.startswith(folder[1])):
+        raise files.damaged(path, "it is that of another folder", "the recipe that its folder is named for")
 
 
 # Second: content ids and structure, of what has a good digest
@@ -247,12 +254,12 @@ def _check_content(path: Path) -> None:
         try:
             key = Recipe(stage=artifact.stage, **artifact.manifest["recipe"]).key
         except (TypeError, ValueError, AttributeError):
-            raise user_block.damaged(path, "its recipe is not understood", "version, config and inputs") from None
+            raise files.damaged(path, "its recipe is not understood", "version, config and inputs") from None
         if key != artifact.key:
-            raise user_block.damaged(path, f"its recipe has the key {key[:12]}", artifact.key[:12])
+            raise files.damaged(path, f"its recipe has the key {key[:12]}", artifact.key[:12])
         content_id = artifact.content_id()
         if content_id != artifact.id:
-            raise user_block.damaged(path, f"its content has the id {content_id[:12]}", artifact.id[:12])
+            raise files.damaged(path, f"its content has the id {content_id[:12]}", artifact.id[:12])
 
 
 def _check_segment(path: Path) -> None:
@@ -278,14 +285,14 @@ def _check_references(store: Store, verified: Verified) -> None:
         return any(name.endswith(f"-{content_id[:ID_DIGITS]}.h5") for name in there)
 
     wanted: dict[str, str] = {}
-    for tag, content_id in store.tags().items():
+    for tag, content_id in store.tags(lambda error: None).items():
         if is_there(content_id):
             continue
         if content_id in noted:
             wanted[content_id] = f"it is not there, expected the artifact that the tag {tag} names"
         else:
             fault = f"it names the artifact {content_id[:ID_DIGITS]}, which is not there, expected one that is"
-            verified.findings.append(Finding(store.root / "refs" / tag, "tag", fault))
+            verified.findings.append(Finding(store.root / "refs" / tag, "tag", fault, is_missing=True))
     for name in set_aside(store):
         for content_id, done in noted.items():
             if name == file_name(done.recipe.stage, content_id) and name not in there:

@@ -1,0 +1,150 @@
+"""The command that makes an artifact again, to the same id: from its recipe, and from how it was made."""
+
+import json
+import shlex
+from collections.abc import Callable, Iterator, Mapping
+from pathlib import Path
+from typing import Any
+
+from mcis_cli.config import PRESETS, DataConfig, Settings
+from mcis_cli.errors import McisError, MissingError
+from mcis_cli.stages import kind_of, stages
+from mcis_cli.stages.engine.starting_weights import starting_identity
+from mcis_cli.stages.materials import DATASET
+from mcis_cli.stages.stage import Work
+from mcis_cli.store import Store
+from mcis_cli.store.artifact import ID_DIGITS
+from mcis_cli.store.notes import Done
+
+SettingsOf = Callable[[Any], Settings]  # of a preset: what a command has that is given no other flag
+
+
+def command_of(done: Done, known: Mapping[str, Done], store: Store, settings_of: SettingsOf) -> str:
+    """The command line, with a placeholder in capitals for each thing that the store does not know.
+
+    Args:
+        done: what was made, and how.
+        known: all that is known of what was made, by content id.
+        store: remembers where the images are.
+        settings_of: what the settings are where the command names none.
+
+    Raises:
+        MissingError: no command of this release makes it again.
+    """
+    recipe = done.recipe
+    if recipe.config.get("imported"):
+        raise MissingError("it was imported; run `mcis import` again with the files that it was made of")
+    place = _place(done, store)
+    if recipe.stage == DATASET.name:
+        return shlex.join(["mcis", "check", place.root if place else "FOLDER"])
+    stage = stages().get(recipe.stage)
+    if stage is None or stage.work is None:
+        raise MissingError(f"run the command again that made it: {recipe.stage}")
+    if recipe.version < stage.version:
+        raise MissingError(
+            f"it is of version {recipe.version} of {recipe.stage}, this mcis makes version {stage.version}; install "
+            "the release that made it"
+        )
+    words = [*_program(done), stage.work.command]
+    upstream = _upstream(done, stage.work, known)
+    words += [] if upstream is None else [upstream[:ID_DIGITS]]
+    words += _images(done, place, is_first=upstream is None, takes_folder=not stage.work.roles)
+    words += _other_inputs(done, upstream, known)
+    named = done.provenance.get("preset")
+    preset = str(named) if named in list(PRESETS) else "paper"
+    return shlex.join([*words, "--preset", preset, *_settings(done, stage.work, known, settings_of(preset))])
+
+
+def _place(done: Done, store: Store) -> DataConfig | None:
+    """Where the images are, as far as the store remembers."""
+    dataset = done.recipe.inputs.get("files") or str(done.meta.get("dataset"))
+    try:
+        return DataConfig.model_validate(store.location(dataset))
+    except (ValueError, AssertionError):
+        return None
+
+
+def _program(done: Done) -> Iterator[str]:
+    """`mcis`, with the number of threads, which changes bits on a CPU, and of processes that train together."""
+    threads = done.provenance.get("machine", {}).get("threads")
+    if isinstance(threads, int):
+        yield f"OMP_NUM_THREADS={threads}"
+    processes = done.recipe.config.get("processes", 1)
+    if processes == 1:
+        yield "mcis"
+    else:
+        yield from ("torchrun", "--standalone", f"--nproc-per-node={processes}", "-m", "mcis_cli")
+
+
+def _upstream(done: Done, work: Work, known: Mapping[str, Done]) -> str | None:
+    """The content id of the artifact that the command is given; None where it starts from images."""
+    inputs = done.recipe.inputs
+    if not work.roles or done.recipe.config.get("supervision") == "full":
+        return None
+    first = inputs.get(next(iter(work.roles)), inputs.get("network", ""))
+    before = known.get(first)
+    if before is not None and _is_of(before, work.command):  # which the same command makes on its way
+        return next(iter(before.recipe.inputs.values()), first)
+    return first
+
+
+def _is_of(done: Done, command: str) -> bool:
+    stage = stages().get(done.recipe.stage)
+    return stage is not None and stage.work is not None and stage.work.command == command
+
+
+def _images(done: Done, place: DataConfig | None, *, is_first: bool, takes_folder: bool) -> Iterator[str]:
+    if is_first or place is None or not Path(place.root).exists():
+        folder = place.root if place is not None and Path(place.root).exists() else "FOLDER"
+        yield from ([folder] if takes_folder else ["--data", folder])
+    if is_first:
+        split = str(done.meta.get("split"))
+        found = (place or DataConfig()).model_copy(update={"train": split}).model_dump(mode="json")
+        yield from _assignments("data", found, {**DataConfig().model_dump(mode="json"), "root": found["root"]})
+
+
+def _other_inputs(done: Done, upstream: str | None, known: Mapping[str, Done]) -> Iterator[str]:
+    inputs, config = done.recipe.inputs, done.recipe.config
+    if "weights" in inputs:
+        try:
+            is_published = starting_identity(str(config.get("backbone")), None) == inputs["weights"]
+        except McisError:
+            is_published = False
+        if not is_published:
+            yield from ("--weights", inputs["weights"][:ID_DIGITS] if inputs["weights"] in known else "FILE")
+    for role in ("saliency", "network"):
+        if role in inputs and inputs[role] in known and inputs[role] != upstream:
+            yield from (f"--{role}", inputs[role][:ID_DIGITS])
+
+
+def _settings(done: Done, work: Work, known: Mapping[str, Done], settings: Settings) -> Iterator[str]:
+    """Those that differ from what the command would have, of all stages that it runs."""
+    section = work.config(settings)
+    base = section.model_dump(mode="json")
+    made = [known[digest] for digest in done.recipe.inputs.values() if digest in known]
+    config: dict[str, Any] = {}
+    for one in (*made, done):
+        if _is_of(one, work.command):
+            config |= {**type(section).implied_by(one.recipe.config), **one.recipe.config}
+    scored = known.get(done.recipe.inputs.get("artifact", ""))
+    if (
+        scored is not None
+        and kind_of(scored.recipe.stage) != "network"
+        and config.get("split") == done.meta.get("split")
+    ):
+        config.pop("split", None)  # all images that it has
+    yield from _assignments(work.section.replace("_", "-"), {k: v for k, v in config.items() if k in base}, base)
+
+
+def _assignments(section: str, values: Mapping[str, Any], base: Mapping[str, Any]) -> Iterator[str]:
+    for name, value in values.items():
+        if value is not None and value != base.get(name):
+            yield from ("--set", f"{section}.{name}={_toml(value)}")
+
+
+def _toml(value: Any) -> str:
+    if isinstance(value, Mapping):
+        return f"{{{', '.join(f'{name} = {_toml(found)}' for name, found in value.items() if found is not None)}}}"
+    if isinstance(value, list | tuple):
+        return f"[{', '.join(map(_toml, value))}]"
+    return json.dumps(value, ensure_ascii=False)
