@@ -3,8 +3,9 @@
 import time
 import tomllib
 from collections.abc import Mapping
+from dataclasses import dataclass
 from pathlib import Path
-from typing import Annotated
+from typing import TYPE_CHECKING, Annotated
 
 import typer
 from rich.table import Table
@@ -17,6 +18,9 @@ from mcis_cli.cli.terminal.output import TerminalReporter, announce, console
 from mcis_cli.cli.terminal.tables import percent
 from mcis_cli.config import DataConfig, RunOptions, Settings, merge, resolve
 from mcis_cli.store import Artifact, Store, open_store
+
+if TYPE_CHECKING:
+    from mcis_cli.stages.stage import Kind
 
 DEMO_TOML = """# The settings of `mcis demo`; change them and run `mcis run`, or any stage, in this folder.
 preset = "best"
@@ -76,13 +80,14 @@ def demo(
     finally:
         reporter.stop()
     scores = {
-        name: {stage: metrics(scored)["mean_iou"] for stage, scored in made[1].items()} for name, made in runs.items()
+        name: {run.made[kind].stage: metrics(scored)["mean_iou"] for kind, scored in run.scored.items()}
+        for name, run in runs.items()
     }
     if not quiet:
         print_demo(scores)
         reporter.note(f"pictures: {picture}; everything about the second row, for a browser: {page}")
         reporter.note(f"go on in {folder}/ with `mcis ls`, `mcis show`, `mcis predict`")
-    last = runs[WITH][1]["train-seg"]
+    last = runs[WITH].scored["network"]
     announce(
         last,
         cached=not worked,
@@ -93,10 +98,15 @@ def demo(
     )
 
 
-Made = tuple[dict[str, Artifact], dict[str, Artifact]]
+@dataclass(frozen=True)
+class DemoRun:
+    """One way through the chain: its artifacts, and the scores of those that are scored, by kind."""
+
+    made: Mapping["Kind", Artifact]
+    scored: Mapping["Kind", Artifact]
 
 
-def demo_runs(data: DataConfig, store: Store, options: RunOptions) -> dict[str, Made]:
+def demo_runs(data: DataConfig, store: Store, options: RunOptions) -> dict[str, DemoRun]:
     """One classifier, its maps with each number of references in one pass, and what becomes of them."""
     from mcis_cli.stages.cams import run as cams
     from mcis_cli.stages.engine.inputs import Inputs
@@ -106,26 +116,25 @@ def demo_runs(data: DataConfig, store: Store, options: RunOptions) -> dict[str, 
     classifier = train_cls.run(settings.train_cls, Inputs(data=data), store, options)
     configs = [settings.cams.model_copy(update={"refs": number}) for number in REFERENCES.values()]
     maps = cams.run_all(configs, Inputs(upstream=classifier), store, options)
-    return {
-        name: demo_run(settings, {"train-cls": classifier, "cams": some}, store, options)
-        for name, some in zip(REFERENCES, maps, strict=True)
-    }
+    return {name: demo_run(settings, some, store, options) for name, some in zip(REFERENCES, maps, strict=True)}
 
 
-def demo_run(settings: Settings, made: dict[str, Artifact], store: Store, options: RunOptions) -> Made:
-    """The chain from maps on; what each stage made, and its scores."""
+def demo_run(settings: Settings, maps: Artifact, store: Store, options: RunOptions) -> DemoRun:
+    """The chain from maps on, and the scores of everything that it makes."""
+    from mcis_cli.stages import names_of, stages
     from mcis_cli.stages.engine.inputs import Inputs
     from mcis_cli.stages.evaluate import run as evaluate
-    from mcis_cli.stages.pseudo import run as pseudo
-    from mcis_cli.stages.train_seg import run as train_seg
+    from mcis_cli.stages.plan.chain import run_stages
+    from mcis_cli.stages.stage import SCORED
 
-    made["pseudo"] = pseudo.run(settings.pseudo, Inputs(upstream=made["cams"]), store, options)
-    made["train-seg"] = train_seg.run(settings.train_seg, Inputs(upstream=made["pseudo"]), store, options)
-    scored = ("cams", "pseudo", "train-seg")
-    return made, {name: evaluate.run(settings.eval, Inputs(upstream=made[name]), store, options) for name in scored}
+    made: dict[Kind, Artifact] = {"maps": maps}
+    for artifact in run_stages(names_of("pseudo masks", "network"), settings, None, store, options, {maps.stage: maps}):
+        made[stages()[artifact.stage].content.kind] = artifact
+    scored = {kind: Inputs(upstream=made[kind]) for kind in SCORED if kind in made}
+    return DemoRun(made, {kind: evaluate.run(settings.eval, one, store, options) for kind, one in scored.items()})
 
 
-def demo_picture(runs: Mapping[str, Made], data: DataConfig, store: Store, options: RunOptions) -> bytes:
+def demo_picture(runs: Mapping[str, DemoRun], data: DataConfig, store: Store, options: RunOptions) -> bytes:
     """Maps, pseudo masks and predictions of both runs beside each other."""
     from mcis_cli.config import EvalConfig
     from mcis_cli.report.gallery import stage_gallery
@@ -133,28 +142,28 @@ def demo_picture(runs: Mapping[str, Made], data: DataConfig, store: Store, optio
     from mcis_cli.stages.predict import run as predict
 
     images = list_images(data, store)
-    without, full = runs[WITHOUT][0], runs[WITH][0]
-    ids = full["pseudo"].ids[:NUM_DEMO_SHOWN]
+    without, full = runs[WITHOUT].made, runs[WITH].made
+    ids = full["pseudo masks"].ids[:NUM_DEMO_SHOWN]
     paths = [images.root / images[image_id].image for image_id in ids]
-    found = predict.run(EvalConfig(), full["train-seg"], paths, options)
+    found = predict.run(EvalConfig(), full["network"], paths, options)
     predictions = {image_id: one.mask for image_id, one in zip(ids, found, strict=True) if one.mask is not None}
     return stage_gallery(
         images,
         ids,
-        maps={WITHOUT: without["cams"], WITH: full["cams"]},
-        masks={"pseudo mask": full["pseudo"]},
+        maps={WITHOUT: without["maps"], WITH: full["maps"]},
+        masks={"pseudo mask": full["pseudo masks"]},
         predictions={"network": predictions},
     )
 
 
-def demo_page(made: Made, store: Store, options: RunOptions) -> bytes:
+def demo_page(run: DemoRun, store: Store, options: RunOptions) -> bytes:
     """The page of `mcis report` about one run."""
     from mcis_cli.report.content import Wanted, gather
     from mcis_cli.report.page import render
     from mcis_cli.stages.plan.lineage import trace
 
     wanted = Wanted(images=NUM_DEMO_IMAGES, references=NUM_DEMO_SHOWN)
-    return render(gather(trace([made[1]["train-seg"]], store), store, None, wanted, options)).encode()
+    return render(gather(trace([run.scored["network"]], store), store, None, wanted, options)).encode()
 
 
 def print_demo(scores: Mapping[str, Mapping[str, float | None]]) -> None:
@@ -164,7 +173,7 @@ def print_demo(scores: Mapping[str, Mapping[str, float | None]]) -> None:
     for heading in ("maps", "pseudo masks", "network"):
         table.add_column(heading, justify="right")
     for name, found in scores.items():
-        table.add_row(Text(name), *(percent(found[stage]) for stage in ("cams", "pseudo", "train-seg")))
+        table.add_row(Text(name), *map(percent, found.values()))
     console().print(table)
 
 
