@@ -18,8 +18,9 @@ from mcis_cli.errors import MissingError, UsageError, counted
 
 if TYPE_CHECKING:
     from mcis_cli.report.metrics_log import MetricsLog
+    from mcis_cli.stages.stage import Kind
 
-TRAININGS = ("train-seg", "affinity-net", "train-cls")
+TRAINED: tuple["Kind", ...] = ("network", "affinities", "classifier")
 COLUMNS, HEIGHT, MARGIN = 61, 8, 9
 
 
@@ -30,7 +31,7 @@ def log(
             metavar="TRAINING",
             help="Path, id or tag of a network, or train-cls, affinity-net or train-seg; else the newest, also one "
             "still at work.",
-            autocompletion=completion.artifact,
+            autocompletion=completion.artifact_of(*TRAINED),
         ),
     ] = None,
     metrics: Annotated[
@@ -48,7 +49,9 @@ def log(
     """
     if tensorboard is not None:
         _require_tensorboard(metrics, as_json)
-    stage = training if training in TRAININGS else None
+    from mcis_cli.stages import names_of
+
+    stage = training if training in names_of(*TRAINED) else None
     workspace = open_workspace(store=store, upstream=None if stage else training, may_create=False)
     name, path = _found(workspace, training if stage is None else None, stage)
     from mcis_cli.report.metrics_log import read_log
@@ -137,7 +140,9 @@ def _found(workspace: Workspace, reference: str | None, stage: str | None) -> tu
     if reference is not None:
         artifact = workspace.store.get(reference)
         return artifact.path.stem, artifact.log_path
-    wanted = (stage,) if stage else TRAININGS
+    from mcis_cli.stages import names_of
+
+    wanted = (stage,) if stage else names_of(*TRAINED)
     logs = [
         (artifact.path.stem, artifact.log_path) for artifact in workspace.store.artifacts() if artifact.stage in wanted
     ]

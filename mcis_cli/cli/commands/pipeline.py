@@ -67,7 +67,7 @@ def cams(
     Example: mcis cams --refs 3
     """
     call = Call("cams", flags, options, shard)
-    start = call.start(classifier, "train-cls", data)
+    start = call.start(classifier, data)
 
     def work(settings: Settings, options: RunOptions) -> Sequence[Artifact]:
         from mcis_cli.stages.cams import run as stage
@@ -90,7 +90,7 @@ def affinity(
             "--network",
             metavar="ARTIFACT",
             help="Walk by this network of affinities; else one is trained on the maps.",
-            autocompletion=completion.artifact_of("affinity-net"),
+            autocompletion=completion.artifact_of("affinities"),
         ),
     ] = None,
     flags: Annotated[Flags, SectionFlags("affinity")],
@@ -105,7 +105,7 @@ def affinity(
     Example: mcis affinity --backbone resnet38
     """
     call = Call("affinity", flags, options, shard)
-    start = call.start(maps, "cams", data)
+    start = call.start(maps, data)
     named = None if network is None else start.workspace.store.get(network)
     if named is not None:
         call.run(replace(start, network=named), facts={"part": "walk"})
@@ -136,7 +136,7 @@ def pseudo(
         typer.Option(
             "--saliency",
             help="Saliency maps: a folder, or an artifact of saliency or import.",
-            autocompletion=completion.artifact_of("saliency"),
+            autocompletion=completion.artifact_of("saliency maps"),
         ),
     ] = None,
     network: Annotated[
@@ -145,7 +145,7 @@ def pseudo(
             "--network",
             metavar="ARTIFACT",
             help="A second round: ask this segmentation network beside the maps.",
-            autocompletion=completion.artifact_of("train-seg"),
+            autocompletion=completion.artifact_of("network"),
         ),
     ] = None,
     data: opt.DataOption = None,
@@ -164,8 +164,7 @@ def pseudo(
 
     folder = str(saliency.resolve()) if saliency and saliency.is_dir() else None
     call = Call("pseudo", flags.and_also("data", saliency=folder), options, shard)
-    previous = "affinity" if call.open().settings().pseudo.background == "affinity" else "cams"
-    start = call.start(maps, previous, data)
+    start = call.start(maps, data)
     _require_use_of_saliency(saliency, start)
     asked = None if network is None else start.workspace.store.get(network)
     start = replace(start, saliency=_named_saliency(saliency, start.workspace), network=asked)
@@ -233,7 +232,7 @@ def train_seg(
     if workspace.settings().train_seg.supervision == "full" and masks is None:
         start = Start(workspace, None, workspace.data(data))
     else:
-        start = call.start(masks, "pseudo", data)
+        start = call.start(masks, data)
     call.run(start)
 
 
@@ -254,7 +253,7 @@ def evaluate(
     Example: mcis eval --crf --min-miou 0.5
     """
     call = Call("eval", flags, options, shard)
-    start = call.start(artifact, "train-seg", data)
+    start = call.start(artifact, data)
     from mcis_cli.stages import kind_of
 
     found: dict[str, Any] = {}

@@ -22,7 +22,8 @@ if TYPE_CHECKING:
 
 def predict(
     model: Annotated[
-        str, typer.Argument(help="Segmentation network: path, id or tag.", autocompletion=completion.artifact)
+        str,
+        typer.Argument(help="Segmentation network: path, id or tag.", autocompletion=completion.artifact_of("network")),
     ],
     images: Annotated[
         list[Path],
@@ -47,10 +48,13 @@ def predict(
     """
     workspace = place.open(flags, upstream=model, may_create=False)
     network = workspace.store.get(model)
-    if network.stage != "train-seg":
+    from mcis_cli.stages import holds, names_of
+
+    if not holds(network, "network"):
+        (stage_name,) = names_of("network")
         raise UsageError(
-            f"{network.path.name} was made by {network.stage}: expected a network of train-seg; "
-            f"`mcis ls --stage train-seg` shows what there is"
+            f"{network.path.name} was made by {network.stage}: expected a network of {stage_name}; "
+            f"`mcis ls --stage {stage_name}` lists them"
         )
     named = find(images, output)
     folder = OutputFolder(output, "--output")

@@ -99,17 +99,16 @@ class Call:
         options = self.options
         return options.place.open(flags, preset=options.preset, upstream=reference, may_create=not options.dry_run)
 
-    def start(self, given: str | None, previous: str, folder: Path | None) -> Start:
+    def start(self, given: str | None, folder: Path | None) -> Start:
         """Find the upstream artifact and its images.
 
         A mistake of the settings is reported before a pipe is waited for: the command at its other end may take days.
 
         Args:
             given: the argument that names the artifact.
-            previous: the stage whose artifact is looked for where none is named.
             folder: of the images, as `--data` gave it.
         """
-        self.open()
+        previous = self._previous(self.open().settings())
         if launched.rank() is not None and reads_pipe(given):
             raise UsageError(
                 f"{self.stage} cannot read a pipe in several processes: found one on stdin, expected the name of an "
@@ -119,6 +118,15 @@ class Call:
         workspace = self.open(reference)
         upstream = expected_artifact(workspace, reference, previous)
         return Start(workspace, upstream, workspace.data_for(upstream, folder, reference))
+
+    def _previous(self, settings: Settings) -> str:
+        """The stage whose artifact is used where none is named."""
+        from mcis_cli.stages import names_of
+        from mcis_cli.stages.plan.chain import chain_of, sources
+
+        assert self._work is not None, "only a stage of the chain has one before it"
+        usual = names_of(*next(iter(self._work.roles.values())))[0]
+        return next(iter(sources(self.stage, chain_of(settings)).values()), usual)
 
     def variants(self, settings: Settings) -> list[Settings]:
         """The settings, once for each value of a flag that was given several."""

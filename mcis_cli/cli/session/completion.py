@@ -4,7 +4,7 @@ import typing
 from collections.abc import Callable, Iterable, Iterator, Sequence
 from pathlib import Path
 from types import NoneType
-from typing import Any, Literal
+from typing import TYPE_CHECKING, Any, Literal
 
 import typer
 
@@ -13,30 +13,33 @@ from mcis_cli.config import SECTIONS, Config, DataConfig
 from mcis_cli.errors import McisError
 from mcis_cli.store import Store
 
+if TYPE_CHECKING:
+    from mcis_cli.stages.stage import Kind
+
 Offer = tuple[str, str]
 Complete = Callable[[typer.Context, str], list[Offer]]
-# What each command starts from; the others take any artifact.
-_STARTS_FROM = {
-    "cams": ("train-cls",),
-    "affinity": ("cams",),
-    "pseudo": ("cams", "affinity", "train-seg"),
-    "train-seg": ("pseudo",),
-    "eval": ("train-seg", "pseudo", "affinity", "cams"),
-    "predict": ("train-seg",),
-    "log": ("train-seg", "affinity-net", "train-cls"),
-}
 
 
 def artifact(ctx: typer.Context, incomplete: str) -> list[Offer]:
-    """Tags, then ids, newest first, of what the command can start from."""
-    return _matching(lambda: _artifacts(_store(ctx), _STARTS_FROM.get(ctx.info_name or "", ())), incomplete)
+    """Tags, then ids, newest first, of what the command can start from: any artifact, if it is no stage's command."""
+    from mcis_cli.stages import names_of, stages, stages_of
+
+    def offers() -> Iterator[Offer]:
+        first = next(iter(stages_of(ctx.info_name or "")), None)
+        work = None if first is None else stages()[first].work
+        kinds = next(iter(work.roles.values()), ()) if work is not None else ()
+        return _artifacts(_store(ctx), names_of(*kinds))
+
+    return _matching(offers, incomplete)
 
 
-def artifact_of(stage: str) -> Complete:
-    """Tags, then ids, newest first, of what a stage made."""
+def artifact_of(*kinds: "Kind") -> Complete:
+    """Tags, then ids, newest first, of artifacts of some kinds."""
 
     def complete(ctx: typer.Context, incomplete: str) -> list[Offer]:
-        return _matching(lambda: _artifacts(_store(ctx), (stage,)), incomplete)
+        from mcis_cli.stages import names_of
+
+        return _matching(lambda: _artifacts(_store(ctx), names_of(*kinds)), incomplete)
 
     return complete
 

@@ -9,13 +9,6 @@ from rich.text import Text
 from mcis_cli.cli.terminal.output import console, plain
 from mcis_cli.errors import counted
 
-SUBJECTS = {
-    "train-seg": "segmentation network",
-    "cams": "localization maps",
-    "affinity": "maps after their walk",
-    "pseudo": "pseudo masks",
-}
-
 
 def percent(fraction: float | None) -> str:
     """A fraction in percent with one decimal, or a dash."""
@@ -24,7 +17,10 @@ def percent(fraction: float | None) -> str:
 
 def print_scores(metrics: Mapping[str, Any]) -> None:
     """IoU of every class and their mean, and under it what exactly was measured."""
-    table = Table(title=Text(plain(f"{SUBJECTS[metrics['subject']]}, split {metrics['split']}")), title_justify="left")
+    from mcis_cli.stages import stages
+
+    subject = stages()[metrics["subject"]].title
+    table = Table(title=Text(plain(f"{subject}, split {metrics['split']}")), title_justify="left")
     table.add_column("class")
     table.add_column("IoU %", justify="right")
     for name, iou in metrics["iou"].items():
@@ -38,8 +34,11 @@ def print_scores(metrics: Mapping[str, Any]) -> None:
 
 def describe(metrics: Mapping[str, Any]) -> str:
     """On how many images, by which initialisation, how: without this a score says nothing."""
+    from mcis_cli.stages import kind_of
+
+    kind = kind_of(metrics["subject"])
     parts = [counted(metrics["num_images"], "image"), f"initialised from {metrics['initialisation']}"]
-    if metrics["subject"] == "train-seg":
+    if kind == "network":
         parts.append(f"trained on {'ground truth' if metrics['supervision'] == 'full' else 'pseudo masks'}")
         before = metrics.get("mean_iou_before_crf")
         without = "" if before is None else f" ({percent(before)} % without it)"
@@ -49,7 +48,7 @@ def describe(metrics: Mapping[str, Any]) -> str:
     if "threshold" in metrics:
         chosen = " (chosen with ground truth)" if metrics["threshold_chosen_with_ground_truth"] else ""
         parts.append(f"background threshold {metrics['threshold']:g}{chosen}")
-    if metrics["subject"] == "pseudo":
+    if kind == "pseudo masks":
         parts.append(f"{percent(metrics['coverage'])} % of the pixels labelled, ignored ones count as missed")
         parts.append(f"{percent(metrics['mean_iou_covered'])} % on labelled pixels alone")
     return "; ".join(parts)
