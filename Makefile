@@ -64,20 +64,20 @@ layers: $(VENV)/.dev
 	$(BIN)/lint-imports
 
 docs-check: $(VENV)/.dev
-	$(BIN)/python docs/generate.py --check
+	$(BIN)/python docs/scripts/generate.py --check
 	$(BIN)/pytest -q tests/project/test_docs.py -m "not slow"
 
 docs: $(VENV)/.dev
-	$(BIN)/python docs/generate.py
+	$(BIN)/python docs/scripts/generate.py
 
 site: $(VENV)/.dev
-	$(BIN)/python -m sphinx -W --keep-going -q -c docs -d build/doctrees . build/site
+	$(BIN)/python -m sphinx -W --keep-going -q -c docs/scripts -d build/doctrees . build/site
 
 figures: $(VENV)/.dev
 	@$(BIN)/python tests/helpers/figures.py
 
 man: $(VENV)/.dev
-	$(BIN)/python -m sphinx -q -b man -c docs -d build/doctrees . build/man
+	$(BIN)/python -m sphinx -q -b man -c docs/scripts -d build/doctrees . build/man
 
 reformat: $(VENV)/.dev
 	$(BIN)/ruff check --fix .

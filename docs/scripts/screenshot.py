@@ -1,7 +1,7 @@
 """Writes docs/images/report.png: a part of the report of `mcis demo`, as Chromium shows it.
 
-Run it as `python docs/screenshot.py FOLDER` with the folder of a demo that was run; it needs Chromium, its driver and
-Selenium. The page is written into that folder.
+Run it as `python docs/scripts/screenshot.py FOLDER` with the folder of a demo that was run; it needs Chromium, its
+driver and Selenium. The page is written into that folder.
 """
 
 import io
@@ -13,7 +13,7 @@ from pathlib import Path
 from PIL import Image
 from selenium import webdriver
 
-TARGET = Path(__file__).parent / "images" / "report.png"
+TARGET = Path(__file__).parent.parent / "images" / "report.png"
 WIDTH, HEIGHT = 1240, 1100
 SHOWN = ".attended"
 

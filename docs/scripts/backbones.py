@@ -1,4 +1,4 @@
-"""Tries networks of timm as backbones, and writes docs/reference/backbones.md: `python docs/backbones.py`.
+"""Tries networks of timm as backbones, and writes docs/reference/backbones.md: `python docs/scripts/backbones.py`.
 
 Each is built with random weights at both output strides, and makes one step of both trainings on two noisy images of
 64 × 96 pixels. Nothing is downloaded. With names behind it, it prints their rows and writes nothing.
@@ -18,7 +18,7 @@ from mcis_cli.models.deeplab import DeepLabLargeFOV
 from mcis_cli.models.losses import pair_loss
 from mcis_cli.stages.train_seg.run import segmentation_loss
 
-PAGE = Path(__file__).parent / "reference" / "backbones.md"
+PAGE = Path(__file__).parent.parent / "reference" / "backbones.md"
 NAMES = (
     "resnet18",
     "resnet26d",
@@ -38,7 +38,7 @@ NAMES = (
 HEIGHT, WIDTH, NUM_CLASSES = 64, 96, 3
 HEAD = """# Backbones of timm
 
-*Written by `docs/backbones.py`, which tries what this table says; add names there.*
+*Written by `docs/scripts/backbones.py`, which tries what this table says; add names there.*
 
 `--backbone timm:NAME` takes any convolutional network that [timm](https://huggingface.co/docs/timm) lists and builds
 with an output stride. [Bring your own backbone](../how-to/own-backbone.md) tells how, and which do not. These were

@@ -1,10 +1,10 @@
 """Writes docs/images/photographs.png: what a classifier and a network make of photographs that all may look at.
 
-Run it as `python docs/photographs.py PHOTOS DATA CLASSIFIER NETWORK SALIENCY` where the artifacts are. PHOTOS is the
-folder `data` of scikit-image, whose four photographs below are in the public domain; DATA the set that the classifier
-learnt from, as VOC has it, whose images are references; SALIENCY a network for `mcis saliency`. A row is a photograph;
-its columns are the photograph, the map of its tag without and with ten references, the pseudo mask without and with
-saliency, and what the network predicts.
+Run it as `python docs/scripts/photographs.py PHOTOS DATA CLASSIFIER NETWORK SALIENCY` where the artifacts are. PHOTOS
+is the folder `data` of scikit-image, whose four photographs below are in the public domain. DATA is the set that the
+classifier learnt from, as VOC has it, whose images are references. SALIENCY is a network for `mcis saliency`. A row is a
+photograph; its columns are the photograph, the map of its tag without and with ten references, the pseudo mask without
+and with saliency, and what the network predicts.
 """
 
 import shutil
@@ -15,7 +15,7 @@ from pathlib import Path
 
 from PIL import Image
 
-TARGET = Path(__file__).parent / "images" / "photographs.png"
+TARGET = Path(__file__).parent.parent / "images" / "photographs.png"
 TAGS = {"astronaut": "person", "camera": "person", "chelsea": "cat", "coffee": "diningtable"}
 LONG_SIDE = 320
 WIDTH, GAP = 190, 4

@@ -15,7 +15,7 @@ from sphinx.application import Sphinx
 from mcis_cli import __version__
 
 FRONT, CONTENTS, MODULES = "README", "docs/README", "docs/reference/python"
-ROOT = Path(__file__).parent.parent
+ROOT = Path(__file__).parents[2]
 
 project = "mcis"
 author = "the authors of mcis"

@@ -1,7 +1,7 @@
 """Writes docs/images/terminal.svg: what commands print in the folder of a demo that was run, as a terminal shows it.
 
-Run it as `python docs/terminal.py FOLDER`. The commands have a terminal of their own, so colours are those that people
-see; the folder's path is left out.
+Run it as `python docs/scripts/terminal.py FOLDER`. The commands have a terminal of their own, so colours are those that
+people see; the folder's path is left out.
 """
 
 import fcntl
@@ -19,7 +19,7 @@ from rich._export_format import CONSOLE_SVG_FORMAT
 from rich.console import Console
 from rich.text import Text
 
-TARGET = Path(__file__).parent / "images" / "terminal.svg"
+TARGET = Path(__file__).parent.parent / "images" / "terminal.svg"
 COMMANDS = ("mcis check shapes", "mcis status", "mcis eval", "mcis ls")
 COLUMNS, LINES = 90, 50
 # Rich has fonts fetched from elsewhere; any that is here will do.
