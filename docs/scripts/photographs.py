@@ -2,9 +2,10 @@
 
 Run it as `python docs/scripts/photographs.py PHOTOS DATA CLASSIFIER NETWORK SALIENCY` where the artifacts are. PHOTOS
 is the folder `data` of scikit-image, whose four photographs below are in the public domain. DATA is the set that the
-classifier learnt from, as VOC has it, whose images are references. SALIENCY is a network for `mcis saliency`. A row is a
-photograph; its columns are the photograph, the map of its tag without and with ten references, the pseudo mask without
-and with saliency, and what the network predicts.
+classifier learnt from, as VOC has it, whose images are references. SALIENCY is a network for `mcis saliency`.
+
+A row is a photograph. Its columns are the photograph, the map of its tag without and with ten references, the pseudo
+mask without and with saliency, and what the network predicts.
 """
 
 import shutil
