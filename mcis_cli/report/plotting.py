@@ -9,6 +9,8 @@ from contextlib import contextmanager
 from html import escape
 from typing import TYPE_CHECKING, Any
 
+from PIL import Image
+
 if TYPE_CHECKING:
     from matplotlib.figure import Figure
 
@@ -54,9 +56,10 @@ def visible(text: str) -> str:
 
 
 def png_of(figure: "Figure", *, dpi: int) -> bytes:
-    """The figure as PNG, without a date."""
-    stream = io.BytesIO()
-    figure.savefig(stream, format="png", dpi=dpi, metadata={"Software": None})
+    """The figure as PNG, RGB without transparency and without a date."""
+    drawn, stream = io.BytesIO(), io.BytesIO()
+    figure.savefig(drawn, format="png", dpi=dpi, facecolor="white")
+    Image.open(drawn).convert("RGB").save(stream, format="PNG", optimize=True)
     return stream.getvalue()
 
 
