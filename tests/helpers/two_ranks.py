@@ -190,9 +190,12 @@ def _children(pid: int) -> Sequence[int]:
     return []
 
 
-def torchrun(*arguments: str | Path, cwd: Path, count: int = 2, **variables: str) -> Answer:
-    """Run a command of mcis in several processes."""
-    return Torchrun("-m", "mcis_cli", *arguments, cwd=cwd, count=count, **variables).finish()
+def torchrun(
+    *arguments: str | Path, cwd: Path, count: int = 2, programs: Path | None = None, **variables: str
+) -> Answer:
+    """Run a command of mcis in several processes; `programs` as for `run_commands.mcis`."""
+    program = ("-m", "mcis_cli") if programs is None else ("--no-python", programs / "mcis")
+    return Torchrun(*program, *arguments, cwd=cwd, count=count, **variables).finish()
 
 
 def main(folder: Path, result: Path) -> None:

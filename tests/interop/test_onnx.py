@@ -35,12 +35,14 @@ PAGE = Path(__file__).parents[2] / "docs/how-to/use-without-torch.md"
 
 
 @pytest.fixture(scope="module")
-def work(chain, tmp_path_factory):
+def work(chain, programs, tmp_path_factory):
     """A folder with the exports of both networks of the chain, named as on the page."""
     folder = tmp_path_factory.mktemp("onnx")
     for stage, name in (("train-seg", "network"), ("train-cls", "classifier")):
         # In a process of its own: shapes that are checked at run time, as in tests, are no numbers to an exporter.
-        answer = mcis("export", chain.made[stage].id, "--onnx", "-o", folder / name, cwd=chain.folder)
+        answer = mcis(
+            "export", chain.made[stage].id, "--onnx", "-o", folder / name, cwd=chain.folder, programs=programs
+        )
         assert answer.code == 0, answer.err
         assert answer.lines == [str(folder / name)]
         assert re.search(r"onnxruntime and PyTorch differ by \d\.\de-\d+ at most", answer.err)
@@ -257,30 +259,32 @@ from mcis_cli.interop.exports.deployed import DeployedClassifier, DeployedSegmen
 from mcis_cli.interop.exports.onnx import Graph, export
 
 torch.manual_seed(0)
-name, role = sys.argv[1:]
-body = build_backbone(name, role=role)
-scale = body.mean, body.std
-if role == "segmentation":
-    network = DeployedSegmenter(DeepLabLargeFOV(body, 4, head_channels=64, dilation=12), *scale)
-    outputs = {"probabilities": ""}
-else:
-    network = DeployedClassifier(CoAttentionClassifier(body, 4), *scale)
-    outputs = {"probabilities": "", "maps": ""}
-(made,) = export([Graph("other", network.eval(), ("images",), outputs)], {})
-print(made.difference)
+name = sys.argv[1]
+for role in ("segmentation", "classification"):
+    body = build_backbone(name, role=role)
+    scale = body.mean, body.std
+    if role == "segmentation":
+        network = DeployedSegmenter(DeepLabLargeFOV(body, 4, head_channels=64, dilation=12), *scale)
+        outputs = {"probabilities": ""}
+    else:
+        network = DeployedClassifier(CoAttentionClassifier(body, 4), *scale)
+        outputs = {"probabilities": "", "maps": ""}
+    (made,) = export([Graph("other", network.eval(), ("images",), outputs)], {})
+    print(made.difference)
 """
 
 
 @pytest.mark.slow
-@pytest.mark.parametrize("role", ["segmentation", "classification"])
 @pytest.mark.parametrize("name", ["vgg16", "resnet50", "timm:test_resnet"])
-def test_other_backbones_agree(name, role):
+def test_other_backbones_agree_in_both_roles(name):
     done = subprocess.run(
-        [sys.executable, "-c", OTHER, name, role],
+        [sys.executable, "-c", OTHER, name],
         env=environment(PYTHONPATH=os.pathsep.join(map(str, sys.path))),
         capture_output=True,
         text=True,
         timeout=600,
     )
     assert done.returncode == 0, done.stderr
-    assert float(done.stdout) <= 1e-4
+    differences = [float(line) for line in done.stdout.splitlines()]
+    assert len(differences) == 2
+    assert max(differences) <= 1e-4

@@ -382,7 +382,7 @@ def test_one_matrix_is_what_web_images_and_who_asks_for_it_get(tmp_path, one_thr
 
 
 @pytest.mark.slow
-def test_two_ranks_train_three_matrices_on_sources(made, tmp_path):
+def test_two_ranks_train_three_matrices_on_sources(made, programs, tmp_path):
     folder, _ = made
     (tmp_path / "mcis.toml").write_text(
         (TOML + SOURCES)
@@ -391,7 +391,8 @@ def test_two_ranks_train_three_matrices_on_sources(made, tmp_path):
         .replace('"single"', f'"{folder / "single"}"')
         .replace("web/found", str(folder / "web/found"))
     )
-    answer = torchrun("train-cls", "--set", "train-cls.batch_pairs=2", "--workers", "0", cwd=tmp_path)
+    words = ("train-cls", "--set", "train-cls.batch_pairs=2", "--workers", "0")
+    answer = torchrun(*words, cwd=tmp_path, programs=programs)
     assert answer.code == 0, answer.err
     made_by_two = open_store(tmp_path / ".mcis").get(answer.out.strip())
     assert {name.removeprefix("co_attention.") for name in made_by_two.tensors() if "affinity" in name} == THREE
