@@ -84,7 +84,7 @@ def call(monkeypatch, capfd) -> Callable:
 @pytest.fixture
 def tally(request):
     """What a test of a promise counts; `tests/helpers/long_run.py` makes a table of it."""
-    from sites import Tally
+    from stage_folders import Tally
 
     counted = Tally(request.node.name)
     request.node.user_properties.append(("tally", counted.facts))
@@ -92,14 +92,14 @@ def tally(request):
 
 
 @pytest.fixture(scope="session")
-def site(tmp_path_factory):
-    """A place to stop commands in, see `sites.Site`."""
+def stage_folders(tmp_path_factory):
+    """Folders to stop stages in, see `stage_folders.StageFolders`."""
     from fork_server import Server
     from run_commands import environment
-    from sites import build
+    from stage_folders import build
 
     with Server(environment()) as server:
-        yield build(tmp_path_factory.mktemp("site"), server)
+        yield build(tmp_path_factory.mktemp("stage_folders"), server)
 
 
 @pytest.fixture(scope="session")

@@ -1,4 +1,4 @@
-"""Processes that work in one store at the same time, and are told what to do line by line.
+"""Processes that work in one store at the same time; each reads its tasks from a pipe, a line each.
 
 Each is this file run as a script: it reads one JSON object a line, does it, and answers with one. So all begin
 together, and a thousand rounds cost no more imports than one.
@@ -20,11 +20,11 @@ from typing import Any
 SCHEMA = {"value": ("float32", 1)}
 
 
-class Fellow:
+class StoreProcess:
     """One such process."""
 
     def __init__(self, folder: Path, number: int = 0) -> None:
-        self._log = (folder / f"fellow-{number}.txt").open("a+")
+        self._log = (folder / f"process-{number}.txt").open("a+")
         self._process = subprocess.Popen(
             [sys.executable, __file__],
             env={**os.environ, "OMP_NUM_THREADS": "1", "OMP_WAIT_POLICY": "passive"},
@@ -35,14 +35,14 @@ class Fellow:
         )
         self.pid = self._process.pid
 
-    def tell(self, **task: Any) -> None:
-        """Say what to do."""
+    def send(self, **task: Any) -> None:
+        """Give it a task."""
         assert self._process.stdin is not None
         self._process.stdin.write(json.dumps(task) + "\n")
         self._process.stdin.flush()
 
     def answer(self) -> dict[str, Any]:
-        """Wait until it is done, and hear what came of it."""
+        """Wait until the task is done; its result."""
         assert self._process.stdout is not None
         line = self._process.stdout.readline()
         if not line:
@@ -52,7 +52,7 @@ class Fellow:
         return answer
 
     def kill(self) -> None:
-        """End it as a power cut would, at whatever it does."""
+        """Kill it, as a power cut would."""
         os.kill(self.pid, signal.SIGKILL)
         self.close()
 
@@ -67,12 +67,12 @@ class Fellow:
 
 
 @contextmanager
-def fellows(folder: Path, count: int) -> Iterator[list[Fellow]]:
+def start_processes(folder: Path, count: int) -> Iterator[list[StoreProcess]]:
     """So many of them, ready."""
-    all_of_them = [Fellow(folder, number) for number in range(count)]
+    all_of_them = [StoreProcess(folder, number) for number in range(count)]
     try:
         for one in all_of_them:
-            one.tell(act="nothing")
+            one.send(act="warm_up")
         for one in all_of_them:
             one.answer()
         yield all_of_them
@@ -85,7 +85,7 @@ def fellows(folder: Path, count: int) -> Iterator[list[Fellow]]:
 
 
 @dataclass
-class Told:
+class NoteReporter:
     """A reporter that keeps the notes."""
 
     notes: list[str] = field(default_factory=list)
@@ -128,7 +128,7 @@ def work(
             time.sleep(pause)
             yield image_id, {"value": np.full(int(image_id) % 4, int(image_id) + seed, dtype=np.float32)}
 
-    told = Told()
+    told = NoteReporter()
     numbers = None if shard is None else (shard[0], shard[1])
     with _locks(locks):
         try:
@@ -187,7 +187,7 @@ def stage(store: str, source: str, data: str, seconds: float, expected: str) -> 
     class Stop(Exception):
         pass
 
-    class Stopping(Told):
+    class Stopping(NoteReporter):
         def advance(self, count: int = 1, **facts: float) -> None:
             if rounds % 3 == 0:
                 raise Stop
@@ -211,14 +211,14 @@ def stage(store: str, source: str, data: str, seconds: float, expected: str) -> 
 
 
 def main() -> None:
-    acts = {"work": work, "collect": collect, "stage": stage, "nothing": nothing}
+    acts = {"work": work, "collect": collect, "stage": stage, "warm_up": warm_up}
     for line in sys.stdin:
         task = json.loads(line)
         sys.stdout.write(json.dumps(acts[task.pop("act")](**task)) + "\n")
         sys.stdout.flush()
 
 
-def nothing() -> dict[str, Any]:
+def warm_up() -> dict[str, Any]:
     """Import what is needed for the rest."""
     for module in ("h5py", "mcis_cli.stages.engine.by_image", "mcis_cli.store.upkeep.collection"):
         importlib.import_module(module)

@@ -7,8 +7,8 @@ import json
 import signal
 
 import pytest
-from sites import STAGES, Clock
 from sizes import size
+from stage_folders import STAGES, Clock
 
 pytestmark = [pytest.mark.promise, pytest.mark.slow]
 WORKERS = size((2,), (1, 2, 3, 5))
@@ -27,42 +27,42 @@ def made(place, *flags):
 
 
 @pytest.mark.parametrize("stage", STAGES)
-def test_twice_is_the_same(site, stage, tmp_path, tally):
+def test_twice_is_the_same(stage_folders, stage, tmp_path, tally):
     for number in range(size(1, 5)):
-        place = site.place(stage, tmp_path / str(number))
-        assert made(place) == site.made[stage,]["id"]
+        place = stage_folders.copy(stage, tmp_path / str(number))
+        assert made(place) == stage_folders.made[stage,]["id"]
         tally.count(runs=1)
 
 
 @pytest.mark.parametrize("stage", STAGES)
-def test_workers_change_nothing(site, stage, tmp_path, tally):
+def test_workers_change_nothing(stage_folders, stage, tmp_path, tally):
     for workers in WORKERS:
-        place = site.place(stage, tmp_path / str(workers))
-        assert made(place, "--workers", str(workers)) == site.made[stage,]["id"]
+        place = stage_folders.copy(stage, tmp_path / str(workers))
+        assert made(place, "--workers", str(workers)) == stage_folders.made[stage,]["id"]
         tally.count(runs=1)
 
 
 @pytest.mark.parametrize("stage", ["pseudo", "eval"])
-def test_worker_processes_change_nothing(site, stage, tmp_path, tally):
-    site.expect(stage, ("--crf",))
+def test_worker_processes_change_nothing(stage_folders, stage, tmp_path, tally):
+    stage_folders.expect(stage, ("--crf",))
     for workers in WORKERS:
-        place = site.place(stage, tmp_path / str(workers))
-        assert made(place, "--crf", "--workers", str(workers)) == site.made[stage, "--crf"]["id"]
+        place = stage_folders.copy(stage, tmp_path / str(workers))
+        assert made(place, "--crf", "--workers", str(workers)) == stage_folders.made[stage, "--crf"]["id"]
         tally.count(runs=1)
 
 
-def test_the_size_of_the_cache_changes_nothing(site, tmp_path, tally):
+def test_the_size_of_the_cache_changes_nothing(stage_folders, tmp_path, tally):
     for cache in CACHES:
-        place = site.place("cams", tmp_path / str(cache))
-        assert made(place, "--cache-mb", str(cache)) == site.made["cams",]["id"]
+        place = stage_folders.copy("cams", tmp_path / str(cache))
+        assert made(place, "--cache-mb", str(cache)) == stage_folders.made["cams",]["id"]
         tally.count(runs=1)
 
 
 @pytest.mark.parametrize("stage", STAGES)
-def test_kills_with_other_workers_in_between_change_nothing(site, stage, tmp_path, tally):
+def test_kills_with_other_workers_in_between_change_nothing(stage_folders, stage, tmp_path, tally):
     """Again and again the same work is killed, and gone on with by another number of workers."""
-    clock = Clock(site.seconds[stage, False] / 2, stage)
-    place = site.place(stage, tmp_path / "0")
+    clock = Clock(stage_folders.seconds[stage, False] / 2, stage)
+    place = stage_folders.copy(stage, tmp_path / "0")
     number = 0
     while tally.facts.get("during", 0) < KILLS:
         assert number < 20 * KILLS, f"too few kills hit the work: {tally.facts}"
@@ -76,5 +76,5 @@ def test_kills_with_other_workers_in_between_change_nothing(site, stage, tmp_pat
         tally.count(kills=1, **{moment: 1})
         if moment == "after":
             place.finish()
-            place = site.place(stage, tmp_path / str(number))
+            place = stage_folders.copy(stage, tmp_path / str(number))
     place.finish()

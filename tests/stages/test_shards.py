@@ -4,7 +4,7 @@ import random
 
 import numpy as np
 import pytest
-from concurrent_processes import Fellow, fellows, image_ids, recipe, work
+from concurrent_processes import StoreProcess, image_ids, recipe, start_processes, work
 from sizes import size
 from tiny_chain import Heard, options
 
@@ -54,12 +54,12 @@ def test_a_shard_says_what_is_left_to_the_others(tmp_path):
 @pytest.mark.promise
 @pytest.mark.parametrize("count", [2, 4])
 def test_shards_at_the_same_time_make_the_same(tmp_path, whole, count):
-    with fellows(tmp_path, count) as workers:
+    with start_processes(tmp_path, count) as workers:
         for number in range(size(3, 50)):
             store = tmp_path / f"store-{number}"
             open_store(store)
             for worker, shard in zip(workers, parts(count), strict=True):
-                worker.tell(act="work", store=str(store), seed=1, count=COUNT, shard=shard)
+                worker.send(act="work", store=str(store), seed=1, count=COUNT, shard=shard)
             answers = [worker.answer() for worker in workers]
             assert {answer["id"] for answer in answers if answer["path"]} == {whole}
             assert sorted(first for answer in answers for first in answer["computed"]) == image_ids(COUNT)[::64]
@@ -73,16 +73,16 @@ def test_a_shard_that_was_killed_and_run_again_changes_nothing(tmp_path, whole):
     for number in range(size(3, 50)):
         store = tmp_path / f"store-{number}"
         open_store(store)
-        with fellows(tmp_path, 2) as workers:
+        with start_processes(tmp_path, 2) as workers:
             for worker, shard in zip(workers, parts(2), strict=True):
-                worker.tell(act="work", store=str(store), seed=1, count=COUNT, shard=shard, pause=0.001)
+                worker.send(act="work", store=str(store), seed=1, count=COUNT, shard=shard, pause=0.001)
             survivor = draw.randrange(2)
             while len(list(store.glob("partial/*/segment-*"))) < draw.randrange(4):
                 pass
             workers[1 - survivor].kill()
             answers = [workers[survivor].answer()]
-            workers[1 - survivor] = Fellow(tmp_path, 9)
-            workers[1 - survivor].tell(act="work", store=str(store), seed=1, count=COUNT, shard=parts(2)[1 - survivor])
+            workers[1 - survivor] = StoreProcess(tmp_path, 9)
+            workers[1 - survivor].send(act="work", store=str(store), seed=1, count=COUNT, shard=parts(2)[1 - survivor])
             answers.append(workers[1 - survivor].answer())
         assert answers[-1]["id"] == whole
         assert list((store / "tmp").glob("cams-*")) == []
@@ -93,12 +93,12 @@ def test_a_shard_that_was_killed_and_run_again_changes_nothing(tmp_path, whole):
 @pytest.mark.parametrize("locks", [True, False])
 def test_shards_of_other_counts_and_a_whole_run_beside_them_make_the_same(tmp_path, whole, locks):
     tasks = [None, [1, 2], [2, 2], [3, 3]]
-    with fellows(tmp_path, len(tasks)) as workers:
+    with start_processes(tmp_path, len(tasks)) as workers:
         for number in range(size(3, 50)):
             store = tmp_path / f"store-{number}"
             open_store(store)
             for worker, shard in zip(workers, tasks, strict=True):
-                worker.tell(act="work", store=str(store), seed=1, count=COUNT, shard=shard, pause=0.0003, locks=locks)
+                worker.send(act="work", store=str(store), seed=1, count=COUNT, shard=shard, pause=0.0003, locks=locks)
             answers = [worker.answer() for worker in workers]
             assert {answer["id"] for answer in answers if answer["path"]} == {whole}
             assert answers[0]["path"]

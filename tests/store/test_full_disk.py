@@ -10,8 +10,8 @@ from pathlib import Path
 
 import pytest
 from run_commands import environment
-from sites import STAGES, found_done
 from sizes import size
+from stage_folders import STAGES, found_done
 
 pytestmark = [pytest.mark.promise, pytest.mark.slow]
 # What there is room for, of the size of the artifact: from less than a segment to all but the end.
@@ -36,11 +36,11 @@ def check(place, command, tally, strerror):
 
 
 @pytest.mark.parametrize("stage", STAGES)
-def test_files_that_may_not_grow_end_a_stage_in_one_line(site, stage, tmp_path, tally):
+def test_files_that_may_not_grow_end_a_stage_in_one_line(stage_folders, stage, tmp_path, tally):
     """The limit on the size of files is met by every write there is, those of SQLite and of the interpreter as well."""
-    largest = Path(site.made[stage,]["path"]).stat().st_size
+    largest = Path(stage_folders.made[stage,]["path"]).stat().st_size
     for number, fraction in enumerate(LIMITS):
-        place = site.place(stage, tmp_path / str(number))
+        place = stage_folders.copy(stage, tmp_path / str(number))
         command = place.start(limit=max(2048, int(fraction * largest)), real=number == 0)
         command.wait()
         check(place, command, tally, "File too large")
@@ -49,18 +49,18 @@ def test_files_that_may_not_grow_end_a_stage_in_one_line(site, stage, tmp_path, 
 
 
 @pytest.mark.parametrize("stage", STAGES)
-def test_a_small_file_system_ends_a_stage_in_one_line(site, stage, tmp_path, tally):
+def test_a_small_file_system_ends_a_stage_in_one_line(stage_folders, stage, tmp_path, tally):
     """A tmpfs in a namespace of its own; what is left there is then moved to where there is room, and goes on."""
     reason = why_not()
     if reason:
         pytest.skip(f"no file system can be mounted here: {reason}")
-    needed = 2 * Path(site.made[stage,]["path"]).stat().st_size
+    needed = 2 * Path(stage_folders.made[stage,]["path"]).stat().st_size
     for number, fraction in enumerate(ROOMS):
-        place = site.place(stage, tmp_path / str(number))
+        place = stage_folders.copy(stage, tmp_path / str(number))
         command = Mounted(place, tmp_path / f"{number}-mount", int(fraction * needed))
         tally.count(sizes=1, full=command.code != 0)
         if command.code == 0 and fraction > 0.5:
-            assert json.loads(command.out)["id"] == site.made[stage,]["id"]
+            assert json.loads(command.out)["id"] == stage_folders.made[stage,]["id"]
             place.check_sealed()
         else:
             check(place, command, tally, "No space left on device")

@@ -3,8 +3,8 @@
 import signal
 
 import pytest
-from sites import INTERVAL, STAGES, TRAININGS, Clock, found_done
 from sizes import size
+from stage_folders import INTERVAL, STAGES, TRAININGS, Clock, found_done
 
 pytestmark = [pytest.mark.promise, pytest.mark.slow]
 KILLS = size(10, 200)
@@ -12,13 +12,13 @@ REAL = 10  # each so many, a real command, imports and all
 
 
 @pytest.mark.parametrize("stage", STAGES)
-def test_after_kill_9_the_next_run_makes_the_same_and_redoes_a_segment_at_most(site, stage, tmp_path, tally):
+def test_after_kill_9_the_next_run_makes_the_same_and_redoes_a_segment_at_most(stage_folders, stage, tmp_path, tally):
     """Kills that come before or after the work are counted, but not enough: half of `KILLS` have to hit the work."""
-    clocks = {real: Clock(site.seconds[stage, real], f"{stage} {real}") for real in (False, True)}
+    clocks = {real: Clock(stage_folders.seconds[stage, real], f"{stage} {real}") for real in (False, True)}
     number = 0
     while number < KILLS or tally.facts.get("during", 0) < KILLS // 2:
         assert number < 20 * KILLS, f"too few kills hit the work: {tally.facts}"
-        place, real = site.place(stage, tmp_path / str(number)), number % REAL == 0
+        place, real = stage_folders.copy(stage, tmp_path / str(number)), number % REAL == 0
         number += 1
         command = place.start(real=real)
         clocks[real].wait()

@@ -7,8 +7,8 @@ import time
 from random import Random
 
 import pytest
-from sites import STAGES, TRAININGS, Clock, found_done
 from sizes import LONG, size
+from stage_folders import STAGES, TRAININGS, Clock, found_done
 
 pytestmark = [pytest.mark.promise, pytest.mark.slow]
 SIGNALS = [signal.SIGINT, signal.SIGTERM]
@@ -63,13 +63,13 @@ def check(place, *flags):
 @pytest.mark.parametrize("number", SIGNALS)
 @pytest.mark.parametrize("stage", STAGES)
 def test_a_signal_at_a_random_moment_stops_a_stage_and_the_next_run_makes_the_same(
-    site, stage, number, tmp_path, tally
+    stage_folders, stage, number, tmp_path, tally
 ):
-    clocks = {real: Clock(site.seconds[stage, real], f"{stage} {number} {real}") for real in (False, True)}
+    clocks = {real: Clock(stage_folders.seconds[stage, real], f"{stage} {number} {real}") for real in (False, True)}
     count = 0
     while tally.facts.get("stopped", 0) < STOPS:
         assert count < 10 * STOPS, f"too few signals come in time: {tally.facts}"
-        place, real = site.place(stage, tmp_path / str(count)), count % REAL == 0
+        place, real = stage_folders.copy(stage, tmp_path / str(count)), count % REAL == 0
         command = place.start(real=real)
         clocks[real].wait()
         stop(command, number, tally, group=count % 2 == 0)
@@ -81,13 +81,13 @@ def test_a_signal_at_a_random_moment_stops_a_stage_and_the_next_run_makes_the_sa
 
 @pytest.mark.parametrize("number", SIGNALS)
 @pytest.mark.parametrize("stage", ["pseudo", "eval"])
-def test_workers_of_a_stage_that_is_stopped_leave_too(site, stage, number, tmp_path, tally):
+def test_workers_of_a_stage_that_is_stopped_leave_too(stage_folders, stage, number, tmp_path, tally):
     """From the start of the first worker to the end of the work; the signal goes to the group, as from a terminal."""
     flags = ("--crf", "--workers", "2")
-    site.expect(stage, flags)
+    stage_folders.expect(stage, flags)
     draw = Random(f"{stage} {number}")
     for count in range(FEWER):
-        place = site.place(stage, tmp_path / str(count))
+        place = stage_folders.copy(stage, tmp_path / str(count))
         command = place.start(*flags, real=count % REAL == 1)
         wait_until(lambda command=command: command.children() > 1, command)  # the first one tracks resources
         time.sleep(draw.random() * 2)
@@ -97,12 +97,12 @@ def test_workers_of_a_stage_that_is_stopped_leave_too(site, stage, number, tmp_p
 
 
 @pytest.mark.parametrize("stage", ["pseudo", "eval"])
-def test_workers_of_a_stage_that_is_killed_leave_too(site, stage, tmp_path, tally):
+def test_workers_of_a_stage_that_is_killed_leave_too(stage_folders, stage, tmp_path, tally):
     flags = ("--crf", "--workers", "2")
-    site.expect(stage, flags)
+    stage_folders.expect(stage, flags)
     draw = Random(stage)
     for count in range(FEWER):
-        place = site.place(stage, tmp_path / str(count))
+        place = stage_folders.copy(stage, tmp_path / str(count))
         command = place.start(*flags)
         wait_until(lambda command=command: command.children() > 1, command)
         time.sleep(draw.random() * 2)
@@ -115,10 +115,10 @@ def test_workers_of_a_stage_that_is_killed_leave_too(site, stage, tmp_path, tall
 
 @pytest.mark.parametrize("number", SIGNALS)
 @pytest.mark.parametrize("stage", STAGES)
-def test_a_signal_while_the_artifact_is_sealed_leaves_all_of_it_or_nothing(site, stage, number, tmp_path, tally):
+def test_a_signal_while_the_artifact_is_sealed_leaves_all_or_nothing(stage_folders, stage, number, tmp_path, tally):
     draw = Random(f"{stage} {number}")
     for count in range(FEWER):
-        place = site.place(stage, tmp_path / str(count))
+        place = stage_folders.copy(stage, tmp_path / str(count))
         command = place.start()
         wait_until(lambda place=place: is_sealing(place), command)
         time.sleep(draw.random() * 0.1)
@@ -127,10 +127,10 @@ def test_a_signal_while_the_artifact_is_sealed_leaves_all_of_it_or_nothing(site,
 
 
 @pytest.mark.parametrize("number", SIGNALS)
-def test_a_signal_while_torch_is_imported_is_answered_too(site, number, tmp_path, tally):
+def test_a_signal_while_torch_is_imported_is_answered_too(stage_folders, number, tmp_path, tally):
     draw = Random(int(number))
     for count in range(FEWER):
-        place = site.place("train-cls", tmp_path / str(count))
+        place = stage_folders.copy("train-cls", tmp_path / str(count))
         command = place.start(real=True)
         wait_until(lambda command=command: command.has_loaded("libtorch_cpu"), command)
         time.sleep(draw.random())
@@ -140,9 +140,9 @@ def test_a_signal_while_torch_is_imported_is_answered_too(site, number, tmp_path
 
 
 @pytest.mark.parametrize("number", SIGNALS)
-def test_a_chain_that_is_stopped_goes_on(site, number, tmp_path, tally):
-    clock = Clock(sum(site.seconds[stage, False] for stage in STAGES) / 2, str(number))
-    place = site.place("train-cls", tmp_path / "work")
+def test_a_chain_that_is_stopped_goes_on(stage_folders, number, tmp_path, tally):
+    clock = Clock(sum(stage_folders.seconds[stage, False] for stage in STAGES) / 2, str(number))
+    place = stage_folders.copy("train-cls", tmp_path / "work")
     while tally.facts.get("stopped", 0) < size(2, 50):
         assert tally.facts.get("signals", 0) < size(20, 500), f"too few signals come in time: {tally.facts}"
         command = place.start(command="run")
@@ -153,10 +153,10 @@ def test_a_chain_that_is_stopped_goes_on(site, number, tmp_path, tally):
         if not stopped:
             clock.learn("after")
             place.remove()
-            place = site.place("train-cls", tmp_path / "work")
+            place = stage_folders.copy("train-cls", tmp_path / "work")
     command = place.start(command="run")
     assert command.wait() == 0, command.err
-    assert json.loads(command.out)["id"] == site.made["eval",]["id"]
+    assert json.loads(command.out)["id"] == stage_folders.made["eval",]["id"]
 
 
 def wait_until(condition, command):

@@ -3,7 +3,7 @@
 import shutil
 
 import pytest
-from concurrent_processes import fellows, image_ids
+from concurrent_processes import image_ids, start_processes
 from run_commands import shell
 from sizes import size
 from store_makers import IDS, SCHEMA, recipe, records
@@ -20,7 +20,7 @@ PROCESSES, ROUNDS = size((4, 5), (16, 50))
 
 @pytest.fixture(scope="module")
 def workers(tmp_path_factory):
-    with fellows(tmp_path_factory.mktemp("fellows"), PROCESSES) as workers:
+    with start_processes(tmp_path_factory.mktemp("processes"), PROCESSES) as workers:
         yield workers
 
 
@@ -32,7 +32,7 @@ def test_all_that_want_the_same_are_given_the_same(workers, tmp_path, locks):
     waited = 0
     for seed in range(ROUNDS):
         for worker in workers:
-            worker.tell(act="work", store=str(store.root), seed=seed, count=COUNT, locks=locks, pause=0.0003)
+            worker.send(act="work", store=str(store.root), seed=seed, count=COUNT, locks=locks, pause=0.0003)
         answers = [worker.answer() for worker in workers]
         assert len({answer["path"] for answer in answers}) == 1
         assert all(answer["intact"] for answer in answers)
@@ -73,10 +73,10 @@ def test_what_a_stage_works_on_never_vanishes_while_all_that_is_not_needed_does(
         left.write_segment(0, SCHEMA, records(IDS[:2]))
     *stages, collector = workers[:4]
     for worker in stages:
-        worker.tell(
+        worker.send(
             act="stage", store=str(store.root), source=str(source), data=str(data), seconds=seconds, expected=expected
         )
-    collector.tell(act="collect", store=str(store.root), seconds=seconds)
+    collector.send(act="collect", store=str(store.root), seconds=seconds)
     removed = collector.answer()
     answers = [worker.answer() for worker in stages]
     assert sum(answer["vanished"] for answer in answers) == 0

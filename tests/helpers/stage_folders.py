@@ -1,4 +1,4 @@
-"""A place to stop commands in: a small image set, the store as it is before each stage, and what each stage must make.
+"""Folders to stop stages in: a small image set, the store as it is before each stage, and what each stage must make.
 
 Maps, masks and scores have two segments of images each; the trainings have a checkpoint every ten steps.
 """
@@ -70,7 +70,7 @@ class Tally:
 
 
 @dataclass(frozen=True)
-class Site:
+class StageFolders:
     """The set and the stores.
 
     Attributes:
@@ -88,31 +88,31 @@ class Site:
     def expect(self, stage: str, flags: tuple[str, ...]) -> None:
         """Find out what a stage makes with other flags where nothing stops it."""
         if (stage, *flags) not in self.made:
-            place = self.place(stage, self.folder / "-".join([stage, *flags]))
+            place = self.copy(stage, self.folder / "-".join([stage, *flags]))
             command = place.start(*flags)
             assert command.wait() == 0, command.err
             self.made[stage, *flags] = json.loads(command.out)
 
-    def place(self, stage: str, folder: Path) -> "Place":
+    def copy(self, stage: str, folder: Path) -> "StageFolder":
         """A folder in which everything before a stage is done; artifacts are linked, the rest is copied."""
         folder.mkdir(parents=True)
         shutil.copytree(self.folder / "before" / stage, folder / ".mcis", copy_function=link_or_copy)
         (folder / "mcis.toml").write_text(TOML.format(root=self.folder / "shapes"))
-        return Place(self, stage, folder, digests(folder / ".mcis"))
+        return StageFolder(self, stage, folder, digests(folder / ".mcis"))
 
 
 @dataclass(frozen=True)
-class Place:
+class StageFolder:
     """A folder for one command to be stopped in.
 
     Attributes:
-        site: where it comes from.
+        origin: where it comes from.
         stage: what is to be made.
         folder: with `mcis.toml` and `.mcis/`.
         before: SHA-256 of each artifact that was sealed when it was made.
     """
 
-    site: Site
+    origin: StageFolders
     stage: str
     folder: Path
     before: Mapping[str, str]
@@ -123,7 +123,7 @@ class Place:
         arguments = [command or self.stage, "--json", *workers, *flags]
         if real:
             return Real(arguments, self.folder, environment(), limit)
-        return self.site.server.run(arguments, self.folder, limit)
+        return self.origin.server.run(arguments, self.folder, limit)
 
     @property
     def store(self) -> Path:
@@ -132,7 +132,7 @@ class Place:
     @property
     def total(self) -> int:
         """Images or steps of the stage."""
-        return int(self.site.made[self.stage,]["total"])
+        return int(self.origin.made[self.stage,]["total"])
 
     @property
     def partial(self) -> Path | None:
@@ -175,7 +175,7 @@ class Place:
         """Run the stage once more, to its end; it must make what it makes where nothing stops it."""
         command = self.start(*flags)
         assert command.wait() == 0, command.err
-        assert json.loads(command.out)["id"] == self.site.made[self.stage, *flags]["id"]
+        assert json.loads(command.out)["id"] == self.origin.made[self.stage, *flags]["id"]
         self.check_sealed()
         if not json.loads(command.out)["cached"]:  # else what a kill left after all was done is for `mcis gc`
             assert not self.partial
@@ -206,10 +206,10 @@ def link_or_copy(source: str, target: str) -> None:
         shutil.copy2(source, target)
 
 
-def build(folder: Path, server: Server) -> Site:
+def build(folder: Path, server: Server) -> StageFolders:
     """Write the set, and make the chain once, with a copy of the store before each stage."""
     write_synthetic(folder / "shapes", num_train=20, num_val=70, num_classes=3, size=(24, 36), seed=1)
-    site = Site(folder, server, {}, {})
+    made = StageFolders(folder, server, {}, {})
     store, toml = folder / ".mcis", folder / "mcis.toml"
     toml.write_text(TOML.format(root=folder / "shapes"))
     open_store(store)
@@ -218,18 +218,18 @@ def build(folder: Path, server: Server) -> Site:
         began = time.monotonic()
         command = server.run([stage, "--json", "--workers", "0"], folder)
         assert command.wait() == 0, command.err
-        site.seconds[stage, False] = time.monotonic() - began
-        made = json.loads(command.out)
+        made.seconds[stage, False] = time.monotonic() - began
+        printed = json.loads(command.out)
         total = {"train-cls": 30, "cams": 90, "pseudo": 90, "train-seg": 27, "eval": 70}[stage]
-        site.made[stage,] = made | {"total": total}
+        made.made[stage,] = printed | {"total": total}
     # The imports are what a real one has besides, and they are the same for all.
     began = time.monotonic()
     command = Real(["eval", "--json"], folder, environment())
     assert command.wait() == 0, command.err
     imports = time.monotonic() - began
     for stage in STAGES:
-        site.seconds[stage, True] = site.seconds[stage, False] + imports
-    return site
+        made.seconds[stage, True] = made.seconds[stage, False] + imports
+    return made
 
 
 class Clock:
