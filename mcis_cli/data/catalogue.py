@@ -36,8 +36,9 @@ DOMAINS: tuple[Domain, ...] = get_args(Domain)
 class ImageEntry:
     """One image: files (relative to the root, POSIX, or absolute), SHA-256 digests (hex), size in pixels, labels.
 
-    `labels` are sorted 0-based foreground classes; class k has the value k + 1 in masks. `domain` is that of the source
-    that the image is of; only images of the target are in splits.
+    `labels` are sorted 0-based foreground classes; class k has the value k + 1 in masks. An image without labels is a
+    negative, which shows none of the classes, or is unlabelled: nobody looked. `domain` is that of the source that the
+    image is of; only images of the target are in splits.
     """
 
     id: str
@@ -52,12 +53,16 @@ class ImageEntry:
     saliency: str | None = None
     saliency_digest: str | None = None
     domain: Domain = "target"
+    is_negative: bool = False
 
 
 @dataclass(frozen=True)
 class Catalogue:
-    """An image set, its entries sorted by id. `missing` names, for each split, the ids without an image; `split_name`
-    is that of the split that was taken, for results to say which images they are of."""
+    """An image set, its entries sorted by id.
+
+    `missing` names, for each split, the ids without an image; `split_name` is that of the split that was taken, for
+    results to say which images they are of; `mask_colours` is the mask value of each colour, for masks in colours.
+    """
 
     root: Path
     layout: str
@@ -65,6 +70,7 @@ class Catalogue:
     entries: tuple[ImageEntry, ...]
     missing: Mapping[str, tuple[str, ...]] = field(default_factory=dict)
     split_name: str | None = None
+    mask_colours: Mapping[tuple[int, int, int], int] = field(default_factory=dict)
 
     @property
     def num_foreground(self) -> int:
@@ -179,6 +185,8 @@ class Catalogue:
     def _digest(self, parts: frozenset[Part]) -> str:
         named = self.class_names if {"labels", "masks"} & parts else None
         state = hashlib.sha256(_line(["mcis data set", 1, sorted(parts), named]))
+        if "masks" in parts and (colours := _own_colours(self.mask_colours)):
+            state.update(_line(["colours", *colours]))
         for entry in self.entries:
             state.update(_line([entry.id, *(_part(entry, part) for part in PARTS if part in parts)]))
         return state.hexdigest()
@@ -211,15 +219,24 @@ class Catalogue:
         """
         from mcis_cli.data.images import decode_mask
 
-        entry = self[image_id]
-        if entry.mask is None or entry.mask_digest is None:
-            raise DataError(f"no mask for image {image_id!r} in {self.root}; add one, or give --set data.masks=FOLDER")
-        name = str(self.root / entry.mask)
-        mask = decode_mask(self._bytes(entry.mask, entry.mask_digest), name)
+        content, entry = self.read_mask_file(image_id), self[image_id]
+        name = str(self.root / str(entry.mask))
+        mask = decode_mask(content, name, self.mask_colours)
         fault = mask_fault(mask, entry, self.num_classes)
         if fault:
             raise DataError(f"{name}: {fault}; correct the mask or the classes")
         return mask
+
+    def read_mask_file(self, image_id: str) -> bytes:
+        """Read the file of a mask as it is.
+
+        Raises:
+            DataError: There is none, or it has changed since it was listed.
+        """
+        entry = self[image_id]
+        if entry.mask is None or entry.mask_digest is None:
+            raise DataError(f"no mask for image {image_id!r} in {self.root}; add one, or give --set data.masks=FOLDER")
+        return self._bytes(entry.mask, entry.mask_digest)
 
     def read_saliency(self, image_id: str, *, resize: bool = True) -> Float32[ndarray, "height width"]:
         """Read the saliency map of an image, in [0, 1]; at the image's size, or with `resize=False` as it is stored.
@@ -278,6 +295,17 @@ def mask_fault(mask: UInt8[ndarray, "height width"], entry: ImageEntry, num_clas
     return None
 
 
+def _own_colours(colours: Mapping[tuple[int, int, int], int]) -> list[object]:
+    """The colours of masks, where they are not those of PASCAL VOC, which need no telling."""
+    if not colours:
+        return []
+    from mcis_cli.data.palette import voc_palette
+
+    usual = voc_palette().tolist()
+    listed = sorted((value, list(colour)) for colour, value in colours.items())
+    return [] if all(usual[value] == colour for value, colour in listed) else [*listed]
+
+
 def count_domains(catalogue: Catalogue) -> dict[Domain, int]:
     """The number of images of each domain that there is."""
     counts = Counter(entry.domain for entry in catalogue.entries)
@@ -289,6 +317,8 @@ def _part(entry: ImageEntry, part: Part) -> object:
         case "images":
             return entry.digest
         case "labels":
+            if entry.is_negative:
+                return ["negative"] if entry.domain == "target" else [entry.domain, "negative"]
             return entry.labels if entry.domain == "target" else [entry.domain, *entry.labels]
         case "masks":
             return entry.mask_digest

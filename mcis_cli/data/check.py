@@ -11,6 +11,7 @@ from collections.abc import Iterator, Mapping, Sequence
 from mcis_cli.config import DataConfig
 from mcis_cli.data.catalogue import Catalogue, ImageEntry, count_domains
 from mcis_cli.data.check_pixels import Progress, check_pixels
+from mcis_cli.data.evidence import of_tags
 from mcis_cli.data.layouts.left_out import left_out
 from mcis_cli.data.layouts.listing import Finding, Listing, Severity
 from mcis_cli.data.reading import describe, read_listing, require_root
@@ -74,6 +75,7 @@ def survey(
         *_ids(catalogue),
         *_splits(config, catalogue),
         *_one_folder(listing),
+        *(told for told in of_tags(catalogue) if told.code != "one-tag" or listing.layout != "folders"),
         *_tags(config, catalogue, num_references),
         *_companions(config, catalogue),
         *_contents(config, catalogue),
@@ -127,6 +129,10 @@ def _splits(config: DataConfig, catalogue: Catalogue) -> Iterator[Finding]:
             absence: Severity = "error" if setting == "train" else "note"
             message = f"no images in the split {name!r} (data.{setting}); found {', '.join(catalogue.split_names)}"
             yield Finding(absence, f"no-{setting}", message)
+    nowhere = tuple(e.id for e in catalogue.entries if e.domain == "target" and not e.splits)
+    if nowhere:
+        message = f"{_count(nowhere, 'image')} in no split (the first is {nowhere[0]!r}); not read but with --split all"
+        yield Finding("note", "in-no-split", message, nowhere)
     both = tuple(sorted(train & val))
     if both and config.train != config.val:
         message = f"{_count(both, 'image')} in both {config.train!r} and {config.val!r} (the first is {both[0]!r})"
@@ -135,10 +141,19 @@ def _splits(config: DataConfig, catalogue: Catalogue) -> Iterator[Finding]:
 
 def _tags(config: DataConfig, catalogue: Catalogue, num_references: int) -> Iterator[Finding]:
     train = _members(catalogue, config.train)
-    untagged = tuple(image_id for image_id in sorted(train) if not catalogue[image_id].labels)
-    if untagged:
-        message = f"{_count(untagged, 'image')} of {config.train!r} without a tag (the first is {untagged[0]!r})"
-        yield Finding("error" if len(untagged) == len(train) else "warning", "untagged", message, untagged)
+    empty = [image_id for image_id in sorted(train) if not catalogue[image_id].labels]
+    negatives = tuple(image_id for image_id in empty if catalogue[image_id].is_negative)
+    untagged = tuple(image_id for image_id in empty if not catalogue[image_id].is_negative)
+    if untagged or (train and len(empty) == len(train)):
+        first = (untagged or negatives)[0]
+        message = f"{_count(untagged or negatives, 'image')} of {config.train!r} without a tag (the first is {first!r})"
+        yield Finding("error" if len(empty) == len(train) else "warning", "untagged", message, untagged or negatives)
+    if negatives and len(empty) < len(train):
+        shown = f"the first is {negatives[0]!r}"
+        message = (
+            f"{_count(negatives, 'negative')} in {config.train!r}, listed without a tag ({shown}): they show no class"
+        )
+        yield Finding("note", "negatives", message, negatives)
     counts = {name: len(train.intersection(catalogue.carriers(k))) for k, name in enumerate(catalogue.class_names)}
     absent = tuple(name for name, count in counts.items() if count == 0)
     if absent:
@@ -155,7 +170,8 @@ def _tags(config: DataConfig, catalogue: Catalogue, num_references: int) -> Iter
 
 def _one_folder(listing: Listing) -> Iterator[Finding]:
     """Most often a folder of all photographs, whose table is missing or no CSV file."""
-    if listing.layout == "folders" and len(listing.class_names) == 1:
+    has_negatives = any(item.is_negative for item in listing.items)
+    if listing.layout == "folders" and len(listing.class_names) == 1 and not has_negatives:
         (name,) = listing.class_names
         message = (
             f"the folder {name!r} is taken for the tag of all {_count(listing.items, 'image')}; expected a folder for "

@@ -4,17 +4,15 @@ Ground truth is looked at here, to say where it disagrees with the tags; trainin
 """
 
 from collections import defaultdict
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Mapping
 from functools import partial
 
-import numpy as np
-from jaxtyping import UInt8
-from numpy import ndarray
-
-from mcis_cli.data.catalogue import IGNORE_INDEX, Catalogue, ImageEntry
+from mcis_cli.data.catalogue import Catalogue, ImageEntry
+from mcis_cli.data.evidence import MaskLook, look_at_mask, of_masks
+from mcis_cli.data.images import decode_image, highest_of_16_bits
 from mcis_cli.data.layouts.listing import Finding
 from mcis_cli.data.loading import ordered_map
-from mcis_cli.errors import DataError
+from mcis_cli.errors import DataError, counted
 
 ASPECT_TOLERANCE = 0.02  # of a ratio; shrunk maps are rounded to whole pixels
 
@@ -33,7 +31,10 @@ def check_pixels(catalogue: Catalogue, *, workers: int = 2, progress: Progress |
         One finding for each file with an error; of warnings and notes one for each kind, naming the first.
     """
     gathered: dict[str, list[Finding]] = defaultdict(list)
-    for done, findings in enumerate(ordered_map(partial(_decode, catalogue), catalogue.ids, workers=workers), start=1):
+    looks: dict[str, MaskLook] = {}
+    depths: dict[str, int] = {}
+    decode = partial(_decode, catalogue, looks, depths)
+    for done, findings in enumerate(ordered_map(decode, catalogue.ids, workers=workers), start=1):
         for finding in findings:
             if finding.severity == "error":
                 yield finding
@@ -45,13 +46,27 @@ def check_pixels(catalogue: Catalogue, *, workers: int = 2, progress: Progress |
         more = f" (and of {len(same) - 1} more)" if len(same) > 1 else ""
         ids = tuple(image_id for finding in same for image_id in finding.ids)
         yield Finding(same[0].severity, code, same[0].message + more, ids)
+    yield from _depth(catalogue, depths)
+    yield from of_masks(catalogue, {image_id: looks[image_id] for image_id in catalogue.ids if image_id in looks})
 
 
-def _decode(catalogue: Catalogue, image_id: str) -> list[Finding]:
+def _depth(catalogue: Catalogue, depths: Mapping[str, int]) -> Iterator[Finding]:
+    """A warning where no 16-bit photograph uses more than 14 bits: cameras of 10 or 12 write so, and all is dark."""
+    if depths and max(depths.values()) < 2**14:
+        ids = tuple(image_id for image_id in catalogue.ids if image_id in depths)
+        bits = max(1, max(depths.values()).bit_length())
+        message = (
+            f"{counted(len(ids), 'image')} of 16 bits with values of at most {bits} bits (the first is {ids[0]!r}), so "
+            f"they look nearly black; expected values up to 65535; multiply them by {2 ** (16 - bits)}"
+        )
+        yield Finding("warning", "few-bits", message, ids)
+
+
+def _decode(catalogue: Catalogue, looks: dict[str, MaskLook], depths: dict[str, int], image_id: str) -> list[Finding]:
     entry = catalogue[image_id]
     attempts: list[tuple[str, Callable[[], Iterator[Finding]]]] = [
-        ("unreadable-image", lambda: _image(catalogue, entry)),
-        ("bad-mask", lambda: _mask(catalogue, entry)),
+        ("unreadable-image", lambda: _image(catalogue, entry, depths)),
+        ("bad-mask", lambda: _mask(catalogue, entry, looks)),
         ("unreadable-saliency", lambda: _saliency(catalogue, entry)),
     ]
     findings: list[Finding] = []
@@ -63,17 +78,21 @@ def _decode(catalogue: Catalogue, image_id: str) -> list[Finding]:
     return findings
 
 
-def _image(catalogue: Catalogue, entry: ImageEntry) -> Iterator[Finding]:
-    catalogue.read_image(entry.id)
+def _image(catalogue: Catalogue, entry: ImageEntry, depths: dict[str, int]) -> Iterator[Finding]:
+    content = catalogue.read_file(entry.id)
+    name = str(catalogue.root / entry.image)
+    decode_image(content, name)
+    if (highest := highest_of_16_bits(content, name)) is not None:
+        depths[entry.id] = highest
     yield from ()
 
 
-def _mask(catalogue: Catalogue, entry: ImageEntry) -> Iterator[Finding]:
+def _mask(catalogue: Catalogue, entry: ImageEntry, looks: dict[str, MaskLook]) -> Iterator[Finding]:
     if entry.mask is None:
         return
-    seen = _classes_in(catalogue.read_mask(entry.id))
-    tagged = set(entry.labels)
-    if not tagged or seen == tagged:
+    looks[entry.id] = look_at_mask(catalogue, entry)
+    seen, tagged = looks[entry.id].classes, set(entry.labels)
+    if not (tagged or entry.is_negative) or seen == tagged:
         return
     parts = [("in the mask only", seen - tagged), ("in the tags only", tagged - seen)]
     told = "; ".join(
@@ -82,11 +101,6 @@ def _mask(catalogue: Catalogue, entry: ImageEntry) -> Iterator[Finding]:
         if classes
     )
     yield Finding("note", "tags-and-mask-differ", f"tags and mask of {entry.id!r} differ: {told}", (entry.id,))
-
-
-def _classes_in(mask: UInt8[ndarray, "height width"]) -> set[int]:
-    present = np.flatnonzero(np.bincount(mask.ravel(), minlength=256))
-    return {int(value) - 1 for value in present if value not in (0, IGNORE_INDEX)}
 
 
 def _saliency(catalogue: Catalogue, entry: ImageEntry) -> Iterator[Finding]:

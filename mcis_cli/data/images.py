@@ -6,10 +6,11 @@ whatever the decoder stumbles over becomes one `DataError` that names the file. 
 
 import io
 import warnings
+from collections.abc import Mapping
 from dataclasses import dataclass
 
 import numpy as np
-from jaxtyping import Float32, UInt8
+from jaxtyping import Float32, Int16, UInt8
 from numpy import ndarray
 from PIL import ExifTags, Image
 
@@ -95,27 +96,104 @@ def decode_image(content: bytes, name: str) -> UInt8[ndarray, "height width 3"]:
     return np.array(image, dtype=np.uint8)
 
 
-def decode_mask(content: bytes, name: str) -> UInt8[ndarray, "height width"]:
+def highest_of_16_bits(content: bytes, name: str) -> int | None:
+    """The highest value of a photograph with 16 bits a pixel; None for others.
+
+    Raises:
+        DataError: as `decode_image`.
+    """
+    image = _open(content, name, PHOTO_FORMATS)
+    if not image.mode.startswith("I"):
+        return None
+    _load(image, name)
+    return int(np.array(image).max())
+
+
+def count_colours(content: bytes, most: int) -> int:
+    """The number of different pixels of an image; 0 where there are more than `most`, or it cannot be read."""
+    try:
+        image = _open(content, "", PHOTO_FORMATS)
+        _load(image, "")
+    except DataError:
+        return 0
+    return len(image.getcolors(most) or ())
+
+
+def decode_mask(
+    content: bytes, name: str, colours: Mapping[tuple[int, int, int], int] | None = None
+) -> UInt8[ndarray, "height width"]:
     """Decode a mask to its class indices: the stored indices of a palette image, the values of a grey one.
 
     Args:
         content: The bytes of the file.
         name: How messages call the file.
+        colours: The value of each colour (RGB), where the data set has a list of them. They are the meaning of a mask
+            in colours, and of a palette image that has these colours at other indices.
 
     Returns:
         0 background, then the classes, 255 to be ignored.
 
     Raises:
-        DataError: The bytes are no lossless image with one 8-bit channel.
+        DataError: The bytes are no lossless image with one 8-bit channel, or have a colour that is not listed.
     """
     image = _open(content, name, MASK_FORMATS)
+    if image.mode == "RGB" and colours:
+        _load(image, name)
+        return _from_colours(np.array(image, dtype=np.uint8), colours, name)
     if image.mode not in ("P", "L"):
         raise DataError(
             f"{name}: a mask with mode {image.mode}; expected class indices in one 8-bit channel (mode P or L, "
-            "not colours); save it as a palette or grey PNG"
+            "not colours, but for those of a labelmap.txt); save it as a palette or grey PNG"
         )
     _load(image, name)
-    return np.array(image, dtype=np.uint8)
+    values = np.array(image, dtype=np.uint8)
+    if image.mode == "P" and colours:
+        table = _palette_values(image, colours)
+        present = np.unique(values)
+        if (table[present] >= 0).all():  # all its colours are listed
+            return table[values].astype(np.uint8)
+    return values
+
+
+def palette_of(content: bytes, name: str) -> dict[int, tuple[int, int, int]]:
+    """The colour (RGB) of each index that a palette mask uses; nothing for masks of other kinds."""
+    image = _open(content, name, MASK_FORMATS)
+    if image.mode != "P":
+        return {}
+    _load(image, name)
+    palette = image.getpalette("RGB") or []
+    used = np.unique(np.array(image, dtype=np.uint8)).tolist()
+    return {k: (palette[3 * k], palette[3 * k + 1], palette[3 * k + 2]) for k in used if 3 * k + 2 < len(palette)}
+
+
+def _palette_values(image: Image.Image, colours: Mapping[tuple[int, int, int], int]) -> Int16[ndarray, "256"]:
+    """The value of each index by its colour, -1 where the colour is not listed."""
+    palette = image.getpalette("RGB") or []
+    table = np.full(256, -1, np.int16)
+    for k in range(len(palette) // 3):
+        red, green, blue = palette[3 * k : 3 * k + 3]
+        table[k] = colours.get((red, green, blue), -1)
+    return table
+
+
+def _from_colours(
+    pixels: UInt8[ndarray, "height width 3"], colours: Mapping[tuple[int, int, int], int], name: str
+) -> UInt8[ndarray, "height width"]:
+    packed = pixels.astype(np.int32) @ np.array([65536, 256, 1], np.int32)
+    mask = np.zeros(packed.shape, np.uint8)
+    listed = np.zeros(packed.shape, bool)
+    for (red, green, blue), value in colours.items():
+        here = packed == 65536 * red + 256 * green + blue
+        mask[here] = value
+        listed |= here
+    if not listed.all():
+        row, column = np.argwhere(~listed)[0]
+        red, green, blue = pixels[row, column].tolist()
+        raise DataError(
+            f"{name}: the colour {red},{green},{blue} is not in labelmap.txt; expected those that it lists alone; "
+            "add it, or save the mask without smoothing"
+        )
+    return mask
 
 
 def decode_grey(content: bytes, name: str) -> Float32[ndarray, "height width"]:

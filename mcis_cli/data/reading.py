@@ -11,22 +11,20 @@ from pathlib import Path
 from mcis_cli.config import DataConfig, SourceConfig
 from mcis_cli.data.catalogue import Catalogue, ImageEntry
 from mcis_cli.data.facts import Facts, Measure, file_facts, no_facts
-from mcis_cli.data.layouts.coco import ANNOTATIONS, PREFIX, find_instances, read_coco
-from mcis_cli.data.layouts.folders import has_class_folders, read_folders
-from mcis_cli.data.layouts.listing import Finding, Item, Listing, Source, assemble
-from mcis_cli.data.layouts.multi_hot import SUFFIX, find_multi_hot, read_multi_hot_set
+from mcis_cli.data.layouts.assembling import assemble
+from mcis_cli.data.layouts.known import LAYOUTS
+from mcis_cli.data.layouts.layout import Layout
+from mcis_cli.data.layouts.listing import Finding, Item, Listing, Source
+from mcis_cli.data.layouts.multi_hot import SUFFIX
+from mcis_cli.data.layouts.rows import TABLE_SUFFIXES
 from mcis_cli.data.layouts.sources import joined, names_of
-from mcis_cli.data.layouts.table import TABLE_SUFFIXES, find_table, read_table
 from mcis_cli.data.layouts.tag_lists import SUFFIX as LIST_SUFFIX
 from mcis_cli.data.layouts.tag_lists import read_tag_list
-from mcis_cli.data.layouts.voc import IMAGES, read_voc
+from mcis_cli.data.layouts.voc import IMAGES
 from mcis_cli.errors import DataError, counted
 from mcis_cli.store import StatCache
 
-LAYOUTS = (
-    f"{IMAGES}/ of the VOC layout, {ANNOTATIONS}/{PREFIX}*.json of COCO, one table of tags in .csv or .tsv, an "
-    "array of tags in .npy, or a folder of images for each class"
-)
+LOOKED_FOR = "; ".join(layout.title for layout in LAYOUTS)
 FILE_SUFFIXES = TABLE_SUFFIXES | {".json", SUFFIX}
 ARCHIVES = (".tar", ".tar.gz", ".tgz", ".zip")
 
@@ -56,7 +54,7 @@ def require_root(config: DataConfig) -> Path:
     """
     root = Path(config.root)
     if not root.exists():
-        raise DataError(f"no such folder: {root}; expected an image set ({LAYOUTS}); correct the path or data.root")
+        raise DataError(f"no such folder: {root}; expected an image set ({LOOKED_FOR}); correct the path or data.root")
     if not root.is_dir() and not (root.is_file() and root.suffix.lower() in FILE_SUFFIXES):
         if root.is_file() and root.name.lower().endswith(ARCHIVES):
             raise DataError(f"{root} is an archive; expected the folder that is in it; unpack it: tar xf, or unzip")
@@ -104,37 +102,9 @@ def _read_source(source: SourceConfig, name: str, target: Listing, cache: StatCa
 def _read_place(config: DataConfig, cache: StatCache | None) -> Listing:
     """List the images of one place, in the layout that it has."""
     root = require_root(config)
-    layout = config.layout if config.layout != "auto" else _layout(config, root)
-    if layout == "table":
-        return _finish(config, _tabled(config, root, layout), cache)
-    if layout == "coco":
-        files = find_instances(config, root)
-        if not files:
-            raise DataError(
-                f"no {ANNOTATIONS}/{PREFIX}*.json in {root}; expected annotations of COCO; name them with --set "
-                "data.tags=FILE.json"
-            )
-        root = _above(root)
-        return _finish(config, assemble(config, root, layout, read_coco(files, root)), cache)
-    if not root.is_dir():
-        raise DataError(f"{root} is a file; expected a folder for the layout {layout}; correct the path")
-    found = read_voc(config, root, cache) if layout == "voc" else read_folders(config, root)
-    return _finish(config, assemble(config, root, layout, found), cache)
-
-
-def _tabled(config: DataConfig, root: Path, layout: str) -> Listing:
-    """A folder of images with a table, or with an array."""
-    file = find_table(config, root) or find_multi_hot(config, root)
-    if file is None:
-        raise DataError(f"no table in {root}; expected one .csv or .tsv file; name it with --set data.tags=NAME")
-    root = root.parent if root.is_file() else root
-    is_array = file.suffix.lower() == SUFFIX
-    return assemble(
-        config, root, layout, read_multi_hot_set(file, config, root) if is_array else read_table(file, root)
-    )
-
-
-def _finish(config: DataConfig, listing: Listing, cache: StatCache | None) -> Listing:
+    layout = layout_of(config, root)
+    found = layout.read(config, root, cache)
+    listing = assemble(config, found.root or root, layout.name, found)
     if not config.tags_from_masks:
         return listing
     from mcis_cli.data.mask_tags import with_tags_of_masks
@@ -142,25 +112,19 @@ def _finish(config: DataConfig, listing: Listing, cache: StatCache | None) -> Li
     return with_tags_of_masks(listing, cache)
 
 
-def _above(root: Path) -> Path:
-    """The folder of an image set whose file of annotations was named."""
-    if root.is_dir():
-        return root
-    return root.parent.parent if root.parent.name == ANNOTATIONS else root.parent
+def layout_of(config: DataConfig, root: Path) -> Layout:
+    """The layout that the settings name, or else the first that matches.
 
-
-def _layout(config: DataConfig, root: Path) -> str:
-    if (root / IMAGES).is_dir():
-        return "voc"
-    if find_instances(config, root):
-        return "coco"
-    if find_table(config, root) is not None or find_multi_hot(config, root) is not None:
-        return "table"
-    if root.is_dir() and has_class_folders(config, root):
-        return "folders"
+    Raises:
+        DataError: None does.
+    """
+    wanted = config.layout
+    for layout in LAYOUTS:
+        if layout.name == wanted or (wanted == "auto" and layout.matches(config, root)):
+            return layout
     meant = _meant(root) if root.is_dir() else None
     hint = f"did you mean {meant}?" if meant else "give the folder that holds one of these, or --set data.layout"
-    raise DataError(f"no image set in {root}; looked for {LAYOUTS}; {hint}")
+    raise DataError(f"no image set in {root}; looked for {LOOKED_FOR}; {hint}")
 
 
 def _meant(root: Path) -> Path | None:
@@ -196,7 +160,14 @@ def describe(listing: Listing, cache: StatCache | None = None) -> tuple[Catalogu
                 findings.append(Finding("error", f"unreadable-{kind}", str(facts), (item.id,)))
         if image is not None and not isinstance(image, DataError):
             entries.append(_entry(item, image, _digest(mask), _digest(salient), labels(item.tags)))
-    catalogue = Catalogue(listing.root, listing.layout, listing.class_names, tuple(entries), listing.missing)
+    catalogue = Catalogue(
+        listing.root,
+        listing.layout,
+        listing.class_names,
+        tuple(entries),
+        listing.missing,
+        mask_colours=listing.mask_colours,
+    )
     return catalogue, tuple(findings)
 
 
@@ -236,6 +207,7 @@ def _entry(
         saliency=item.saliency if saliency_digest else None,
         saliency_digest=saliency_digest,
         domain=item.domain,
+        is_negative=item.is_negative,
     )
 
 

@@ -1,96 +1,112 @@
-"""Ground truth from the outlines of COCO's objects: for evaluation, and only where somebody asks for it."""
+"""Ground truth from outlines of objects (COCO, labelme, Label Studio): for scores, and only where it is asked for."""
 
 from collections.abc import Iterator
-from pathlib import Path
+from fractions import Fraction
 from typing import Any
 
 import numpy as np
 from jaxtyping import Bool, UInt8
 from numpy import ndarray
+from PIL import Image
 
 from mcis_cli.data.catalogue import IGNORE_INDEX, Catalogue, ImageEntry
-from mcis_cli.data.layouts.coco import MAX_JSON_BYTES, Collected, read_json
-from mcis_cli.data.regular_files import read_regular
+from mcis_cli.data.layouts.layout import Outlines, Shape
+from mcis_cli.data.layouts.names import is_background
 from mcis_cli.errors import DataError
 from mcis_cli.interop.coco_rle import decode_rle
 
 LONGEST = 1e6  # pixels around a polygon: pycocotools takes memory for each of its steps
+MAX_PIXELS = 80_000_000  # of run lengths of another size
+
+Region = Bool[ndarray, "height width"]
 
 
-def coco_masks(files: tuple[Path, ...], images: Catalogue) -> Iterator[tuple[str, UInt8[ndarray, "height width"]]]:
-    """The mask of each image of some files of annotations, in the order of the files.
+def outline_masks(
+    outlines: Iterator[Outlines], images: Catalogue
+) -> Iterator[tuple[str, UInt8[ndarray, "height width"]]]:
+    """The mask of each image that outlines are of, those of all files together.
 
     Where objects overlap, the smaller is in front. Regions that are marked as a crowd, and hold no object, are ignored.
 
     Args:
-        files: the files of annotations that the images were listed from.
+        outlines: the objects of images; an image may come several times.
         images: the images that masks are made of; others are left out.
 
     Yields:
         Ids with masks: 0 background, k + 1 for class k, 255 ignored.
 
     Raises:
-        DataError: an outline cannot be used; the message tells which.
+        DataError: an outline cannot be used, or the file gives an image another size than it has.
     """
-    collected = Collected(images.root)
-    for file in files:
-        ids = collected.add(file)
-        table = read_json(read_regular(file, MAX_JSON_BYTES), str(file), outlines=True)
-        names = {category["id"]: category["name"] for category in table["categories"]}
-        values = {number: images.class_names.index(name) + 1 for number, name in names.items()}
-        by_image: dict[str, list[tuple[int, dict[str, Any]]]] = {}
-        for number, annotation in enumerate(table["annotations"]):
-            if annotation["image_id"] in ids:
-                by_image.setdefault(ids[annotation["image_id"]], []).append((number, annotation))
-        for image_id in ids.values():
-            if image_id in images:
-                yield image_id, _mask(by_image.get(image_id, []), values, images[image_id], str(file))
+    gathered: dict[str, list[Outlines]] = {}
+    for one in outlines:
+        if one.image_id in images:
+            gathered.setdefault(one.image_id, []).append(one)
+    values = {name: k + 1 for k, name in enumerate(images.class_names)}
+    for image_id, parts in gathered.items():
+        yield image_id, _mask(parts, values, images[image_id])
 
 
-def _mask(
-    annotations: list[tuple[int, dict[str, Any]]], values: dict[int, int], entry: ImageEntry, name: str
-) -> UInt8[ndarray, "height width"]:
-    regions = [
-        (annotation, _region(annotation.get("segmentation"), entry, f"{name}: annotations[{number}]"))
-        for number, annotation in annotations
-    ]
+def _mask(parts: list[Outlines], values: dict[str, int], entry: ImageEntry) -> UInt8[ndarray, "height width"]:
+    regions = [(shape, _region(shape, _scale(part, entry), entry)) for part in parts for shape in part.shapes]
     mask = np.zeros((entry.height, entry.width), dtype=np.uint8)
     # Crowds first, then from the largest to the smallest: what comes later lies above.
-    for annotation, region in sorted(regions, key=lambda pair: (not pair[0].get("iscrowd"), -int(pair[1].sum()))):
-        mask[region] = IGNORE_INDEX if annotation.get("iscrowd") else values[annotation["category_id"]]
+    for shape, region in sorted(regions, key=lambda pair: (pair[0].name is not None, -int(pair[1].sum()))):
+        if shape.name is None:
+            mask[region] = IGNORE_INDEX
+        elif shape.name in values:
+            mask[region] = values[shape.name]
+        elif is_background(shape.name):
+            mask[region] = 0
+        else:
+            known = ", ".join(sorted(values)[:5])
+            raise DataError(f"{shape.where} is of {shape.name!r:.80}, which is no class; expected one of {known}")
     return mask
 
 
-def _region(outline: Any, entry: ImageEntry, where: str) -> Bool[ndarray, "height width"]:
-    """The pixels of one object: of polygons, filled as pycocotools fills them, or of run lengths."""
-    if isinstance(outline, dict):
-        counts, size = outline.get("counts"), outline.get("size")
-        region = None
-        if size == [entry.height, entry.width] and isinstance(counts, str | list):
-            region = decode_rle(counts, entry.height, entry.width)
-        if region is None:
-            raise DataError(
-                f"{where} has run lengths of the size {size!r:.40}; expected those of an image of "
-                f"{[entry.height, entry.width]}; correct them"
-            )
-        return region
-    if not isinstance(outline, list) or not all(isinstance(part, list) for part in outline):
-        raise DataError(f"{where} has no outline; expected polygons or run lengths at 'segmentation'; correct it")
-    if not all(_is_polygon(part) for part in outline):
-        raise DataError(f"{where} has a polygon that is none; expected x and y of each corner in turn; correct it")
-    return _filled([part for part in outline if len(part) >= 6], entry.height, entry.width)
+def _scale(part: Outlines, entry: ImageEntry) -> Fraction:
+    """By how much the photograph is larger than the frame that its file gives it.
+
+    Raises:
+        DataError: the proportions differ, as where a photograph is turned by its EXIF data.
+    """
+    if part.size is None:
+        return Fraction(1)
+    height, width = map(int, part.size)
+    if height * entry.width != width * entry.height:
+        where = part.shapes[0].where if part.shapes else entry.id
+        turned = ", as if not turned upright by its EXIF data" if (width, height) == (entry.height, entry.width) else ""
+        raise DataError(
+            f"{where}: the image {entry.image!r} has {width} x {height} pixels there{turned}; expected "
+            f"{entry.width} x {entry.height}, as the photograph has; export the annotations of these very files again"
+        )
+    return Fraction(entry.width, width)
+
+
+def _region(shape: Shape, scale: Fraction, entry: ImageEntry) -> Region:
+    """The pixels of one object: of polygons, filled as pycocotools fills them, of run lengths, or as they are."""
+    if shape.run_lengths is not None:
+        return _resized(_decoded(shape.run_lengths, scale, entry, shape.where), entry)
+    if shape.pixels is not None:
+        return _resized(shape.pixels, entry)
+    if not all(_is_polygon(part) for part in shape.polygons):
+        raise DataError(
+            f"{shape.where} has a polygon that is none; expected x and y of three corners at least; correct it"
+        )
+    scaled = [[float(value * scale) for value in part] for part in shape.polygons]
+    return _filled(scaled, entry.height, entry.width)
 
 
 def _is_polygon(part: list[Any]) -> bool:
-    """Whether numbers are corners in turn, not too far apart to be filled."""
-    if len(part) % 2 or not all(type(value) in (int, float) and abs(value) <= LONGEST for value in part):
+    """Whether numbers are three corners or more in turn, not too far apart to be filled."""
+    if len(part) < 6 or len(part) % 2 or not all(type(v) in (int, float) and abs(v) <= LONGEST for v in part):
         return False
     corners = np.array(part, dtype=np.float64).reshape(-1, 2)
     sides = np.abs(corners - np.roll(corners, 1, axis=0)).max(axis=1, initial=0)
     return bool(sides.sum() <= LONGEST)
 
 
-def _filled(polygons: list[list[float]], height: int, width: int) -> Bool[ndarray, "height width"]:
+def _filled(polygons: list[list[float]], height: int, width: int) -> Region:
     """What pycocotools fills."""
     from pycocotools import mask as coco
 
@@ -100,3 +116,22 @@ def _filled(polygons: list[list[float]], height: int, width: int) -> Bool[ndarra
     region = decode_rle(merged["counts"].decode("ascii"), height, width)
     assert region is not None, "pycocotools wrote run lengths of another size"
     return region
+
+
+def _decoded(outline: Any, scale: Fraction, entry: ImageEntry, where: str) -> Region:
+    counts, size = outline.get("counts"), outline.get("size")
+    framed = [int(entry.height / scale), int(entry.width / scale)]
+    region = None
+    if size == framed and framed[0] * framed[1] <= MAX_PIXELS and isinstance(counts, str | list):
+        region = decode_rle(counts, *framed)
+    if region is None:
+        raise DataError(
+            f"{where} has run lengths of the size {size!r:.40}; expected those of an image of {framed}; correct them"
+        )
+    return region
+
+
+def _resized(region: Region, entry: ImageEntry) -> Region:
+    if region.shape == (entry.height, entry.width):
+        return region
+    return np.array(Image.fromarray(region).resize((entry.width, entry.height), Image.Resampling.NEAREST), dtype=bool)

@@ -40,9 +40,9 @@ def test_masks_and_saliency_are_no_classes(tmp_path: Path) -> None:
     assert read(tmp_path, files, masks="gt/new").class_order == ("cat",)
 
 
-def test_empty_folders_are_classes_too(tmp_path: Path) -> None:
+def test_folders_without_images_are_no_classes(tmp_path: Path) -> None:
     (tmp_path / "fox").mkdir()
-    assert read(tmp_path, "cat/a.jpg").class_order == ("cat", "fox")
+    assert read(tmp_path, "cat/a.jpg notes/readme.txt").class_order == ("cat",)
 
 
 def test_folders_within_classes_are_told(tmp_path: Path) -> None:

@@ -36,7 +36,7 @@ def test_tags_come_from_the_file_that_is_named(tmp_path: Path) -> None:
 
 def test_an_id_that_ends_like_a_file_is_kept_where_there_is_such_an_image(tmp_path: Path) -> None:
     file = write(tmp_path / "tags.txt", "a.jpg cat\nb.jpg dog\nc.d dog\n")
-    assert read_tag_file(file, {"a.jpg": "a.jpg.png"}).keys() == {"a.jpg", "b", "c.d"}
+    assert read_tag_file(file, {"a.jpg": "a.jpg.png"})[0].keys() == {"a.jpg", "b", "c.d"}
 
 
 def test_without_a_tag_file_tags_come_from_annotations(tmp_path: Path) -> None:

@@ -107,6 +107,7 @@ def write_voc_archive(shapes: Path, file: Path) -> None:
             for name in {name for _, *names in tags for name in names}:
                 signs = "".join(f"{one} {'1' if name in names else '-1'}\n" for one, *names in tags)
                 _add(archive, f"ImageSets/Main/{name}_{split}.txt", signs.encode())
+        _add(archive, "classes.txt", (shapes / "classes.txt").read_bytes())  # VOC orders its classes by name
         for mask in sorted((shapes / "SegmentationClass").glob("*.png")):
             _add(archive, f"SegmentationClass/{mask.name}", mask.read_bytes())
             _add(archive, f"SegmentationObject/{mask.name}", mask.read_bytes())

@@ -36,14 +36,16 @@ def coco_masks(
     """
     workspace = place.open(described, may_create=False)
     images = require_images(workspace, data, "coco-masks coco/")
-    from mcis_cli.data.layouts.coco import find_instances
     from mcis_cli.data.palette import write_mask_png
-    from mcis_cli.data.reading import read_catalogue
-    from mcis_cli.interop.coco_masks import coco_masks as masks_of
+    from mcis_cli.data.reading import layout_of, read_catalogue
+    from mcis_cli.interop.coco_masks import outline_masks
 
-    catalogue = read_catalogue(images)
-    if catalogue.layout != "coco":
-        raise UsageError(f"{images.root} has the layout {catalogue.layout}: expected that of COCO, with outlines")
+    catalogue, root = read_catalogue(images), Path(images.root)
+    outlines = layout_of(images, root).outlines
+    if outlines is None:
+        raise UsageError(
+            f"{images.root} has the layout {catalogue.layout}: expected one with outlines, as COCO has them"
+        )
     wanted = catalogue.split(split)
     target = output or catalogue.root / "masks"
     folder = OutputFolder(target, "--output")
@@ -51,7 +53,7 @@ def coco_masks(
     reporter = TerminalReporter(quiet=quiet)
     reporter.start("coco-masks", len(wanted), images=1)
     try:
-        for image_id, mask in masks_of(find_instances(images, Path(images.root)), wanted):
+        for image_id, mask in outline_masks(outlines(images, root), wanted):
             folder.write(Path(f"{image_id}.png"), write_mask_png(mask))
             reporter.advance()
     finally:

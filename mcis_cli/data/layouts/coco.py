@@ -6,22 +6,26 @@ is read (`coco_masks` makes ground truth of it, where that is asked for).
 
 import json
 import re
-from collections.abc import Iterator, Mapping
-from dataclasses import dataclass, field
+from collections.abc import Iterator, Mapping, Sequence
+from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import Any
 
 from mcis_cli.config import DataConfig
 from mcis_cli.data.formats import PHOTO_SUFFIXES
-from mcis_cli.data.layouts.listing import Finding, Found, id_fault
+from mcis_cli.data.layouts.layout import Layout, Outlines, Shape
+from mcis_cli.data.layouts.listing import Finding, Found, id_fault, image_path, in_composition
 from mcis_cli.data.regular_files import read_regular
 from mcis_cli.errors import DataError, counted
+from mcis_cli.store import StatCache
 
 ANNOTATIONS = "annotations"
 PREFIX = "instances_"
 MAX_JSON_BYTES = 2**29  # that of COCO's 118,000 training images has 450 MB
 MAX_NESTED = 20_000_000  # lists and objects, each of which takes some 60 bytes of memory and as little as 3 in the file
-_KEPT = frozenset({"images", "annotations", "categories", "id", "file_name", "image_id", "category_id", "name"})
+_KEPT = frozenset(
+    {"images", "annotations", "categories", "id", "file_name", "image_id", "category_id", "name", "supercategory"}
+)
 
 
 def find_instances(config: DataConfig, root: Path) -> tuple[Path, ...]:
@@ -37,7 +41,8 @@ def read_coco(files: tuple[Path, ...], root: Path) -> Found:
     """Read image sets of COCO; each file is a split, called as its file without the year.
 
     An id is the path of an image without its extension, relative to the root. Every category is a class, in the order
-    of their ids, which may have gaps; objects that are marked as a crowd count, too.
+    of their ids, which may have gaps; objects that are marked as a crowd count, too. An image without an annotation is
+    a negative.
 
     Args:
         files: the files of annotations.
@@ -49,14 +54,7 @@ def read_coco(files: tuple[Path, ...], root: Path) -> Found:
     found = Collected(root)
     for file in files:
         found.add(file)
-    return Found(
-        images=found.images,
-        tags={image_id: frozenset(tags) for image_id, tags in found.tags.items()},
-        tag_source=", ".join(map(str, files)),
-        splits={name: frozenset(ids) for name, ids in found.splits.items()},
-        class_order=found.classes,
-        findings=tuple(found.findings()),
-    )
+    return found.as_found(", ".join(map(str, files)))
 
 
 def read_json(content: bytes, name: str, *, outlines: bool = False) -> Any:
@@ -76,7 +74,7 @@ def read_json(content: bytes, name: str, *, outlines: bool = False) -> Any:
     try:
         if outlines:
             return json.loads(content)
-        return json.loads(content, object_hook=_slim, parse_float=_no_number, parse_constant=_no_number)
+        return json.loads(content, object_hook=_slim, parse_float=_whole, parse_constant=_no_number)
     except RecursionError as error:
         raise DataError(f"{name}: nested too deeply; expected JSON as COCO has it; replace it") from error
     except (ValueError, UnicodeDecodeError) as error:  # a number of too many digits is a ValueError, too
@@ -92,13 +90,21 @@ def _no_number(text: str) -> None:
     return None
 
 
+def _whole(text: str) -> int | None:
+    """An id that pandas wrote as 7.0; other fractions belong to outlines, which are not kept."""
+    return int(text[:-2]) if text.endswith(".0") and len(text) < 20 else None
+
+
 @dataclass(frozen=True)
 class Instances:
-    """What a file of annotations says: names of files by the id of the image, names by that of the category, pairs."""
+    """What a file of annotations says: names of files by the id of the image, names by that of the category, pairs.
+
+    `group` is the id of a category that may but group the others, as Roboflow writes one."""
 
     images: Mapping[int, str]
     categories: Mapping[int, str]
     objects: tuple[tuple[int, int], ...]
+    group: int | None = None
 
 
 def parse_instances(content: bytes, name: str) -> Instances:
@@ -123,7 +129,9 @@ def parse_instances(content: bytes, name: str) -> Instances:
         if category_id not in categories:
             raise DataError(f"{name}: category_id {category_id} of {place} is no category; expected one; correct it")
         objects.append((image_id, category_id))
-    return Instances(images, categories, tuple(objects))
+    groups = (one["id"] for one in table["categories"] if one.get("supercategory") == "none" and one["id"] == 0)
+    group = next(groups, None) if len(categories) > 1 else None
+    return Instances(images, categories, tuple(objects), group)
 
 
 def _pairs(
@@ -140,6 +148,8 @@ def _pairs(
 
 def _value(entry: Any, key: str, kind: type, where: str) -> Any:
     value = entry.get(key) if isinstance(entry, dict) else None
+    if kind is int and type(value) is float and value.is_integer():
+        value = int(value)
     if type(value) is not kind:
         expected = "an integer" if kind is int else "a text"
         raise DataError(f"{where} has {value!r:.60} for {key!r}; expected {expected}; correct it")
@@ -160,25 +170,40 @@ class Collected:
     images: dict[str, str] = field(default_factory=dict)
     tags: dict[str, set[str]] = field(default_factory=dict)
     splits: dict[str, set[str]] = field(default_factory=dict)
-    classes: tuple[str, ...] | None = None
+    categories: Mapping[int, str] | None = None
+    group: int | None = None
     faults: dict[str, list[tuple[str, str]]] = field(default_factory=dict)
     strays: int = 0
 
-    def add(self, file: Path) -> dict[int, str]:
-        """Take in one file. Returns our ids of its images by their numbers there."""
+    @property
+    def classes(self) -> tuple[str, ...] | None:
+        """The categories in the order of their ids; one that but groups the others is none."""
+        if self.categories is None:
+            return None
+        used = set().union(*self.tags.values())
+        order = sorted(self.categories)
+        return tuple(name for k in order if (name := self.categories[k]) in used or k != self.group)
+
+    def add(self, file: Path, split: str | None = None, places: Sequence[str] | None = None) -> dict[int, str]:
+        """Take in one file. Returns our ids of its images by their numbers there.
+
+        Args:
+            file: of annotations.
+            split: what it is; told by its name where None.
+            places: folders that its images may be in, relative to the root; those of COCO where None.
+        """
         found = parse_instances(read_regular(file, MAX_JSON_BYTES), str(file))
-        classes = tuple(found.categories[key] for key in sorted(found.categories))
-        if self.classes is not None and classes != self.classes:
+        if self.categories is not None and dict(found.categories) != dict(self.categories):
             raise DataError(f"{file}: other categories than the files before it; expected the same; correct it")
-        self.classes = classes
+        self.categories, self.group = found.categories, found.group
         ids = dict[int, str]()
-        split = self.splits.setdefault(split_of(file), set())
-        places = _places(self.root, file)
+        members = self.splits.setdefault(split or split_of(file), set())
+        looked_in = list(_places(self.root, file) if places is None else places)
         for number, file_name in found.images.items():
-            image_id = self._image(file, file_name, places)
+            image_id = self._image(file, file_name, looked_in)
             if image_id is not None:
                 ids[number] = image_id
-                split.add(image_id)
+                members.add(image_id)
         for number, category in found.objects:
             if number in ids:
                 self.tags.setdefault(ids[number], set()).add(found.categories[category])
@@ -186,9 +211,20 @@ class Collected:
                 self.strays += number not in found.images
         return ids
 
+    def as_found(self, source: str) -> Found:
+        """All of it, with where it is from."""
+        return Found(
+            images=self.images,
+            tags={image_id: frozenset(self.tags.get(image_id, ())) for image_id in self.images},
+            tag_source=source,
+            splits={name: frozenset(ids) for name, ids in self.splits.items()},
+            class_order=self.classes,
+            findings=tuple(self.findings()),
+        )
+
     def _image(self, file: Path, file_name: str, places: list[str]) -> str | None:
         """The id of an image, which is noted; None where there is a fault."""
-        path = file_name.replace("\\", "/").removeprefix("./")
+        path = image_path(file_name)
         stem, dot, suffix = path.rpartition(".")
         fault = id_fault(stem if dot else path)
         if fault is None and f".{suffix.lower()}" not in PHOTO_SUFFIXES:
@@ -197,10 +233,10 @@ class Collected:
             self.faults.setdefault("bad-id", []).append((stem, f"{file}: {fault}; correct file_name"))
             return None
         for place in places:
-            if (self.root / place / path).is_file():
+            found_at = in_composition(self.root, f"{place}/{path}" if place else path)
+            if found_at is not None:
                 places.remove(place)
                 places.insert(0, place)  # where the next one will be
-                found_at = f"{place}/{path}" if place else path
                 image_id = found_at.rpartition(".")[0]
                 if self.images.setdefault(image_id, found_at) != found_at:
                     message = f"{file}: two files for {image_id!r}, by extension only; rename one"
@@ -220,8 +256,79 @@ class Collected:
             yield Finding("warning", "stray-annotations", f"of no image: {counted(self.strays, 'annotation')}")
 
 
+def outlines_of(found: Collected, ids: Mapping[int, str], file: Path) -> Iterator[Outlines]:
+    """The objects of the images of one file, which was taken in before.
+
+    Raises:
+        DataError: It has changed since, or is no JSON.
+    """
+    table = read_json(read_regular(file, MAX_JSON_BYTES), str(file), outlines=True)
+    by_image = {
+        one["id"]: Outlines(ids[one["id"]], (one["height"], one["width"]) if _has_size(one) else None)
+        for one in table["images"]
+        if one["id"] in ids
+    }
+    names = {one["id"]: one["name"] for one in table["categories"]}
+    for number, one in enumerate(table["annotations"]):
+        if one["image_id"] in by_image:
+            shape = _shape(one, names[one["category_id"]], f"{file}: annotations[{number}]")
+            by_image[one["image_id"]].shapes.append(shape)
+    yield from by_image.values()
+
+
+def _has_size(image: Mapping[str, Any]) -> bool:
+    return all(type(image.get(side)) in (int, float) and image[side] > 0 for side in ("height", "width"))
+
+
+def _shape(annotation: Mapping[str, Any], name: str, where: str) -> Shape:
+    outline = annotation.get("segmentation")
+    named = None if annotation.get("iscrowd") else name
+    if isinstance(outline, dict):
+        return Shape(where, named, run_lengths=outline)
+    if not isinstance(outline, list) or not outline or not all(isinstance(part, list) for part in outline):
+        raise DataError(f"{where} has no outline; expected polygons or run lengths at 'segmentation'; correct it")
+    return Shape(where, named, polygons=outline)
+
+
 def _places(root: Path, file: Path) -> list[str]:
     """Folders that images may be in, relative to the root, the most particular first."""
     full, short = file.stem.removeprefix(PREFIX), split_of(file)
     named = (f"images/{full}", f"images/{short}", full, short, "images", "")
     return [place for place in dict.fromkeys(named) if (root / place).is_dir()]
+
+
+def _files(config: DataConfig, root: Path) -> tuple[Path, ...]:
+    files = find_instances(config, root)
+    if not files:
+        raise DataError(
+            f"no {ANNOTATIONS}/{PREFIX}*.json in {root}; expected annotations of COCO; name them with --set "
+            "data.tags=FILE.json"
+        )
+    return files
+
+
+def _above(root: Path) -> Path:
+    """The folder of an image set whose file of annotations was named."""
+    if root.is_dir():
+        return root
+    return root.parent.parent if root.parent.name == ANNOTATIONS else root.parent
+
+
+def _read(config: DataConfig, root: Path, cache: StatCache | None) -> Found:
+    files, folder = _files(config, root), _above(root)
+    return replace(read_coco(files, folder), root=folder)
+
+
+def _outlines(config: DataConfig, root: Path) -> Iterator[Outlines]:
+    found = Collected(_above(root))
+    for file in _files(config, root):
+        yield from outlines_of(found, found.add(file), file)
+
+
+LAYOUT = Layout(
+    "coco",
+    f"{ANNOTATIONS}/{PREFIX}*.json of COCO",
+    lambda config, root: bool(find_instances(config, root)),
+    _read,
+    _outlines,
+)

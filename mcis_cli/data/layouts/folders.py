@@ -4,22 +4,42 @@ import os
 from pathlib import Path
 
 from mcis_cli.config import DataConfig
-from mcis_cli.data.formats import PHOTO_SUFFIXES
-from mcis_cli.data.layouts.listing import Finding, Found, id_fault, index_files
+from mcis_cli.data.formats import MASK_SUFFIXES, MAX_IMAGE_BYTES, PHOTO_SUFFIXES
+from mcis_cli.data.layouts.layout import Layout
+from mcis_cli.data.layouts.listing import JUNK_FOLDERS, Finding, Found, id_fault, index_files
+from mcis_cli.data.regular_files import read_regular
 from mcis_cli.errors import DataError, counted
+from mcis_cli.store import StatCache
 
-RESERVED = frozenset({"masks", "saliency"})
+RESERVED = frozenset({"masks", "saliency", "annotations", "SegmentationClass", "SegmentationObject"})
+SPLIT_NAMES = frozenset({"train", "training", "val", "valid", "validation", "test", "testing"})
+LEARNT = frozenset({"train", "training"})
+NUM_LOOKED_AT = 3  # images that show whether a folder has masks
+MAX_COLOURS = 64  # of a mask; a photograph has thousands
 
 
 def has_class_folders(config: DataConfig, root: Path) -> bool:
-    """Whether a folder looks like a folder of images for each class."""
-    return any(_has_photos(root / name) for name in _class_folders(config, root))
+    """Whether a folder looks like a folder of images for each class.
+
+    Raises:
+        DataError: Its only folders of images are called as splits, so that nothing says what the images show.
+    """
+    folders = [name for name in _class_folders(config, root) if _has_photos(root / name)]
+    if folders and all(name.casefold() in SPLIT_NAMES for name in folders):
+        shown = ", ".join(map(repr, folders))
+        raise DataError(
+            f"{root}: the folders {shown} have the names of splits and hold images; expected SPLIT/CLASS/*.jpg, or "
+            "tags: a table such as tags.csv with columns image,tags,split, or the export's _annotations.coco.json or "
+            "_classes.csv"
+        )
+    return bool(folders)
 
 
 def read_folders(config: DataConfig, root: Path) -> Found:
     """Read a folder of images for each class; an id is the path without its extension, so it tells the class.
 
-    Empty folders are classes too. A class may be called `train`: it holds images, a split holds folders.
+    A folder without images is no class, nor is one of masks. The images in a folder called background, negative or none
+    are negatives. A class may be called `train`: it holds images, a split holds folders.
 
     Raises:
         DataError: A folder cannot be read.
@@ -28,7 +48,10 @@ def read_folders(config: DataConfig, root: Path) -> Found:
     tags: dict[str, frozenset[str]] = {}
     splits: dict[str, set[str]] = {}
     findings: list[Finding] = []
-    folders = _class_folders(config, root)
+    named = _class_folders(config, root)
+    masks = {} if any("/" in name for name in named) else _folders_of_masks(root, named)
+    folders = [name for name in named if name not in masks]
+    findings += (_masks_beside(root, name, photographs) for name, photographs in masks.items())
     for folder in folders:
         split, _, class_name = folder.rpartition("/")
         files, faults = index_files(root / folder, root, PHOTO_SUFFIXES, recursive=False)
@@ -45,12 +68,13 @@ def read_folders(config: DataConfig, root: Path) -> Found:
             if split:
                 splits.setdefault(split, set()).add(image_id)
     findings += _unread(root, folders)
+    with_images = {image_id.rpartition("/")[0] for image_id in images}
     return Found(
         images=images,
         tags=tags,
         tag_source=str(root),
         splits={name: frozenset(ids) for name, ids in splits.items()},
-        class_order=tuple(sorted({folder.rpartition("/")[2] for folder in folders})),
+        class_order=tuple(sorted({folder.rpartition("/")[2] for folder in with_images})),
         findings=tuple(findings),
     )
 
@@ -59,9 +83,46 @@ def _class_folders(config: DataConfig, root: Path) -> list[str]:
     """The folders of classes, relative to the root: CLASS or SPLIT/CLASS."""
     set_aside = RESERVED | {Path(name).parts[0] for name in (config.masks, config.saliency) if name}
     top = [name for name in _subfolders(root) if name not in set_aside]
-    if "train" not in top or not _is_split(root / "train"):
+    if not any(name.casefold() in LEARNT and _is_split(root / name) for name in top):
         return top
     return [f"{split}/{name}" for split in top if _is_split(root / split) for name in _subfolders(root / split)]
+
+
+def _folders_of_masks(root: Path, folders: list[str]) -> dict[str, str]:
+    """The folders of masks, each with that of the photographs: all its names are there, its images have few colours."""
+    stems = {name: _lossless_stems(root / name) for name in folders}
+    photographs = {name: {Path(entry.name).stem for entry in _photos(root / name)} for name in folders}
+    masks: dict[str, str] = {}
+    for name, own in stems.items():
+        others = (other for other in folders if own and other != name and own <= photographs[other])
+        for other in others:
+            if _shows_masks(root / name) and not _shows_masks(root / other):
+                masks[name] = other
+                break
+    return masks
+
+
+def _lossless_stems(folder: Path) -> set[str]:
+    """The names of images, without extensions; none where one is of a format that masks do not have."""
+    photos = _photos(folder)
+    if any(os.path.splitext(entry.name)[1].lower() not in MASK_SUFFIXES for entry in photos):
+        return set()
+    return {Path(entry.name).stem for entry in photos}
+
+
+def _shows_masks(folder: Path) -> bool:
+    from mcis_cli.data.images import count_colours
+
+    files = sorted(entry.path for entry in _photos(folder))[:NUM_LOOKED_AT]
+    return all(count_colours(read_regular(Path(file), MAX_IMAGE_BYTES), MAX_COLOURS) > 0 for file in files)
+
+
+def _masks_beside(root: Path, name: str, photographs: str) -> Finding:
+    message = (
+        f"the folder {name!r} in {root} holds masks of the images in {photographs!r} and is no class; if they are the "
+        f"ground truth, name them with --set data.masks={name}"
+    )
+    return Finding("warning", "masks-beside", message, (name,))
 
 
 def _is_split(folder: Path) -> bool:
@@ -81,7 +142,9 @@ def _unread(root: Path, folders: list[str]) -> list[Finding]:
 def _entries(folder: Path) -> list[os.DirEntry[str]]:
     """What is in a folder, in no order, without hidden names."""
     try:
-        return [entry for entry in os.scandir(folder) if not entry.name.startswith(".")]
+        return [
+            entry for entry in os.scandir(folder) if not entry.name.startswith(".") and entry.name not in JUNK_FOLDERS
+        ]
     except OSError as error:
         raise DataError(f"cannot read the folder {folder}: {error.strerror}") from error
 
@@ -97,5 +160,22 @@ def _is_folder(entry: os.DirEntry[str]) -> bool:
         return False
 
 
+def _photos(folder: Path) -> list[os.DirEntry[str]]:
+    return [entry for entry in _entries(folder) if os.path.splitext(entry.name)[1].lower() in PHOTO_SUFFIXES]
+
+
 def _has_photos(folder: Path) -> bool:
     return any(os.path.splitext(entry.name)[1].lower() in PHOTO_SUFFIXES for entry in _entries(folder))
+
+
+def _matches(config: DataConfig, root: Path) -> bool:
+    return root.is_dir() and has_class_folders(config, root)
+
+
+def _read(config: DataConfig, root: Path, cache: StatCache | None) -> Found:
+    if not root.is_dir():
+        raise DataError(f"{root} is a file; expected a folder for the layout folders; correct the path")
+    return read_folders(config, root)
+
+
+LAYOUT = Layout("folders", "a folder of images for each class", _matches, _read)

@@ -1,25 +1,27 @@
 """What a layout's reader saw in a folder, before any image is opened, and the faults found on the way.
 
-The readers (`voc`, `table`, `folders`) collect images, tags and splits; `assemble` joins them with class names, masks
-and saliency. Faults are collected as findings, so that `mcis check` can tell all of them and reading the first.
+Each layout has a reader, which collects images, tags and splits; `assembling` joins them with class names, masks and
+saliency. Faults are collected as findings, so that `mcis check` can print all of them and reading the first.
 """
 
 import os
 import unicodedata
-from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterable, Iterator, Mapping
 from dataclasses import dataclass, field
-from pathlib import Path, PurePosixPath
+from pathlib import Path
 from typing import Literal
 
 from mcis_cli.config import DataConfig, Domain
-from mcis_cli.data.formats import MASK_SUFFIXES, PHOTO_SUFFIXES
+from mcis_cli.data.formats import PHOTO_SUFFIXES
 from mcis_cli.data.regular_files import read_regular
-from mcis_cli.errors import DataError, counted, first_few
+from mcis_cli.errors import DataError
 
 MAX_ID_LENGTH = 200
 MAX_TEXT_BYTES = 128 * 2**20
 MAX_CLASSES = 254  # a mask is uint8: 0 is the background, 255 is ignored
 BACKGROUND = "background"
+# What systems and tools leave in folders of photographs; hidden names are left out besides.
+JUNK_FOLDERS = frozenset({"__MACOSX", "@eaDir", "__pycache__", "$RECYCLE.BIN", "System Volume Information", "#recycle"})
 
 Severity = Literal["error", "warning", "note"]
 
@@ -38,7 +40,10 @@ class Finding:
 class Found:
     """What a reader saw: paths of images relative to the root, tags and splits by id.
 
-    `class_order` is given where the layout itself orders the classes; `splits` is empty where it names none.
+    An image that `tags` lists without a tag is a negative: somebody looked and found no class. One that `tags` does not
+    list is unlabelled. `class_order` is given where the layout itself orders the classes; `splits` is empty where it
+    names none; `masks` where it says itself which mask is whose; `root` where the images are not below the folder that
+    was named, but below this one.
     """
 
     images: Mapping[str, str]
@@ -47,7 +52,9 @@ class Found:
     splits: Mapping[str, frozenset[str]] = field(default_factory=dict)
     class_order: tuple[str, ...] | None = None
     default_masks: str = "masks"
+    masks: Mapping[str, str] | None = None
     findings: tuple[Finding, ...] = ()
+    root: Path | None = None
 
 
 @dataclass(frozen=True, slots=True)
@@ -61,6 +68,7 @@ class Item:
     mask: str | None
     saliency: str | None
     domain: Domain = "target"
+    is_negative: bool = False
 
 
 @dataclass(frozen=True, slots=True)
@@ -76,7 +84,7 @@ class Source:
 @dataclass(frozen=True, slots=True)
 class Listing:
     """An image set by names only. `missing` holds, for each split, the ids that have no image; images of `sources` are
-    among the items."""
+    among the items; `mask_colours` is the mask value of each colour, where the set has a list of them."""
 
     root: Path
     layout: str
@@ -86,53 +94,7 @@ class Listing:
     missing: Mapping[str, tuple[str, ...]]
     findings: tuple[Finding, ...]
     sources: tuple[Source, ...] = ()
-
-
-def assemble(config: DataConfig, root: Path, layout: str, found: Found) -> Listing:
-    """Join what a reader saw with class names, masks and saliency.
-
-    Raises:
-        DataError: There are no images, no classes, too many classes, or a folder named in the settings is not there.
-    """
-    if not found.images:
-        faults = [finding.message for finding in found.findings if finding.severity == "error"]
-        if faults:
-            others = f" (and {counted(len(faults) - 1, 'more fault')})" if len(faults) > 1 else ""
-            raise DataError(f"{faults[0]}{others}; no image is left")
-        raise DataError(
-            f"no images in {root} (layout {layout}); expected files ending in {suffix_list(PHOTO_SUFFIXES)}"
-        )
-    class_names = _class_names(config, root, found)
-    masks, mask_findings = _companions(root, config.masks, found.default_masks, MASK_SUFFIXES, "masks", found.images)
-    saliency, saliency_findings = _companions(
-        root, config.saliency, "saliency", PHOTO_SUFFIXES, "saliency", found.images
-    )
-    splits = found.splits or {"train": frozenset(found.images)}
-    membership: dict[str, set[str]] = {}
-    for name, ids in splits.items():
-        for image_id in ids:
-            membership.setdefault(image_id, set()).add(name)
-    alike: dict[frozenset[str], frozenset[str]] = {}
-
-    def shared(names: Iterable[str]) -> frozenset[str]:
-        """One object for all that are alike: many images have few combinations of tags and splits."""
-        kept = frozenset(names)
-        return alike.setdefault(kept, kept)
-
-    items = tuple(
-        Item(
-            id=image_id,
-            image=found.images[image_id],
-            tags=shared(found.tags.get(image_id, ())),
-            splits=shared(membership.get(image_id, ())),
-            mask=masks.get(image_id),
-            saliency=saliency.get(image_id),
-        )
-        for image_id in sorted(found.images)
-    )
-    missing = {name: tuple(sorted(ids - found.images.keys())) for name, ids in sorted(splits.items())}
-    findings = (*found.findings, *_tag_findings(found, class_names), *mask_findings, *saliency_findings)
-    return Listing(root, layout, class_names, found.tag_source, items, missing, findings)
+    mask_colours: Mapping[tuple[int, int, int], int] = field(default_factory=dict)
 
 
 def index_files(
@@ -208,6 +170,38 @@ def read_lines(file: Path) -> list[str]:
     return [stripped for line in read_text(file).split("\n") if (stripped := line.strip())]
 
 
+def locate_image(root: Path, path: str, image_id: str) -> str | None:
+    """The file of an image below the root, given with its extension or (where both are equal) by its id; or None."""
+    if path != image_id:
+        return in_composition(root, path)
+    found = (in_composition(root, path + suffix) for suffix in sorted(PHOTO_SUFFIXES))
+    return next((file for file in found if file is not None), None)
+
+
+def image_path(text: str) -> str:
+    """A path as a list or a table has it, with slashes, from the folder on."""
+    return text.strip().replace("\\", "/").removeprefix("./")
+
+
+def image_id_of(path: str) -> str:
+    """The id of an image: its path without the extension, where it has one of a photograph."""
+    stem, suffix = os.path.splitext(path)
+    return stem if suffix.lower() in PHOTO_SUFFIXES else path
+
+
+def in_composition(root: Path, path: str) -> str | None:
+    """The file of this path below the root, or one whose letters are composed in the other way (é, or e and ´)."""
+    if (root / path).is_file():
+        return path
+    others = (unicodedata.normalize(form, path) for form in ("NFC", "NFD")) if not path.isascii() else ()
+    return next((other for other in others if (root / other).is_file()), None)
+
+
+def by_composition(names: Iterable[str]) -> dict[str, str]:
+    """The names that have letters beyond ASCII, by what is equal however these are composed."""
+    return {unicodedata.normalize("NFC", name): name for name in names if not name.isascii()}
+
+
 def suffix_list(suffixes: Iterable[str]) -> str:
     """Name extensions for a message."""
     return ", ".join(sorted(suffixes))
@@ -219,7 +213,7 @@ def _walk(folder: Path, below: str, recursive: bool) -> Iterator[str]:
     except OSError as error:
         raise DataError(f"cannot read the folder {folder / below}: {error.strerror}") from error
     for entry in entries:
-        if entry.name.startswith("."):
+        if entry.name.startswith(".") or entry.name in JUNK_FOLDERS:
             continue
         name = f"{below}/{entry.name}" if below else entry.name
         if _is(entry.is_file):
@@ -235,88 +229,3 @@ def _is(look: Callable[[], bool]) -> bool:
         return look()
     except OSError:  # a link to itself, say: nothing that can be read
         return False
-
-
-def _companions(
-    root: Path,
-    setting: str | None,
-    default: str,
-    suffixes: frozenset[str],
-    kind: str,
-    images: Mapping[str, str],
-) -> tuple[dict[str, str], tuple[Finding, ...]]:
-    """Masks or saliency maps by image id, from the folder of the settings or the one that is usual."""
-    folder = root / (setting or default)
-    if not folder.is_dir():
-        if setting is None:
-            return {}, ()
-        raise DataError(f"no folder of {kind} at {folder}; correct it with --set data.{kind}=FOLDER")
-    files, findings = index_files(folder, root, suffixes)
-    by_image = _match(files, images)
-    strays = tuple(sorted(files.keys() - set(by_image.values())))
-    if strays:
-        message = f"without an image: {len(strays)} of the {kind} in {folder} (the first is {strays[0]!r})"
-        findings = (*findings, Finding("warning", f"stray-{kind}", message, strays))
-    return {image_id: files[name] for image_id, name in by_image.items()}, findings
-
-
-def _match(files: Mapping[str, str], images: Mapping[str, str]) -> dict[str, str]:
-    """Image id -> id of its companion: the same, or the same below the one folder that all images are in."""
-    same = {image_id: image_id for image_id in images if image_id in files}
-    top = {PurePosixPath(image_id).parts[0] for image_id in images}
-    if same or len(top) != 1 or any("/" not in image_id for image_id in images):
-        return same
-    return {image_id: tail for image_id in images if (tail := image_id.split("/", 1)[1]) in files}
-
-
-def _class_names(config: DataConfig, root: Path, found: Found) -> tuple[str, ...]:
-    names: Sequence[str]
-    file = root / "classes.txt"
-    if config.classes is not None:
-        names, source = config.classes, "the setting data.classes"
-    elif file.is_file():
-        names, source = read_lines(file), str(file)
-    elif found.class_order is not None:
-        names, source = found.class_order, str(found.tag_source)
-    else:
-        names, source = sorted(set().union(*found.tags.values())), f"the tags of {found.tag_source or root}"
-    if names and names[0] == BACKGROUND:
-        names = names[1:]
-    _refuse_classes(names, source)
-    return tuple(names)
-
-
-def _refuse_classes(names: Sequence[str], source: str) -> None:
-    if not names:
-        raise DataError(f"no class names in {source}; expected tags, or one class a line in classes.txt")
-    if len(names) > MAX_CLASSES:
-        raise DataError(f"{len(names)} classes in {source}; expected at most {MAX_CLASSES}: masks are 8-bit")
-    twice = sorted({name for name in names if list(names).count(name) > 1})
-    if twice:
-        raise DataError(f"the class {twice[0]!r} is named twice in {source}; remove one")
-    if BACKGROUND in names:
-        raise DataError(f"{BACKGROUND!r} is among the classes in {source}; expected it first, or not at all")
-    for name in names:
-        if not name.strip() or any(unicodedata.category(character) in ("Cc", "Cs") for character in name):
-            raise DataError(f"the class name {name!r} in {source} is no plain text; rename it")
-
-
-def _tag_findings(found: Found, class_names: Sequence[str]) -> Iterator[Finding]:
-    known = set(class_names)
-    some = first_few(class_names)
-    carriers: dict[str, list[str]] = {}
-    for image_id, tags in sorted(found.tags.items()):
-        for tag in tags - known:
-            carriers.setdefault(tag, []).append(image_id)
-    for tag, ids in sorted(carriers.items()):
-        message = (
-            f"unknown tag {tag!r} of image {ids[0]!r} in {found.tag_source}; expected one of: {some}; "
-            "correct it, or name it in classes.txt or data.classes"
-        )
-        yield Finding("error", "unknown-tag", message, tuple(ids))
-    strays = tuple(sorted(found.tags.keys() - found.images.keys()))
-    if strays:
-        message = (
-            f"not there: {counted(len(strays), 'tagged image')} of {found.tag_source} (the first is {strays[0]!r})"
-        )
-        yield Finding("warning", "tags-without-image", message, strays)

@@ -1,13 +1,11 @@
 """Tags as an array of 0 and 1: `NAME.npy` of (images, classes), and `NAME.txt` with the image of each row."""
 
-import os
 from collections.abc import Sequence
 from pathlib import Path
 
 from mcis_cli.config import DataConfig
-from mcis_cli.data.formats import PHOTO_SUFFIXES
-from mcis_cli.data.layouts.listing import BACKGROUND, Finding, Found, id_fault, read_lines
-from mcis_cli.data.layouts.table import locate_image
+from mcis_cli.data.layouts.listing import Finding, Found, id_fault, image_id_of, image_path, locate_image, read_lines
+from mcis_cli.data.layouts.names import listed_names
 from mcis_cli.data.regular_files import read_regular
 from mcis_cli.errors import DataError
 
@@ -41,9 +39,8 @@ def read_multi_hot_set(file: Path, config: DataConfig, root: Path) -> Found:
     tags: dict[str, frozenset[str]] = {}
     faults: dict[str, list[tuple[str, str]]] = {}
     for line, names in read_multi_hot(file, config, root).items():
-        path = line.replace("\\", "/").removeprefix("./")
-        stem, suffix = os.path.splitext(path)
-        image_id = stem if suffix.lower() in PHOTO_SUFFIXES else path
+        path = image_path(line)
+        image_id = image_id_of(path)
         where = f"{file.with_suffix('.txt')}: "
         if fault := id_fault(image_id):
             faults.setdefault("bad-id", []).append((image_id, f"{where}{fault}; correct the path"))
@@ -102,10 +99,9 @@ def read_multi_hot(file: Path, config: DataConfig, root: Path) -> dict[str, froz
 
 
 def _class_names(file: Path, config: DataConfig, root: Path) -> Sequence[str]:
-    listed = root / "classes.txt"
-    if config.classes is None and not listed.is_file():
+    names = listed_names(config, root)
+    if names is None:
         raise DataError(
             f"{file}: no names for its columns; expected classes.txt in {root}, a class a line, or --set data.classes"
         )
-    names = list(config.classes) if config.classes is not None else read_lines(listed)
-    return names[1:] if names[:1] == [BACKGROUND] else names
+    return names

@@ -1,26 +1,27 @@
 """A folder of images with a CSV or TSV table: `image,tag;tag`, or one column of 0 and 1 for each class."""
 
-import csv
-import os
-import re
 from collections.abc import Iterator, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from pathlib import Path, PurePosixPath
 
 from mcis_cli.config import DataConfig
 from mcis_cli.data.formats import PHOTO_SUFFIXES
+from mcis_cli.data.layouts.layout import Layout
 from mcis_cli.data.layouts.left_out import OTHER_FOLDERS
-from mcis_cli.data.layouts.listing import Finding, Found, id_fault, read_text
+from mcis_cli.data.layouts.listing import Finding, Found, id_fault, image_id_of, image_path, locate_image
+from mcis_cli.data.layouts.multi_hot import SUFFIX, find_multi_hot, read_multi_hot_set
+from mcis_cli.data.layouts.rows import TABLE_SUFFIXES, Row, read_rows
+from mcis_cli.data.layouts.tag_cells import broken_list, split_cell
 from mcis_cli.errors import DataError, counted
+from mcis_cli.store import StatCache
 
-TABLE_SUFFIXES = frozenset({".csv", ".tsv"})
 IMAGE_COLUMNS = ("image", "file", "path", "filename")
+MORE_IMAGE_COLUMNS = ("file_name", "filepath", "file_path", "image_path", "image_name")
 TAG_COLUMNS = ("tags", "tag", "labels", "label")
+MORE_TAG_COLUMNS = ("class", "classes", "category", "categories", "class_name")  # where they hold names, not 0 and 1
 SPLIT_COLUMN = "split"
 YES = frozenset({"1", "1.0", "true"})
 NO = frozenset({"", "0", "0.0", "false"})
-
-Row = tuple[int, list[str]]
 
 
 def find_table(config: DataConfig, root: Path) -> Path | None:
@@ -44,17 +45,18 @@ def read_table(file: Path, root: Path) -> Found:
     """Read a table of tags; images are relative to the root, and an id is the path without its extension.
 
     An image may have several rows: its tags and splits are joined. Tags and splits are separated by `;`, `,` or `|`.
-    Where every class has a column, the columns order the classes. Two columns, images and tags, need no header.
+    Where every class has a column, the columns order the classes. Two columns, images and tags, need no header. An
+    image whose row has no tag is a negative.
 
     Raises:
         DataError: The file is no table, or has no column of images or of tags.
     """
-    rows = list(_rows(file))
+    rows = read_rows(file)
     if not rows:
         raise DataError(f"{file}: an empty table; expected a header with columns such as image,tags; add one")
     if len(rows[0][1]) == 2 and _names_image(root, rows[0][1][0]):
         rows.insert(0, (0, [IMAGE_COLUMNS[0], TAG_COLUMNS[0]]))
-    columns = _Columns.of(file, root, rows[0][1])
+    columns = _Columns.of(file, root, rows)
     table = _Table(file, root, columns)
     for line, cells in rows[1:]:
         table.add(line, cells)
@@ -75,15 +77,17 @@ class _Columns:
     tags: int | None
     split: int | None
     classes: dict[str, int]
+    unnamed: tuple[int, ...] = ()
 
     @staticmethod
-    def of(file: Path, root: Path, header: Sequence[str]) -> "_Columns":
-        names = tuple(cell.strip() for cell in header)
+    def of(file: Path, root: Path, rows: Sequence[Row]) -> "_Columns":
+        names = tuple(cell.strip() for cell in rows[0][1])
         lower = [name.lower() for name in names]
-        twice = sorted({name for name in lower if lower.count(name) > 1})
+        named = [name for name in lower if not _has_no_name(name)]
+        twice = sorted({name for name in named if named.count(name) > 1})
         if twice:
             raise DataError(f"{file}: two columns named {twice[0]!r}; expected different names; rename one")
-        image = _column(lower, IMAGE_COLUMNS)
+        image = _column(lower, (*IMAGE_COLUMNS, *MORE_IMAGE_COLUMNS))
         if image is None:
             found = ", ".join(map(repr, names[:10]))
             if any(_names_image(root, name) for name in names):
@@ -93,13 +97,31 @@ class _Columns:
                 )
             raise DataError(f"{file}: no column of images; found {found}; name one of them {', '.join(IMAGE_COLUMNS)}")
         tags, split = _column(lower, TAG_COLUMNS), _column(lower, (SPLIT_COLUMN,))
-        classes = {} if tags is not None else {n: i for i, n in enumerate(names) if i not in (image, split)}
+        if tags is None:
+            tags = _named_tags(lower, rows)
+        unnamed = tuple(i for i, name in enumerate(lower) if _has_no_name(name) and i != image)
+        others = {n: i for i, n in enumerate(names) if i not in (image, split, *unnamed)}
+        classes = {} if tags is not None else others
         if tags is None and not classes:
             raise DataError(
                 f"{file}: no column of tags; found {', '.join(map(repr, names))}; add a column named tags, or one of "
                 "0 and 1 for each class"
             )
-        return _Columns(names, image, tags, split, classes)
+        return _Columns(names, image, tags, split, classes, () if tags is not None else unnamed)
+
+
+def _has_no_name(name: str) -> bool:
+    """Whether a column has no name, or the one that pandas gives such a column as it reads it."""
+    return not name or name.startswith("unnamed: ")
+
+
+def _named_tags(lower: Sequence[str], rows: Sequence[Row]) -> int | None:
+    """The column `class` and such, where a cell of it is neither 0 nor 1: else it is the column of a class."""
+    column = _column(lower, MORE_TAG_COLUMNS)
+    if column is None:
+        return None
+    cells = (cells[column].strip().lower() for _, cells in rows[1:] if column < len(cells))
+    return column if any(cell not in YES | NO for cell in cells) else None
 
 
 @dataclass
@@ -113,18 +135,18 @@ class _Table:
     tags: dict[str, set[str]] = field(default_factory=dict)
     splits: dict[str, set[str]] = field(default_factory=dict)
     faults: dict[str, list[tuple[str, str]]] = field(default_factory=dict)
+    filled: set[int] = field(default_factory=set)
 
     def add(self, line: int, cells: Sequence[str]) -> None:
         """Take in one row."""
         where = f"{self.file} line {line}"
-        if len(cells) != len(self.columns.names):
-            found = (
-                f"{counted(len(cells), 'cell')}; expected {len(self.columns.names)}, as in the header; correct the row"
-            )
+        num_columns = len(self.columns.names)
+        if len(cells) != num_columns and any(cell.strip() for cell in cells[num_columns:]) | (len(cells) < num_columns):
+            found = f"{counted(len(cells), 'cell')}; expected {num_columns}, as in the header; correct the row"
             self._fault("bad-row", cells[0] if cells else "", f"{where}: {found}")
             return
-        path = _image_path(cells[self.columns.image])
-        image_id = _image_id(path)
+        path = image_path(cells[self.columns.image])
+        image_id = image_id_of(path)
         fault = id_fault(image_id)
         if fault:
             self._fault("bad-id", image_id, f"{where}: {fault}; correct the path")
@@ -137,8 +159,9 @@ class _Table:
             self._fault("same-id", image_id, f"{where}: two files for {image_id!r}, by extension only; rename one")
             return
         self.tags.setdefault(image_id, set()).update(self._tags(where, image_id, cells))
+        self.filled.update(column for column in self.columns.unnamed if cells[column].strip())
         if self.columns.split is not None:
-            for name in _parts(cells[self.columns.split]):
+            for name in split_cell(cells[self.columns.split]):
                 self.splits.setdefault(name, set()).add(image_id)
 
     def findings(self) -> Iterator[Finding]:
@@ -146,10 +169,22 @@ class _Table:
         for code, faults in sorted(self.faults.items()):
             more = f" (and {len(faults) - 1} more)" if len(faults) > 1 else ""
             yield Finding("error", code, faults[0][1] + more, tuple(image_id for image_id, _ in faults))
+        for column in sorted(self.filled):
+            message = (
+                f"{self.file}: column {column + 1} has no name and is not read; expected the name of a class; name it, "
+                "or remove it (pandas writes such an index unless index=False)"
+            )
+            yield Finding("warning", "unnamed-column", message)
 
     def _tags(self, where: str, image_id: str, cells: Sequence[str]) -> Iterator[str]:
         if self.columns.tags is not None:
-            yield from _parts(cells[self.columns.tags])
+            for tag in split_cell(cells[self.columns.tags]):
+                if broken_list(tag):
+                    message = (
+                        f"the tag {tag!r:.80} begins or ends with a bracket or quote; expected cat;dog; correct it"
+                    )
+                    self._fault("bad-tag", image_id, f"{where}: {message}")
+                yield tag
         for name, index in self.columns.classes.items():
             value = cells[index].strip().lower()
             if value in YES:
@@ -159,7 +194,7 @@ class _Table:
                 self._fault("bad-cell", image_id, f"{where}: {found}; correct it")
 
     def _remedy(self, path: str) -> str:
-        """What mends a path that leads nowhere; only the first such fault is told in words."""
+        """How to correct a path that leads nowhere; only the first such fault is told in words."""
         alike = _alike(self.root, path) if "missing-image" not in self.faults else None
         return f"found {alike!r} there; write paths as seen from the folder" if alike else "add it or drop the row"
 
@@ -167,28 +202,12 @@ class _Table:
         self.faults.setdefault(code, []).append((image_id, message))
 
 
-def _rows(file: Path) -> Iterator[Row]:
-    """Rows that are not blank, with the line that each ends on."""
-    text = read_text(file)
-    header = text.partition("\n")[0]
-    delimiter = "\t" if file.suffix.lower() == ".tsv" else ";" if ";" in header and "," not in header else ","
-    reader = csv.reader(
-        (f"{line}\n" for line in text.split("\n")), delimiter=delimiter, strict=True, skipinitialspace=True
-    )
-    try:
-        for cells in reader:
-            if any(cell.strip() for cell in cells):
-                yield reader.line_num, cells
-    except csv.Error as error:
-        raise DataError(f"{file} line {reader.line_num}: no row of a table ({error}); correct the quotes") from error
-
-
 def _names_image(root: Path, cell: str) -> bool:
     """Whether a cell of a first row, which may be the header, names an image that is there."""
-    path = _image_path(cell)
+    path = image_path(cell)
     if path.lower() in IMAGE_COLUMNS or id_fault(path):
         return False
-    return locate_image(root, path, _image_id(path)) is not None
+    return locate_image(root, path, image_id_of(path)) is not None
 
 
 def _alike(root: Path, path: str) -> str | None:
@@ -200,25 +219,23 @@ def _alike(root: Path, path: str) -> str | None:
     return next((file.relative_to(root).as_posix() for file in alike), None)
 
 
-def _image_path(cell: str) -> str:
-    return cell.strip().replace("\\", "/").removeprefix("./")
-
-
-def _image_id(path: str) -> str:
-    stem, suffix = os.path.splitext(path)
-    return stem if suffix.lower() in PHOTO_SUFFIXES else path
-
-
 def _column(names: Sequence[str], wanted: Sequence[str]) -> int | None:
     return next((names.index(name) for name in wanted if name in names), None)
 
 
-def _parts(cell: str) -> list[str]:
-    return [part.strip() for part in re.split(r"[;,|]", cell) if part.strip()]
+def _matches(config: DataConfig, root: Path) -> bool:
+    return find_table(config, root) is not None or find_multi_hot(config, root) is not None
 
 
-def locate_image(root: Path, path: str, image_id: str) -> str | None:
-    """The file of an image below the root, given with its extension or (where both are equal) by its id; or None."""
-    if path != image_id:
-        return path if (root / path).is_file() else None
-    return next((path + suffix for suffix in sorted(PHOTO_SUFFIXES) if (root / (path + suffix)).is_file()), None)
+def _read(config: DataConfig, root: Path, cache: StatCache | None) -> Found:
+    """A folder of images with a table, or with an array."""
+    file = find_table(config, root) or find_multi_hot(config, root)
+    if file is None:
+        raise DataError(f"no table in {root}; expected one .csv or .tsv file; name it with --set data.tags=NAME")
+    folder = root.parent if root.is_file() else root
+    is_array = file.suffix.lower() == SUFFIX
+    found = read_multi_hot_set(file, config, folder) if is_array else read_table(file, folder)
+    return replace(found, root=folder)
+
+
+LAYOUT = Layout("table", "one table of tags in .csv or .tsv, or an array of tags in .npy", _matches, _read)

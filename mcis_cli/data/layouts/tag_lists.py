@@ -1,14 +1,11 @@
 """A list of images with their tags: lines `path tag …`, paths relative to the list."""
 
-import os
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Literal
 
-from mcis_cli.data.formats import PHOTO_SUFFIXES
-from mcis_cli.data.layouts.listing import Finding, Found, id_fault, read_text
-from mcis_cli.data.layouts.table import locate_image
+from mcis_cli.data.layouts.listing import Finding, Found, id_fault, image_id_of, image_path, locate_image, read_text
 
 SUFFIX = ".txt"
 ListTags = Literal["one", "first", "all"]
@@ -51,9 +48,8 @@ class _Listed:
         """Take in one line."""
         where = f"{self.file} line {number}"
         path, *tags = words
-        path = path.replace("\\", "/").removeprefix("./")
-        stem, suffix = os.path.splitext(path)
-        image_id = stem if suffix.lower() in PHOTO_SUFFIXES else path
+        path = image_path(path)
+        image_id = image_id_of(path)
         if fault := id_fault(image_id):
             self._fault("bad-id", image_id, f"{where}: {fault}; correct the path")
         elif (found_at := locate_image(self.file.parent, path, image_id)) is None:

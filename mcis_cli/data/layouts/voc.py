@@ -1,5 +1,7 @@
 """The layout of PASCAL VOC: JPEGImages, ImageSets, Annotations or a tag file, SegmentationClass."""
 
+import re
+import unicodedata
 import xml.etree.ElementTree as ElementTree
 from collections.abc import Iterator, Mapping
 from pathlib import Path
@@ -7,9 +9,11 @@ from pathlib import Path
 from mcis_cli.config import DataConfig
 from mcis_cli.data.facts import Facts, file_facts
 from mcis_cli.data.formats import PHOTO_SUFFIXES
-from mcis_cli.data.layouts.listing import Finding, Found, index_files, read_lines
+from mcis_cli.data.layouts.layout import Layout
+from mcis_cli.data.layouts.listing import Finding, Found, by_composition, image_id_of, index_files, read_lines
 from mcis_cli.data.layouts.multi_hot import SUFFIX, read_multi_hot
-from mcis_cli.errors import DataError
+from mcis_cli.data.layouts.tag_cells import always_together
+from mcis_cli.errors import DataError, first_few
 from mcis_cli.store import StatCache
 
 IMAGES = "JPEGImages"
@@ -24,9 +28,9 @@ Tags = dict[str, frozenset[str]]
 def read_voc(config: DataConfig, root: Path, cache: StatCache | None = None) -> Found:
     """Read a folder in the layout of PASCAL VOC.
 
-    Every list of ImageSets/Segmentation (or else ImageSets/Main) is a split. Tags come from `config.tags`, or
-    image_tags.txt or tags.txt, or else from Annotations, or else from the lists CLASS_SPLIT.txt of ImageSets/Main;
-    in both, difficult objects count.
+    Every list of ImageSets/Segmentation (or else ImageSets/Main) is a split, of the ids in its first column. Tags come
+    from `config.tags`, or image_tags.txt or tags.txt, or else from Annotations, or else from the lists CLASS_SPLIT.txt
+    of ImageSets/Main; in both, difficult objects count.
 
     Raises:
         DataError: A list, the tag file or a folder cannot be read.
@@ -38,31 +42,57 @@ def read_voc(config: DataConfig, root: Path, cache: StatCache | None = None) -> 
         images=images,
         tags=tags,
         tag_source=source,
-        splits=_splits(root),
+        splits=_splits(root, images),
         class_order=class_order,
         default_masks="SegmentationClass",
         findings=(*image_findings, *tag_findings),
     )
 
 
-def read_tag_file(file: Path, images: Mapping[str, str]) -> Tags:
-    """Read lines `ID class class …`; an id may carry the image's extension.
+def read_tag_file(file: Path, images: Mapping[str, str]) -> tuple[Tags, tuple[Finding, ...]]:
+    """Read lines `ID class class …`; an id may carry the image's extension. An id without a class is a negative.
+
+    Classes are separated by blanks, or, where the file has a comma or a semicolon after an id, by those alone.
 
     Raises:
         DataError: The file cannot be read.
     """
     tags: Tags = {}
-    for line in read_lines(file):
-        written, *names = line.split()
-        image_id = _known(written, images)
+    lines: list[list[str]] = []
+    parts = [line.split(maxsplit=1) for line in read_lines(file)]
+    by_comma = any("," in part or ";" in part for _, *rest in parts for part in rest)
+    known = _Known(images)
+    for written, *rest in parts:
+        text = rest[0] if rest else ""
+        names = [name.strip() for name in re.split("[,;]", text) if name.strip()] if by_comma else text.split()
+        image_id = known(written.rstrip(",;"))
         tags[image_id] = tags.get(image_id, frozenset()) | frozenset(names)
-    return tags
+        lines.append(names)
+    return tags, () if by_comma else tuple(_two_words(file, lines))
 
 
-def _known(written: str, images: Mapping[str, str]) -> str:
-    """An id as it was written, perhaps with the image's extension."""
-    stem, dot, suffix = written.rpartition(".")
-    return stem if written not in images and f"{dot}{suffix}".lower() in PHOTO_SUFFIXES else written
+def _two_words(file: Path, lines: list[list[str]]) -> Iterator[Finding]:
+    if pairs := always_together(lines):
+        shown = first_few(f"{one} {other}" for one, other in pairs)
+        message = (
+            f"{file}: tags that always follow each other: {shown}; a blank separates tags here: if these are names of "
+            "two words, write potted_plant, or separate tags by commas"
+        )
+        yield Finding("warning", "two-words", message, tuple(name for pair in pairs for name in pair))
+
+
+class _Known:
+    """From an id as it was written to that of an image: perhaps with its extension, or letters composed otherwise."""
+
+    def __init__(self, images: Mapping[str, str]) -> None:
+        self.images = images
+        self.composed = by_composition(images)
+
+    def __call__(self, written: str) -> str:
+        if written in self.images:
+            return written
+        stem = image_id_of(written)
+        return stem if stem in self.images else self.composed.get(unicodedata.normalize("NFC", stem), stem)
 
 
 def class_lists(root: Path) -> Iterator[tuple[str, str, list[list[str]]]]:
@@ -124,11 +154,12 @@ def _tags(
     config: DataConfig, root: Path, images: Mapping[str, str], cache: StatCache | None
 ) -> tuple[Tags, str | None, tuple[Finding, ...]]:
     if config.tags is not None and config.tags.lower().endswith(SUFFIX):
-        lines = read_multi_hot(root / config.tags, config, root)
-        return {_known(line, images): names for line, names in lines.items()}, str(root / config.tags), ()
+        lines, known = read_multi_hot(root / config.tags, config, root), _Known(images)
+        return {known(line): names for line, names in lines.items()}, str(root / config.tags), ()
     for name in (config.tags,) if config.tags is not None else TAG_FILES:
         if config.tags is not None or (root / name).is_file():
-            return read_tag_file(root / name, images), str(root / name), ()
+            tags, findings = read_tag_file(root / name, images)
+            return tags, str(root / name), findings
     folder = root / "Annotations"
     if not folder.is_dir():
         tags = _tags_of_lists(root)
@@ -141,8 +172,9 @@ def _annotations(
     folder: Path, root: Path, images: Mapping[str, str], cache: StatCache | None
 ) -> tuple[Tags, tuple[Finding, ...]]:
     paths, _ = index_files(folder, root, frozenset({".xml"}), recursive=False)
-    wanted = [image_id for image_id in paths if image_id in images]
-    files = [root / paths[image_id] for image_id in wanted]
+    known = _Known(images)
+    wanted = {image_id: path for name, path in paths.items() if (image_id := known(name)) in images}
+    files = [root / path for path in wanted.values()]
     tags: Tags = {}
     findings: list[Finding] = []
     facts_of_all = file_facts(files, "voc-annotation-1", read_annotation, cache)
@@ -154,10 +186,11 @@ def _annotations(
     return tags, tuple(findings)
 
 
-def _splits(root: Path) -> dict[str, frozenset[str]]:
+def _splits(root: Path, images: Mapping[str, str]) -> dict[str, frozenset[str]]:
+    known = _Known(images)
     for folder in SPLIT_FOLDERS:
         lists = sorted((root / folder).glob("*.txt"))
-        splits = {file.stem: ids for file in lists if (ids := _split(file)) is not None}
+        splits = {file.stem: ids for file in lists if (ids := _split(file, folder, known)) is not None}
         if splits:
             return splits
     of_classes: dict[str, set[str]] = {}
@@ -166,10 +199,34 @@ def _splits(root: Path) -> dict[str, frozenset[str]]:
     return {split: frozenset(ids) for split, ids in of_classes.items()}
 
 
-def _split(file: Path) -> frozenset[str] | None:
+def _split(file: Path, folder: str, known: _Known) -> frozenset[str] | None:
     """Ids of a list, or None for the lists of one class in ImageSets/Main, whose second column is -1, 0 or 1."""
     lines = read_lines(file)
-    if _is_of_one_class([line.split() for line in lines]):
+    if folder == MAIN and "_" in file.stem and _is_of_one_class([line.split() for line in lines]):
         return None
-    # Lists of other tools give paths: `/JPEGImages/ID.jpg /SegmentationClass/ID.png`.
-    return frozenset(Path(line.split()[0]).stem if "/" in line else line for line in lines)
+    return frozenset(_listed_id(line, known) for line in lines)
+
+
+def _listed_id(line: str, known: _Known) -> str:
+    """The id of a line: the whole line, or its first column where the whole is no image and that is one.
+
+    Lists of other tools give paths: `/JPEGImages/ID.jpg /SegmentationClass/ID.png`.
+    """
+    whole = known(line)
+    first = line.split()[0]
+    if whole in known.images or len(first) == len(line):
+        return whole if "/" not in line else known(Path(line).name)
+    return known(Path(first).name)
+
+
+def _matches(config: DataConfig, root: Path) -> bool:
+    return (root / IMAGES).is_dir()
+
+
+def _read(config: DataConfig, root: Path, cache: StatCache | None) -> Found:
+    if not root.is_dir():
+        raise DataError(f"{root} is a file; expected a folder for the layout voc; correct the path")
+    return read_voc(config, root, cache)
+
+
+LAYOUT = Layout("voc", f"{IMAGES}/ of the VOC layout", _matches, _read)

@@ -1,0 +1,60 @@
+"""What a layout of data is: a name, how a folder is told to have it, and how that is read.
+
+A layout is one file in this folder, and one line in `known.py`.
+"""
+
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any
+
+from mcis_cli.config import DataConfig
+from mcis_cli.data.layouts.listing import Found
+from mcis_cli.store import StatCache
+
+
+@dataclass(frozen=True, slots=True)
+class Shape:
+    """The outline of one object, in pixels of a frame that may be larger or smaller than the photograph.
+
+    Attributes:
+        where: the place in the file, for messages.
+        name: of its class; None where its pixels are to be ignored.
+        polygons: rings of corners x, y, x, y, …
+        run_lengths: those of COCO, `{"size": [height, width], "counts": …}`, in place of polygons.
+        pixels: a mask of NumPy, boolean, (height, width), in place of both.
+    """
+
+    where: str
+    name: str | None
+    polygons: Sequence[Any] = ()
+    run_lengths: Mapping[str, Any] | None = None
+    pixels: Any = None
+
+
+@dataclass(slots=True)
+class Outlines:
+    """All objects of one image, with the (height, width) that their file gives the image, where it does."""
+
+    image_id: str
+    size: tuple[int, int] | None
+    shapes: list[Shape] = field(default_factory=list)
+
+
+@dataclass(frozen=True, slots=True)
+class Layout:
+    """A layout of data.
+
+    Attributes:
+        name: what `data.layout` calls it.
+        title: what messages call it, after "looked for".
+        matches: whether a folder, or a file that was named, has it; a look at names, or at the head of a file.
+        read: what it says; raises DataError where it cannot be read.
+        outlines: the objects of each image, where the layout has any: ground truth is made of them.
+    """
+
+    name: str
+    title: str
+    matches: Callable[[DataConfig, Path], bool]
+    read: Callable[[DataConfig, Path, StatCache | None], Found]
+    outlines: Callable[[DataConfig, Path], Iterator[Outlines]] | None = None

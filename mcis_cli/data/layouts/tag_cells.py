@@ -1,0 +1,51 @@
+"""What a cell of tags says: several tags by separators, or a list as Python, JSON or NumPy write it."""
+
+import re
+from collections.abc import Iterable, Sequence
+from itertools import pairwise
+
+_LIST = re.compile(r"""[\[({]\s*(?:(?:'[^']*'|"[^"]*")[\s,;]*)*[\])}]""")
+_QUOTED = re.compile(r"""'([^']*)'|"([^"]*)\"""")
+
+
+def split_cell(cell: str) -> list[str]:
+    """The tags of a cell: separated by `;`, `,` or `|`, or a list of quoted names such as `['cat', 'dog']`."""
+    text = cell.strip()
+    if _LIST.fullmatch(text):
+        return [name for one, other in _QUOTED.findall(text) if (name := (one or other).strip())]
+    return [part.strip() for part in re.split(r"[;,|]", text) if part.strip()]
+
+
+def broken_list(tag: str) -> bool:
+    """Whether a tag looks like a part of a list: a bracket at one end without its partner."""
+    return any(
+        (tag.startswith(opening) and closing not in tag) or (tag.endswith(closing) and opening not in tag)
+        for opening, closing in ("[]", "{}")
+    )
+
+
+def joined_by_blanks(tags: Iterable[str]) -> list[str]:
+    """The tags that are other tags joined by blanks, as `cat dog` beside `cat` and `dog`; sorted."""
+    whole = set(tags)
+    words = {tag: tag.split() for tag in whole if " " in tag}
+    joined = [tag for tag, parts in words.items() if all(part in whole for part in parts)]
+    if not joined and len(words) >= 3 and 2 * len(words) > len(whole):
+        # Without any tag that is alone: words that come in several tags each, as in "agriculture clear water".
+        uses: dict[str, int] = {}
+        for parts in words.values():
+            for part in set(parts):
+                uses[part] = uses.get(part, 0) + 1
+        joined = [tag for tag, parts in words.items() if all(uses[part] > 1 for part in parts)]
+    return sorted(joined)
+
+
+def always_together(lines: Sequence[Sequence[str]]) -> list[tuple[str, str]]:
+    """Words that follow each other wherever one of them is, in two lines or more: perhaps one name of two words."""
+    counts: dict[str, int] = {}
+    follows: dict[tuple[str, str], int] = {}
+    for words in lines:
+        for word in words:
+            counts[word] = counts.get(word, 0) + 1
+        for pair in pairwise(words):
+            follows[pair] = follows.get(pair, 0) + 1
+    return sorted(pair for pair, count in follows.items() if count > 1 and counts[pair[0]] == counts[pair[1]] == count)
