@@ -49,6 +49,7 @@ def main(arguments: list[str] | None = None) -> None:
         exec(
             ""
         )  # a KeyboardInterrupt that went through an exec of text, as dataclasses have, would kill Python at exit
+    _give_up_on_stderr()
     sys.exit(code)
 
 
@@ -132,6 +133,15 @@ def _hint(arguments: list[str]) -> str:
     piped = "… | " if stat.S_ISFIFO(os.fstat(0).st_mode) else ""
     several = " by torchrun as before" if os.environ.get("WORLD_SIZE", "1") != "1" else ""
     return f"what is done is kept; to go on from there, run again{several}: {piped}{plain}"
+
+
+def _give_up_on_stderr() -> None:
+    """Drop what stderr still holds where nobody reads it or it is full: Python would try again, and leave with 120."""
+    try:
+        sys.stderr.flush()
+    except (OSError, ValueError):
+        with suppress(OSError, ValueError):
+            os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stderr.fileno())
 
 
 def _fill_closed_streams() -> None:

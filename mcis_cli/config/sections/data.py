@@ -8,6 +8,9 @@ from mcis_cli.config.sections.common import ONE_SPLIT
 from mcis_cli.config.setting import Config, Flag, setting
 from mcis_cli.config.values import Domain, Names
 
+# The layouts of data, each a file in data/layouts; `auto` asks a folder for them in this order.
+LayoutName = Literal["auto", "voc", "roboflow", "label-studio", "coco", "table", "labelme", "folders"]
+
 
 class SourceConfig(Config):
     """Further images, of the classes of `[data]`: a table `[[data.sources]]` for each place."""
@@ -19,9 +22,7 @@ class SourceConfig(Config):
     name: str | None = setting(
         None, "prefix of its images' ids; else the domain, numbered", pattern=r"^[A-Za-z0-9][\w.-]*$"
     )
-    layout: Literal["auto", "list", "voc", "coco", "table", "folders"] = setting(
-        "auto", "as in [data]; a .txt file is a list"
-    )
+    layout: LayoutName | Literal["list"] = setting("auto", "as in [data]; a .txt file is a list")
     tags: str | None = setting(None, "file of tags, as in [data]")
     list_tags: Literal["one", "first", "all"] = setting(
         "one", "tags of a line of a list: further ones are an error, are ignored, or are used too"
@@ -45,9 +46,7 @@ class DataConfig(Config):
     root: str = setting(
         ".", "folder of the image set, or its table; relative to mcis.toml, or with --set to the current folder"
     )
-    layout: Literal["auto", "voc", "coco", "table", "folders"] = setting(
-        "auto", "how the folder is read; auto detects it"
-    )
+    layout: LayoutName = setting("auto", "how the folder is read; auto detects it")
     tags: str | None = setting(
         None,
         "file of tags: ID class class … (voc), the table, COCO's .json, or 0 and 1 in .npy",

@@ -1,11 +1,19 @@
-"""The layouts of data, in the order in which a folder is asked for them: the first that matches is read."""
+"""The layouts of data, in the order in which a folder is asked for them: the first that matches is read.
 
-from mcis_cli.data.layouts import coco, folders, table, voc
+They are listed once, by name, in `config.sections.data.LayoutName`; each is the `LAYOUT` of a file in this folder.
+"""
+
+from importlib import import_module
+from typing import get_args
+
+from mcis_cli.config.sections.data import LayoutName
 from mcis_cli.data.layouts.layout import Layout
 
-LAYOUTS: tuple[Layout, ...] = (
-    voc.LAYOUT,
-    coco.LAYOUT,
-    table.LAYOUT,
-    folders.LAYOUT,
-)
+
+def _load(name: str) -> Layout:
+    layout: Layout = import_module(f"mcis_cli.data.layouts.{name.replace('-', '_')}").LAYOUT
+    assert layout.name == name, name
+    return layout
+
+
+LAYOUTS: tuple[Layout, ...] = tuple(_load(name) for name in get_args(LayoutName) if name != "auto")

@@ -1,6 +1,6 @@
 """What a layout of data is: a name, how a folder is told to have it, and how that is read.
 
-A layout is one file in this folder, and one line in `known.py`.
+A layout is one file in this folder, with a `LAYOUT`, and its name in `config.sections.data.LayoutName`.
 """
 
 from collections.abc import Callable, Iterator, Mapping, Sequence

@@ -1,0 +1,275 @@
+"""Exports of Label Studio: JSON, JSON-MIN and CSV, beside the images or above them.
+
+Choices are tags, and so are the labels of brushes, polygons and boxes. Brushes and polygons can become ground truth. A
+task that was submitted without a label is a negative; one that nobody submitted, or that was skipped, is unlabelled.
+"""
+
+import json
+import re
+from collections.abc import Iterator, Mapping, Sequence
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any
+from urllib.parse import parse_qs, unquote, urlsplit
+
+from mcis_cli.config import DataConfig
+from mcis_cli.data.formats import PHOTO_SUFFIXES
+from mcis_cli.data.layouts.coco import MAX_JSON_BYTES, read_json
+from mcis_cli.data.layouts.label_studio_brush import decode_brush
+from mcis_cli.data.layouts.layout import Layout, Outlines, Shape
+from mcis_cli.data.layouts.listing import Finding, Found, by_composition, index_files
+from mcis_cli.data.layouts.rows import TABLE_SUFFIXES, read_rows
+from mcis_cli.data.layouts.tag_cells import split_cell
+from mcis_cli.data.regular_files import open_regular, read_regular
+from mcis_cli.errors import DataError
+from mcis_cli.store import StatCache
+
+LABELS = ("choices", "taxonomy", "brushlabels", "polygonlabels", "rectanglelabels", "ellipselabels", "keypointlabels")
+# Controls whose values are plain texts in CSV and JSON-MIN, where columns of the data stand beside them.
+_CONTROLS = frozenset({"choice", "choices", "label", "labels", "tag", "tags", "class", "classes", "category"})
+_SIGNS = frozenset({"annotation_id", "lead_time"})
+_UPLOADED = re.compile(r"^[0-9a-f]{8}-")  # what an upload puts before a name
+HEAD = 4096
+
+
+def _file(config: DataConfig, root: Path) -> Path | None:
+    """The export: the root itself, the file of `config.tags`, or the only one in the folder that looks like one."""
+    if root.is_file():
+        return root if _is_export(root) else None
+    if config.tags is not None:
+        named = root / config.tags
+        return named if named.is_file() and _is_export(named) else None
+    tables = [file for file in sorted(root.glob("*.*")) if file.suffix.lower() in TABLE_SUFFIXES and file.is_file()]
+    if tables:  # other tables come first
+        return tables[0] if len(tables) == 1 and _is_export(tables[0]) else None
+    return next((file for file in sorted(root.glob("*.json")) if file.is_file() and _is_export(file)), None)
+
+
+def _is_export(file: Path) -> bool:
+    handle, _ = open_regular(file, MAX_JSON_BYTES)
+    with handle:
+        head = handle.read(HEAD).removeprefix(b"\xef\xbb\xbf")
+    if file.suffix.lower() == ".json":
+        return head.lstrip().startswith(b"[")
+    if file.suffix.lower() not in TABLE_SUFFIXES:
+        return False
+    return {cell.strip().strip('"') for cell in head.partition(b"\n")[0].decode(errors="replace").split(",")} >= _SIGNS
+
+
+@dataclass
+class _Photos:
+    """The images of a folder by their names, with and without what an upload puts before them."""
+
+    root: Path
+    images: dict[str, str] = field(default_factory=dict)
+    by_name: dict[str, list[str]] = field(default_factory=dict)
+
+    @staticmethod
+    def of(root: Path) -> "_Photos":
+        files, _ = index_files(root, root, PHOTO_SUFFIXES)
+        photos = _Photos(root)
+        for image_id, path in files.items():
+            if image_id.split("/")[0] in ("masks", "saliency"):
+                continue
+            photos.images[image_id] = path
+            name = path.rpartition("/")[2]
+            for known in {name, _UPLOADED.sub("", name), *by_composition([name])}:
+                photos.by_name.setdefault(known, []).append(image_id)
+        return photos
+
+    def find(self, reference: str, where: str) -> str:
+        """The id of the image that a task refers to: by its path below the root, else by its name."""
+        path = _path_of(reference)
+        stem = path.rpartition(".")[0]
+        if self.images.get(stem) == path:
+            return stem
+        name = path.rpartition("/")[2]
+        for known in (name, _UPLOADED.sub("", name)):
+            found = self.by_name.get(known, [])
+            if len(set(found)) > 1:
+                raise DataError(
+                    f"{where}: {found[0]!r} and {found[1]!r} may both be {name!r:.200}; remove or rename one"
+                )
+            if found:
+                return found[0]
+        raise DataError(f"{where}: no image {name!r:.200} in {self.root}; add it, or remove the task")
+
+
+def _path_of(reference: str) -> str:
+    """The path in what a task calls its image: an address, a path, or `/data/local-files/?d=PATH`."""
+    parts = urlsplit(reference)
+    local = parse_qs(parts.query).get("d")
+    return unquote(local[0] if local else parts.path or reference).replace("\\", "/").lstrip("/")
+
+
+@dataclass(frozen=True, slots=True)
+class _Task:
+    """A task: where it is, the image it names, whether somebody submitted it, its labels and its regions."""
+
+    where: str
+    image: str
+    is_labelled: bool
+    tags: frozenset[str]
+    regions: Sequence[Mapping[str, Any]] = ()
+
+
+def _tasks(file: Path) -> Iterator[_Task]:
+    if file.suffix.lower() != ".json":
+        yield from _tasks_of_table(file)
+        return
+    table = read_json(read_regular(file, MAX_JSON_BYTES), str(file), outlines=True)
+    if not isinstance(table, list) or not all(isinstance(task, dict) for task in table):
+        raise DataError(f"{file}: no list of tasks; expected an export of Label Studio; export JSON again")
+    for number, task in enumerate(table):
+        where = f"{file}: task {number}"
+        yield _whole(task, where) if isinstance(task.get("data"), dict) else _small(task, where)
+
+
+def _whole(task: Mapping[str, Any], where: str) -> _Task:
+    """A task of the JSON export."""
+    submitted = [one for one in _dicts(task.get("annotations")) if not one.get("was_cancelled")]
+    results = [result for one in submitted for result in _dicts(one.get("result"))]
+    tags = {tag for result in results for tag in _labels_of(result.get("value"))}
+    return _Task(where, _reference(task["data"], where), bool(submitted), frozenset(tags), results)
+
+
+def _small(task: Mapping[str, Any], where: str) -> _Task:
+    """A task of the JSON-MIN export, which has a value for each control that was used."""
+    tags = {
+        tag for key, value in task.items() for tag in _loose(value) if key in _CONTROLS or not isinstance(value, str)
+    }
+    return _Task(where, _reference(task, where), "annotation_id" in task, frozenset(tags))
+
+
+def _tasks_of_table(file: Path) -> Iterator[_Task]:
+    (_, header), *rows = read_rows(file)
+    names = [name.strip() for name in header]
+    for line, cells in rows:
+        row = dict(zip(names, cells, strict=False))
+        where = f"{file} line {line}"
+        reference = _reference(row, where)
+        tags = {tag for key, value in row.items() for tag in _from_cell(value, is_control=key in _CONTROLS)}
+        yield _Task(where, reference, bool(row.get("annotation_id", "").strip()), frozenset(tags))
+
+
+def _from_cell(cell: str, *, is_control: bool) -> list[str]:
+    """Tags of a cell: the JSON of what was labelled, or, in the column of a control, names."""
+    if cell[:1] in ("[", "{"):
+        try:
+            return list(_loose(json.loads(cell)))
+        except (ValueError, RecursionError):
+            pass
+    return split_cell(cell) if is_control else []
+
+
+def _loose(value: Any) -> Iterator[str]:
+    """Tags of a value of JSON-MIN or CSV: a text, `{"choices": […]}`, or a list of regions or texts."""
+    if isinstance(value, str):
+        yield value.strip()
+    elif isinstance(value, list):
+        for one in value:
+            yield from _loose(one)
+    else:
+        yield from _labels_of(value)
+
+
+def _labels_of(value: Any) -> Iterator[str]:
+    if isinstance(value, dict):
+        for key in LABELS:
+            names = value.get(key)
+            for name in names if isinstance(names, list) else ():
+                parts = name if isinstance(name, list) else [name]  # a taxonomy gives the way from its root
+                if parts and isinstance(parts[-1], str):
+                    yield parts[-1].strip()
+
+
+def _dicts(value: Any) -> list[Mapping[str, Any]]:
+    return [one for one in value if isinstance(one, dict)] if isinstance(value, list) else []
+
+
+def _reference(data: Mapping[str, Any], where: str) -> str:
+    """What a task calls its image: the value at `image`, or the one that ends like a photograph."""
+    texts = [data.get("image"), *data.values()]
+    for text in texts:
+        if isinstance(text, str) and Path(_path_of(text)).suffix.lower() in PHOTO_SUFFIXES:
+            return text
+    raise DataError(f"{where}: no image; expected a path or an address at 'image'; export again")
+
+
+def _found_file(config: DataConfig, root: Path) -> tuple[Path, Path]:
+    """The export, and the folder of its images."""
+    file = _file(config, root)
+    if file is None:
+        raise DataError(
+            f"no export of Label Studio in {root}; expected its JSON or CSV; name it with --set data.tags=NAME"
+        )
+    return file, root.parent if root.is_file() else root
+
+
+def _read(config: DataConfig, root: Path, cache: StatCache | None) -> Found:
+    file, folder = _found_file(config, root)
+    photos = _Photos.of(folder)
+    tags: dict[str, set[str]] = {}
+    faults: list[tuple[str, str]] = []
+    for task in _tasks(file):
+        try:
+            image_id = photos.find(task.image, task.where)
+        except DataError as error:
+            faults.append((_path_of(task.image), str(error)))
+            continue
+        if task.is_labelled:
+            tags.setdefault(image_id, set()).update(task.tags - {""})
+    more = f" (and {len(faults) - 1} more)" if len(faults) > 1 else ""
+    findings = [Finding("error", "missing-image", faults[0][1] + more, tuple(p for p, _ in faults))] if faults else []
+    return Found(
+        images=photos.images,
+        tags={image_id: frozenset(names) for image_id, names in tags.items()},
+        tag_source=str(file),
+        findings=tuple(findings),
+        root=folder,
+    )
+
+
+def _outlines(config: DataConfig, root: Path) -> Iterator[Outlines]:
+    file, folder = _found_file(config, root)
+    if file.suffix.lower() != ".json":
+        raise DataError(f"{file}: no outlines; expected the JSON export of Label Studio; export JSON")
+    photos = _Photos.of(folder)
+    for task in _tasks(file):
+        if not task.is_labelled:
+            continue
+        by_size: dict[tuple[int, int] | None, Outlines] = {}
+        image_id = photos.find(task.image, task.where)
+        for number, region in enumerate(task.regions):
+            shape, size = _shape(region, f"{task.where}, region {number}")
+            if shape is not None:
+                by_size.setdefault(size, Outlines(image_id, size)).shapes.append(shape)
+        yield from by_size.values() or [Outlines(image_id, None)]
+
+
+def _shape(region: Mapping[str, Any], where: str) -> tuple[Shape | None, tuple[int, int] | None]:
+    value, kind = region.get("value"), region.get("type")
+    names = list(_labels_of(value))
+    if kind in ("choices", "taxonomy") or not isinstance(value, dict) or not names:
+        return None, None
+    height, width = region.get("original_height"), region.get("original_width")
+    if type(height) is not int or type(width) is not int or not (0 < height < 2**15 and 0 < width < 2**15):
+        raise DataError(f"{where} has no original_width and original_height; expected pixels; export JSON again")
+    if kind == "polygonlabels":
+        points = value.get("points")
+        if not isinstance(points, list) or not all(isinstance(p, list) and len(p) == 2 for p in points):
+            raise DataError(f"{where} has no points; expected x and y of each corner; export JSON again")
+        corners = [c * side / 100 for p in points for c, side in zip(p, (width, height), strict=True)]
+        return Shape(where, names[0], polygons=[corners]), (height, width)
+    if kind == "brushlabels":
+        return Shape(where, names[0], pixels=decode_brush(value.get("rle"), height, width, where)), (height, width)
+    raise DataError(f"{where} is of {kind!s:.40}, which outlines nothing; expected a brush or a polygon; draw one")
+
+
+LAYOUT = Layout(
+    "label-studio",
+    "an export of Label Studio (JSON or CSV)",
+    lambda config, root: _file(config, root) is not None,
+    _read,
+    _outlines,
+)

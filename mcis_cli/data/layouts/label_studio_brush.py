@@ -1,0 +1,64 @@
+"""The run lengths of Label Studio's brush: bits, not those of COCO.
+
+32 bits say how many values there are, 5 bits the bits of a value (less one), four times 4 bits the bits of a run's
+length (less one). Then runs: a bit whether one value is repeated, 2 bits which length, the length (less one), and the
+value, or as many values. The values are the channels of RGBA pixels in turn; the last channel is the brush.
+"""
+
+from typing import TYPE_CHECKING, Any
+
+from mcis_cli.errors import DataError
+
+if TYPE_CHECKING:
+    from numpy import ndarray
+
+
+def decode_brush(runs: Any, height: int, width: int, where: str) -> "ndarray":
+    """The pixels of a brush, boolean, (height, width).
+
+    Raises:
+        DataError: They are not run lengths of so many pixels.
+    """
+    import numpy as np
+
+    fault = f"{where} has no run lengths of {width} x {height} pixels at 'rle'; expected those of a brush; export again"
+    if not isinstance(runs, list) or not all(type(one) is int and 0 <= one < 256 for one in runs):
+        raise DataError(fault)
+    bits = _Bits(bytes(runs))
+    total, word = bits.read(32), bits.read(5) + 1
+    lengths = [bits.read(4) + 1 for _ in range(4)]
+    if total != height * width * 4 or word != 8:
+        raise DataError(fault)
+    values = np.zeros(total, dtype=np.uint8)
+    at = 0
+    while at < total:
+        is_run = bits.read(1)
+        end = at + bits.read(lengths[bits.read(2)]) + 1
+        if end > total or bits.is_over():
+            raise DataError(fault)
+        if is_run:
+            values[at:end] = bits.read(word)
+        else:
+            values[at:end] = [bits.read(word) for _ in range(end - at)]
+        at = end
+    return values.reshape(height, width, 4)[:, :, 3] > 0
+
+
+class _Bits:
+    """Bits of some bytes, the highest first; zeros after the end."""
+
+    def __init__(self, content: bytes) -> None:
+        self.content = content
+        self.at = 0
+
+    def read(self, count: int) -> int:
+        """The next bits as a number."""
+        first, last = self.at // 8, (self.at + count + 7) // 8
+        part = self.content[first:last].ljust(last - first, b"\0")
+        shift = 8 * last - self.at - count
+        self.at += count
+        return (int.from_bytes(part, "big") >> shift) & ((1 << count) - 1)
+
+    def is_over(self) -> bool:
+        """Whether more was read than there is."""
+        return self.at > 8 * len(self.content)
