@@ -1,7 +1,7 @@
 """Whether an image set means what it is taken to mean: what names, tags and masks say of each other.
 
 Files can be valid and still be misread: classes in another order, masks of 0 and 255, several tags in one. `mcis check`
-looks at every mask; `warnings_and_faults`, for who is about to use the set, at a sample of them.
+looks at every mask; a stage that is about to use the set, at a sample of them.
 """
 
 from collections import Counter, defaultdict
@@ -51,8 +51,8 @@ def classes_in(mask: UInt8[ndarray, "height width"]) -> frozenset[int]:
     return frozenset(int(value) - 1 for value in present if value not in (0, IGNORE_INDEX))
 
 
-def warnings_and_faults(catalogue: Catalogue) -> list[Finding]:
-    """What names, tags and a sample of the masks say against a set; masks that cannot be read are left out."""
+def sampled_masks(catalogue: Catalogue) -> list[Finding]:
+    """What a sample of the masks says against a set; masks that cannot be read are left to who reads them all."""
     with_mask = [entry for entry in catalogue.entries if entry.mask is not None]
     step = max(1, len(with_mask) // SAMPLE)
     looks: dict[str, MaskLook] = {}
@@ -61,7 +61,7 @@ def warnings_and_faults(catalogue: Catalogue) -> list[Finding]:
             looks[entry.id] = look_at_mask(catalogue, entry)
         except DataError:
             continue
-    return [*of_tags(catalogue), *of_masks(catalogue, looks, is_complete=len(looks) == len(with_mask))]
+    return list(of_masks(catalogue, looks, is_complete=False))
 
 
 def of_tags(catalogue: Catalogue) -> Iterator[Finding]:

@@ -96,6 +96,20 @@ def decode_image(content: bytes, name: str) -> UInt8[ndarray, "height width 3"]:
     return np.array(image, dtype=np.uint8)
 
 
+def upright(content: bytes, name: str) -> bytes:
+    """A photograph as a file that needs no turning: the same bytes, or, where EXIF data turns it, written anew.
+
+    Raises:
+        DataError: as `decode_image`.
+    """
+    image = _open(content, name, PHOTO_FORMATS)
+    if _orientation(image) not in _UPRIGHT:
+        return content
+    stream = io.BytesIO()
+    Image.fromarray(decode_image(content, name)).save(stream, format=image.format, quality=95)
+    return stream.getvalue()
+
+
 def highest_of_16_bits(content: bytes, name: str) -> int | None:
     """The highest value of a photograph with 16 bits a pixel; None for others.
 

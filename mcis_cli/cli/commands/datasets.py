@@ -17,7 +17,7 @@ from mcis_cli.cli.session.workspace import CONFIG_FILE
 from mcis_cli.cli.terminal.folder_output import OutputFolder
 from mcis_cli.cli.terminal.output import TerminalReporter, console, for_people, say
 from mcis_cli.config import PRESETS, Preset, resolve
-from mcis_cli.errors import CheckError, UsageError, counted
+from mcis_cli.errors import CheckError, DataError, UsageError, counted
 
 if TYPE_CHECKING:
     from mcis_cli.data.catalogue import Catalogue
@@ -112,12 +112,16 @@ def init(
     if os.path.lexists(target) and not force:
         raise UsageError(f"{target.resolve()} is there already: give --force to write over it")
     from mcis_cli.data.catalogue import count_domains
+    from mcis_cli.data.evidence import of_tags, sampled_masks
     from mcis_cli.data.reading import read_catalogue
 
     if "saliency" in given:
         given["saliency"] = _seen_from(data, Path(given["saliency"]))
     named = resolve({"data": {"root": str(data), **given}}).data
     catalogue = read_catalogue(named)
+    doubts = [*of_tags(catalogue), *sampled_masks(catalogue)]
+    if fault := next((doubt for doubt in doubts if doubt.severity == "error"), None):
+        raise DataError(f"{data}: {fault.message}")
     mapped = catalogue.split("all")
     num_salient = sum(entry.saliency is not None for entry in mapped.entries)
     settings = resolve({}, cast(Preset, preset))
@@ -152,6 +156,8 @@ def init(
     out.print(
         f"classes: {', '.join(catalogue.class_names[:MAX_CLASSES])}{', …' * (len(catalogue.class_names) > MAX_CLASSES)}"
     )
+    for doubt in doubts:
+        out.print(Text(f"warning: {for_people(doubt.message)}", style=STYLES["warning"]))
     if named.sources:
         counts = count_domains(catalogue).items()
         further = ", ".join(f"{domain} {count}" for domain, count in counts if domain != "target")

@@ -173,9 +173,12 @@ def _from_dictionary(content: bytes, name: str, entry: ImageEntry, class_names: 
     """Maps of `{class: map}`, or of `{"keys": classes, "high_res": maps}` as IRN and its followers write it."""
     found = read_dictionary(content, name)
     if "keys" in found and "keys" not in class_names:
-        stack = next((found[key] for key in _STACKS if found.get(key) is not None), None)
-        if stack is None or stack.ndim != 3:
-            raise DataError(f"{name}: no array at 'high_res' or 'cam'; expected the maps of 'keys' there; save them so")
+        stack = _stack_beside_keys(found)
+        if stack is None:
+            raise DataError(
+                f"{name}: no array at 'high_res' or 'cam', nor one 3-D array beside 'keys'; expected the maps of "
+                "'keys' there; save them so"
+            )
         keys = found["keys"]
         if keys is None:
             raise DataError(f"{name}: no array at 'keys'; expected the classes of the maps there; save them so")
@@ -193,6 +196,15 @@ def _from_dictionary(content: bytes, name: str, entry: ImageEntry, class_names: 
             "PyTorch; save it so"
         )
     return {index: array for index, array in maps.items() if array is not None}
+
+
+def _stack_beside_keys(found: Mapping[Any, NDArray[Any] | None]) -> NDArray[Any] | None:
+    """The maps of `keys`: under the names of IRN, or the one other 3-D array (CLIP-ES: attn_highres)."""
+    named = next((found[key] for key in _STACKS if found.get(key) is not None), None)
+    if named is not None:
+        return named if named.ndim == 3 else None
+    others = [array for key, array in found.items() if key != "keys" and array is not None and array.ndim == 3]
+    return others[0] if len(others) == 1 else None
 
 
 def _refuse_unknown(indices: Mapping[Any, int | None], name: str, class_names: Sequence[str]) -> None:

@@ -13,6 +13,7 @@ from mcis_cli.interop.imports.map_files import FoundMaps, find_maps, stack_maps
 from mcis_cli.interop.imports.sources import digest_of_all, digests_of, read_unchanged
 from mcis_cli.stages.cams.declaration import CAMS, SCHEMA
 from mcis_cli.stages.engine.by_image import run_segments
+from mcis_cli.stages.engine.evidence import heed_tags
 from mcis_cli.stages.engine.inputs import Inputs, list_images
 from mcis_cli.store import Artifact, Record, Store
 
@@ -44,6 +45,7 @@ def run(
     assert inputs.data is not None, "the command names the images"
     catalogue = list_images(inputs.data, store)
     images = catalogue.split(split or "all")
+    heed_tags(images, options.reporter)
     found = find_maps(folder, catalogue.ids, catalogue.class_names)
     images = _with_maps(images, found, folder, options, allow_missing=allow_missing)
     files = {entry.id: found.by_image.get(entry.id, ()) for entry in images.entries}

@@ -17,6 +17,7 @@ from mcis_cli.maps.localization import enlarge, normalise
 from mcis_cli.maps.scoring import count_pixels, scores, sweep, total_counts
 from mcis_cli.stages import check, holds, kind_of, names_of, read_record, read_records
 from mcis_cli.stages.engine.by_image import ByImage, run_segments
+from mcis_cli.stages.engine.evidence import heed_masks
 from mcis_cli.stages.engine.inputs import Inputs, images_of
 from mcis_cli.stages.evaluate.declaration import BEFORE_CRF, SCHEMA, recipe
 from mcis_cli.stages.stage import SCORED, find
@@ -43,6 +44,7 @@ def run(config: EvalConfig, inputs: Inputs, store: Store, options: RunOptions) -
     assert kind is not None, "expected above"
     catalogue = images_of(subject, inputs.data, store)
     images, split = _images(config, subject, catalogue, inputs)
+    heed_masks(images, options.reporter)
 
     def recipe_of(settled: EvalConfig) -> Recipe:
         return recipe(settled, subject.id, images, of=kind)

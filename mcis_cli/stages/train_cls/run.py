@@ -14,6 +14,7 @@ from mcis_cli.models.classifier import CoAttentionClassifier, Term
 from mcis_cli.models.equivariance import SECOND_SCALE, equivariant_loss, second_view
 from mcis_cli.models.losses import pair_loss
 from mcis_cli.stages.engine.by_step import batch_of, settle, train, unless_done
+from mcis_cli.stages.engine.evidence import heed_tags
 from mcis_cli.stages.engine.inputs import Inputs, list_images
 from mcis_cli.stages.engine.networks import backbone_of, build_classifier, describe_classifier, initialise, place
 from mcis_cli.stages.engine.starting_weights import load_starting, starting_identity
@@ -63,6 +64,7 @@ def run(config: TrainClsConfig, inputs: Inputs, store: Store, options: RunOption
     if data.tags_from_masks:
         options.reporter.warn("tags are taken from masks: whatever is made of them has seen pixel supervision")
     images = learnt(catalogue, data.train)
+    heed_tags(images, options.reporter)
     weights = starting_identity(config.backbone, config.weights)
 
     def recipe_of(settled: TrainClsConfig) -> Recipe:

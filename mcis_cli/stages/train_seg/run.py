@@ -22,6 +22,7 @@ from mcis_cli.errors import DataError, UsageError
 from mcis_cli.models.deeplab import enlarged
 from mcis_cli.stages import read_record
 from mcis_cli.stages.engine.by_step import batch_of, settle, train, unless_done
+from mcis_cli.stages.engine.evidence import heed_masks
 from mcis_cli.stages.engine.inputs import Inputs, images_of, list_images
 from mcis_cli.stages.engine.networks import DeepLab, backbone_of, build_segmenter, describe_segmenter, initialise, place
 from mcis_cli.stages.engine.starting_weights import load_starting, starting_identity
@@ -80,6 +81,8 @@ def run(config: TrainSegConfig, inputs: Inputs, store: Store, options: RunOption
     """
     device = choose_device(options.device, options.local)
     supervision = _supervision(config, inputs, store)
+    if config.supervision == "full":
+        heed_masks(supervision.images, options.reporter, is_learned=True)
     weights = starting_identity(config.backbone, config.weights)
 
     def recipe_of(settled: TrainSegConfig) -> Recipe:
