@@ -55,6 +55,11 @@ class ImageEntry:
     domain: Domain = "target"
     is_negative: bool = False
 
+    @property
+    def is_labelled(self) -> bool:
+        """Whether somebody looked at the image: it has labels, or is a negative."""
+        return bool(self.labels) or self.is_negative
+
 
 @dataclass(frozen=True)
 class Catalogue:

@@ -91,7 +91,7 @@ def of_tags(catalogue: Catalogue) -> Iterator[Finding]:
 
 
 def _one_tag(catalogue: Catalogue) -> Iterator[Finding]:
-    looked_at = [entry for entry in catalogue.entries if entry.labels or entry.is_negative]
+    looked_at = [entry for entry in catalogue.entries if entry.is_labelled]
     tags = {entry.labels for entry in looked_at}
     if len(tags) != 1 or len(looked_at) < 2 or not (only := next(iter(tags))):
         return

@@ -329,14 +329,31 @@ def test_saliency_and_ground_truth_that_come_later_do_not_train_again(chain_copy
     assert not heard.started
 
 
-def test_images_without_tags_take_no_part_and_are_told(chain_copy, tmp_path):
+def test_unlabelled_images_take_no_part_and_negatives_do(chain_copy, tmp_path):
     tags = chain_copy.folder / "shapes/image_tags.txt"
     lines = tags.read_text().splitlines()
-    tags.write_text("\n".join([lines[0].split()[0], *lines[1:]]) + "\n")
-    heard = Heard()
-    artifact = train(chain_copy, tmp_path / "store", data=chain_copy.data, run=options(reporter=heard))
-    assert heard.notes == ["left out of the training: 1 image without a tag"]
-    assert len(artifact.tensors()) > 0
+    whole = train(chain_copy, tmp_path / "store", data=chain_copy.data)
+    made = []
+    for first, note in (
+        ([], "left out of the training: 1 image without a tag"),
+        ([lines[0].split()[0]], "learns from 1 negative, too: images that show no class"),
+    ):
+        tags.write_text("\n".join([*first, *lines[1:]]) + "\n")
+        heard = Heard()
+        made.append(train(chain_copy, tmp_path / "store", data=chain_copy.data, run=options(reporter=heard)))
+        assert heard.notes == [note]
+        assert len(made[-1].tensors()) > 0
+    assert len({artifact.key for artifact in (whole, *made)}) == 3
+
+
+def test_one_tag_on_every_image_is_refused_since_nothing_tells_it_from_others(chain_copy, tmp_path):
+    tags = chain_copy.folder / "shapes/image_tags.txt"
+    ids = [line.split()[0] for line in tags.read_text().splitlines()]
+    tags.write_text("".join(f"{image_id} disc\n" for image_id in ids))
+    with pytest.raises(DataError, match=r"have the one tag 'disc', and nothing tells it .* with an empty cell of tags"):
+        train(chain_copy, tmp_path / "store", data=chain_copy.data)
+    tags.write_text("".join(f"{image_id} {'disc' if n % 2 else ''}\n" for n, image_id in enumerate(ids)))
+    assert len(train(chain_copy, tmp_path / "store", data=chain_copy.data).tensors()) > 0
 
 
 def test_a_split_without_tags_is_refused_and_leaves_nothing(chain_copy, tmp_path):

@@ -22,7 +22,7 @@ class SourceConfig(Config):
     name: str | None = setting(
         None, "prefix of its images' ids; else the domain, numbered", pattern=r"^[A-Za-z0-9][\w.-]*$"
     )
-    layout: LayoutName | Literal["list"] = setting("auto", "as in [data]; a .txt file is a list")
+    layout: Literal[LayoutName, "list"] = setting("auto", "as in [data]; a .txt file is a list")
     tags: str | None = setting(None, "file of tags, as in [data]")
     list_tags: Literal["one", "first", "all"] = setting(
         "one", "tags of a line of a list: further ones are an error, are ignored, or are used too"

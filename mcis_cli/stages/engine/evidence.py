@@ -36,3 +36,31 @@ def heed_masks(images: Catalogue, reporter: Reporter, *, is_learned: bool = Fals
     if is_learned or set(tagged) == set(absent):
         raise DataError(f"{named}; expected pixels of them; correct the masks, or the order of classes in classes.txt")
     reporter.warn(f"{named}; they are not scored")
+
+
+def learned_ids(images: Catalogue, reporter: Reporter) -> list[str]:
+    """The images that a classifier learns from: those with a tag, and the negatives; unlabelled ones are left out.
+
+    Raises:
+        DataError: no image has a tag, or all have the one tag, which nothing then tells from other images.
+    """
+    learned = [entry for entry in images.entries if entry.is_labelled]
+    split = f"split {images.split_name!r} in {images.root}"
+    if not any(entry.labels for entry in learned):
+        masks = (
+            "; its masks may give them with --tags-from-masks, which is pixel supervision"
+            if any(entry.mask for entry in images.entries)
+            else ""
+        )
+        raise DataError(f"no image of {split} has a tag: expected one at least{masks}")
+    if len(learned) > 1 and len({entry.labels for entry in learned}) == 1 == len(learned[0].labels):
+        raise DataError(
+            f"all {len(learned)} images of {split} have the one tag {images.class_names[learned[0].labels[0]]!r}, and "
+            "nothing tells it from other images: expected negatives; add images without it, with an empty cell of tags "
+            "or in a folder called background"
+        )
+    if negatives := sum(entry.is_negative for entry in learned):
+        reporter.note(f"learns from {counted(negatives, 'negative')}, too: images that show no class")
+    if len(learned) < len(images):
+        reporter.note(f"left out of the training: {counted(len(images) - len(learned), 'image')} without a tag")
+    return [entry.id for entry in learned]

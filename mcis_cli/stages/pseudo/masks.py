@@ -46,8 +46,8 @@ def tell_ignored(masks: Artifact, reporter: Reporter) -> None:
 
 
 def tell_untagged(images: Catalogue, reporter: Reporter) -> None:
-    """Warn of images without a tag, whose masks are background."""
-    untagged = [entry.id for entry in images.entries if not entry.labels]
+    """Warn of images that nobody tagged, whose masks are background; those of negatives are meant to be."""
+    untagged = [entry.id for entry in images.entries if not entry.is_labelled]
     if untagged:
         reporter.warn(
             f"no object in the masks of {counted(len(untagged), 'image')} without a tag: {first_few(untagged)}"

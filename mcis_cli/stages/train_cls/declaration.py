@@ -88,7 +88,7 @@ def _facts(settings: Mapping[str, Any], artifact: Artifact) -> Sequence[str]:
 
 
 def _num_steps(settings: Mapping[str, Any], images: Catalogue) -> int:
-    tagged = sum(bool(entry.labels) for entry in images.entries)
+    tagged = sum(entry.is_labelled for entry in images.entries)
     return int(settings["epochs"] * math.ceil(tagged / (settings["batch_pairs"] * settings.get("processes", 1))))
 
 

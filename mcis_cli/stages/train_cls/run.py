@@ -9,12 +9,12 @@ from torch import Tensor
 
 from mcis_cli.config import AffinityWeights, RunOptions, TrainClsConfig
 from mcis_cli.data.catalogue import Catalogue, count_domains
-from mcis_cli.errors import DataError, UsageError, counted
+from mcis_cli.errors import UsageError
 from mcis_cli.models.classifier import CoAttentionClassifier, Term
 from mcis_cli.models.equivariance import SECOND_SCALE, equivariant_loss, second_view
 from mcis_cli.models.losses import pair_loss
 from mcis_cli.stages.engine.by_step import batch_of, settle, train, unless_done
-from mcis_cli.stages.engine.evidence import heed_tags
+from mcis_cli.stages.engine.evidence import heed_tags, learned_ids
 from mcis_cli.stages.engine.inputs import Inputs, list_images
 from mcis_cli.stages.engine.networks import backbone_of, build_classifier, describe_classifier, initialise, place
 from mcis_cli.stages.engine.starting_weights import load_starting, starting_identity
@@ -99,20 +99,7 @@ def _train(
             f"{config.epochs}: set lr_milestones to fit, as in --set train-cls.lr_milestones="
             f"{fitting_milestones(config)}"
         )
-    tagged = [entry.id for entry in images.entries if entry.labels]
-    if not tagged:
-        masks = (
-            "; its masks may give them with --tags-from-masks, which is pixel supervision"
-            if any(entry.mask for entry in images.entries)
-            else ""
-        )
-        raise DataError(
-            f"no image of split {images.split_name!r} in {images.root} has a tag: expected one at least{masks}"
-        )
-    if len(tagged) < len(images.ids):
-        untagged = counted(len(images.ids) - len(tagged), "image")
-        options.reporter.note(f"left out of the training: {untagged} without a tag")
-
+    tagged = learned_ids(images, options.reporter)
     affinity_weights = weights_of_pairs(config, images)
     _tell_domains(config, images, affinity_weights, options)
     initial = load_starting(config.backbone, config.weights)
