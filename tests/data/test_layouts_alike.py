@@ -43,7 +43,7 @@ def drawn_sets(draw: st.DrawFn, most: int = 2) -> DrawnSet:
 
 
 def meaning(root: Path) -> dict[str, object]:
-    """What a set says, by the content of its images: names, tags, splits and masks, drawn ones where it has outlines."""
+    """What a set says, by the content of its images: names, tags, splits and masks."""
     config = DataConfig(root=str(root))
     catalogue = read_catalogue(config)
     outlines = layout_of(config, root).outlines

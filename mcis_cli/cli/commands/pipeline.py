@@ -270,8 +270,8 @@ def evaluate(
     foreground = [value for name, value in found.get("iou", {}).items() if name != "background"]
     if done is not None and min_miou is not None and not any(value is not None for value in foreground):
         raise CheckError(
-            f"mean IoU of {upstream.path.stem} on split {found['split']} is of background alone; expected ground truth "
-            "with pixels of classes; see `mcis check`"
+            f"mean IoU of {start.artifact.path.stem} on split {found['split']} is of background alone; expected "
+            "ground truth with pixels of classes; see `mcis check`"
         )
     if done is not None and min_miou is not None and not (found["mean_iou"] or 0) >= min_miou:
         raise CheckError(
