@@ -19,6 +19,7 @@ from mcis_cli.errors import DataError
 PHOTO_FORMATS = ("JPEG", "PNG", "BMP", "TIFF", "WEBP", "GIF")
 MASK_FORMATS = ("PNG", "BMP", "TIFF", "GIF")  # lossless only: a class index has no neighbours
 MAX_PIXELS = 80_000_000
+MASK_COLOURS = 64  # the most of an image that may be a mask
 GREY_TOLERANCE = 2  # by which the channels of a grey JPEG may differ
 
 # Pillow warns of a bomb on opening. The filter is process-wide because warnings.catch_warnings is not safe in threads.
@@ -123,14 +124,15 @@ def highest_of_16_bits(content: bytes, name: str) -> int | None:
     return int(np.array(image).max())
 
 
-def count_colours(content: bytes, most: int) -> int:
-    """The number of different pixels of an image; 0 where there are more than `most`, or it cannot be read."""
+def has_few_colours(content: bytes) -> bool:
+    """Whether an image has the few colours of a mask, where a photograph has thousands; False where it is none."""
     try:
         image = _open(content, "", PHOTO_FORMATS)
         _load(image, "")
     except DataError:
-        return 0
-    return len(image.getcolors(most) or ())
+        return False
+    most = min(MASK_COLOURS, image.width * image.height // 4)
+    return most > 0 and image.getcolors(most) is not None
 
 
 def decode_mask(

@@ -15,7 +15,6 @@ RESERVED = frozenset({"masks", "saliency", "annotations", "SegmentationClass", "
 SPLIT_NAMES = frozenset({"train", "training", "val", "valid", "validation", "test", "testing"})
 LEARNT = frozenset({"train", "training"})
 NUM_LOOKED_AT = 3  # images that show whether a folder has masks
-MAX_COLOURS = 64  # of a mask; a photograph has thousands
 
 
 def has_class_folders(config: DataConfig, root: Path) -> bool:
@@ -111,10 +110,10 @@ def _lossless_stems(folder: Path) -> set[str]:
 
 
 def _shows_masks(folder: Path) -> bool:
-    from mcis_cli.data.images import count_colours
+    from mcis_cli.data.images import has_few_colours
 
     files = sorted(entry.path for entry in _photos(folder))[:NUM_LOOKED_AT]
-    return all(count_colours(read_regular(Path(file), MAX_IMAGE_BYTES), MAX_COLOURS) > 0 for file in files)
+    return all(has_few_colours(read_regular(Path(file), MAX_IMAGE_BYTES)) for file in files)
 
 
 def _masks_beside(root: Path, name: str, photographs: str) -> Finding:
