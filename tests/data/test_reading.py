@@ -89,7 +89,7 @@ def test_a_cached_reading_is_the_same(tmp_path: Path, monkeypatch: pytest.Monkey
 def test_what_is_no_image_set_tells_what_was_looked_for(tmp_path: Path) -> None:
     with pytest.raises(DataError, match=r"no such folder: .*gone; expected an image set"):
         read(tmp_path / "gone")
-    looked_for = r"looked for JPEGImages/ of the VOC layout; annotations/instances_\*\.json of COCO; "
+    looked_for = r"looked for JPEGImages/ of the VOC layout; an export of Roboflow "
     with pytest.raises(DataError, match=rf"no image set in {tmp_path}; {looked_for}"):
         read(tmp_path)
     with pytest.raises(DataError, match=r"a\.png is a file; expected a folder, or a table in \.csv, \.tsv,"):

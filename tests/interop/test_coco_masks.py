@@ -75,6 +75,9 @@ def test_masks_that_are_there_are_kept_unless_told(call, root):
     [
         (None, r"annotations[0] has no outline"),
         ([3, 4], r"annotations[0] has no outline"),
+        ([], "annotations[0] has no outline"),
+        ([[1, 2]], "annotations[0] has a polygon that is none"),
+        ([[1, 2, 30, 20]], "annotations[0] has a polygon that is none"),
         ([[1, 2, 3]], "annotations[0] has a polygon that is none"),
         ([[1, 2, "x", 4]], "annotations[0] has a polygon that is none"),
         ([[1, 2, 1e300, 4]], "annotations[0] has a polygon that is none"),
@@ -100,17 +103,58 @@ def test_another_layout_has_no_outlines(call, root):
     write(root.parent / "zoo/cat/a.png", encode(photo(0)))
     answer = call("coco-masks", "zoo", cwd=root.parent)
     assert answer.code == 2
-    assert "zoo has the layout folders: expected that of COCO" in answer.err
+    assert "zoo has the layout folders: expected one with outlines, as COCO has them" in answer.err
 
 
-@pytest.mark.parametrize(
-    ("outline", "covered"),
-    [([], 0), ([[1, 2]], 0), ([[1, 2, 30, 20]], 0), ([[-999, -999, 999, -999, 999, 999, -999, 999]], 1)],
-)
-def test_points_and_lines_cover_nothing_and_corners_outside_are_cut(call, root, outline, covered):
+def test_corners_outside_are_cut(call, root):
     table = json.loads((root / "annotations/instances_val.json").read_text())
-    table["annotations"] = [annotation(1, 4, outline)]
+    table["annotations"] = [annotation(1, 4, [[-999, -999, 999, -999, 999, 999, -999, 999]])]
     write(root / "annotations/instances_val.json", json.dumps(table))
     assert call("coco-masks", "coco", cwd=root.parent).code == 0
     with Image.open(root / "masks/images/val/a.png") as mask:
-        assert (np.asarray(mask) > 0).mean() == covered
+        assert (np.asarray(mask) > 0).all()
+
+
+def sized(root, width, height, **more):
+    """The val file with this size of its image, and what else it says of it."""
+    table = json.loads((root / "annotations/instances_val.json").read_text())
+    table["images"][0] |= {"width": width, "height": height}
+    table["annotations"] = [annotation(1, 4, [[0, 0, width / 3, 0, width / 3, height, 0, height]], **more)]
+    write(root / "annotations/instances_val.json", json.dumps(table))
+
+
+@pytest.mark.parametrize("factor", [2, 3, 1])
+def test_sizes_in_the_proportions_of_the_photograph_are_scaled(call, root, factor):
+    sized(root, WIDTH * factor, HEIGHT * factor)
+    assert call("coco-masks", "coco", cwd=root.parent).code == 0
+    with Image.open(root / "masks/images/val/a.png") as mask:
+        assert (np.asarray(mask)[:, : WIDTH // 3] > 0).all()
+        assert not np.asarray(mask)[:, WIDTH // 3 + 1 :].any()
+
+
+@pytest.mark.parametrize(
+    ("width", "height", "told"),
+    [(HEIGHT, WIDTH, ", as if not turned"), (WIDTH + 1, HEIGHT, ""), (WIDTH, 2 * HEIGHT, ""), (640, 480, "")],
+)
+def test_sizes_of_other_proportions_are_an_error_with_both(call, root, width, height, told):
+    sized(root, width, height)
+    answer = call("coco-masks", "coco", cwd=root.parent)
+    assert (answer.code, answer.out) == (2, "")
+    assert f"has {width} x {height} pixels there{told}" in answer.err
+    assert f"expected {WIDTH} x {HEIGHT}" in answer.err
+
+
+@pytest.mark.parametrize("names", [("one", "two"), ("b", "a"), ("cats2017", "dogs2017")])
+def test_an_image_in_several_files_has_the_objects_of_all(call, root, names):
+    table = json.loads((root / "annotations/instances_val.json").read_text())
+    for name in ("train", "val"):
+        (root / f"annotations/instances_{name}.json").unlink()
+    for name, category, left in zip(names, (4, 2), (0, 5), strict=True):
+        outline = [[left, 0, left + 2, 0, left + 2, 3, left, 3]]
+        listed = [annotation(1, category, outline)]
+        images = [{**table["images"][0], "file_name": "val/a.png"}]
+        content = json.dumps({**table, "images": images, "annotations": listed})
+        write(root / f"annotations/instances_{name}.json", content)
+    assert call("coco-masks", "coco", "--split", "all", cwd=root.parent).code == 0
+    with Image.open(root / "masks/images/val/a.png") as mask:
+        assert set(np.unique(np.asarray(mask))) == {0, 1, 2}
