@@ -205,6 +205,16 @@ class Catalogue:
         entry = self[image_id]
         return self._bytes(entry.image, entry.digest)
 
+    def read_upright(self, image_id: str) -> bytes:
+        """Read the file of a photograph; one that its EXIF data turns is written anew, upright.
+
+        Raises:
+            DataError: as `read_image`.
+        """
+        from mcis_cli.data.images import upright
+
+        return upright(self.read_file(image_id), str(self.root / self[image_id].image))
+
     def read_image(self, image_id: str) -> UInt8[ndarray, "height width 3"]:
         """Read a photograph as RGB, upright.
 

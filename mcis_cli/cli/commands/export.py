@@ -124,14 +124,14 @@ def _write(folder: OutputFolder, files: "Iterator[File]") -> int:
 
 
 def _photographs(content: "Export", format: Format) -> "Iterator[File]":
-    """The photographs as they are, named as the format names them."""
+    """The photographs, upright as the masks are, named as the format names them."""
     from mcis_cli.interop.exports.files import File, flat_name
 
     folder = str(format.photographs).format(split=content.split)
     for image_id in content.source.ids:
         name = content.file_name(image_id)
         yield File(
-            Path(folder, flat_name(name) if format.is_flat else name), content.source.catalogue().read_file(image_id)
+            Path(folder, flat_name(name) if format.is_flat else name), content.source.catalogue().read_upright(image_id)
         )
 
 
