@@ -11,7 +11,7 @@ from pathlib import Path
 ROOT = Path(__file__).parents[2]
 PACKAGE = ROOT / "mcis_cli"
 MAX_PARAMETERS = 8
-STAGE_ROOMS = {  # where the name of a stage may be written: its own room; commands have a file each
+STAGE_ROOMS = {  # where the name of a stage may be written: its own room
     "train-cls": "stages/train_cls",
     "cams": "stages/cams",
     "affinity": "stages/affinity",
@@ -21,14 +21,10 @@ STAGE_ROOMS = {  # where the name of a stage may be written: its own room; comma
     "train-seg": "stages/train_seg",
     "eval": "stages/evaluate",
 }
-ALL_STAGES = ("stages/stage.py", "config/presets.py")
-COMMANDS = {  # the files of the five commands
-    "train-cls": ("train",),
-    "cams": ("photographs", "cams"),
-    "pseudo": ("masks", "pseudo"),
-    "train-seg": ("train",),
-    "eval": ("evaluate",),
-}
+ALL_STAGES = ("stages/__init__.py", "stages/stage.py", "config/presets.py")
+COMMAND_FILES = tuple(
+    f"cli/commands/{name}.py" for name in ("pipeline", "train", "photographs", "affinity", "masks", "evaluate")
+)
 
 
 def trees() -> dict[str, ast.Module]:
@@ -84,9 +80,8 @@ def stage_literals(trees: dict[str, ast.Module]) -> list[str]:
     for path, tree in trees.items():
         for node in ast.walk(tree):
             if isinstance(node, ast.Constant) and isinstance(node.value, str) and node.value in STAGE_ROOMS:
-                command = [f"cli/commands/{name}.py" for name in COMMANDS.get(node.value, ())]
                 own = path.startswith(f"{STAGE_ROOMS[node.value]}/")
-                if not own and path not in (*ALL_STAGES, *command):
+                if not own and path not in (*ALL_STAGES, *COMMAND_FILES):
                     found.append(f"mcis_cli/{path}:{node.lineno}: {node.value!r}")
     return found
 

@@ -58,12 +58,9 @@ def test_enlarge_takes_views_that_are_not_contiguous():
     np.testing.assert_array_equal(enlarge(maps[:, :, ::-1], 6, 8), enlarge(maps, 6, 8)[:, :, ::-1])
 
 
-def test_minmax_normalisation_by_hand():
-    np.testing.assert_allclose(normalise(np.array([[[-1.0, 0.0, 3.0]]]), "minmax"), [[[0, 0.25, 1]]])
-
-
-def test_max_normalisation_by_hand():
-    np.testing.assert_allclose(normalise(np.array([[[-1.0, 1.0, 4.0]]]), "max"), [[[0, 0.25, 1]]])
+@pytest.mark.parametrize(("kind", "values"), [("minmax", [-1.0, 0.0, 3.0]), ("max", [-1.0, 1.0, 4.0])])
+def test_normalisation_by_hand(kind, values):
+    np.testing.assert_allclose(normalise(np.array([[values]]), kind), [[[0, 0.25, 1]]])
 
 
 def test_a_map_that_says_nothing_becomes_zeros():

@@ -141,22 +141,15 @@ def test_an_image_without_classes_is_ignored_with_saliency_and_background_withou
     assert not fuse_power(nothing, [], background_power=4.0).any()
 
 
-@given(some_maps, st.sampled_from([0.0, 0.3, 0.5, 1.0]))
-def test_fuse_constant_agrees_with_a_loop_over_pixels(maps, background_score):
-    mask = fuse_constant(maps, CLASSES, background_score=background_score)
+@given(some_maps, st.sampled_from([0.0, 0.3, 0.5, 1.0]), st.sampled_from([0.5, 1.0, 4.0]))
+def test_fusing_by_a_constant_or_a_power_agrees_with_loops_over_pixels(maps, score, power):
+    by_constant = fuse_constant(maps, CLASSES, background_score=score)
+    by_power = fuse_power(maps, CLASSES, background_power=power)
     for row, column in np.ndindex(SHAPE):
-        scores = [background_score, *maps[:, row, column]]
-        winner = scores.index(max(scores))
-        assert mask[row, column] == (CLASSES[winner - 1] + 1 if winner else 0)
-
-
-@given(some_maps, st.sampled_from([0.5, 1.0, 4.0]))
-def test_fuse_power_agrees_with_a_loop_over_pixels(maps, power):
-    mask = fuse_power(maps, CLASSES, background_power=power)
-    for row, column in np.ndindex(SHAPE):
-        scores = [(1 - max(maps[:, row, column])) ** power, *maps[:, row, column]]
-        winner = scores.index(max(scores))
-        assert mask[row, column] == (CLASSES[winner - 1] + 1 if winner else 0)
+        own = list(maps[:, row, column])
+        for mask, background in ((by_constant, score), (by_power, (1 - max(own)) ** power)):
+            winner = int(np.argmax([background, *own]))
+            assert mask[row, column] == (CLASSES[winner - 1] + 1 if winner else 0)
 
 
 @given(some_maps)
