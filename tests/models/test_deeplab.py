@@ -83,9 +83,10 @@ LARGE_FOV = [
 ]
 
 
-def large_fov(**changes: object) -> DeepLabLargeFOV:
-    config = resolve({"train-seg": {"backbone": "vgg16", **changes}}, "paper").train_seg
-    network = build_segmenter(describe_segmenter(config, 21))
+def large_fov() -> DeepLabLargeFOV:
+    config = resolve({"train-seg": {"backbone": "vgg16"}}, "paper").train_seg
+    with torch.device("meta"):
+        network = build_segmenter(describe_segmenter(config, 21))
     assert isinstance(network, DeepLabLargeFOV)
     return network
 
@@ -119,29 +120,38 @@ def test_pools_of_large_fov_keep_the_grid_of_8k_plus_1_pixels(side: int, sides: 
     assert found == sides
 
 
+def small_head() -> DeepLabLargeFOV:
+    return DeepLabLargeFOV(nn.Identity(), 21, head_channels=16, dilation=12, num_features=3)
+
+
 def published_layers() -> dict[str, Tensor]:
     draw = torch.Generator().manual_seed(0)
-    shapes = {"0.weight": (4096, 512 * 49), "0.bias": (4096,), "3.weight": (4096, 4096), "3.bias": (4096,)}
+    shapes = {"0.weight": (64, 3 * 49), "0.bias": (64,), "3.weight": (64, 64), "3.bias": (64,)}
     return {f"classifier.{name}": torch.rand(shape, generator=draw) for name, shape in shapes.items()}
 
 
 def test_fc6_and_fc7_are_decimated_from_the_fully_connected_layers_of_imagenet() -> None:
-    network, state = large_fov(), published_layers()
+    """16 of 64 outputs here, as 1024 of 4096 on VGG-16."""
+    network, state = small_head(), published_layers()
     assert network.initialise_fully_connected(state)
     fc6, fc7 = network.head[0], network.head[3]
     assert isinstance(fc6, nn.Conv2d)
     assert isinstance(fc7, nn.Conv2d)
-    published = state["classifier.0.weight"].view(4096, 512, 7, 7)
-    assert fc6.weight[5, 7, 1, 2] == published[20, 7, 3, 6]
+    published = state["classifier.0.weight"].view(64, 3, 7, 7)
+    assert fc6.weight[5, 2, 1, 2] == published[20, 2, 3, 6]
     assert fc7.weight[3, 9, 0, 0] == state["classifier.3.weight"][12, 36]
     assert fc6.bias is not None
-    assert fc6.bias[1023] == state["classifier.0.bias"][4092]
-    assert [tuple(one.shape) for one in network.new_parameters()] == [(21, 1024, 1, 1), (21,)]
+    assert fc6.bias[15] == state["classifier.0.bias"][60]
+    assert [tuple(one.shape) for one in network.new_parameters()] == [(21, 16, 1, 1), (21,)]
 
 
-def test_without_fully_connected_layers_the_head_starts_anew() -> None:
-    network = large_fov()
-    assert not network.initialise_fully_connected({})
+@pytest.mark.parametrize("missing", ["classifier.0.weight", "classifier.3.bias"])
+def test_without_fully_connected_layers_the_head_starts_anew(missing: str) -> None:
+    network, state = small_head(), published_layers()
+    del state[missing]
+    before = [parameter.clone() for parameter in network.head.parameters()]
+    assert not network.initialise_fully_connected(state)
+    assert all(torch.equal(*pair) for pair in zip(before, network.head.parameters(), strict=True))
     assert len(network.new_parameters()) == 6
 
 
