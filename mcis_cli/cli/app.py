@@ -15,7 +15,6 @@ from mcis_cli.cli import memory
 from mcis_cli.cli.commands import (
     ablate,
     chain,
-    coco_masks,
     datasets,
     demo,
     export,
@@ -47,7 +46,6 @@ for group in (
     ablate,
     demo,
     datasets,
-    coco_masks,
     saliency,
     predict,
     report,

@@ -15,7 +15,6 @@ from tiny_chain import TOML, options, training_log
 from torch.nn import functional
 from two_ranks import torchrun, with_single_label
 
-from mcis_cli.cli.commands.ablation import Ablation
 from mcis_cli.config import CamsConfig, DataConfig, SourceConfig, TrainClsConfig, resolve
 from mcis_cli.config.ablations import TABLES
 from mcis_cli.data.catalogue import DOMAINS
@@ -28,6 +27,7 @@ from mcis_cli.interop.exports.model_card import card_of, markdown
 from mcis_cli.models.backbones import build_backbone
 from mcis_cli.models.classifier import CoAttentionClassifier
 from mcis_cli.models.co_attention import co_attend
+from mcis_cli.report.measuring import Ablation
 from mcis_cli.stages.cams import attention
 from mcis_cli.stages.cams import run as cams
 from mcis_cli.stages.cams.features import FeatureCache

@@ -9,7 +9,6 @@ import typer
 from rich.table import Table
 from rich.text import Text
 
-from mcis_cli.cli.commands.ablation import KINDS, Ablation, Measuring
 from mcis_cli.cli.session import completion, launched
 from mcis_cli.cli.session import options as opt
 from mcis_cli.cli.session.dry_run import forecaster, print_forecasts
@@ -19,6 +18,7 @@ from mcis_cli.cli.terminal.folder_output import OutputFolder
 from mcis_cli.cli.terminal.output import TerminalReporter, console, plain, results, say
 from mcis_cli.config.ablations import TABLES, AblationTable
 from mcis_cli.errors import UsageError, counted
+from mcis_cli.report.measuring import KINDS, Ablation, Measuring
 
 if TYPE_CHECKING:
     from mcis_cli.report.ablation import Summary

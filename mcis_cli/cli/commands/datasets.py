@@ -1,7 +1,8 @@
-"""`mcis check` and `mcis init`: what is in a folder, what is wrong with it, and a configuration for it."""
+"""`mcis check`, `init` and `coco-masks`: what is in a folder, a configuration for it, and masks from its outlines."""
 
 import json
 import os
+from collections.abc import Collection, Iterator, Mapping
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any, cast
 
@@ -11,12 +12,12 @@ from rich.text import Text
 from mcis_cli.cli.session import completion
 from mcis_cli.cli.session import options as opt
 from mcis_cli.cli.session.groups import ImageOptions, Place, require_images
-from mcis_cli.cli.session.parameters import add_command
+from mcis_cli.cli.session.parameters import Flags, SectionFlags, add_command
 from mcis_cli.cli.session.settings_file import written
 from mcis_cli.cli.session.workspace import CONFIG_FILE
 from mcis_cli.cli.terminal.folder_output import OutputFolder
-from mcis_cli.cli.terminal.output import TerminalReporter, console, for_people, say
-from mcis_cli.config import PRESETS, Preset, resolve
+from mcis_cli.cli.terminal.output import TerminalReporter, console, for_people, say, say_path
+from mcis_cli.config import PRESETS, DataConfig, Preset, resolve
 from mcis_cli.errors import CheckError, DataError, UsageError, counted
 
 if TYPE_CHECKING:
@@ -111,7 +112,6 @@ def init(
     target = Path(CONFIG_FILE)
     if os.path.lexists(target) and not force:
         raise UsageError(f"{target.resolve()} is there already: give --force to write over it")
-    from mcis_cli.data.catalogue import count_domains
     from mcis_cli.data.evidence import of_tags, sampled_masks
     from mcis_cli.data.reading import read_catalogue
 
@@ -122,51 +122,54 @@ def init(
     doubts = [*of_tags(catalogue), *sampled_masks(catalogue)]
     if fault := next((doubt for doubt in doubts if doubt.severity == "error"), None):
         raise DataError(f"{data}: {fault.message}")
-    mapped = catalogue.split("all")
-    num_salient = sum(entry.saliency is not None for entry in mapped.entries)
-    settings = resolve({}, cast(Preset, preset))
+    chosen = _fitting_settings(catalogue, named, cast(Preset, preset), given)
+    OutputFolder(Path(), "cd FOLDER").write(target, written(cast(Preset, preset), chosen).encode())
+    for line in _described(catalogue, data, chosen):
+        console().print(line)
+    for doubt in doubts:
+        console().print(Text(f"warning: {for_people(doubt.message)}", style=STYLES["warning"]))
+    console().print("next: `mcis run` for everything, or `mcis train-cls` for the first stage")
+    say(str(target))
+
+
+def _fitting_settings(
+    catalogue: "Catalogue", named: DataConfig, preset: Preset, given: Collection[str]
+) -> dict[str, dict[str, Any]]:
+    """The settings that stand in the file, by section: those that fit the images, and those that matter most."""
+    settings, mapped = resolve({}, preset), catalogue.split("all")
     background = settings.pseudo.background
-    if background == "saliency" and num_salient < len(mapped):
+    if background == "saliency" and any(entry.saliency is None for entry in mapped.entries):
         background = "constant"
     splits = {name: len(catalogue.split(name)) for name in catalogue.split_names}
     train = "train" if "train" in splits else max(splits, key=lambda name: splits[name], default="all")
-    val = "val" if "val" in splits else train
-    chosen: dict[str, dict[str, Any]] = {
-        "data": {
-            "root": str(data),
-            "layout": catalogue.layout,
-            **{name: getattr(named, name) for name in given},
-            "train": train,
-            "val": val,
-        },
+    place = {"root": named.root, "layout": catalogue.layout, **{name: getattr(named, name) for name in given}}
+    return {
+        "data": {**place, "train": train, "val": "val" if "val" in splits else train},
         "train-cls": {"seed": 0, "loss": settings.train_cls.loss},
         "cams": {"refs": settings.cams.refs},
         "pseudo": {"background": background},
         "train-seg": {"seed": 0},
         "eval": {"crf": True},
     }
-    content = written(cast(Preset, preset), chosen)
-    OutputFolder(Path(), "cd FOLDER").write(target, content.encode())
-    out = console()
-    out.print(
-        f"{data}: layout {catalogue.layout}, {counted(len(mapped), 'image')}, "
-        f"{counted(catalogue.num_foreground, 'class', 'classes')}; "
-        f"{', '.join(f'{name} {count}' for name, count in splits.items())}"
-    )
-    out.print(
-        f"classes: {', '.join(catalogue.class_names[:MAX_CLASSES])}{', …' * (len(catalogue.class_names) > MAX_CLASSES)}"
-    )
-    for doubt in doubts:
-        out.print(Text(f"warning: {for_people(doubt.message)}", style=STYLES["warning"]))
-    if named.sources:
-        counts = count_domains(catalogue).items()
-        further = ", ".join(f"{domain} {count}" for domain, count in counts if domain != "target")
-        out.print(f"further images to learn from: {further}")
-    out.print(f"learns from {train}, scored on {val}: {_told(catalogue.split(val))}")
-    without = ", so a constant background score is used" if background == "constant" else ""
-    out.print(f"saliency maps: {_share(num_salient, len(mapped))}{without}")
-    out.print("next: `mcis run` for everything, or `mcis train-cls` for the first stage")
-    say(str(target))
+
+
+def _described(catalogue: "Catalogue", data: Path, chosen: Mapping[str, Mapping[str, Any]]) -> Iterator[str]:
+    """What was found in a folder, line by line."""
+    from mcis_cli.data.catalogue import count_domains
+
+    mapped, names = catalogue.split("all"), catalogue.class_names
+    splits = ", ".join(f"{name} {len(catalogue.split(name))}" for name in catalogue.split_names)
+    counts = f"{counted(len(mapped), 'image')}, {counted(catalogue.num_foreground, 'class', 'classes')}"
+    yield f"{data}: layout {catalogue.layout}, {counts}; {splits}"
+    yield f"classes: {', '.join(names[:MAX_CLASSES])}{', …' * (len(names) > MAX_CLASSES)}"
+    further = [f"{domain} {count}" for domain, count in count_domains(catalogue).items() if domain != "target"]
+    if further:
+        yield f"further images to learn from: {', '.join(further)}"
+    train, val = chosen["data"]["train"], chosen["data"]["val"]
+    yield f"learns from {train}, scored on {val}: {_truth_of(catalogue.split(val))}"
+    num_salient = sum(entry.saliency is not None for entry in mapped.entries)
+    without = ", so a constant background score is used" if chosen["pseudo"]["background"] == "constant" else ""
+    yield f"saliency maps: {_share(num_salient, len(mapped))}{without}"
 
 
 def _seen_from(data: Path, folder: Path) -> str:
@@ -175,7 +178,7 @@ def _seen_from(data: Path, folder: Path) -> str:
     return os.path.relpath(folder.resolve(), root)
 
 
-def _told(scored: "Catalogue") -> str:
+def _truth_of(scored: "Catalogue") -> str:
     """Whether there is ground truth for a split."""
     num_masks = sum(entry.mask is not None for entry in scored.entries)
     without = "" if num_masks == len(scored) else ", so `mcis run` ends with the network"
@@ -186,7 +189,57 @@ def _share(count: int, total: int) -> str:
     return "none" if not count else "all there" if count == total else f"{count} of {total}"
 
 
+def coco_masks(
+    data: Annotated[Path | None, typer.Argument(metavar="DATA", help="Folder in the layout of COCO.")] = None,
+    output: Annotated[
+        Path | None, typer.Option("--output", "-o", help="Folder for the masks; else masks in DATA, where they count.")
+    ] = None,
+    split: Annotated[
+        str,
+        typer.Option(
+            "--split", help="Which list of the data set; all is every image.", autocompletion=completion.split
+        ),
+    ] = "val",
+    *,
+    described: Annotated[Flags, SectionFlags("data", "tags")],
+    force: Annotated[bool, typer.Option("--force", help="Write into a folder that has something in it.")] = False,
+    place: Place,
+    quiet: Annotated[bool, typer.Option("--quiet", "-q", help="No progress.")] = False,
+) -> None:
+    """Write masks from the outlines in annotations of COCO, to score with; prints their folder.
+
+    Example: mcis coco-masks coco/ --split val
+    """
+    workspace = place.open(described, may_create=False)
+    images = require_images(workspace, data, "coco-masks coco/")
+    from mcis_cli.data.palette import write_mask_png
+    from mcis_cli.data.reading import layout_of, read_catalogue
+    from mcis_cli.interop.coco_masks import outline_masks
+
+    catalogue, root = read_catalogue(images), Path(images.root)
+    outlines = layout_of(images, root).outlines
+    if outlines is None:
+        raise UsageError(
+            f"{images.root} has the layout {catalogue.layout}: expected one with outlines, as COCO has them"
+        )
+    wanted = catalogue.split(split)
+    target = output or catalogue.root / "masks"
+    folder = OutputFolder(target, "--output")
+    folder.require(empty=not force)
+    reporter = TerminalReporter(quiet=quiet)
+    reporter.start("coco-masks", len(wanted), images=1)
+    try:
+        for image_id, mask in outline_masks(outlines(images, root), wanted):
+            folder.write(Path(f"{image_id}.png"), write_mask_png(mask))
+            reporter.advance()
+    finally:
+        reporter.stop()
+    reporter.note(f"coco-masks: {counted(len(wanted), 'mask')} in {target}")
+    say_path(target)
+
+
 def register(app: typer.Typer) -> None:
     """Add the commands."""
     add_command(app, "check", check)
     add_command(app, "init", init)
+    add_command(app, "coco-masks", coco_masks)

@@ -2,7 +2,7 @@
 
 import json
 import math
-from collections.abc import Iterator, Sequence
+from collections.abc import Sequence
 from importlib.util import find_spec
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated
@@ -12,6 +12,7 @@ import typer
 from mcis_cli.cli.session import completion
 from mcis_cli.cli.session import options as opt
 from mcis_cli.cli.session.workspace import Workspace, open_workspace
+from mcis_cli.cli.terminal.curves import curve
 from mcis_cli.cli.terminal.folder_output import OutputFolder
 from mcis_cli.cli.terminal.output import say, say_path
 from mcis_cli.errors import MissingError, UsageError, counted
@@ -21,7 +22,6 @@ if TYPE_CHECKING:
     from mcis_cli.stages.stage import Kind
 
 TRAINED: tuple["Kind", ...] = ("network", "affinities", "classifier")
-COLUMNS, HEIGHT, MARGIN = 61, 8, 9
 
 
 def log(
@@ -73,7 +73,7 @@ def log(
         return
     say(f"{name}: {counted(len(found.steps), 'report')} up to step {found.steps[-1]}, epoch {found.epochs[-1]}")
     for one in shown:
-        for line in drawn(one, found):
+        for line in curve(one, found.steps, found.values[one]):
             say(line)
 
 
@@ -91,48 +91,6 @@ def _write_events(found: "MetricsLog", path: Path, name: str, output: Path) -> N
     folder = OutputFolder(output, "--tensorboard")
     folder.require()
     say_path(folder.write(Path(name) / EVENTS, events(found, path.stat().st_mtime)).parent)
-
-
-def drawn(metric: str, found: "MetricsLog") -> Iterator[str]:
-    """One curve in lines of braille, each letter two by four dots; its first and last value in the heading."""
-    points = [(step, y) for step, y in zip(found.steps, found.values[metric], strict=True) if math.isfinite(y)]
-    if not points:
-        return
-    low, high = min(0.0, *(y for _, y in points)), max(y for _, y in points)
-    yield f"{metric}  {points[0][1]:.4g} → {points[-1][1]:.4g}"
-    rows = braille(points, COLUMNS, HEIGHT, low, high)
-    for number, row in enumerate(rows):
-        label = {0: f"{high:.3g}", HEIGHT - 1: f"{low:.3g}"}.get(number, "")
-        yield f"{label:>{MARGIN}} {'┤' if label else '│'}{row}"
-    first, last = f"{points[0][0]:,}", f"step {points[-1][0]:,}"
-    yield f"{'':>{MARGIN}} └{first}{last:>{COLUMNS - len(first)}}"
-
-
-def braille(points: Sequence[tuple[float, float]], columns: int, rows: int, low: float, high: float) -> list[str]:
-    """A line through points, as letters of two by four dots.
-
-    Args:
-        points: x ascending, and y.
-        columns: letters in a row.
-        rows: of letters.
-        low: y of the lowest dot.
-        high: y of the highest.
-    """
-    width, height = 2 * columns, 4 * rows
-    left, right = points[0][0], points[-1][0]
-
-    def dot(x: float, y: float) -> tuple[int, int]:
-        column = round((x - left) / ((right - left) or 1) * (width - 1))
-        return column, round((high - y) / ((high - low) or 1) * (height - 1))
-
-    cells = [[0] * columns for _ in range(rows)]
-    dots = [dot(x, y) for x, y in points]
-    for (x0, y0), (x1, y1) in zip(dots, dots[1:] or dots, strict=False):
-        steps = max(x1 - x0, abs(y1 - y0), 1)
-        for step in range(steps + 1):
-            x, y = x0 + round((x1 - x0) * step / steps), y0 + round((y1 - y0) * step / steps)
-            cells[y // 4][x // 2] |= ((0x01, 0x08), (0x02, 0x10), (0x04, 0x20), (0x40, 0x80))[y % 4][x % 2]
-    return ["".join(chr(0x2800 + cell) if cell else " " for cell in row).rstrip() for row in cells]
 
 
 def _found(workspace: Workspace, reference: str | None, stage: str | None) -> tuple[str, Path]:

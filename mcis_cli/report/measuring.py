@@ -1,11 +1,10 @@
-"""What `mcis ablate` does: for each row of a table and each seed a list of stages, nothing more."""
+"""Measuring an ablation: for each row of a table of the paper and each seed, the stages that lead to its scores."""
 
 from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass, field
 from typing import TYPE_CHECKING
 
-from mcis_cli.cli.terminal.tables import percent
 from mcis_cli.config import DataConfig, RunOptions, Settings
 from mcis_cli.config.ablations import AblationTable, Row
 from mcis_cli.errors import BusyError, DataError, McisError, StorageError
@@ -137,12 +136,12 @@ class Measuring:
                 if one.cams.localization != self.ablation.settings.cams.localization:
                     self.options.reporter.note(f"{row.name}: single-round maps, not the released code's five")
             made: list[Artifact] = []
-            with self._told(rows, seed):
+            with self._failures_of(rows, seed):
                 classifier = train_cls.run(settings[0].train_cls, Inputs(data=data), self.store, self.options)
                 inputs = Inputs(upstream=classifier, data=data)
                 made = cams.run_all([one.cams for one in settings], inputs, self.store, self.options)
             for row, one, maps in zip(rows, settings, made, strict=False):  # no maps, where that failed
-                with self._told([row], seed):
+                with self._failures_of([row], seed):
                     self._row(row, seed, one, maps)
 
     def _row(self, row: Row, seed: int, settings: Settings, maps: Artifact) -> None:
@@ -174,12 +173,12 @@ class Measuring:
 
         found = metrics(scores)
         self.measured.append(Measurement(row.name, seed, kind, found, scores.id))
-        told = f"{percent(found['mean_iou'])} % ({scores.path.stem})"
-        self.options.reporter.note(f"{row.name}, seed {seed}, {kind}: {told}")
+        mean = "no score" if found["mean_iou"] is None else f"{100 * found['mean_iou']:.1f} %"
+        self.options.reporter.note(f"{row.name}, seed {seed}, {kind}: {mean} ({scores.path.stem})")
 
     @contextmanager
-    def _told(self, rows: Sequence[Row], seed: int) -> Iterator[None]:
-        """Rows may fail, and others go on; a reason is told when it first comes up. A full disk stops all."""
+    def _failures_of(self, rows: Sequence[Row], seed: int) -> Iterator[None]:
+        """Let other rows continue where some fail; warn of a reason once. A full disk stops all."""
         from mcis_cli.report.ablation import Failure
 
         try:
