@@ -31,7 +31,7 @@ print(json.dumps({
 """
 PAGES = """
 import sys
-sys.path.insert(0, "docs")
+sys.path.insert(0, "docs/scripts")
 import generate
 print(*generate.pages().values())
 """
