@@ -31,13 +31,15 @@ def read_toml(path: Path) -> dict[str, Any]:
         UsageError: the file cannot be read or is no TOML.
     """
     try:
-        return tomllib.loads(path.read_text(encoding="utf-8"))
+        tables = tomllib.loads(path.read_text(encoding="utf-8"))
+        _refuse_strange(tables)
+        return tables
     except OSError as error:
         raise UsageError(f"{path} cannot be read: {error.strerror}; name another file with --config") from error
     except RecursionError as error:
         raise UsageError(f"{path} nests tables too deeply, expected two levels; see mcis init") from error
-    except (tomllib.TOMLDecodeError, UnicodeDecodeError) as error:
-        raise UsageError(f"{path} is no TOML: {error}; `mcis init` writes one that is") from error
+    except ValueError as error:  # of TOML, of UTF-8, and of an integer of thousands of digits
+        raise UsageError(f"{path} is no TOML: {error!s:.200}; `mcis init` writes one that is") from error
 
 
 def parse_assignment(text: str) -> dict[str, Any]:
@@ -56,6 +58,8 @@ def parse_assignment(text: str) -> dict[str, Any]:
         parsed: Any = tomllib.loads(f"value = {value}")["value"]
     except tomllib.TOMLDecodeError:
         parsed = value.strip()
+    except (ValueError, RecursionError) as error:
+        raise UsageError(f"--set {text!r:.80} has a value that no setting has; give another") from error
     for key in reversed(keys):
         parsed = {key: parsed}
     return dict(parsed)
@@ -78,10 +82,25 @@ def resolve(tables: Mapping[str, Any], preset: Preset | None = None) -> Settings
         raise UsageError(
             f"preset {chosen!r:.80} is not known: expected one of {', '.join(PRESETS)}; set it with --preset"
         )
+    _refuse_strange(given)
     try:
         return Settings.model_validate(merge(PRESETS[chosen], given))
     except ValidationError as error:
         raise UsageError(_explain(error)) from error
+
+
+def _refuse_strange(value: object, name: str = "a setting") -> None:
+    """Refuse what TOML lets in, and neither a file name nor an array can have."""
+    if isinstance(value, Mapping):
+        for key, inner in value.items():
+            _refuse_strange(inner, str(key) if name == "a setting" else f"{name}.{key}")
+    elif isinstance(value, list | tuple):
+        for inner in value:
+            _refuse_strange(inner, name)
+    elif isinstance(value, str) and "\0" in value:
+        raise UsageError(f"{name} has a NUL in it: expected text; give another")
+    elif isinstance(value, int) and value.bit_length() > 63:
+        raise UsageError(f"{name} is an integer of {value.bit_length():,} bits: expected fewer than 64; give a smaller")
 
 
 def _explain(error: ValidationError) -> str:

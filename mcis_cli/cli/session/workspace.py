@@ -101,17 +101,18 @@ class Workspace:
         if reference is None:
             return self.data(folder)
         dataset = str(upstream.meta.get("dataset"))  # which not all artifacts have
-        place = self.store.location(dataset) if re.fullmatch(r"[0-9a-f]{64}", dataset) else None
+        is_id = re.fullmatch(r"[0-9a-f]{64}", dataset) is not None
+        place = DataConfig.remembered(self.store.location(dataset)) if is_id else None
         if folder is not None:
             data = self.data(folder)
-            sources = DataConfig.model_validate(place).sources if place else ()
+            sources = place.sources if place else ()
             if data is None or "sources" in self.tables.get("data", {}):
                 return data
             return data.model_copy(update={"sources": sources})
-        if place is None or not Path(place["root"]).exists():
+        if place is None or not Path(place.root).exists():
             return self.data()
         section = {key: value for key, value in self.tables.get("data", {}).items() if key != "root"}
-        return resolve({"data": merge(place, section)}).data
+        return resolve({"data": merge(place.model_dump(mode="json"), section)}).data
 
 
 def open_workspace(
@@ -234,4 +235,18 @@ def _upwards(name: str) -> Path | None:
         here = Path.cwd()
     except FileNotFoundError:
         raise UsageError("the folder that this command was started in is gone; cd to one that is there") from None
-    return next((folder / name for folder in (here, *here.parents) if (folder / name).exists()), None)
+    found = next((folder / name for folder in (here, *here.parents) if (folder / name).exists()), None)
+    if found is not None and found.parent != here:
+        _refuse_of_others(found)
+    return found
+
+
+def _refuse_of_others(found: Path) -> None:
+    """Refuse what somebody else put into a folder above, as git does: its settings and results would be used."""
+    owner = found.stat().st_uid
+    if owner not in (os.geteuid(), 0) and not os.environ.get("MCIS_TRUST_OTHERS"):
+        flag = "--config" if found.name == CONFIG_FILE else "--store"
+        raise UsageError(
+            f"{found} belongs to another user (number {owner}), expected one of your own; name it with {flag} "
+            f"{found}, or set MCIS_TRUST_OTHERS=1"
+        )

@@ -43,7 +43,7 @@ class AffinityConfig(Config):
         changes_cost=False,
     )
     longest_side: int = setting(
-        512, "images with a longer side are shrunk to it, pixels", ge=32, used=_OF_REGIONS | _OF_WALK
+        512, "images with a longer side are shrunk to it, pixels", ge=32, le=2**14, used=_OF_REGIONS | _OF_WALK
     )
     normalization: Normalization = setting("max", NORMALIZATION, used=_OF_REGIONS | _OF_WALK, changes_cost=False)
     object_power: float = setting(
@@ -63,7 +63,7 @@ class AffinityConfig(Config):
     crf_settings: SureCrfConfig = setting(SureCrfConfig(), "parameters of the dense CRF of both", used=_OF_REGIONS)
     backbone: Backbone = setting("vgg16", "network below the new layers", flag=ONE_BACKBONE, used=_OF_TRAINING)
     output_stride: Literal[8, 16] = setting(8, "pixels of the image per position of the walk", used=_OF_TRAINING)
-    crop: int = setting(448, "side of the square that is cropped, pixels", ge=32, used=_OF_TRAINING)
+    crop: int = setting(448, "side of the square that is cropped, pixels", ge=32, le=2**14, used=_OF_TRAINING)
     mirror: bool = setting(True, "mirror half of the images", used=_OF_TRAINING, changes_cost=False)
     color_jitter: ColorJitter = setting(
         (0.3, 0.3, 0.3, 0.1),

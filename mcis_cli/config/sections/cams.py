@@ -70,7 +70,7 @@ class CamsConfig(Config):
         omitted_at=["target"],
     )
     image_size: int | None = setting(
-        None, "side of the square that images are warped to; else that of the training", ge=32, flag=COUNT
+        None, "side of the square that images are warped to; else that of the training", ge=32, le=2**14, flag=COUNT
     )
     scales: Scales = setting(
         (1.0,),

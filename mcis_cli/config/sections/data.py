@@ -1,8 +1,9 @@
 """Where images, tags, masks and saliency maps are."""
 
-from typing import Annotated, Literal
+from collections.abc import Mapping
+from typing import Annotated, Any, Literal
 
-from pydantic import AfterValidator, Field
+from pydantic import AfterValidator, Field, ValidationError
 
 from mcis_cli.config.sections.common import ONE_SPLIT
 from mcis_cli.config.setting import Config, Flag, setting
@@ -63,3 +64,11 @@ class DataConfig(Config):
     train: str = setting("train", "split to learn from", flag=ONE_SPLIT)
     val: str = setting("val", "split to score networks on")
     sources: Sources = setting((), "further images to learn from: [[data.sources]]")
+
+    @classmethod
+    def remembered(cls, place: Mapping[str, Any] | None) -> "DataConfig | None":
+        """The place that a store remembers; None where it remembers none, or what it says is no place."""
+        try:
+            return None if place is None or "\0" in str(place.get("root")) else cls.model_validate(place)
+        except ValidationError:
+            return None

@@ -71,7 +71,7 @@ class TrainClsConfig(Config):
         "always", "whether sides without unshared labels count [4]", used=_CONTRAST_COUNTS, changes_cost=False
     )
     loss_weighting: Literal["sum", "mean"] = setting("sum", "of the losses of m and n [5]", changes_cost=False)
-    image_size: int = setting(256, "side of the square that images are warped to, pixels", ge=32)
+    image_size: int = setting(256, "side of the square that images are warped to, pixels", ge=32, le=2**14)
     long_side: SideRange | None = setting(
         None, "crop squares out of images whose long side is drawn from this range; else warp images"
     )

@@ -46,7 +46,7 @@ class TrainSegConfig(Config):
     head_dilation: int = setting(
         12, "of the 3×3 convolution; of deeplabv3's first, then twice and three times it", ge=1
     )
-    crop: int = setting(321, "side of the square that is cropped, pixels", ge=32)
+    crop: int = setting(321, "side of the square that is cropped, pixels", ge=32, le=2**14)
     scales: ScaleRange = setting(
         (0.7, 1.3), "smallest and largest factor on the size, drawn uniformly", changes_cost=False
     )

@@ -134,7 +134,7 @@ def card_of(
     place = store.location(network.meta["dataset"])
     return Card(
         network=network,
-        dataset_name=None if place is None else PurePath(str(place["root"])).name,
+        dataset_name=None if place is None else PurePath(str(place.get("root", ""))).name,
         mean=scale[0],
         std=scale[1],
         scores=list(_scores(network, store, on_damaged)),

@@ -122,12 +122,12 @@ def place_of(artifact: Artifact, store: Store) -> DataConfig:
     Raises:
         MissingError: nobody remembers.
     """
-    place = store.location(artifact.meta["dataset"])
+    place = DataConfig.remembered(store.location(artifact.meta["dataset"]))
     if place is None:
         raise MissingError(
             f"the images behind {artifact.path.name} are not known in this store; name their folder with --data"
         )
-    return DataConfig.model_validate(place)
+    return place
 
 
 def _refuse_other_classes(artifact: Artifact, catalogue: Catalogue) -> None:
