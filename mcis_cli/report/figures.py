@@ -1,11 +1,16 @@
-"""Photographs under their masks and maps, as arrays and as PNG. No file is written here."""
+"""Photographs under their masks and maps, as arrays, as PNG and as the files of an export. No file is written here."""
 
 import io
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
+from pathlib import Path
 
 import numpy as np
 from jaxtyping import Bool, Float, Float32, UInt8
 from PIL import Image
+
+from mcis_cli.data.layouts.listing import id_fault
+from mcis_cli.data.palette import voc_palette
+from mcis_cli.interop.exports.content import Export, File
 
 IGNORE_INDEX = 255
 Colour = tuple[int, int, int]
@@ -116,3 +121,20 @@ def hatching(shape: tuple[int, ...], period: int) -> Bool[np.ndarray, "height wi
     """Diagonal stripes, a third of the period wide, over a picture of that height and width."""
     rows, columns = np.ogrid[: shape[0], : shape[1]]
     return np.asarray((rows + columns) % period < period // 3)
+
+
+def overlay_files(export: Export) -> Iterator[File]:
+    """`ID.png`: the photograph with its mask laid over it."""
+    for image_id, mask in export.masks():
+        yield File(Path(f"{image_id}.png"), png_bytes(overlay(export.read_image(image_id), mask, voc_palette())))
+
+
+def heat_files(export: Export) -> Iterator[File]:
+    """`ID/CLASS.png`: the photograph in grey under the map of a class; a name that is no file's gives its number."""
+    for image_id, by_class in export.maps(full_size=True):
+        image = export.read_image(image_id) if by_class else None
+        for label, array in by_class.items():
+            name = export.class_names[label]
+            inside = str(label) if "/" in name or id_fault(name) else name
+            assert image is not None, "read above"
+            yield File(Path(image_id, f"{inside}.png"), png_bytes(heat(image, array)))

@@ -5,7 +5,7 @@ import pytest
 from PIL import Image
 
 from mcis_cli.errors import DataError
-from mcis_cli.interop.imports.saliency_files import decode_foreign_saliency
+from mcis_cli.interop.imports.saliency import decode_foreign_saliency
 
 GREY = (np.arange(12).reshape(3, 4) * 20).astype(np.uint8)
 

@@ -18,8 +18,7 @@ from mcis_cli.cli.terminal.output import TerminalReporter, say_path
 from mcis_cli.errors import UsageError, counted
 
 if TYPE_CHECKING:
-    from mcis_cli.interop.exports.content import Export
-    from mcis_cli.interop.exports.files import File
+    from mcis_cli.interop.exports.content import Export, File
 
 
 def export(
@@ -125,7 +124,7 @@ def _write(folder: OutputFolder, files: "Iterator[File]") -> int:
 
 def _photographs(content: "Export", format: Format) -> "Iterator[File]":
     """The photographs, upright as the masks are, named as the format names them."""
-    from mcis_cli.interop.exports.files import File, flat_name
+    from mcis_cli.interop.exports.content import File, flat_name
 
     folder = str(format.photographs).format(split=content.split)
     for image_id in content.source.ids:

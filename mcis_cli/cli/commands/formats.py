@@ -11,8 +11,7 @@ import typer
 from mcis_cli.errors import UsageError
 
 if TYPE_CHECKING:
-    from mcis_cli.interop.exports.content import Export
-    from mcis_cli.interop.exports.files import File
+    from mcis_cli.interop.exports.content import Export, File
     from mcis_cli.stages.stage import Kind
 
 MASKS: tuple["Kind", ...] = ("pseudo masks", "network")
@@ -85,12 +84,16 @@ FORMATS = (
         "--overlays",
         "Pictures of photographs under their masks.",
         MASKS,
-        "report.exported:overlay_files",
+        "report.figures:overlay_files",
         needs_images=True,
     ),
     Format("--maps", "Maps as ID.npy, each a dictionary of classes.", MAPS, "interop.exports.dictionaries:map_files"),
     Format(
-        "--heatmaps", "Pictures of photographs under their maps.", MAPS, "report.exported:heat_files", needs_images=True
+        "--heatmaps",
+        "Pictures of photographs under their maps.",
+        MAPS,
+        "report.figures:heat_files",
+        needs_images=True,
     ),
     Format(
         "--voc-submission",

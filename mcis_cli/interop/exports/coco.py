@@ -12,8 +12,7 @@ from PIL import Image
 from mcis_cli.data.catalogue import IGNORE_INDEX
 from mcis_cli.data.layouts.listing import BACKGROUND
 from mcis_cli.interop.coco_rle import encode_rle
-from mcis_cli.interop.exports.content import Export, Mask
-from mcis_cli.interop.exports.files import File, require_file_name
+from mcis_cli.interop.exports.content import Export, File, Mask, require_file_name
 
 Table = dict[str, Any]
 ABOUT = "made by mcis: an annotation is the region of a class, which may be of several objects"

@@ -1,4 +1,4 @@
-"""What an artifact holds, or a network predicts, for the files of an export: masks and maps by id, in order.
+"""What an export writes: masks and maps that an artifact holds, or a network predicts, by id; and files of them.
 
 How the files of another tool look is said in the modules beside this one; nothing is written here.
 """
@@ -6,8 +6,8 @@ How the files of another tool look is said in the modules beside this one; nothi
 from collections.abc import Iterable, Iterator, Mapping
 from dataclasses import dataclass
 from functools import partial
-from pathlib import PurePosixPath
-from typing import Any, TypeVar
+from pathlib import Path, PurePosixPath
+from typing import Any, NamedTuple, TypeVar
 
 import numpy as np
 from jaxtyping import UInt8
@@ -28,6 +28,13 @@ from mcis_cli.store import Artifact, Store
 Mask = UInt8[np.ndarray, "height width"]
 Maps = Mapping[int, NDArray[Any]]
 Content = TypeVar("Content")
+
+
+class File(NamedTuple):
+    """A file of an export."""
+
+    path: Path
+    content: bytes
 
 
 @dataclass(frozen=True)
@@ -229,3 +236,19 @@ def _full_maps(source: Source, config: EvalConfig) -> Iterator[tuple[str, Maps]]
             yield image_id, dict(zip(by_class, stack, strict=True))
         else:
             yield image_id, {}
+
+
+def require_file_name(name: str, what: str) -> str:
+    """A name as part of the name of a file.
+
+    Raises:
+        DataError: it would leave the folder, or is no text.
+    """
+    if "/" in name or id_fault(name):
+        raise DataError(f"{what} {name!r:.80} cannot be part of a file's name: expected plain text; rename it")
+    return name
+
+
+def flat_name(image_id: str) -> str:
+    """An id without folders."""
+    return image_id.replace("/", "_")

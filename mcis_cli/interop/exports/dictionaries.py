@@ -6,8 +6,7 @@ from pathlib import Path
 
 import numpy as np
 
-from mcis_cli.interop.exports.content import Export
-from mcis_cli.interop.exports.files import File
+from mcis_cli.interop.exports.content import Export, File
 
 
 def map_files(export: Export) -> Iterator[File]:

@@ -13,7 +13,7 @@ from torch import nn
 
 from mcis_cli import __version__
 from mcis_cli.errors import CheckError
-from mcis_cli.interop.exports.deployed import DeployedClassifier, DeployedPair, DeployedSegmenter, for_onnx
+from mcis_cli.interop.exports.onnx_networks import DeployedClassifier, DeployedPair, DeployedSegmenter, for_onnx
 from mcis_cli.models.backbones import Triple
 from mcis_cli.stages import check, holds
 from mcis_cli.stages.engine.networks import backbone_of, stored_classifier, stored_segmenter

@@ -10,8 +10,7 @@ from mcis_cli.data.catalogue import IGNORE_INDEX
 from mcis_cli.data.layouts.listing import BACKGROUND
 from mcis_cli.data.palette import voc_palette, write_mask_png
 from mcis_cli.errors import DataError
-from mcis_cli.interop.exports.content import Export, Mask
-from mcis_cli.interop.exports.files import File, require_file_name
+from mcis_cli.interop.exports.content import Export, File, Mask, require_file_name
 
 VOC_CLASSES = (
     *("aeroplane", "bicycle", "bird", "boat", "bottle", "bus", "car", "cat", "chair", "cow", "diningtable", "dog"),

@@ -8,15 +8,14 @@ import numpy as np
 
 from mcis_cli.data.catalogue import IGNORE_INDEX
 from mcis_cli.errors import DataError
-from mcis_cli.interop.exports.content import Export, Mask
-from mcis_cli.interop.exports.files import File, flat_name, require_file_name
-from mcis_cli.interop.outlines import polygons
+from mcis_cli.interop.exports.content import Export, File, Mask, flat_name, require_file_name
+from mcis_cli.interop.exports.polygons import polygons
 
 
 def yolo_files(export: Export) -> Iterator[File]:
     """`labels/SPLIT/NAME.txt` with a line for each region of a class, and `data.yaml`.
 
-    The format has no holes and no ignored pixels: holes are joined to the outline by a cut (see `outlines`), ignored
+    The format has no holes and no ignored pixels: holes are joined to the outline by a cut (see `polygons`), ignored
     pixels are in no region. A slash of an id becomes `_`, since readers look for the last `images` in a path.
 
     Raises:
