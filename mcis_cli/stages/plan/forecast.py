@@ -162,7 +162,10 @@ class Forecaster:
 
 def distinct_of(forecasts: Sequence[Forecast]) -> list[Forecast]:
     """Equal work once, at its first place."""
-    return list({one.key: one for one in reversed(forecasts)}.values())[::-1]
+    first: dict[str, Forecast] = {}
+    for one in forecasts:
+        first.setdefault(one.key, one)
+    return list(first.values())
 
 
 def totals(forecasts: Sequence[Forecast]) -> Cost:
