@@ -199,9 +199,13 @@ def _likely_reason(
 def _order(catalogue: Catalogue, tagged: Sequence[ImageEntry], looks: Mapping[str, MaskLook]) -> list[str] | None:
     """The order of classes in which masks and tags would agree, where each class goes with one value and no other."""
     together: dict[int, Counter[int]] = defaultdict(Counter)
+    images: Counter[int] = Counter()
     for entry in tagged:
+        images.update(looks[entry.id].classes)
         for value in looks[entry.id].classes:
             together[value].update(entry.labels)
+    if any(5 * counts.most_common(1)[0][1] < 4 * images[value] for value, counts in together.items()):
+        return None
     meant = {value: counts.most_common(1)[0][0] for value, counts in together.items()}
     if len(set(meant.values())) < len(meant):
         return None

@@ -23,6 +23,8 @@ if TYPE_CHECKING:
 TIMM = "timm:"
 MAX_BYTES = 2**33  # of a file of weights
 MAX_TENSORS = 100_000
+_WRAPPERS = ("state_dict", "model_state_dict")
+_PREFIXES = ("module.", "model.", "module.")  # of DataParallel; of Lightning, which may hold the former
 _MAX_NAME = 1000
 
 logger = logging.getLogger(__name__)
@@ -153,6 +155,8 @@ def load_initial_weights(backbone: str, weights: Path | None) -> InitialWeights:
         with file:
             digest = hashlib.file_digest(file, "sha256").hexdigest()
             file.seek(0)
+            _refuse_other_files(file.read(64), path)
+            file.seek(0)
             if path.suffix == ".safetensors":
                 content: object = load_safetensors(file.read(size), str(path))
             elif path.name.endswith(".tar.gz"):
@@ -279,6 +283,7 @@ def _torchvision_file(backbone: str, published: Published) -> Path:
 def _checked(content: object, path: Path) -> "dict[str, Tensor]":
     from mcis_cli.training.plain_tensors import tensor_fault
 
+    content = _unwrapped(content)
     if not isinstance(content, Mapping) or not content or len(content) > MAX_TENSORS:
         raise _malformed(path, f"a {type(content).__name__}")
     for name, tensor in content.items():
@@ -287,6 +292,31 @@ def _checked(content: object, path: Path) -> "dict[str, Tensor]":
         if fault := tensor_fault(tensor):
             raise _malformed(path, f"{fault} at {name!r:.80}")
     return dict(content)
+
+
+def _unwrapped(content: object) -> object:
+    """The tensors in a checkpoint of Lightning and others, without a prefix that all names have."""
+    for key in _WRAPPERS:
+        if isinstance(content, Mapping) and isinstance(content.get(key), Mapping):
+            content = content[key]
+    for prefix in _PREFIXES:
+        if isinstance(content, Mapping) and content and all(str(name).startswith(prefix) for name in content):
+            content = {str(name).removeprefix(prefix): tensor for name, tensor in content.items()}
+    return content
+
+
+def _refuse_other_files(head: bytes, path: Path) -> None:
+    """Say what a download left in place of weights.
+
+    Raises:
+        WeightsError: the file is a pointer of Git LFS, or a page of HTML.
+    """
+    if head.startswith(b"version https://git-lfs"):
+        raise WeightsError(
+            f"{path} is a pointer of Git LFS, not the weights: expected the file itself; run git lfs pull"
+        )
+    if head.lstrip().lower().startswith((b"<!doctype html", b"<html")):
+        raise WeightsError(f"{path} is an HTML page, not weights: expected the file itself; download it again")
 
 
 def _malformed(path: Path, found: str) -> WeightsError:

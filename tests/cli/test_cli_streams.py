@@ -72,12 +72,15 @@ def test_a_stdout_that_cannot_be_written_is_named(chain, command):
     )
 
 
-@pytest.mark.parametrize("stderr", ["/dev/full", ">(true)"])
+@pytest.mark.parametrize("buffered", ["", "1"], ids=["buffered", "unbuffered"])
+@pytest.mark.parametrize("stderr", ["/dev/full", ">(true)", ">(exec 0<&-; sleep 1)"])
 @pytest.mark.skipif(not Path("/dev/full").exists(), reason="a device that is always full is needed")
-def test_a_stderr_that_cannot_be_written_stops_no_work(chain, stderr):
-    answer = shell(f"mcis cams 2> {stderr}", cwd=chain.folder)
+def test_a_stderr_that_cannot_be_written_stops_no_work(chain, stderr, buffered):
+    mcis = f"PYTHONUNBUFFERED={buffered} mcis"
+    answer = shell(f"{mcis} cams 2> {stderr}", cwd=chain.folder)
     assert (answer.code, answer.lines) == (0, [str(chain.made["cams"].path)])
-    assert shell(f"mcis show deadbeef 2> {stderr}", cwd=chain.folder).code == 3
+    assert shell(f"{mcis} show deadbeef 2> {stderr}", cwd=chain.folder).code == 3
+    assert shell(f"{mcis} check --set data.train=none 2> {stderr}", cwd=chain.folder).code == 7
 
 
 def test_a_pipe_that_breaks_within_is_no_success(call, chain, monkeypatch):

@@ -191,3 +191,37 @@ def test_weights_of_resnet38_are_given_or_there_are_none(tmp_path):
     path = saved(tmp_path / "any.pth")
     loaded = load_initial_weights("resnet38", path)
     assert loaded.identity == initial_weights_identity("resnet38", path) == f"sha256:{loaded.digest}"
+
+
+@pytest.mark.parametrize(
+    "wrap",
+    [
+        lambda state: {f"module.{name}": tensor for name, tensor in state.items()},
+        lambda state: {"state_dict": state, "epoch": 3},
+        lambda state: {
+            "state_dict": {f"model.{name}": t for name, t in state.items()},
+            "hyper_parameters": {"lr": 0.1},
+        },
+        lambda state: {"model_state_dict": {f"module.{name}": tensor for name, tensor in state.items()}},
+    ],
+)
+def test_wrappers_and_prefixes_of_other_tools_are_taken_off(tmp_path, wrap):
+    torch.save(wrap(STATE), tmp_path / "weights.pth")
+    state = load_initial_weights("vgg16", tmp_path / "weights.pth").state
+    assert state.keys() == STATE.keys()
+
+
+@pytest.mark.parametrize(
+    ("content", "told"),
+    [
+        ("version https://git-lfs.github.com/spec/v1\noid sha256:0\nsize 9\n", "is a pointer of Git LFS"),
+        ("<!DOCTYPE html><html></html>", "is an HTML page"),
+        ("\n<html><head>", "is an HTML page"),
+    ],
+)
+@pytest.mark.parametrize("suffix", ["pth", "safetensors"])
+def test_what_downloads_leave_in_place_of_weights_is_named(tmp_path, content, told, suffix):
+    file = tmp_path / f"weights.{suffix}"
+    file.write_text(content)
+    with pytest.raises(WeightsError, match=told):
+        load_initial_weights("vgg16", file)
