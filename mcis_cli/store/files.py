@@ -9,6 +9,7 @@ shared `flock` on it, which ends with its process. Whoever removes such a thing 
 anybody holds it.
 """
 
+import ctypes
 import errno
 import fcntl
 import os
@@ -29,11 +30,15 @@ _REMEDIES = {
     errno.EIO: "check the disk and its cable, then run the same command again",
     errno.EROFS: _ELSEWHERE,
     errno.EACCES: _ELSEWHERE,
-    errno.EPERM: _ELSEWHERE,
+    errno.EPERM: f"{_ELSEWHERE}, and has hard links, which FAT has not",
     errno.ENOTSUP: "the store needs hard links: give --store FOLDER on a file system that has them",
+    errno.ENOSYS: "the store needs hard links: give --store FOLDER on a file system that has them",
     errno.EMLINK: _ELSEWHERE,
     errno.EMFILE: "raise the limit on open files (ulimit -n)",
 }
+
+_WITHOUT_LINKS = (errno.EPERM, errno.ENOTSUP, errno.ENOSYS)  # what file systems without hard links answer
+_AT_FDCWD, _RENAME_NOREPLACE = -100, 1
 
 
 @contextmanager
@@ -279,7 +284,23 @@ def link(source: Path, target: Path) -> bool:
             os.link(source, target)
         except FileExistsError:
             return False
+        except OSError as error:
+            if error.errno not in _WITHOUT_LINKS:
+                raise
+            return _rename_new(source, target, error)
     return True
+
+
+def _rename_new(source: Path, target: Path, refused: OSError) -> bool:
+    """As `link`, on a file system without hard links, such as FAT: one step too, but that the first name goes."""
+    rename = getattr(ctypes.CDLL(None, use_errno=True), "renameat2", None)
+    if rename is None:
+        raise refused
+    if rename(_AT_FDCWD, os.fsencode(source), _AT_FDCWD, os.fsencode(target), _RENAME_NOREPLACE) == 0:
+        return True
+    if ctypes.get_errno() == errno.EEXIST:
+        return False
+    raise refused
 
 
 def replace(source: Path, target: Path) -> None:

@@ -25,7 +25,7 @@ KINDS = {
     "interrupted": Fault(0, errno.EINTR),
     "short write": Fault(0, of=("pwrite", "write"), short=True),
     "failed fsync": Fault(0, errno.EIO, of=("fsync",)),
-    "failed rename": Fault(0, errno.EPERM, of=("link", "replace")),
+    "failed rename": Fault(0, errno.EACCES, of=("link", "replace")),
 }
 
 

@@ -9,6 +9,7 @@ from pathlib import Path
 import pytest
 from crashes import work
 from recorded_disk import Disk
+from store_makers import make_store, recipe, seal_records
 
 from mcis_cli.errors import StorageError
 from mcis_cli.store import files
@@ -98,3 +99,33 @@ def test_removing_what_is_gone_or_filled_is_fine(tmp_path):
 def test_each_failure_says_what_helps(tmp_path, number, remedy):
     with pytest.raises(StorageError, match=remedy), files.reported("write", tmp_path):
         raise OSError(number, os.strerror(number))
+
+
+def no_links(source, target):
+    raise OSError(errno.EPERM, os.strerror(errno.EPERM))
+
+
+def test_without_hard_links_a_file_gets_its_name_by_a_rename_that_overwrites_nothing(tmp_path, monkeypatch):
+    monkeypatch.setattr(files.os, "link", no_links)
+    (tmp_path / "a").write_bytes(b"first")
+    (tmp_path / "b").write_bytes(b"second")
+    assert files.link(tmp_path / "a", tmp_path / "name")
+    assert not files.link(tmp_path / "b", tmp_path / "name")
+    assert (tmp_path / "name").read_bytes() == b"first"
+    assert not (tmp_path / "a").exists()
+
+
+def test_a_store_works_without_hard_links(tmp_path, monkeypatch):
+    monkeypatch.setattr(files.os, "link", no_links)
+    store = make_store(tmp_path)
+    made = seal_records(store)
+    assert store.find(recipe()).id == made.id
+    assert made.content_id() == made.id
+    assert list((store.root / "tmp").iterdir()) == []
+
+
+def test_where_neither_link_nor_rename_will_do_the_hint_names_hard_links(tmp_path, monkeypatch):
+    monkeypatch.setattr(files.os, "link", no_links)
+    (tmp_path / "a").touch()
+    with pytest.raises(StorageError, match="hard links, which FAT has not"):
+        files.link(tmp_path / "a", tmp_path / "absent" / "name")
