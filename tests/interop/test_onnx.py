@@ -35,14 +35,12 @@ PAGE = Path(__file__).parents[2] / "docs/how-to/use-without-torch.md"
 
 
 @pytest.fixture(scope="module")
-def work(chain, programs, tmp_path_factory):
+def work(chain, tmp_path_factory):
     """A folder with the exports of both networks of the chain, named as on the page."""
     folder = tmp_path_factory.mktemp("onnx")
     for stage, name in (("train-seg", "network"), ("train-cls", "classifier")):
         # In a process of its own: shapes that are checked at run time, as in tests, are no numbers to an exporter.
-        answer = mcis(
-            "export", chain.made[stage].id, "--onnx", "-o", folder / name, cwd=chain.folder, programs=programs
-        )
+        answer = mcis("export", chain.made[stage].id, "--onnx", "-o", folder / name, cwd=chain.folder)
         assert answer.code == 0, answer.err
         assert answer.lines == [str(folder / name)]
         assert re.search(r"onnxruntime and PyTorch differ by \d\.\de-\d+ at most", answer.err)
