@@ -99,8 +99,8 @@ def _refuse_strange(value: object, name: str = "a setting") -> None:
             _refuse_strange(inner, name)
     elif isinstance(value, str) and "\0" in value:
         raise UsageError(f"{name} has a NUL in it: expected text; give another")
-    elif isinstance(value, int) and value.bit_length() > 63:
-        raise UsageError(f"{name} is an integer of {value.bit_length():,} bits: expected fewer than 64; give a smaller")
+    elif isinstance(value, int) and value.bit_length() > 64:
+        raise UsageError(f"{name} is an integer of {value.bit_length():,} bits: expected at most 64; give a smaller")
 
 
 def _explain(error: ValidationError) -> str:
