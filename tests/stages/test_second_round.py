@@ -21,7 +21,6 @@ from mcis_cli.maps.pseudo import PREDICTED_FLOOR, agreed, among_tags, mask_of_pr
 from mcis_cli.stages.engine.inputs import Inputs
 from mcis_cli.stages.engine.predictor import load_segmenter
 from mcis_cli.stages.pseudo import run as pseudo
-from mcis_cli.stages.pseudo import second_round
 from mcis_cli.stages.train_seg import run as train_seg
 from mcis_cli.store import open_store
 
@@ -48,7 +47,7 @@ def test_the_mask_is_the_most_probable_of_the_tags_and_background_by_a_loop(plan
 def make(chain, *, run=None, store=None, **config):
     settings = chain.settings(pseudo=config).pseudo
     inputs = Inputs(upstream=chain.made["train-seg"], data=chain.data)
-    return second_round.run(settings, inputs, store or chain.store, run or options())
+    return pseudo.run(settings, inputs, store or chain.store, run or options())
 
 
 def segmenter_of(chain, **how):
@@ -103,8 +102,8 @@ def test_settings_for_maps_do_not_count(chain):
 
 def test_maps_and_classifiers_are_no_networks(chain):
     inputs = Inputs(upstream=chain.made["train-cls"], data=chain.data)
-    with pytest.raises(UsageError, match="expected an artifact of train-seg"):
-        second_round.run(PseudoConfig(), inputs, chain.store, options())
+    with pytest.raises(UsageError, match="expected an artifact of cams or affinity or train-seg"):
+        pseudo.run(PseudoConfig(), inputs, chain.store, options())
 
 
 @pytest.mark.slow

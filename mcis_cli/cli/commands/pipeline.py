@@ -173,12 +173,10 @@ def pseudo(
         raise UsageError("--network is asked beside maps, found a network in their place: give one or the other")
 
     def work(settings: Settings, options: RunOptions) -> Artifact:
-        from mcis_cli.stages.pseudo import run as of_maps
-        from mcis_cli.stages.pseudo import second_round as of_network
+        from mcis_cli.stages.pseudo.run import run
 
         evidence = "network" if alone else "maps" if asked is None else "maps and network"
         call.warn_without_effect(start.workspace, settings.pseudo, options.reporter, evidence=evidence)
-        run = of_network.run if alone else of_maps.run
         return run(settings.pseudo, start.inputs(), start.workspace.store, options)
 
     call.run(start, work)

@@ -3,9 +3,8 @@
 How the files of another tool look is said in the modules beside this one; nothing is written here.
 """
 
-from collections.abc import Iterable, Iterator, Mapping
+from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
-from functools import partial
 from pathlib import Path, PurePosixPath
 from typing import Any, NamedTuple, TypeVar
 
@@ -13,12 +12,10 @@ import numpy as np
 from jaxtyping import UInt8
 from numpy.typing import NDArray
 
-from mcis_cli.config import CrfConfig, EvalConfig, RunOptions
+from mcis_cli.config import EvalConfig, RunOptions
 from mcis_cli.data.catalogue import Catalogue
 from mcis_cli.data.layouts.listing import id_fault
-from mcis_cli.data.loading import ordered_map
 from mcis_cli.errors import DataError
-from mcis_cli.maps.crf import Candidates, candidates, winners
 from mcis_cli.maps.localization import enlarge, normalise
 from mcis_cli.stages import check, holds, read_record
 from mcis_cli.stages.engine.inputs import Inputs, images_of, warn_if_changed
@@ -167,7 +164,14 @@ def open_source(
 def _masks(source: Source, config: EvalConfig, options: RunOptions) -> Iterator[tuple[str, Mask]]:
     """Masks by id: those of the artifact, or what the network predicts."""
     if holds(source.artifact, "network"):
-        yield from _predictions(source, config, options)
+        from mcis_cli.stages.engine.predictor import Predictor
+
+        images = source.catalogue()
+        predicting = Predictor(source.artifact, config, options).masks(
+            _after_crf, lambda one: (images.read_image(one),)
+        )
+        with predicting.workers:
+            yield from predicting.records(source.ids)
         return
     for image_id in source.ids:
         mask = read_record(source.artifact, image_id)["mask"]
@@ -181,41 +185,8 @@ def _masks(source: Source, config: EvalConfig, options: RunOptions) -> Iterator[
         yield image_id, mask
 
 
-def _predictions(source: Source, config: EvalConfig, options: RunOptions) -> Iterator[tuple[str, Mask]]:
-    from mcis_cli.stages.engine.predictor import load_segmenter
-    from mcis_cli.training.precision import choose_device, choose_precision
-
-    device = choose_device(options.device)
-    segmenter = load_segmenter(
-        source.artifact,
-        scales=config.scales,
-        flip=config.flip,
-        window=config.window,
-        device=device,
-        precision=choose_precision(config.precision, device),
-        pad=config.pad,
-        resampling=config.resampling,
-    )
-    images = source.catalogue()
-    present_only = config.crf and config.crf_labels == "present"
-
-    def predicted() -> Iterable[Predicted]:
-        for image_id in source.ids:
-            image = images.read_image(image_id)
-            yield image_id, candidates(image, segmenter.probabilities(image), present_only=present_only)
-
-    finish = partial(finished, config.crf_settings if config.crf else None)
-    # The CRF holds the interpreter's lock: it runs in processes, fed as predictions come.
-    yield from ordered_map(finish, predicted(), workers=options.workers if config.crf else 0, processes=True)
-
-
-Predicted = tuple[str, Candidates]
-
-
-def finished(crf: CrfConfig | None, item: Predicted) -> tuple[str, Mask]:
-    """The mask of a prediction, after a dense CRF where one is given."""
-    image_id, chosen = item
-    return image_id, winners(chosen, crf.model_dump() if crf else None)
+def _after_crf(image_id: str, mask: Mask, before: Mask) -> tuple[str, Mask]:
+    return image_id, mask
 
 
 def _stored_maps(source: Source) -> Iterator[tuple[str, Maps]]:

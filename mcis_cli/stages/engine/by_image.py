@@ -7,7 +7,7 @@ from contextlib import ExitStack, closing, contextmanager
 from dataclasses import dataclass
 from datetime import UTC, datetime
 from functools import wraps
-from typing import Any, ParamSpec, TypeVar
+from typing import Any, Generic, ParamSpec, TypeVar
 
 from mcis_cli import __version__
 from mcis_cli.config import Reporter, RunOptions
@@ -18,6 +18,7 @@ from mcis_cli.store import Artifact, Partial, Recipe, Record, Schema, Store, seg
 Work = Generator[None, None, Artifact]
 Name = TypeVar("Name")
 Arguments = ParamSpec("Arguments")
+Result = TypeVar("Result")
 
 
 def segment_by_segment(
@@ -149,19 +150,19 @@ def run_together(works: Mapping[Name, Work]) -> dict[Name, Artifact]:
 
 
 @dataclass(frozen=True)
-class ByImage:
+class ByImage(Generic[Result]):
     """Work on images one by one, in the background.
 
     Attributes:
-        workers: make a record of each item.
+        workers: make a result of each item, as a record.
         items: of some image ids, what the workers need.
     """
 
-    workers: Workers[Any, Record]
+    workers: Workers[Any, Result]
     items: Callable[[Sequence[str]], Iterable[Any]]
 
-    def records(self, ids: Sequence[str]) -> Iterator[Record]:
-        """The records of some images, in their order; while `workers` are there."""
+    def records(self, ids: Sequence[str]) -> Iterator[Result]:
+        """The results of some images, in their order; while `workers` are there."""
         return self.workers.map(self.items(ids))
 
 

@@ -1,7 +1,9 @@
-"""A segmentation network applied to photographs of any size: scales, mirror, windows; probabilities at full size."""
+"""A segmentation network applied to photographs of any size: scales, mirror, windows, CRF; results in their order."""
 
-from collections.abc import Iterator, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
+from functools import partial
+from typing import Any, TypeVar
 
 import numpy as np
 import torch
@@ -11,14 +13,24 @@ from PIL import Image
 from torch import Tensor
 from torch.nn import functional
 
+from mcis_cli.config import Config, EvalConfig, RunOptions
 from mcis_cli.config.values import Enlarging
 from mcis_cli.data.augment import normalise
+from mcis_cli.data.loading import Workers
+from mcis_cli.maps.crf import Candidates, candidates, crf_on_present, dense_crf, winners
 from mcis_cli.maps.windows import average_windows
 from mcis_cli.models.deeplab import enlarged
 from mcis_cli.stages import check
+from mcis_cli.stages.engine.by_image import ByImage
 from mcis_cli.stages.engine.networks import DeepLab, backbone_of, place, stored_segmenter
 from mcis_cli.store import Artifact
-from mcis_cli.training.precision import Precision, autocast
+from mcis_cli.training.precision import Precision, autocast, choose_device, choose_precision, describe_machine
+
+Settled = TypeVar("Settled", bound=Config)
+Result = TypeVar("Result")
+Image3 = UInt8[np.ndarray, "height width 3"]
+Mask = UInt8[np.ndarray, "height width"]
+Probabilities = Float32[np.ndarray, "label height width"]
 
 WINDOW_OVERLAP = 1 / 3
 
@@ -146,3 +158,80 @@ def load_segmenter(
         pad=pad,
         resampling=resampling,
     )
+
+
+class Predictor:
+    """The network of a `train-seg` artifact on this machine, as settings say, and the CRF after it."""
+
+    def __init__(self, network: Artifact, config: EvalConfig, options: RunOptions) -> None:
+        """Load the network.
+
+        Args:
+            network: a `train-seg` artifact.
+            config: scales, mirror, window, precision and CRF.
+            options: how to run on this machine.
+
+        Raises:
+            DamagedError: it is not what that stage writes.
+        """
+        device = choose_device(options.device, options.local)
+        self._config, self._workers = config, options.workers if config.crf else 0
+        self._terms: dict[str, Any] = config.crf_settings.model_dump()
+        self._on_present = config.crf_labels == "present"
+        self._segmenter = load_segmenter(
+            network,
+            scales=config.scales,
+            flip=config.flip,
+            window=config.window,
+            device=device,
+            precision=choose_precision(config.precision, device),
+            pad=config.pad,
+            resampling=config.resampling,
+        )
+
+    def probabilities(self, image: Image3) -> Probabilities:
+        """What the network predicts, before any CRF: see `Segmenter.probabilities`."""
+        return self._segmenter.probabilities(image)
+
+    def refined(self, image: Image3) -> Probabilities:
+        """What the network predicts, after the CRF if the settings ask for one, all in this process."""
+        probabilities = self.probabilities(image)
+        if not self._config.crf:
+            return probabilities
+        return (crf_on_present if self._on_present else dense_crf)(image, probabilities, **self._terms)
+
+    def masks(self, then: Callable[..., Result], read: Callable[[str], tuple[Any, ...]]) -> ByImage[Result]:
+        """Masks of images by id, and what becomes of each.
+
+        The network runs in this process. A CRF holds the interpreter's lock, so it runs in processes of its own, which
+        are fed as predictions come.
+
+        Args:
+            then: a function of a module, which runs beside the CRF. It is given the id, the mask, the mask before the CRF
+                (the same one where there is none), and whatever else was read.
+            read: from an id to the image, and whatever else `then` takes.
+        """
+
+        def predicted(ids: Sequence[str]) -> Iterator[tuple[str, Candidates, list[Any]]]:
+            present_only = self._config.crf and self._on_present
+            for image_id in ids:
+                image, *rest = read(image_id)
+                yield image_id, candidates(image, self.probabilities(image), present_only=present_only), rest
+
+        finish = partial(_finish, self._terms if self._config.crf else None, then)
+        return ByImage(Workers(finish, self._workers, processes=True), predicted)
+
+
+def _finish(
+    terms: Mapping[str, Any] | None, then: Callable[..., Result], item: tuple[str, Candidates, list[Any]]
+) -> Result:
+    image_id, chosen, rest = item
+    before = winners(chosen, None)
+    return then(image_id, before if terms is None else winners(chosen, terms), before, *rest)
+
+
+def settle(config: Settled, options: RunOptions) -> tuple[Settled, Mapping[str, Any]]:
+    """Settings with the precision of this machine, and what that is, for the provenance."""
+    device = choose_device(options.device, options.local)
+    precision = choose_precision(getattr(config, "precision", "auto"), device)
+    return config.model_copy(update={"precision": precision}), describe_machine(device, precision)

@@ -1,18 +1,16 @@
 """`eval`: mean IoU of a segmentation network, of localization maps, or of pseudo masks."""
 
-from collections.abc import Iterator, Sequence
-from functools import partial
+from collections.abc import Mapping
 from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
 
-from mcis_cli.config import CrfConfig, EvalConfig, RunOptions
+from mcis_cli.config import EvalConfig, RunOptions
 from mcis_cli.config.values import Enlarging
 from mcis_cli.data.catalogue import Catalogue
 from mcis_cli.data.loading import Workers
 from mcis_cli.errors import DataError
-from mcis_cli.maps.crf import Candidates, candidates, winners
 from mcis_cli.maps.localization import enlarge, normalise
 from mcis_cli.maps.scoring import count_pixels, scores, sweep, total_counts
 from mcis_cli.stages import check, holds, kind_of, names_of, read_record, read_records
@@ -51,13 +49,11 @@ def run(config: EvalConfig, inputs: Inputs, store: Store, options: RunOptions) -
 
     if done := find(store, config, recipe_of):
         return done
-    machine: dict[str, Any] = {}
+    machine: Mapping[str, Any] = {}
     if kind == "network":
-        from mcis_cli.training.precision import choose_device, choose_precision, describe_machine
+        from mcis_cli.stages.engine.predictor import settle
 
-        device = choose_device(options.device, options.local)
-        config = config.model_copy(update={"precision": choose_precision(config.precision, device)})
-        machine = describe_machine(device, choose_precision(config.precision, device))
+        config, machine = settle(config, options)
     wanted = recipe_of(config)
     counting = _counting(config, subject, images, options)
     with counting.workers:
@@ -141,9 +137,12 @@ def _images(config: EvalConfig, subject: Artifact, catalogue: Catalogue, inputs:
     return images, split
 
 
-def _counting(config: EvalConfig, subject: Artifact, images: Catalogue, options: RunOptions) -> ByImage:
+def _counting(config: EvalConfig, subject: Artifact, images: Catalogue, options: RunOptions) -> ByImage[Record]:
     if holds(subject, "network"):
-        return _counting_of_network(config, subject, images, options)
+        from mcis_cli.stages.engine.predictor import Predictor
+
+        look = lambda image_id: (images.read_image(image_id), images.read_mask(image_id))  # noqa: E731
+        return Predictor(subject, config, options).masks(count_prediction, look)
 
     def count(image_id: str) -> Record:
         target = images.read_mask(image_id)
@@ -173,43 +172,13 @@ def count_maps(
     return count_pixels(winner, target, level=level.astype(np.uint8))
 
 
-def _counting_of_network(config: EvalConfig, subject: Artifact, images: Catalogue, options: RunOptions) -> ByImage:
-    from mcis_cli.stages.engine.predictor import load_segmenter
-    from mcis_cli.training.precision import choose_device, choose_precision
-
-    device = choose_device(options.device, options.local)
-    segmenter = load_segmenter(
-        subject,
-        scales=config.scales,
-        flip=config.flip,
-        window=config.window,
-        device=device,
-        precision=choose_precision(config.precision, device),
-        pad=config.pad,
-        resampling=config.resampling,
-    )
-
-    present_only = config.crf and config.crf_labels == "present"
-
-    def predicted(ids: Sequence[str]) -> Iterator[Prediction]:
-        for image_id in ids:
-            image = images.read_image(image_id)
-            chosen = candidates(image, segmenter.probabilities(image), present_only=present_only)
-            yield image_id, chosen, images.read_mask(image_id)
-
-    # The CRF holds the interpreter's lock: it runs in processes, fed as predictions come.
-    finish = partial(count_prediction, config.crf_settings if config.crf else None)
-    return ByImage(Workers(finish, options.workers if config.crf else 0, processes=True), predicted)
-
-
-Prediction = tuple[str, Candidates, NDArray[np.uint8]]
-
-
-def count_prediction(crf: CrfConfig | None, item: Prediction) -> Record:
+def count_prediction(
+    image_id: str, mask: NDArray[np.uint8], before: NDArray[np.uint8], target: NDArray[np.uint8]
+) -> Record:
     """Counts of the prediction for one image; with a dense CRF, level 0 after it and `BEFORE_CRF` before it."""
-    image_id, chosen, target = item
-    plain = count_pixels(winners(chosen, None), target)
-    if crf is None:
-        return image_id, {"counts": plain}
+    counts = count_pixels(mask, target)
+    if before is mask:
+        return image_id, {"counts": counts}
+    plain = count_pixels(before, target)
     plain[:, 0] = BEFORE_CRF
-    return image_id, {"counts": np.concatenate([count_pixels(winners(chosen, crf.model_dump()), target), plain])}
+    return image_id, {"counts": np.concatenate([counts, plain])}

@@ -12,10 +12,8 @@ from mcis_cli.data.formats import MAX_IMAGE_BYTES
 from mcis_cli.data.images import decode_image
 from mcis_cli.data.regular_files import read_regular
 from mcis_cli.errors import DataError
-from mcis_cli.maps.crf import crf_on_present, dense_crf
-from mcis_cli.stages.engine.predictor import load_segmenter
+from mcis_cli.stages.engine.predictor import Predictor
 from mcis_cli.store import Artifact
-from mcis_cli.training.precision import choose_device, choose_precision
 
 
 @dataclass(frozen=True)
@@ -61,27 +59,14 @@ def run(config: EvalConfig, network: Artifact, paths: Iterable[Path], options: R
         paths: photographs.
         options: how to run on this machine.
     """
-    device = choose_device(options.device)
-    segmenter = load_segmenter(
-        network,
-        scales=config.scales,
-        flip=config.flip,
-        window=config.window,
-        device=device,
-        precision=choose_precision(config.precision, device),
-        pad=config.pad,
-        resampling=config.resampling,
-    )
-    refine = crf_on_present if config.crf_labels == "present" else dense_crf
+    predictor = Predictor(network, config, options)
     for path in paths:
         try:
             image = decode_image(read_regular(path, MAX_IMAGE_BYTES), str(path))
         except DataError as error:
             yield Prediction(path, fault=str(error))
             continue
-        probabilities = segmenter.probabilities(image)
-        if config.crf:
-            probabilities = refine(image, probabilities, **config.crf_settings.model_dump())
+        probabilities = predictor.refined(image)
         mask = probabilities.argmax(axis=0).astype(np.uint8)
         yield Prediction(path, image, mask, regions_of(mask, probabilities))
 

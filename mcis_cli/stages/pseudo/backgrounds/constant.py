@@ -1,0 +1,19 @@
+"""Background has the same score everywhere: `background_score`."""
+
+import numpy as np
+
+from mcis_cli.config import PseudoConfig
+from mcis_cli.maps.pseudo import fuse_constant
+from mcis_cli.stages.pseudo.backgrounds.rule import Background
+from mcis_cli.stages.pseudo.material import Maps, Mask, Material, Score
+
+
+def _mask(config: PseudoConfig, material: Material, maps: Maps) -> Mask:
+    return fuse_constant(maps, material.classes, background_score=config.background_score)
+
+
+def _score(config: PseudoConfig, material: Material, maps: Maps) -> Score:
+    return np.full(material.size, config.background_score, dtype=np.float32)
+
+
+RULE = Background(_mask, _score)

@@ -1,0 +1,17 @@
+"""Background scores what the maps leave over, to `background_power`."""
+
+from mcis_cli.config import PseudoConfig
+from mcis_cli.maps.pseudo import fuse_power, power_background
+from mcis_cli.stages.pseudo.backgrounds.rule import Background
+from mcis_cli.stages.pseudo.material import Maps, Mask, Material, Score
+
+
+def _mask(config: PseudoConfig, material: Material, maps: Maps) -> Mask:
+    return fuse_power(maps, material.classes, background_power=config.background_power)
+
+
+def _score(config: PseudoConfig, material: Material, maps: Maps) -> Score:
+    return power_background(maps, config.background_power)
+
+
+RULE = Background(_mask, _score)

@@ -1,0 +1,33 @@
+"""Background is what is not salient: by the rules of the released code, or as a score that saliency moves."""
+
+from mcis_cli.config import PseudoConfig
+from mcis_cli.maps.pseudo import fuse_saliency, salient_background
+from mcis_cli.stages.pseudo.backgrounds.rule import Background
+from mcis_cli.stages.pseudo.material import Maps, Mask, Material, Score
+
+
+def _mask(config: PseudoConfig, material: Material, maps: Maps) -> Mask:
+    assert material.saliency is not None, "checked before"
+    return fuse_saliency(
+        maps,
+        material.classes,
+        material.saliency,
+        foreground_threshold=config.foreground_threshold,
+        conflict_threshold=config.conflict_threshold,
+        salient_threshold=config.salient_threshold,
+        confident_threshold=config.confident_threshold,
+        min_foreground=config.min_foreground,
+    )
+
+
+def _score(config: PseudoConfig, material: Material, maps: Maps) -> Score:
+    assert material.saliency is not None, "checked before"
+    return salient_background(
+        material.saliency,
+        background_score=config.background_score,
+        weight=config.saliency_weight,
+        middle=config.saliency_middle,
+    )
+
+
+RULE = Background(_mask, _score)

@@ -1,0 +1,13 @@
+"""The cues beside maps, in the order in which each adds what it knows to the material of a mask; each is a file."""
+
+from collections.abc import Callable
+
+from mcis_cli.stages.pseudo.cues import network, saliency, trust
+from mcis_cli.stages.pseudo.evidence import Evidence
+from mcis_cli.stages.pseudo.material import Material
+
+CUES: tuple[Callable[[Evidence], Callable[[Material], Material] | None], ...] = (
+    saliency.open_cue,
+    trust.open_cue,
+    network.open_cue,
+)

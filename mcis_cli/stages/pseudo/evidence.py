@@ -1,0 +1,117 @@
+"""What pseudo masks are made of: maps, a segmentation network in a second round, or both; and imported saliency."""
+
+from dataclasses import dataclass
+
+import numpy as np
+
+from mcis_cli.config import PseudoConfig, RunOptions
+from mcis_cli.data.catalogue import Catalogue
+from mcis_cli.errors import UsageError, counted
+from mcis_cli.stages import check, holds, read_record
+from mcis_cli.stages.engine.inputs import Inputs, images_of
+from mcis_cli.stages.pseudo.declaration import network_recipe, recipe
+from mcis_cli.stages.pseudo.material import Material
+from mcis_cli.store import Artifact, Recipe, Store
+
+
+@dataclass(frozen=True, kw_only=True)
+class Evidence:
+    """What a run of the stage works on.
+
+    Attributes:
+        config: settings.
+        options: how to run on this machine.
+        catalogue: the image set.
+        images: those that get masks.
+        maps: localization maps, or those after their walk; None in a second round without maps.
+        network: a segmentation network; None in a first round.
+        saliency: saliency maps that were made or imported; None takes those of the image set.
+    """
+
+    config: PseudoConfig
+    options: RunOptions
+    catalogue: Catalogue
+    images: Catalogue
+    maps: Artifact | None
+    network: Artifact | None
+    saliency: Artifact | None
+
+    @property
+    def source(self) -> Artifact:
+        """What masks are named for: the maps, or without them the network."""
+        source = self.maps or self.network
+        assert source is not None, "found when it was opened"
+        return source
+
+    def recipe(self, config: PseudoConfig) -> Recipe:
+        """The masks of this evidence with such settings."""
+        network = self.network.id if self.network else None
+        if self.maps is None:
+            return network_recipe(config, self.source.id, self.images)
+        return recipe(config, self.maps.id, self.images, self.saliency.id if self.saliency else None, network)
+
+    def material(self, image_id: str) -> Material:
+        """The maps of an image, before any cue, and the image itself if there is a CRF."""
+        entry = self.images[image_id]
+        maps, classes = None, entry.labels
+        if self.maps is not None:
+            fields = read_record(self.maps, image_id)
+            maps, classes = fields["maps"].astype(np.float32), tuple(fields["classes"].tolist())
+        image = self.images.read_image(image_id) if self.config.crf else None
+        return Material(image_id, maps, classes, (entry.height, entry.width), image=image)
+
+
+def open_evidence(config: PseudoConfig, inputs: Inputs, store: Store, options: RunOptions) -> Evidence:
+    """Check what the stage is given.
+
+    Raises:
+        MissingError: there is nothing, or its images are not found.
+        UsageError: it is of another stage, or does not fit the settings or each other.
+    """
+    source = inputs.expect("maps", "walked maps", "network")
+    is_network = holds(source, "network")
+    if not is_network:
+        _check_maps(config, source, inputs.network)
+    saliency = inputs.saliency if config.background == "saliency" and not is_network else None
+    if saliency is not None:
+        if not holds(saliency, "saliency maps"):
+            raise UsageError(
+                f"{saliency.path.name} was made by {saliency.stage}: expected saliency maps; `mcis saliency` makes them"
+            )
+        check(saliency)
+    catalogue = images_of(source, inputs.data, store)
+    return Evidence(
+        config=config,
+        options=options,
+        catalogue=catalogue,
+        images=catalogue.split(source.meta["split"]) if is_network else catalogue.only(source.ids),
+        maps=None if is_network else source,
+        network=source if is_network else inputs.network,
+        saliency=saliency,
+    )
+
+
+def _check_maps(config: PseudoConfig, maps: Artifact, network: Artifact | None) -> None:
+    if config.background == "affinity" and not holds(maps, "walked maps"):
+        raise UsageError(
+            f"--background affinity compares maps after their walk, found those of {maps.path.name}: expected an "
+            "artifact of affinity; run `mcis affinity` on them first"
+        )
+    if network is None:
+        return
+    if not holds(network, "network"):
+        raise UsageError(
+            f"--network {network.path.stem} was made by {network.stage}: expected a segmentation network, an artifact "
+            "of train-seg; `mcis ls` shows what there is"
+        )
+    if network.meta["class_names"] != maps.meta["class_names"]:
+        known, expected = (artifact.meta["class_names"] for artifact in (network, maps))
+        raise UsageError(
+            f"--network {network.path.stem} knows {counted(len(known), 'class', 'classes')}, not those of "
+            f"{maps.path.stem}, which has {len(expected)}: expected the same, in the same order"
+        )
+    if config.fusion != "soft":
+        raise UsageError(
+            f"--network weighs probabilities, found --fusion {config.fusion}, which has none: give --fusion soft"
+        )
+    check(network)

@@ -1,0 +1,36 @@
+"""The material of one pseudo mask: maps, and what the cues know beside them."""
+
+from dataclasses import dataclass
+
+import numpy as np
+from jaxtyping import Float32, UInt8
+
+Maps = Float32[np.ndarray, "cls height width"]
+Mask = UInt8[np.ndarray, "height width"]
+Score = Float32[np.ndarray, "height width"]
+
+
+@dataclass(frozen=True)
+class Material:
+    """What one mask is made of.
+
+    Attributes:
+        image_id: whose mask it is.
+        maps: one for each of its classes, at the resolution they are stored in, unnormalised; None in a second round
+            without maps.
+        classes: the foreground class of each map, from 0; without maps, the tags.
+        size: height and width of the image.
+        saliency: in [0, 1]; None without a map, or where the background does not use it.
+        image: the photograph, for the CRF.
+        trust: of each class in saliency, in [0, 1]; None where all trust it in full.
+        predicted: probabilities of a network, of background and the classes.
+    """
+
+    image_id: str
+    maps: Float32[np.ndarray, "cls h w"] | None
+    classes: tuple[int, ...]
+    size: tuple[int, int]
+    saliency: Score | None = None
+    image: UInt8[np.ndarray, "height width 3"] | None = None
+    trust: tuple[float, ...] | None = None
+    predicted: Float32[np.ndarray, "kept height width"] | None = None
