@@ -16,6 +16,7 @@ from mcis_cli.models.co_attention import (
     AffinityInit,
     AffinityWeights,
     CoAttention,
+    common_mask,
     contrastive_attention,
     mix,
     weigh_activations,
@@ -230,7 +231,7 @@ class CoAttentionClassifier(nn.Module):
             common_scores_m = average(mix(activation_maps_n, attention_over_n, features_m.shape[2:]))
         if "contrastive" in terms:
             mask_logit_n = self.co_attention.mask_conv(features_n)
-            common_mask_m = mix(mask_logit_n, attention_over_n, features_m.shape[2:]).sigmoid()
+            common_mask_m = common_mask(mask_logit_n, attention_over_n, features_m.shape[2:])
             activation_maps_m = self.activation_maps(features_m, co=True)
             unshared = contrastive_attention(common_mask_m)
             unshared_scores_m = average(weigh_activations(activation_maps_m, unshared, self._head(co=True).bias))

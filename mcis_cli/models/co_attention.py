@@ -1,5 +1,6 @@
 """Co-attention between two images (paper §3.1, Eq. 2-4 and 6-8), and the algebra that makes its inference cheap.
 
+All of it is what training and inference execute. The same in features, as the paper writes it, is in `reference`.
 Positions of an image are its feature map's cells in row-major order. A name ends in `_m` or `_n` by the grid on which
 the values lie, not by the image that they were made of. The heads and the losses are in `classifier` and `losses`.
 """
@@ -12,6 +13,7 @@ from torch import Tensor, nn
 from torch.nn import functional
 
 from mcis_cli.models.layers import at_least_float32, new_conv, product
+from mcis_cli.models.reference import co_attend as co_attend  # a name that others import from here
 
 AffinityInit = Literal["uniform", "identity"]
 AffinityWeights = Literal["shared", "per-domain-pair"]
@@ -57,32 +59,6 @@ def attention(
     return affinity.softmax(dim=1), affinity.mT.softmax(dim=1)
 
 
-def co_attend(
-    features_m: Float[Tensor, "batch channel h_m w_m"],
-    features_n: Float[Tensor, "batch channel h_n w_n"],
-    affinity_weight: Float[Tensor, "channel channel"],
-) -> tuple[Float[Tensor, "batch channel h_m w_m"], Float[Tensor, "batch channel h_n w_n"]]:
-    """Co-attention of a pair (Eq. 2-4): what each image finds of itself in the other.
-
-    F_m^{m∩n} = F_n A_n is made of n's features and lies on m's grid; F_n^{m∩n} = F_m A_m the other way round. The two
-    images may differ in size.
-
-    Args:
-        features_m: F_m.
-        features_n: F_n.
-        affinity_weight: W_P.
-
-    Returns:
-        `coattentive_m` and `coattentive_n`: convex combinations of the other image's features.
-    """
-    attention_over_m, attention_over_n = attention(
-        affinity(features_m.flatten(2), features_n.flatten(2), affinity_weight)
-    )
-    coattentive_m = mix(features_n, attention_over_n, features_m.shape[2:])
-    coattentive_n = mix(features_m, attention_over_m, features_n.shape[2:])
-    return coattentive_m, coattentive_n
-
-
 def mix(
     maps_r: Float[Tensor, "*batch channel h_r w_r"],
     attention_over_r: Float[Tensor, "*batch hw_r hw_q"],
@@ -103,6 +79,24 @@ def mix(
     """
     mixed = maps_r.flatten(-2).to(attention_over_r.dtype) @ attention_over_r
     return mixed.reshape(*mixed.shape[:-1], *size)
+
+
+def common_mask(
+    mask_logits_r: Float[Tensor, "*batch 1 h_r w_r"],
+    attention_over_r: Float[Tensor, "*batch hw_r hw_q"],
+    size: torch.Size | tuple[int, int],
+) -> Float[Tensor, "*batch 1 h_q w_q"]:
+    """Class-agnostic mask of what a pair has in common (Eq. 6): B = σ(W_B F^{q∩r}), from W_B F_r as `mix` allows.
+
+    Args:
+        mask_logits_r: W_B F_r, by `CoAttention.mask_conv`.
+        attention_over_r: See `mix`.
+        size: Height and width of q's grid.
+
+    Returns:
+        The mask on q's grid, in [0, 1].
+    """
+    return mix(mask_logits_r, attention_over_r, size).sigmoid()
 
 
 def contrastive_attention(
@@ -280,13 +274,6 @@ class CoAttention(nn.Module):
         by_kind = torch.stack([self.weight_of(m, n) for m in (False, True) for n in (False, True)])
         return by_kind[2 * single_m.long() + single_n.long()]
 
-    def forward(
-        self, features_m: Float[Tensor, "batch channel h_m w_m"], features_n: Float[Tensor, "batch channel h_n w_n"]
-    ) -> tuple[Float[Tensor, "batch channel h_m w_m"], Float[Tensor, "batch channel h_n w_n"]]:
-        """Co-attention of a pair (Eq. 2-4), see `co_attend`."""
-        over_m, over_n = self.attentions(features_m, features_n)
-        return mix(features_n, over_n, features_m.shape[2:]), mix(features_m, over_m, features_n.shape[2:])
-
     def attentions(
         self,
         features_m: Float[Tensor, "batch channel h_m w_m"],
@@ -298,21 +285,3 @@ class CoAttention(nn.Module):
         weight = self.weights_of(single_m, single_n)
         compared_m, compared_n = self.compared(features_m), self.compared(features_n)
         return attention(affinity(compared_m.flatten(2), compared_n.flatten(2), weight))
-
-    def common_mask(self, coattentive: Float[Tensor, "batch channel h w"]) -> Float[Tensor, "batch 1 h w"]:
-        """Class-agnostic mask of what the pair has in common (Eq. 6): B = σ(W_B F^{m∩n}), in [0, 1]."""
-        return self.mask_conv(coattentive).sigmoid()  # type: ignore[no-any-return]
-
-    def contrastive(
-        self, features: Float[Tensor, "batch channel h w"], coattentive: Float[Tensor, "batch channel h w"]
-    ) -> Float[Tensor, "batch channel h w"]:
-        """Contrastive features (Eq. 7-8): F ⊗ (1 − B), what an image does not share with the other.
-
-        Args:
-            features: F of the image.
-            coattentive: F^{m∩n} on the grid of the same image.
-
-        Returns:
-            The features, faded where the mask finds common semantics.
-        """
-        return features * contrastive_attention(self.common_mask(coattentive))

@@ -24,6 +24,7 @@ from mcis_cli.interop.exports.onnx_networks import DeployedPair
 from mcis_cli.models.backbones import build_backbone
 from mcis_cli.models.classifier import CoAttentionClassifier
 from mcis_cli.models.co_attention import mix
+from mcis_cli.models.reference import contrastive
 from mcis_cli.stages.engine.networks import backbone_of, stored_classifier, stored_segmenter
 from mcis_cli.stages.predict import run as predict
 
@@ -95,9 +96,11 @@ def test_maps_beside_a_reference_of_another_size_are_those_of_the_pair(chain, wo
     found = run(work / "classifier/pair.onnx", images=images, references=references)
     with torch.inference_mode():
         features = model.features(normalised(model, images))
-        coattentive, _ = model.co_attention(features, model.features(normalised(model, references)))
-        contrastive = model.co_attention.contrastive(features, coattentive)
-        for one, of in zip(found, (coattentive, contrastive), strict=True):
+        features_r = model.features(normalised(model, references))
+        _, attention_over_r = model.co_attention.attentions(features, features_r)
+        coattentive = mix(features_r, attention_over_r, features.shape[2:])
+        faded = contrastive(features, coattentive, model.co_attention.mask_conv)
+        for one, of in zip(found, (coattentive, faded), strict=True):
             maps = torch.nn.functional.interpolate(model.activation_maps(of, co=True), size=(48, 81), mode="bilinear")
             np.testing.assert_allclose(one, maps.numpy(), rtol=1e-4, atol=1e-4)
 

@@ -15,6 +15,7 @@ from mcis_cli.models.co_attention import (
     query,
     weigh_activations,
 )
+from mcis_cli.models.reference import contrastive
 
 NUM_FOREGROUND, CHANNEL = 4, 6
 
@@ -124,9 +125,10 @@ def test_multi_round_maps_as_the_explanation_page_makes_them() -> None:
     contrastive_maps = weigh_activations(activation_maps_m.expand(3, -1, -1, -1), unshared, None)
 
     for index in range(3):
-        coattentive_m, _ = classifier.co_attention(features_m, features_r[index : index + 1])
+        weight, mask_conv = classifier.co_attention.affinity_weight, classifier.co_attention.mask_conv
+        coattentive_m, _ = co_attend(features_m, features_r[index : index + 1], weight)
         plain = classifier.co_class_head(coattentive_m)[0, classes]
-        plain_contrastive = classifier.co_class_head(classifier.co_attention.contrastive(features_m, coattentive_m))
+        plain_contrastive = classifier.co_class_head(contrastive(features_m, coattentive_m, mask_conv))
         torch.testing.assert_close(attended[index, :-1], plain)
         torch.testing.assert_close(contrastive_maps[index], plain_contrastive[0, classes])
 

@@ -19,6 +19,7 @@ from mcis_cli.models.co_attention import (
     query,
     weigh_activations,
 )
+from mcis_cli.models.reference import common_mask, contrastive
 
 CHANNEL, HEIGHT_M, WIDTH_M, HEIGHT_N, WIDTH_N = 5, 3, 4, 2, 6
 
@@ -173,8 +174,8 @@ def test_attended_mask_gives_the_contrastive_activations_of_the_plain_forward() 
     features_m, features_r, _ = make_pair(dtype=torch.float32, batch=1)
     co_attention = CoAttention(CHANNEL, generator=torch.Generator().manual_seed(2))
     class_head = nn.Conv2d(CHANNEL, 4, 1)
-    coattentive_m, _ = co_attention(features_m, features_r)
-    plain = class_head(co_attention.contrastive(features_m, coattentive_m))
+    coattentive_m, _ = co_attend(features_m, features_r, co_attention.affinity_weight)
+    plain = class_head(contrastive(features_m, coattentive_m, co_attention.mask_conv))
 
     mask_logit_r = co_attention.mask_conv(features_r)[0]
     attended = attended_activations(query(features_m[0], co_attention.affinity_weight), features_r[0], mask_logit_r)
@@ -196,12 +197,12 @@ def test_attended_activations_of_half_precision_references_are_float32() -> None
 def test_common_mask_and_contrastive_attention_sum_to_one() -> None:
     features_m, features_n, _ = make_pair(dtype=torch.float32)
     co_attention = CoAttention(CHANNEL, generator=torch.Generator().manual_seed(2))
-    coattentive_m, _ = co_attention(features_m, features_n)
-    common_mask_m = co_attention.common_mask(coattentive_m)
+    coattentive_m, _ = co_attend(features_m, features_n, co_attention.affinity_weight)
+    common_mask_m = common_mask(coattentive_m, co_attention.mask_conv)
     assert common_mask_m.shape == (2, 1, HEIGHT_M, WIDTH_M)
     torch.testing.assert_close(common_mask_m + contrastive_attention(common_mask_m), torch.ones_like(common_mask_m))
     expected = features_m - features_m * common_mask_m
-    torch.testing.assert_close(co_attention.contrastive(features_m, coattentive_m), expected)
+    torch.testing.assert_close(contrastive(features_m, coattentive_m, co_attention.mask_conv), expected)
 
 
 def test_identity_start_makes_affinity_a_scaled_dot_product() -> None:
@@ -222,16 +223,15 @@ def test_scaled_affinities_are_cosines_at_the_start_whatever_the_strength_of_the
         torch.testing.assert_close(over_m, (20 * cosine).softmax(1))
 
 
-def test_scaled_affinities_are_eq_2_of_features_of_unit_length_and_mix_them_as_they_were() -> None:
+def test_scaled_affinities_are_eq_2_of_features_of_unit_length() -> None:
     features_m, features_n, weight = make_pair()
     module = CoAttention(CHANNEL, affinity_scale=7.0).double()
     with torch.no_grad():
         module.affinity_weight.copy_(weight)
-    found_m, found_n = module(features_m, features_n)
+    found = module.attentions(features_m, features_n)
     unit_m, unit_n = (features / features.norm(dim=1, keepdim=True) for features in (features_m, features_n))
     over_m, over_n = attention(7 * affinity(unit_m.flatten(2), unit_n.flatten(2), weight))
-    torch.testing.assert_close(found_m, mix(features_n, over_n, features_m.shape[2:]))
-    torch.testing.assert_close(found_n, mix(features_m, over_m, features_n.shape[2:]))
+    torch.testing.assert_close(found, (over_m, over_n))
 
 
 def test_positions_without_features_attend_evenly_and_do_not_stop_learning() -> None:

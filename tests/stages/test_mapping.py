@@ -13,8 +13,9 @@ from mcis_cli.config import CamsConfig
 from mcis_cli.data.augment import normalise, warp
 from mcis_cli.models.backbones import build_backbone
 from mcis_cli.models.classifier import CoAttentionClassifier
-from mcis_cli.models.co_attention import co_attend
+from mcis_cli.models.co_attention import co_attend, mix
 from mcis_cli.models.equivariance import cues_of, refine
+from mcis_cli.models.reference import contrastive
 from mcis_cli.stages.cams.features import FeatureCache, View
 from mcis_cli.stages.cams.mapping import Mapper
 from mcis_cli.stages.engine.networks import backbone_of
@@ -51,18 +52,24 @@ def mapper_of(model, images, *, budget=2**30, **config):
     return Mapper(model, cache, CamsConfig(precision="fp32", image_size=SIZE, **config), images)
 
 
+def coattentive_of(model, features_m, features_n):
+    """F_m^{m∩n} (Eq. 4), of affinities that may be of features of unit length."""
+    _, attention_over_n = model.co_attention.attentions(features_m, features_n)
+    return mix(features_n, attention_over_n, features_m.shape[2:])
+
+
 @torch.inference_mode()
 def pair_map(model, features_m, features_n, k):
     """φ(F_m^{m∩n})_k as it is written in the paper: all features are mixed, then the head is applied."""
-    coattentive_m, _ = model.co_attention(features_m, features_n)
+    coattentive_m = coattentive_of(model, features_m, features_n)
     return (model.co_class_head or model.class_head)(coattentive_m)[0, k]
 
 
 @torch.inference_mode()
 def contrastive_map(model, features_m, features_n, k):
     """φ(F_m^{m∖n})_k: all features are faded, then the head is applied."""
-    coattentive_m, _ = model.co_attention(features_m, features_n)
-    faded = model.co_attention.contrastive(features_m, coattentive_m)
+    coattentive_m = coattentive_of(model, features_m, features_n)
+    faded = contrastive(features_m, coattentive_m, model.co_attention.mask_conv)
     return (model.co_class_head or model.class_head)(faded)[0, k]
 
 

@@ -15,7 +15,7 @@ from mcis_cli.data.catalogue import Catalogue, ImageEntry
 from mcis_cli.data.references import draw_references
 from mcis_cli.maps.localization import aggregate, released_combination
 from mcis_cli.models.classifier import CoAttentionClassifier
-from mcis_cli.models.co_attention import attended_activations, query, weigh_activations
+from mcis_cli.models.co_attention import attended_activations, contrastive_attention, query, weigh_activations
 from mcis_cli.models.equivariance import cues_of, refine
 from mcis_cli.stages.cams.features import FeatureCache, Features, Key, View
 from mcis_cli.stages.cams.similarity import Nearest
@@ -150,7 +150,7 @@ class Mapper:
         mixed = attended_activations(transformed, self.model.co_attention.compared(other.features), wanted)
         maps = dict(zip(common, mixed, strict=False))
         if unshared:
-            faded = 1 - mixed[-1:].sigmoid()
+            faded = contrastive_attention(mixed[-1:].sigmoid())
             bias = (self.model.co_class_head or self.model.class_head).bias
             weighed = weigh_activations(own.co_activations[unshared], faded, None if bias is None else bias[unshared])
             maps |= dict(zip(unshared, weighed, strict=True))
