@@ -207,8 +207,8 @@ class Predictor:
         are fed as predictions come.
 
         Args:
-            then: a function of a module, which runs beside the CRF. It is given the id, the mask, the mask before the CRF
-                (the same one where there is none), and whatever else was read.
+            then: a function of a module, which runs beside the CRF. It is given the id, the mask, the mask before the
+                CRF (the same one where there is none), and whatever else was read.
             read: from an id to the image, and whatever else `then` takes.
         """
 
