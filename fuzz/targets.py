@@ -19,7 +19,7 @@ from mcis_cli.cli.session import options
 from mcis_cli.config import parse_assignment, read_toml, resolve
 from mcis_cli.data import archives, array_files, images
 from mcis_cli.data.catalogue import ImageEntry
-from mcis_cli.data.layouts import coco, listing, table, voc
+from mcis_cli.data.layouts import coco, listing, names, table, voc
 from mcis_cli.interop import coco_rle
 from mcis_cli.interop.imports import map_files as foreign_maps
 from mcis_cli.interop.imports import pickled_arrays
@@ -193,11 +193,11 @@ ANNOTATIONS = [
 def read_lists(data: bytes) -> None:
     """Lists of ids, tags and classes of the VOC layout."""
     path = _written(data, "list.txt")
-    names = listing.read_lines(path)
+    lines = listing.read_lines(path)
     voc.read_tag_file(path, {"a": "a.jpg"})
-    listing._refuse_classes(names, "classes.txt")
-    for name in names:
-        listing.id_fault(name)
+    names._refuse(lines, "classes.txt")
+    for line in lines:
+        listing.id_fault(line)
 
 
 LISTS = [b"a\nb\n", b"a.jpg cat dog\n", b"\xef\xbb\xbfcat\r\ndog\r\n", b"/JPEGImages/a.jpg /SegmentationClass/a.png\n"]

@@ -166,7 +166,7 @@ def test_a_stage_that_the_configuration_asks_for_and_is_not_done_is_named(call, 
         ("cams", "pseudo", "train-cls"),
         ("pseudo", "train-cls", "cams"),
         ("train-seg", "cams", "pseudo"),
-        ("eval", "train-cls", "train-seg or cams or affinity or pseudo"),
+        ("eval", "train-cls", "train-seg or pseudo or affinity or cams"),
     ],
 )
 def test_an_artifact_of_another_stage_is_2(call, chain, command, stage, wanted):

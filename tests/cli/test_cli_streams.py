@@ -39,7 +39,7 @@ def test_another_artifact_than_a_network_predicts_nothing(call, chain):
     answer = call("predict", chain.made["train-cls"].id, "shapes/JPEGImages/val-0000.jpg", cwd=chain.folder)
     assert answer.code == 2
     assert answer.out == ""
-    assert "expected a network of train-seg; `mcis ls --stage train-seg` shows what there is" in answer.err
+    assert "expected a network of train-seg; `mcis ls --stage train-seg` lists them" in answer.err
 
 
 def test_one_fault_is_counted_as_one(call, tmp_path):
@@ -111,10 +111,10 @@ def test_a_pipe_that_breaks_within_is_no_success(call, chain, monkeypatch):
     [("cams", "--cache-mb 256, --image-size 224 or --workers 1"), ("train-seg", "train-seg.batch_size=4"), ("run", "")],
 )
 def test_a_lack_of_memory_is_one_line_with_the_flags_that_help(call, chain, monkeypatch, lack, asked, command, flags):
-    def lacks(**_):
+    def lacks(*_, **__):
         raise lack
 
-    monkeypatch.setattr(f"mcis_cli.cli.{'chain' if command == 'run' else 'call'}.open_workspace", lacks)
+    monkeypatch.setattr("mcis_cli.cli.session.groups.open_workspace", lacks)
     answer = call(command, cwd=chain.folder)
     assert (answer.code, answer.out) == (2, "")
     assert answer.err.count("\n") == 1
@@ -124,10 +124,10 @@ def test_a_lack_of_memory_is_one_line_with_the_flags_that_help(call, chain, monk
 
 
 def test_another_fault_of_torch_stays_a_bug(call, chain, monkeypatch):
-    def fails(**_):
+    def fails(*_, **__):
         raise RuntimeError("mat1 and mat2 shapes cannot be multiplied")
 
-    monkeypatch.setattr("mcis_cli.cli.session.call.open_workspace", fails)
+    monkeypatch.setattr("mcis_cli.cli.session.groups.open_workspace", fails)
     answer = call("cams", cwd=chain.folder)
     assert answer.code == 1
     assert answer.err.startswith("mcis: bug: RuntimeError: mat1 and mat2")

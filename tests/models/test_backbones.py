@@ -250,7 +250,7 @@ def test_taps_are_what_the_last_halvings_start_from(name: str, channels: tuple[i
 def test_unknown_backbones_and_strides_are_refused() -> None:
     with pytest.raises(UsageError, match=r"no backbone 'vgg19': it is one of vgg16, .*; choose with --backbone"):
         build_backbone("vgg19")
-    with pytest.raises(UsageError, match=r"vgg16 has no output stride 32: it is 8 or 16; .*train-cls.output_stride=8"):
+    with pytest.raises(UsageError, match=r"vgg16 has no output stride 32: it is 8 or 16; .*SECTION.output_stride=8"):
         build_backbone("vgg16", output_stride=32)
 
 

@@ -236,7 +236,7 @@ def test_several_numbers_of_references_take_one_pass_and_give_the_maps_of_each_a
 
 
 def test_maps_that_only_had_to_be_sealed_are_not_told_as_found_done(chain, tmp_path, monkeypatch):
-    def stop(*_):
+    def stop(*_, **__):
         raise KeyboardInterrupt
 
     store, heard, again = open_store(tmp_path / "store"), Heard(), Heard()

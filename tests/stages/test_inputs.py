@@ -14,14 +14,14 @@ from mcis_cli.store import open_store
 
 def test_a_stage_without_upstream_artifact_is_told_which_to_run():
     with pytest.raises(MissingError, match="expected an artifact of train-seg or cams; run `mcis train-seg` first"):
-        Inputs().expect("train-seg", "cams")
+        Inputs().expect("network", "maps")
 
 
 def test_an_artifact_of_another_stage_is_refused(chain):
     inputs = Inputs(upstream=chain.made["pseudo"])
-    assert inputs.expect("cams", "pseudo") is chain.made["pseudo"]
+    assert inputs.expect("maps", "pseudo masks") is chain.made["pseudo"]
     with pytest.raises(UsageError, match=r"pseudo-.*\.h5 was made by pseudo: expected an artifact of cams"):
-        inputs.expect("cams")
+        inputs.expect("maps")
 
 
 def test_listing_seals_the_data_set_and_remembers_its_place(chain, tmp_path):

@@ -8,6 +8,7 @@ import json
 import random
 import re
 import shutil
+import unicodedata
 from pathlib import Path
 
 import pytest

@@ -8,6 +8,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 from store_makers import TENSORS, make_store, recipe, rewrite, seal_records, seal_tensors
 
+from mcis_cli.errors import DamagedError
 from mcis_cli.store import Recipe, canonical_json, notes
 
 values = st.recursive(
@@ -108,16 +109,19 @@ def test_a_pipe_or_a_folder_in_the_place_of_a_note_is_none(tmp_path):
     store = make_store(tmp_path)
     os.mkfifo(store.root / "refs/pipe")
     (store.root / "refs/folder").mkdir()
-    assert store.tags() == {}
+    damaged = []
+    assert store.tags(damaged.append) == {}
+    assert len(damaged) == 2
 
 
-def test_a_damaged_tag_or_place_is_none(tmp_path):
+def test_a_damaged_tag_is_an_error_and_a_damaged_place_is_none(tmp_path):
     store = make_store(tmp_path)
     store.tag("best", seal_tensors(store))
     store.set_location("ab" * 32, {"root": "/photos"})
     for path in (store.root / "refs/best", store.root / "locations" / f"{'ab' * 32}.json"):
         rewrite(path, path.read_bytes().replace(b"o", b"0").replace(b"a", b"A"))
-    assert store.tags() == {}
+    with pytest.raises(DamagedError, match=r"the tag .*best is damaged"):
+        store.tags()
     assert store.location("ab" * 32) is None
 
 

@@ -7,6 +7,7 @@ import pytest
 from store_makers import make_store, recipe, rewrite, seal_records
 
 from mcis_cli.errors import DamagedError, MissingError, StorageError
+from mcis_cli.store import files
 from mcis_cli.store.artifact import Artifact
 from mcis_cli.store.format import user_block
 
@@ -139,7 +140,7 @@ def test_folders_and_pipes_are_refused_without_waiting(tmp_path):
 
 
 def test_a_name_that_is_too_long_is_a_failure_of_storage(tmp_path):
-    with pytest.raises(StorageError, match=r"cannot read .*: File name too long"):
+    with pytest.raises(StorageError, match=r"cannot open .*: File name too long"):
         Artifact(tmp_path / ("x" * 300))
 
 

@@ -3,7 +3,7 @@
 import re
 import unicodedata
 import xml.etree.ElementTree as ElementTree
-from collections.abc import Iterator, Mapping
+from collections.abc import Collection, Iterator, Mapping
 from pathlib import Path
 
 from mcis_cli.config import DataConfig
@@ -12,6 +12,7 @@ from mcis_cli.data.formats import PHOTO_SUFFIXES
 from mcis_cli.data.layouts.layout import Layout
 from mcis_cli.data.layouts.listing import Finding, Found, by_composition, image_id_of, index_files, read_lines
 from mcis_cli.data.layouts.multi_hot import SUFFIX, read_multi_hot
+from mcis_cli.data.layouts.names import listed_names
 from mcis_cli.data.layouts.tag_cells import always_together
 from mcis_cli.errors import DataError, first_few
 from mcis_cli.store import StatCache
@@ -49,10 +50,13 @@ def read_voc(config: DataConfig, root: Path, cache: StatCache | None = None) -> 
     )
 
 
-def read_tag_file(file: Path, images: Mapping[str, str]) -> tuple[Tags, tuple[Finding, ...]]:
+def read_tag_file(
+    file: Path, images: Mapping[str, str], classes: Collection[str] = ()
+) -> tuple[Tags, tuple[Finding, ...]]:
     """Read lines `ID class class …`; an id may carry the image's extension. An id without a class is a negative.
 
-    Classes are separated by blanks, or, where the file has a comma or a semicolon after an id, by those alone.
+    Classes are separated by blanks, or, where the file has a comma or a semicolon after an id, by those alone; unless
+    the parts between blanks are all among the listed `classes`, whose names may have such signs.
 
     Raises:
         DataError: The file cannot be read.
@@ -60,7 +64,9 @@ def read_tag_file(file: Path, images: Mapping[str, str]) -> tuple[Tags, tuple[Fi
     tags: Tags = {}
     lines: list[list[str]] = []
     parts = [line.split(maxsplit=1) for line in read_lines(file)]
-    by_comma = any("," in part or ";" in part for _, *rest in parts for part in rest)
+    texts = [text for _, *rest in parts for text in rest]
+    by_blanks = bool(classes) and all(name in classes for text in texts for name in text.split())
+    by_comma = not by_blanks and any("," in text or ";" in text for text in texts)
     known = _Known(images)
     for written, *rest in parts:
         text = rest[0] if rest else ""
@@ -158,7 +164,7 @@ def _tags(
         return {known(line): names for line, names in lines.items()}, str(root / config.tags), ()
     for name in (config.tags,) if config.tags is not None else TAG_FILES:
         if config.tags is not None or (root / name).is_file():
-            tags, findings = read_tag_file(root / name, images)
+            tags, findings = read_tag_file(root / name, images, listed_names(config, root) or ())
             return tags, str(root / name), findings
     folder = root / "Annotations"
     if not folder.is_dir():

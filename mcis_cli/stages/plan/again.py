@@ -82,7 +82,8 @@ def _upstream(done: Done, work: Work, known: Mapping[str, Done]) -> str | None:
     first = inputs.get(next(iter(work.roles)), inputs.get("network", ""))
     before = known.get(first)
     if before is not None and _is_of(before, work.command):  # which the same command makes on its way
-        return next(iter(before.recipe.inputs.values()), first)
+        earlier = stages()[before.recipe.stage].work
+        return before.recipe.inputs.get(next(iter(earlier.roles)), first) if earlier is not None else first
     return first
 
 
