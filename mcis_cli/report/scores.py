@@ -47,7 +47,8 @@ def read_scores(artifact: Artifact) -> Scores:
     thresholds = artifact.meta["settings"].get("thresholds", [])
     chosen = thresholds.index(found["threshold"]) if thresholds else None
     records = [(image_id, fields["counts"]) for image_id, fields in read_records(artifact)]
-    total = total_counts((counts for _, counts in records), len(thresholds) + 1)
+    refined = bool(artifact.meta["settings"].get("crf"))  # whose counts before the CRF are a level of their own
+    total = total_counts((counts for _, counts in records), len(thresholds) + 1 + refined)
     matrix = total[0] if chosen is None else at_threshold(total, chosen)
     num_classes = len(artifact.meta["class_names"]) + 1
     kept = [*range(num_classes), IGNORE_INDEX]
@@ -65,9 +66,10 @@ def image_score(counts: Int64[np.ndarray, "row 4"], threshold_index: int | None 
 
     Args:
         counts: rows (level, target, predicted, pixels), see `maps.scoring`.
-        threshold_index: for maps, the number of the threshold that a level has to be over; else background.
+        threshold_index: for maps, the number of the threshold that a level has to be over; else background. None for
+            masks and networks, whose rows of level 0 count.
     """
-    level, target, predicted, pixels = counts.T
+    level, target, predicted, pixels = counts[counts[:, 0] == 0].T if threshold_index is None else counts.T
     if threshold_index is not None:
         predicted = np.where(level > threshold_index, predicted, 0)
     hit = np.bincount(target, np.where(target == predicted, pixels, 0), minlength=256)

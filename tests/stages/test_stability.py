@@ -100,7 +100,7 @@ def test_the_golden_input_has_the_results_that_it_had(one_thread):
         ("mcis_cli.stages.cams.mapping.draw_references", lambda draw: lambda *a, **k: draw(*a, **k)[:1]),
         ("mcis_cli.stages.cams.mapping.aggregate", lambda mean: lambda *a, **k: 1.01 * mean(*a, **k)),
         ("mcis_cli.stages.pseudo.fusions.normalising.enlarge", lambda enlarge: lambda *a: enlarge(*a)[:, ::-1]),
-        ("mcis_cli.stages.train_seg.run.segmentation_loss", lambda loss: lambda *a: 1.01 * loss(*a)),
+        ("mcis_cli.stages.train_seg.run.segmentation_loss", lambda loss: lambda *a, **k: 1.01 * loss(*a, **k)),
         ("mcis_cli.stages.evaluate.run.count_pixels", lambda count: lambda *a, **k: count(*a, **k) + 1),
     ],
 )

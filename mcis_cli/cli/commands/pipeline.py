@@ -253,6 +253,7 @@ def evaluate(
     call = Call("eval", flags, options, shard)
     start = call.start(artifact, data)
     from mcis_cli.stages import kind_of
+    from mcis_cli.stages.stage import SCORED
 
     found: dict[str, Any] = {}
 
@@ -264,7 +265,9 @@ def evaluate(
             print_scores(found)
         return {"metrics": found}
 
-    done = call.run(start, facts={"subject": str(kind_of(start.artifact.stage))}, extra=extra)
+    subject = kind_of(start.artifact.stage)
+    facts = {"subject": str(subject)} if subject in SCORED else {}  # the stage refuses all others
+    done = call.run(start, facts=facts, extra=extra)
     foreground = [value for name, value in found.get("iou", {}).items() if name != "background"]
     if done is not None and min_miou is not None and not any(value is not None for value in foreground):
         raise CheckError(
