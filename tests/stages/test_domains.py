@@ -361,7 +361,7 @@ def test_a_source_by_flags_and_one_in_the_file_are_the_same_and_is_remembered(ma
 
 @pytest.mark.slow
 @pytest.mark.parametrize("web_only", [True, False])
-def test_one_matrix_is_what_web_images_and_who_asks_for_it_get(tmp_path, one_thread, web_only):
+def test_one_matrix_is_what_web_images_and_who_asks_for_it_get(command, tmp_path, one_thread, web_only):
     folder = draw(tmp_path)
     data = data_of(folder)
     data = data.model_copy(update={"sources": data.sources[1:]}) if web_only else data
