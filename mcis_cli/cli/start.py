@@ -3,7 +3,7 @@
 What a command has done is safe whenever it stops, so stopping need not be gentle, only quick, and said in one line. The
 first signal raises an exception, which takes away bars and temporary files; later ones never raise another. A thread
 watches: where the exception does not get through (a long step in C++, a callback that swallows it), or the signal is
-sent again, the process leaves at once.
+sent again, the process leaves at once. So it does while torch is imported, whose C++ aborts at an exception.
 """
 
 import os
@@ -97,6 +97,8 @@ class Stop:
     def _raise(self, number: int, frame: FrameType | None) -> None:
         if not self.number:
             self.number = number
+            if _is_importing("torch"):
+                self._leave(number)
             raise KeyboardInterrupt if number == signal.SIGINT else Terminated
 
     def _unraisable(self, left: "sys.UnraisableHookArgs") -> None:
@@ -124,6 +126,11 @@ class Stop:
         if os.isatty(2):
             os.write(2, b"\n\x1b[?25h")  # a bar hides the cursor
         os._exit(self.tell(number))
+
+
+def _is_importing(name: str) -> bool:
+    """Whether a module is being imported just now."""
+    return bool(getattr(getattr(sys.modules.get(name), "__spec__", None), "_initializing", False))
 
 
 def _hint(arguments: list[str]) -> str:
