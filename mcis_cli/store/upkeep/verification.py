@@ -181,7 +181,7 @@ def _tried(path: Path, kind: Kind, check: Callable[[], object], *, is_wanted: bo
     try:
         check()
     except DamagedError as error:
-        return Finding(path, kind, _fault(error, path))
+        return Finding(path, kind, _fault(error, path), is_missing=not os.path.lexists(path))
     except MissingError:
         # Sealed, moved or removed by another process, which is no damage; unless it was asked for by name.
         if is_wanted:
