@@ -94,7 +94,10 @@ class Workplace:
 
 
 def clear(folder: Path) -> None:
-    """Remove a folder of `partial/` with all that is in it, last the file that says what it was."""
+    """Remove a folder of the store with all that is in it, last the file that says what it was; a link goes alone."""
+    if folder.is_symlink():
+        files.unlink(folder)
+        return
     names: list[str] = []
     with files.reported("list", folder), suppress(FileNotFoundError):
         names = sorted(os.listdir(folder), key=lambda name: (name == RECIPE, name))

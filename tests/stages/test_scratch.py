@@ -97,6 +97,22 @@ def test_gc_removes_what_a_killed_process_left_and_nothing_that_is_used(store):
     assert list(store.scratch_folder.iterdir()) == []
 
 
+def test_of_links_and_folders_of_others_nothing_in_them_is_removed(store, tmp_path):
+    outside, strange = tmp_path / "outside", store.scratch_folder / "mine"
+    for folder in (outside, strange):
+        folder.mkdir()
+        (folder / "secret").write_bytes(b"secret")
+    for name in ("cams-0123456789abcdef.1-00", "features-1f"):
+        (store.scratch_folder / name).symlink_to(outside)
+    with Scratch(store.scratch_folder / "features-1f", 2**20):
+        pass
+    for _ in collect(store, Choice(scopes=frozenset({"tmp"})), delete=True):
+        pass
+    assert list(store.scratch_folder.iterdir()) == [strange]
+    assert (strange / "secret").exists()
+    assert (outside / "secret").exists()
+
+
 def test_files_of_another_user_are_not_believed(store, monkeypatch):
     with Scratch(store.scratch_folder / "features-1f", 2**20) as scratch:
         scratch.put("a", tensors())

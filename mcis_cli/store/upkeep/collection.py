@@ -7,6 +7,7 @@ are looked at once more.
 """
 
 import os
+import re
 import time
 from collections import defaultdict
 from collections.abc import Iterable, Iterator
@@ -25,6 +26,7 @@ from mcis_cli.store.workplace import clear
 
 Scope = Literal["artifacts", "partial", "tmp"]
 DAY = 86_400.0
+_FEATURES = re.compile(r"features-[0-9a-f]+")  # folders of `stages.cams.scratch`
 _FRESH = 3_600.0  # a log gets its name a moment before its artifact does
 
 
@@ -204,11 +206,14 @@ def _left_over(store: Store, choice: Choice, delete: bool) -> Iterator[Unneeded]
     """Temporary files that nobody writes, logs without artifact, notes of recipes whose artifact is gone."""
     for path in sorted((store.root / "tmp").iterdir()):
         if choice.is_of_stage(path.name.partition(".")[0].rpartition("-")[0]) and choice.is_old(path):
+            is_folder = path.is_dir() and not path.is_symlink()
+            if is_folder and not _FEATURES.fullmatch(path.name):
+                continue  # none that mcis makes
             entries = [Path(entry) for entry in _entries(path)]  # a folder of features is one thing
-            unneeded = Unneeded(path, sum(map(_size, entries)) if path.is_dir() else _size(path))
+            unneeded = Unneeded(path, sum(map(_size, entries)) if is_folder else _size(path))
             with files.claimed(path) as mine:
                 if mine and delete:
-                    (clear if path.is_dir() else files.unlink)(path)
+                    (clear if is_folder else files.unlink)(path)
             if mine:
                 yield unneeded
     for path in sorted(store.root.glob("index.sqlite*")):  # of a cache that earlier versions kept
@@ -257,7 +262,9 @@ def _name(done: Done) -> str:
 
 
 def _entries(folder: Path) -> list[os.DirEntry[str]]:
-    """What is in a folder; nothing in a file, or in what another process has removed by now."""
+    """What is in a folder; nothing in a file, a link, or what another process has removed by now."""
+    if folder.is_symlink():
+        return []
     try:
         with os.scandir(folder) as entries:
             return list(entries)
