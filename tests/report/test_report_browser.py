@@ -10,6 +10,10 @@ from browser import address, chromium, complaints, fetched
 pytestmark = pytest.mark.slow
 
 SEEN = "return [...document.querySelectorAll('.card')].filter((card) => !card.hidden).length"
+PAINTED = """
+    const [done] = arguments;  // a browser drops keys that are pressed before it has painted anything
+    new PerformanceObserver((_, one) => { one.disconnect(); done(); }).observe({ type: "paint", buffered: true });
+"""
 
 
 @pytest.fixture(scope="module")
@@ -26,6 +30,7 @@ def page(call, chain, window: Any, tmp_path: Path) -> Path:
     assert answer.code == 0, answer.err
     complaints(window), fetched(window)
     window.get(address(target))
+    window.execute_async_script(PAINTED)
     return target
 
 
