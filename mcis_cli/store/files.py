@@ -101,7 +101,8 @@ def read_regular(path: Path, limit: int) -> bytes:
         StorageError: it cannot be read.
     """
     with open(open_regular(path), "rb") as file, reported("read", path):
-        data = file.read(limit + 1)
+        size = os.fstat(file.fileno()).st_size
+        data = file.read(min(size, limit) + 1)  # memory for as many is taken at once
     if len(data) > limit:
         raise damaged(path, f"it has more than {limit:,} bytes", "fewer")
     return data

@@ -4,6 +4,7 @@ import errno
 import os
 import subprocess
 import sys
+import tracemalloc
 from pathlib import Path
 
 import pytest
@@ -129,3 +130,13 @@ def test_where_neither_link_nor_rename_will_do_the_hint_names_hard_links(tmp_pat
     (tmp_path / "a").touch()
     with pytest.raises(StorageError, match="hard links, which FAT has not"):
         files.link(tmp_path / "a", tmp_path / "absent" / "name")
+
+
+def test_reading_takes_memory_for_what_is_there_not_for_what_may_be(tmp_path):
+    (tmp_path / "facts").write_bytes(b"few")
+    tracemalloc.start()
+    try:
+        assert files.read_regular(tmp_path / "facts", 2**28) == b"few"
+        assert tracemalloc.get_traced_memory()[1] < 2**20
+    finally:
+        tracemalloc.stop()
