@@ -4,6 +4,8 @@ A server, which is this file run as a script, has imported what the stages impor
 """
 
 import gc
+import importlib
+import inspect
 import json
 import os
 import resource
@@ -59,9 +61,10 @@ class Guard:
             {"arguments": [str(one) for one in arguments], "folder": str(folder), "watched": list(watched)}
         )
 
-    def call(self, function: str, *arguments: Any, folder: Path) -> Ended:
-        """Call `module:function` with arguments of JSON in a child."""
-        return self._ask({"function": function, "arguments": list(arguments), "folder": str(folder), "watched": []})
+    def call(self, function: Callable[..., None], *arguments: Any, folder: Path) -> Ended:
+        """Call a function of a test module with arguments of JSON in a child."""
+        named = [inspect.getfile(function), function.__name__]
+        return self._ask({"function": named, "arguments": list(arguments), "folder": str(folder), "watched": []})
 
     def _ask(self, request: Mapping[str, Any]) -> Ended:
         stdin = self._process.stdin
@@ -139,16 +142,15 @@ def serve() -> Callable[[], Any] | None:
     return None
 
 
-def _work(function: str | None, arguments: list[Any]) -> Callable[[], Any]:
+def _work(function: Sequence[str] | None, arguments: list[Any]) -> Callable[[], Any]:
     if function is None:
         from mcis_cli.cli.start import main
 
         sys.argv = ["mcis", *arguments]
         return main
-    import importlib
-
-    module, name = function.split(":")
-    found = getattr(importlib.import_module(module), name)
+    path, name = function
+    sys.path.insert(0, os.path.dirname(path))
+    found = getattr(importlib.import_module(Path(path).stem), name)
     return lambda: found(*arguments)
 
 

@@ -64,13 +64,20 @@ def gradients(chain: Chain, case: str, batch: int, ranks: Ranks = ALONE) -> Step
     parameters = [p for group in training.optimizer.param_groups for p in group["params"]]
     steps: Steps = []
     for batch_of_step in training.batches(0, 0):
-        losses = training.step_loss(replace(batch_of_step, images=batch_of_step.images.double()))
+        losses = training.step_loss(_in_float64(batch_of_step))
         training.optimizer.zero_grad(set_to_none=True)
         losses["total"].backward()
         ranks.sum_gradients(parameters)
         summed = [ranks.sum(loss.detach().double()) for loss in losses.values()]
         steps.append([*summed, *(p.grad.clone() for p in parameters if p.grad is not None)])
     return steps
+
+
+def _in_float64(batch: Any) -> Any:
+    images = {"images": batch.images.double()}
+    if getattr(batch, "self_views", ()):
+        images["self_views"] = tuple(view.double() for view in batch.self_views)
+    return replace(batch, **images)
 
 
 def _of_pairs(chain: Chain, changes: dict[str, Any], count: int, batch: int, ranks: Ranks) -> Any:

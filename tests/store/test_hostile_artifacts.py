@@ -155,7 +155,7 @@ def test_a_link_that_is_followed_would_be_noticed(place, tmp_path):
     with h5py.File(path, "r") as file:
         assert file["records/fields/classes/values"].file.filename == str(tmp_path / OTHER)
     forge(place.made["cams"], tmp_path / "pipe-forged.h5", HOSTILE["external link to a pipe"])
-    ended = place.guard.call("test_hostile_artifacts:follow", str(tmp_path / "pipe-forged.h5"), folder=tmp_path)
+    ended = place.guard.call(follow, str(tmp_path / "pipe-forged.h5"), folder=tmp_path)
     assert ended.code == -14  # waited for the pipe until the alarm
 
 
@@ -172,9 +172,7 @@ def test_mutants_are_refused_or_sound_and_never_crash(place, tmp_path, stage, ta
     if stage == "weights":  # small ones: there, a changed byte is one of the structure
         with open_store(tmp_path / "store").begin(Recipe("weights", 1, {}, {})) as partial:
             sound = partial.seal_tensors(TENSORS, {"backbone": "lite0", "source": "x.pth"}, {}).path
-    ended = place.guard.call(
-        "test_hostile_artifacts:read_mutants", str(sound), str(tmp_path), NUM_MUTANTS, folder=tmp_path
-    )
+    ended = place.guard.call(read_mutants, str(sound), str(tmp_path), NUM_MUTANTS, folder=tmp_path)
     assert ended.code == 0, f"at mutant {(tmp_path / 'at').read_text()}: {ended.err[-1000:]}"
     tally.count(mutants=NUM_MUTANTS)
 

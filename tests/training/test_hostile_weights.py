@@ -183,7 +183,7 @@ def mutated(content: bytes, draw: np.random.Generator) -> bytes:
 @pytest.mark.parametrize("kind", ["zip", "old", "safetensors"])
 def test_mutants_of_weights_load_or_are_refused(place, kind, tmp_path, tally):
     _, guard = place
-    ended = guard.call("test_hostile_weights:load_mutants", kind, NUM_MUTANTS, folder=tmp_path)
+    ended = guard.call(load_mutants, kind, NUM_MUTANTS, folder=tmp_path)
     assert ended.code == 0, f"at mutant {(tmp_path / 'at').read_text()}: {ended.err[-1000:]}"
     tally.count(mutants=NUM_MUTANTS)
 
@@ -312,7 +312,7 @@ SMALL = ("--preset", "quick", "--epochs", "1", "--set", "train-cls.image_size=64
 def test_a_training_that_meets_one_in_partial_is_one_line_and_4(place, case, tmp_path):
     folder, guard = place
     store = tmp_path / "store"
-    ended = guard.call("test_hostile_weights:leave", case, str(folder / "shapes"), str(store), folder=folder)
+    ended = guard.call(leave, case, str(folder / "shapes"), str(store), folder=folder)
     assert ended.code == 0, ended.err
     ended = guard.run(["train-cls", "shapes", *SMALL, "--store", store], folder)
     assert not (folder / CANARY).exists()
