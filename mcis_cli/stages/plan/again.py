@@ -125,14 +125,19 @@ def _settings(done: Done, work: Work, known: Mapping[str, Done], settings: Setti
     for one in (*made, done):
         if _is_of(one, work.command):
             config |= {**type(section).implied_by(one.recipe.config), **one.recipe.config}
-    scored = known.get(done.recipe.inputs.get("artifact", ""))
-    if (
-        scored is not None
-        and kind_of(scored.recipe.stage) != "network"
-        and config.get("split") == done.meta.get("split")
-    ):
-        config.pop("split", None)  # all images that it has
+    if base.get("split") is None and config.get("split") == _split_if_none_is_named(done, known):
+        config.pop("split", None)
     yield from _assignments(work.section.replace("_", "-"), {k: v for k, v in config.items() if k in base}, base)
+
+
+def _split_if_none_is_named(done: Done, known: Mapping[str, Done]) -> object:
+    """Maps: the split that their classifier was trained on. Scores of maps and masks: all images that these have."""
+    inputs = done.recipe.inputs
+    if "classifier" in inputs:
+        classifier = known.get(inputs["classifier"])
+        return classifier.meta.get("split") if classifier else None
+    scored = known.get(inputs.get("artifact", ""))
+    return done.meta.get("split") if scored is not None and kind_of(scored.recipe.stage) != "network" else None
 
 
 def _assignments(section: str, values: Mapping[str, Any], base: Mapping[str, Any]) -> Iterator[str]:
