@@ -194,13 +194,13 @@ def test_a_network_beside_maps_has_to_be_one_and_asks_for_probabilities(chain):
 @pytest.mark.slow
 def test_the_command_asks_maps_and_network_and_a_repair_makes_the_masks_again(chain_copy, one_thread, call):
     maps, network = (chain_copy.made[stage].path.stem for stage in ("cams", "train-seg"))
-    call = ("pseudo", maps, "--network", network, "--fusion", "soft", "--background", "constant")
-    before = mcis(*call, "--dry-run", "--json", cwd=chain_copy.folder)
+    command = ("pseudo", maps, "--network", network, "--fusion", "soft", "--background", "constant")
+    before = mcis(*command, "--dry-run", "--json", cwd=chain_copy.folder)
     assert before.code == 0, before.err
-    answer = mcis(*call, "--json", cwd=chain_copy.folder)
+    answer = mcis(*command, "--json", cwd=chain_copy.folder)
     assert answer.code == 0, answer.err
     masks = chain_copy.store.get(json.loads(answer.out)["id"])
-    after = mcis(*call, "--dry-run", "--json", cwd=chain_copy.folder)
+    after = mcis(*command, "--dry-run", "--json", cwd=chain_copy.folder)
     assert (masks.path.stem in before.out, masks.path.stem in after.out) == (False, True)
     assert mcis("pseudo", network, "--network", network, cwd=chain_copy.folder).code == 2
     repair_makes_again(masks, chain_copy, call)
