@@ -171,6 +171,18 @@ class Catalogue:
         entries = tuple(self[image_id] for image_id in sorted(set(ids)))
         return replace(self, entries=entries, missing={}, split_name=split_name)
 
+    def labelled(self) -> Catalogue:
+        """The images that somebody looked at: those with labels, and the negatives.
+
+        Raises:
+            DataError: There are none.
+        """
+        entries = tuple(entry for entry in self.entries if entry.is_labelled)
+        if not entries:
+            split = f"split {self.split_name!r} in " if self.split_name else ""
+            raise DataError(f"no image of {split}{self.root} has a tag: expected one at least; add tags")
+        return self if len(entries) == len(self) else replace(self, entries=entries)
+
     def carriers(self, class_index: int) -> tuple[str, ...]:
         """The ids of the images that carry a foreground class (0-based), sorted."""
         return self._carriers[class_index]

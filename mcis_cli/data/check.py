@@ -14,6 +14,7 @@ from mcis_cli.data.check_pixels import Progress, check_pixels
 from mcis_cli.data.evidence import of_tags
 from mcis_cli.data.layouts.left_out import left_out
 from mcis_cli.data.layouts.listing import Finding, Listing, Severity
+from mcis_cli.data.layouts.other_tools import other_export
 from mcis_cli.data.reading import describe, read_listing, require_root
 from mcis_cli.errors import DataError, counted, first_few
 from mcis_cli.store import StatCache
@@ -78,6 +79,7 @@ def survey(
         *(told for told in of_tags(catalogue) if told.code != "one-tag" or listing.layout != "folders"),
         *_tags(config, catalogue, num_references),
         *_companions(config, catalogue),
+        *_sizes(listing, catalogue),
         *_contents(config, catalogue),
         *check_pixels(catalogue, workers=workers, progress=progress),
     ]
@@ -172,10 +174,10 @@ def _one_folder(listing: Listing) -> Iterator[Finding]:
     """Most often a folder of all photographs, whose table is missing or no CSV file."""
     has_negatives = any(item.is_negative for item in listing.items)
     if listing.layout == "folders" and len(listing.class_names) == 1 and not has_negatives:
-        (name,) = listing.class_names
+        (name,), other = listing.class_names, other_export(listing.root)
         message = (
             f"the folder {name!r} is taken for the tag of all {_count(listing.items, 'image')}; expected a folder for "
-            "each class, or tags in a table beside it, such as tags.csv"
+            f"each class, or tags in a table beside it, such as tags.csv{f'; {other}' if other else ''}"
         )
         yield Finding("warning", "one-folder", message)
 
@@ -204,6 +206,25 @@ def _companions(config: DataConfig, catalogue: Catalogue) -> Iterator[Finding]:
     if no_mask:
         message = f"ground truth missing for {_count(no_mask, 'image')} of {config.val!r} (the first is {no_mask[0]!r})"
         yield Finding("warning", "no-mask", message, no_mask)
+
+
+def _sizes(listing: Listing, catalogue: Catalogue) -> Iterator[Finding]:
+    """Photographs of other proportions than their annotations give them, so that outlines would lie elsewhere."""
+    differ = []
+    for entry in catalogue.entries:
+        height, width = listing.sizes.get(entry.id, (entry.height, entry.width))
+        if height * entry.width != width * entry.height:
+            differ.append((entry, width, height))
+    if not differ:
+        return
+    entry, width, height = differ[0]
+    turned = ", as if not turned upright by EXIF data" if (width, height) == (entry.height, entry.width) else ""
+    message = (
+        f"{counted(len(differ), 'image')} of another size in {listing.tag_source} (the first is {entry.id!r}: {width} "
+        f"x {height} pixels there{turned}; the photograph has {entry.width} x {entry.height}); export the annotations "
+        "of these very files again"
+    )
+    yield Finding("error", "size-differs", message, tuple(one.id for one, _, _ in differ))
 
 
 def _contents(config: DataConfig, catalogue: Catalogue) -> Iterator[Finding]:

@@ -4,6 +4,7 @@ Files can be valid and still be misread: classes in another order, masks of 0 an
 looks at every mask; a stage that is about to use the set, at a sample of them.
 """
 
+import re
 from collections import Counter, defaultdict
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
@@ -16,11 +17,19 @@ from mcis_cli.data.catalogue import IGNORE_INDEX, Catalogue, ImageEntry
 from mcis_cli.data.images import palette_of
 from mcis_cli.data.layouts.listing import Finding
 from mcis_cli.data.layouts.names import same_name
-from mcis_cli.data.layouts.tag_cells import joined_by_blanks
+from mcis_cli.data.layouts.tag_cells import joined_tags
 from mcis_cli.errors import DataError, counted, first_few
 
 SAMPLE = 64  # masks that are looked at before a set is used
-_YES_NO = ({"0", "1"}, {"no", "yes"}, {"false", "true"}, {"absent", "present"})
+_YES_NO = (
+    *({"0", "1"}, {"0.0", "1.0"}, {"-1", "1"}, {"-1.0", "1.0"}),
+    *({"no", "yes"}, {"n", "y"}, {"false", "true"}, {"f", "t"}, {"absent", "present"}, {"normal", "abnormal"}),
+)
+_WITH_ANSWER = re.compile(r"\S.*[:=]\s*(?:0|1|0\.0|1\.0|true|false|yes|no)", re.IGNORECASE)
+# Words for no object, or for that nobody looked; the last may also be a part of a name, as in BACKGROUND_Google.
+_NO_TAG = frozenset({"nan", "null", "nil", "na", "n/a", "-", "?", "unknown", "unlabeled", "unlabelled", "untagged"})
+_NO_OBJECT = frozenset({"neg", "nothing", "empty", "clutter", "noise", "background", "negative", "negatives"})
+_NOT = re.compile(r"(?:no|not|non|without)[\s_-]+(.+)")
 
 
 @dataclass(frozen=True, slots=True)
@@ -77,17 +86,45 @@ def of_tags(catalogue: Catalogue) -> Iterator[Finding]:
             )
             message += " cannot be seen); if they mean one thing, correct the tags"
             yield Finding("warning", "names-alike", message, tuple(same))
-    if joined := joined_by_blanks(name for k, name in enumerate(names) if catalogue.carriers(k)):
+    if joined := joined_tags(name for k, name in enumerate(names) if catalogue.carriers(k)):
         shown = first_few(map(repr, joined))
-        message = f"tags that are other tags joined by blanks: {shown}; separate the tags of an image by ';'"
+        message = f"tags that are other tags joined by blanks or signs: {shown}; separate the tags of an image by ';'"
         yield Finding("warning", "tags-joined", message, tuple(joined))
+    yield from _answers(catalogue)
+    if said := [name for k, name in enumerate(names) if catalogue.carriers(k) and _is_of_nothing(name, names)]:
+        message = (
+            f"tags that seem to say that no class is there, or that nobody looked: {first_few(map(repr, said))}; leave "
+            "the cell of tags of an image without any class empty, or call its folder background; do not list an "
+            "image that nobody looked at"
+        )
+        yield Finding("warning", "tags-of-nothing", message, tuple(said))
+    yield from _one_tag(catalogue)
+
+
+def _answers(catalogue: Catalogue) -> Iterator[Finding]:
+    """Tags that say whether an object is there, and do not name it."""
+    names = catalogue.class_names
     if {name.casefold() for name in names} in _YES_NO:
         message = (
             f"the only tags are {names[0]!r} and {names[1]!r}, and both are taken for objects; if they say whether one "
             "object is there, name the column after it, as in image,cat, with 1 and 0"
         )
         yield Finding("warning", "yes-no-tags", message, names)
-    yield from _one_tag(catalogue)
+    if answered := [name for name in names if _WITH_ANSWER.fullmatch(name)]:
+        message = (
+            f"tags with an answer in them: {first_few(map(repr, answered))}, each taken for an object; write a column "
+            "of 1 and 0 for each class, as in image,cat,dog"
+        )
+        yield Finding("warning", "yes-no-tags", message, tuple(answered))
+
+
+def _is_of_nothing(name: str, names: Sequence[str]) -> bool:
+    """Whether a name sounds as if an image shows none of the others."""
+    text = name.casefold().strip()
+    others = {other.casefold() for other in names} - {text}
+    negated = _NOT.fullmatch(text)
+    is_negated = negated is not None and negated[1] in others
+    return text in _NO_TAG or is_negated or not _NO_OBJECT.isdisjoint(re.split("[^a-z]+", text))
 
 
 def _one_tag(catalogue: Catalogue) -> Iterator[Finding]:

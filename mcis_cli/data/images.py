@@ -14,6 +14,7 @@ from jaxtyping import Float32, Int16, UInt8
 from numpy import ndarray
 from PIL import ExifTags, Image
 
+from mcis_cli.data.regular_files import other_file
 from mcis_cli.errors import DataError
 
 PHOTO_FORMATS = ("JPEG", "PNG", "BMP", "TIFF", "WEBP", "GIF")
@@ -112,16 +113,19 @@ def upright(content: bytes, name: str) -> bytes:
 
 
 def highest_of_16_bits(content: bytes, name: str) -> int | None:
-    """The highest value of a photograph with 16 bits a pixel; None for others.
+    """The highest value of a photograph with 16 bits a channel, of colours as far as 8 bits tell; None for others.
 
     Raises:
         DataError: as `decode_image`.
     """
     image = _open(content, name, PHOTO_FORMATS)
-    if not image.mode.startswith("I"):
+    if image.mode.startswith("I"):
+        _load(image, name)
+        return int(np.array(image).max())
+    if image.format != "PNG" or image.mode not in ("RGB", "RGBA") or content[24:25] != b"\x10":  # the depth in IHDR
         return None
     _load(image, name)
-    return int(np.array(image).max())
+    return int(np.array(image)[:, :, :3].max()) * 256 + 255
 
 
 def has_few_colours(content: bytes) -> bool:
@@ -153,9 +157,11 @@ def decode_mask(
         DataError: The bytes are no lossless image with one 8-bit channel, or have a colour that is not listed.
     """
     image = _open(content, name, MASK_FORMATS)
-    if image.mode == "RGB" and colours:
+    if image.mode in ("RGB", "RGBA") and colours:
         _load(image, name)
-        return _from_colours(np.array(image, dtype=np.uint8), colours, name)
+        pixels = np.array(image, dtype=np.uint8)
+        if (pixels[:, :, 3:] == 255).all():
+            return _from_colours(np.ascontiguousarray(pixels[:, :, :3]), colours, name)
     if image.mode not in ("P", "L"):
         raise DataError(
             f"{name}: a mask with mode {image.mode}; expected class indices in one 8-bit channel (mode P or L, "
@@ -259,6 +265,8 @@ def _open(content: bytes, name: str, formats: tuple[str, ...]) -> Image.Image:
     except (Image.DecompressionBombError, Image.DecompressionBombWarning) as error:
         raise DataError(f"{name}: too many pixels; expected at most {MAX_PIXELS:,}; shrink or remove it") from error
     except Exception as error:  # each of Pillow's formats has failures of its own
+        if found := other_file(content):
+            raise DataError(f"{name}: not a readable image, but {found}") from None
         raise DataError(f"{name}: not a readable image; {expected}; replace or remove it") from error
     width, height = image.size
     if width * height > MAX_PIXELS:

@@ -16,6 +16,7 @@ from mcis_cli.data.layouts.known import LAYOUTS
 from mcis_cli.data.layouts.layout import Layout
 from mcis_cli.data.layouts.listing import Finding, Item, Listing, Source
 from mcis_cli.data.layouts.multi_hot import SUFFIX
+from mcis_cli.data.layouts.other_tools import other_export
 from mcis_cli.data.layouts.rows import TABLE_SUFFIXES
 from mcis_cli.data.layouts.sources import joined, names_of
 from mcis_cli.data.layouts.tag_lists import SUFFIX as LIST_SUFFIX
@@ -123,6 +124,8 @@ def layout_of(config: DataConfig, root: Path) -> Layout:
         if layout.name == wanted or (wanted == "auto" and layout.matches(config, root)):
             return layout
     meant = _meant(root) if root.is_dir() else None
+    if meant is None and root.is_dir() and (other := other_export(root)):
+        raise DataError(f"no image set in {root}; {other} (looked for {LOOKED_FOR})")
     hint = f"did you mean {meant}?" if meant else "give the folder that holds one of these, or --set data.layout"
     raise DataError(f"no image set in {root}; looked for {LOOKED_FOR}; {hint}")
 

@@ -44,3 +44,17 @@ def read_regular(path: Path, limit: int) -> bytes:
             return file.read(size)  # which takes memory for as many bytes, there or not
     except OSError as error:
         raise DataError(f"cannot read {path}: {error.strerror}; replace or remove it") from error
+
+
+def other_file(content: bytes) -> str | None:
+    """What a download or a copy left in place of a file, and what to do; None for all else.
+
+    Args:
+        content: The first bytes of the file, or all.
+    """
+    head = content[:512].removeprefix(b"\xef\xbb\xbf").lstrip().lower()
+    if head.startswith(b"version https://git-lfs"):
+        return "a pointer of Git LFS, not the file itself; run git lfs pull"
+    if head.startswith((b"<!doctype html", b"<html")):
+        return "an HTML page, not the file itself; download it again"
+    return None

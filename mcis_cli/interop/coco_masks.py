@@ -11,7 +11,7 @@ from PIL import Image
 
 from mcis_cli.data.catalogue import IGNORE_INDEX, Catalogue, ImageEntry
 from mcis_cli.data.layouts.layout import Outlines, Shape
-from mcis_cli.data.layouts.names import is_background
+from mcis_cli.data.layouts.names import is_background, is_ignored
 from mcis_cli.errors import DataError
 from mcis_cli.interop.coco_rle import decode_rle
 
@@ -51,17 +51,21 @@ def _mask(parts: list[Outlines], values: dict[str, int], entry: ImageEntry) -> U
     regions = [(shape, _region(shape, _scale(part, entry), entry)) for part in parts for shape in part.shapes]
     mask = np.zeros((entry.height, entry.width), dtype=np.uint8)
     # Crowds first, then from the largest to the smallest: what comes later lies above.
-    for shape, region in sorted(regions, key=lambda pair: (pair[0].name is not None, -int(pair[1].sum()))):
-        if shape.name is None:
+    for shape, region in sorted(regions, key=lambda pair: (not _is_ignored(pair[0]), -int(pair[1].sum()))):
+        if _is_ignored(shape):
             mask[region] = IGNORE_INDEX
-        elif shape.name in values:
-            mask[region] = values[shape.name]
-        elif is_background(shape.name):
+        elif str(shape.name) in values:
+            mask[region] = values[str(shape.name)]
+        elif is_background(str(shape.name)):
             mask[region] = 0
         else:
             known = ", ".join(sorted(values)[:5])
             raise DataError(f"{shape.where} is of {shape.name!r:.80}, which is no class; expected one of {known}")
     return mask
+
+
+def _is_ignored(shape: Shape) -> bool:
+    return shape.name is None or is_ignored(shape.name)
 
 
 def _scale(part: Outlines, entry: ImageEntry) -> Fraction:

@@ -14,7 +14,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from mcis_cli.data.regular_files import open_regular
+from mcis_cli.data.regular_files import open_regular, other_file
 from mcis_cli.errors import DataError, WeightsError
 
 if TYPE_CHECKING:
@@ -311,12 +311,8 @@ def _refuse_other_files(head: bytes, path: Path) -> None:
     Raises:
         WeightsError: the file is a pointer of Git LFS, or a page of HTML.
     """
-    if head.startswith(b"version https://git-lfs"):
-        raise WeightsError(
-            f"{path} is a pointer of Git LFS, not the weights: expected the file itself; run git lfs pull"
-        )
-    if head.lstrip().lower().startswith((b"<!doctype html", b"<html")):
-        raise WeightsError(f"{path} is an HTML page, not weights: expected the file itself; download it again")
+    if found := other_file(head):
+        raise WeightsError(f"{path} is {found}")
 
 
 def _malformed(path: Path, found: str) -> WeightsError:

@@ -33,7 +33,11 @@ def fill(root: Path, *names: str) -> Path:
 
 @pytest.mark.parametrize(
     "folders",
-    [("train", "valid", "test"), ("Train", "Val"), ("training", "testing"), ("train",), ("test", "validation")],
+    [
+        *(("train", "valid", "test"), ("Train", "Val"), ("training", "testing"), ("train",), ("test", "validation")),
+        *(("train2017", "val2017"), ("train_images", "test_images"), ("imagesTr", "imagesTs"), ("set-train",)),
+        *(("train/images", "valid/images"), ("train", "dev", "eval")),
+    ],
 )
 def test_folders_called_as_splits_are_no_classes(tmp_path, folders):
     fill(tmp_path, *(f"{folder}/{k}.png" for k, folder in enumerate(folders)))
@@ -110,3 +114,57 @@ def test_exports_of_roboflow_by_table(tmp_path, kind):
         assert found["companions"].message.startswith("12 masks")
     else:
         assert images["valid/9"] == (("dog",), False)
+
+
+@pytest.mark.parametrize("names", [("train", "tests"), ("validated", "test"), ("cat", "train", "val"), ("test tube",)])
+def test_classes_may_have_such_words_in_their_names(tmp_path, names):
+    fill(tmp_path, *(f"{name}/{k}.png" for k in range(2) for name in names))
+    assert look(tmp_path)[2] == tuple(sorted(names))
+
+
+@pytest.mark.parametrize("name", ["{}_mask", "{}_gt", "mask-{}", "{}.labels"])
+@pytest.mark.parametrize("photographs", ["images", "train"])
+def test_masks_with_a_word_in_their_names_are_no_class(tmp_path, name, photographs):
+    fill(tmp_path, *(f"{photographs}/{k:03}.png" for k in range(11)))
+    for k in range(11):
+        write(tmp_path / "labelled" / f"{name.format(f'{k:03}')}.png", encode(np.eye(6, 9, dtype=np.uint8) * 255))
+    _, found, names = look(tmp_path)
+    if photographs == "train":
+        assert "the folders 'train' have the names of splits" in found["no-image-set"].message
+    else:
+        assert names == ("images",)
+        assert "the folder 'labelled'" in found["masks-beside"].message
+
+
+@pytest.mark.parametrize("folder", ["BACKGROUND_Google", "neg", "no_cat", "not-dog", "unlabeled", "empty", "clutter"])
+def test_classes_that_sound_like_no_class_are_told(tmp_path, folder):
+    fill(tmp_path, *(f"{name}/{k}.png" for k in range(2) for name in ("cat", "dog", folder)))
+    assert repr(folder) in look(tmp_path)[1]["tags-of-nothing"].message
+
+
+@pytest.mark.parametrize("name", ["negative space", "noble fir", "nothofagus", "background noise", "no parking"])
+def test_some_names_only_look_so(tmp_path, name):
+    fill(tmp_path, *(f"{one}/{k}.png" for k in range(2) for one in ("cat", "dog", name)))
+    told = "tags-of-nothing" in look(tmp_path)[1]
+    assert told == name.startswith(("negative", "background"))
+
+
+@pytest.mark.parametrize(
+    ("file", "told"),
+    [
+        ("tags.xlsx", "save it as CSV UTF-8"),
+        ("annotations.xml", "CVAT for images; export PASCAL VOC 1.1 or COCO 1.0"),
+        ("images/1.xml", "in the layout of VOC it is in Annotations/"),
+        ("via_region_data.json", "JSON of a kind that is not known; export COCO"),
+        ("data.yaml", "of YOLO"),
+        ("labels/train/1.txt", "of YOLO"),
+    ],
+)
+@pytest.mark.parametrize("images", ["images", "images/train", "train"])
+def test_files_of_other_tools_are_named(tmp_path, file, told, images):
+    fill(tmp_path, *(f"{images}/{k}.png" for k in range(3)))
+    write(tmp_path / file, "{}")
+    found = look(tmp_path)[1]
+    message = (found.get("no-image-set") or found["one-folder"]).message
+    assert f"{file!r} there is" in message
+    assert told in message

@@ -1,6 +1,8 @@
 """What the values of masks mean: the class that they are, or an error that names the likely reason."""
 
 import io
+import struct
+import zlib
 from pathlib import Path
 
 import numpy as np
@@ -52,7 +54,9 @@ def agrees(root: Path) -> bool:
     )
 
 
-@pytest.mark.parametrize("background", ["_background_", "__background__", "Background", "BACKGROUND", "background"])
+@pytest.mark.parametrize(
+    "background", ["_background_", "__background__", "Background", "BACKGROUND", "background", "BG"]
+)
 @pytest.mark.parametrize("name", ["classes.txt", "class_names.txt"])
 @pytest.mark.parametrize("first", ["", "__ignore__\n"])
 def test_the_background_has_many_names(tmp_path, background, name, first):
@@ -170,3 +174,53 @@ def test_16_bit_photographs_that_are_dark_now_and_then_are_fine(tmp_path):
     for k, highest in enumerate((65535, 1000, 200)):
         write(tmp_path / f"{shown(k)}/{k}.png", encode(np.full((6, 9), highest, np.uint16)))
     assert "few-bits" not in look(tmp_path)
+
+
+@pytest.mark.parametrize("bits", [10, 12, 14])
+def test_16_bit_photographs_in_colour_of_few_bits_are_told(tmp_path, bits):
+    def content(k: int) -> bytes:
+        pixels = (np.random.default_rng(k).integers(0, 2**bits, (6, 9, 3)) | 2 ** (bits - 1)).astype(">u2")
+        rows = b"".join(b"\0" + row.tobytes() for row in pixels)
+        parts = (
+            (b"IHDR", struct.pack(">IIBBBBB", 9, 6, 16, 2, 0, 0, 0)),
+            (b"IDAT", zlib.compress(rows)),
+            (b"IEND", b""),
+        )
+        chunks = (struct.pack(">I", len(c)) + n + c + struct.pack(">I", zlib.crc32(n + c)) for n, c in parts)
+        return b"\x89PNG\r\n\x1a\n" + b"".join(chunks)
+
+    for k in range(6):
+        write(tmp_path / f"images/{k}.png", content(k))
+    write(tmp_path / "tags.csv", "image,tags\n" + "".join(f"images/{k}.png,{shown(k)}\n" for k in range(6)))
+    message = look(tmp_path)["few-bits"].message
+    assert f"values of at most {bits} bits" in message
+
+
+@pytest.mark.parametrize("name", ["{}.jpg", "{}.npy", "{}.webp"])
+def test_masks_of_a_format_that_is_not_read_are_told(tmp_path, name):
+    write_set(tmp_path, lambda k: write_mask_png(mask(k % 3 + 1)))
+    for file in sorted((tmp_path / "masks/images").iterdir()):
+        file.rename(file.with_name(name.format(file.stem)))
+    message = look(tmp_path)["masks-not-read"].message
+    assert message.startswith("not read: 12 files in the folder of masks")
+
+
+def test_a_label_map_with_one_colour_for_two_classes_is_an_error(tmp_path):
+    write_set(tmp_path, lambda k: write_mask_png(mask(k % 3 + 1)))
+    write(tmp_path / "labelmap.txt", "background:0,0,0::\ncat:1,2,3::\ndog:1,2,3::\nhorse:4,5,6::\n")
+    assert "two names with the colour 1,2,3, the second 'dog'" in look(tmp_path)["no-image-set"].message
+
+
+def test_masks_in_colours_may_have_an_opaque_fourth_channel(tmp_path):
+    palette = voc_palette()
+    lines = [f"{name}:{','.join(map(str, palette[k + 1]))}::\n" for k, name in enumerate(CLASSES)]
+
+    def content(k: int, alpha: int = 255) -> bytes:
+        colours = palette[mask(k % 3 + 1)]
+        return encode(np.concatenate([colours, np.full((6, 9, 1), alpha, np.uint8)], axis=2))
+
+    write_set(tmp_path, content)
+    write(tmp_path / "labelmap.txt", "background:0,0,0::\n" + "".join(lines))
+    assert agrees(tmp_path)
+    write(tmp_path / "masks/images/0.png", content(0, alpha=9))
+    assert "a mask with mode RGBA" in look(tmp_path)["bad-mask"].message

@@ -49,6 +49,10 @@ def table(root: Path, cell, header: str = "image,tags", count: int = 12) -> Path
         lambda k: f"\"{{'{shown(k)}', 'horse',}}\"",
         lambda k: f"{shown(k)};horse;",
         lambda k: f"|{shown(k)} | horse",
+        lambda k: f'"{shown(k)}\nhorse"',  # two lines in a cell
+        lambda k: f"{shown(k)}；horse",
+        lambda k: f"{shown(k)}、 horse",
+        lambda k: f"'{shown(k)}';'horse'",
     ],
 )
 def test_lists_and_separators_are_read(tmp_path, cell):
@@ -231,7 +235,7 @@ def test_words_that_always_follow_each_other_are_told(tmp_path, name):
     [
         ('\n<?xml version="1.0"?><annotation/>', "0.xml: not well-formed XML"),
         ("<annotation><object><name>cat</object></annotation>", "0.xml: not well-formed XML"),
-        ("<html><body>404</html>", "0.xml: not well-formed XML"),
+        ("<html><body>404</html>", "0.xml: an HTML page"),
         ("", "0.xml: not well-formed XML"),
     ],
 )
@@ -240,3 +244,136 @@ def test_the_first_fault_of_annotations_is_told_first(tmp_path, text, named):
     for k in range(12):
         write(tmp_path / f"Annotations/{k}.xml", text)
     assert named in look(tmp_path)[1]["no-image-set"].message
+
+
+@pytest.mark.parametrize("joint", [" / ", "/", "+", " & ", " and ", " + "])
+def test_tags_joined_by_signs_are_told(tmp_path, joint):
+    _, found = look(table(tmp_path, lambda k: f"cat{joint}dog" if k % 3 == 0 else CLASSES[k % 3 - 1]))
+    assert repr(f"cat{joint}dog") in found["tags-joined"].message
+
+
+@pytest.mark.parametrize("name", ["fruit+veg", "salt and pepper", "AC/DC", "t-shirt", "ratio 1:2"])
+def test_names_with_signs_are_fine(tmp_path, name):
+    _, found = look(table(tmp_path, lambda k: name if k % 3 == 0 else shown(k)))
+    assert not {"tags-joined", "yes-no-tags", "tags-of-nothing"} & {*found}
+
+
+@pytest.mark.parametrize("words", [("0.0", "1.0"), ("-1", "1"), ("N", "Y"), ("False", "True")])
+def test_other_answers_are_told_too(tmp_path, words):
+    assert "name the column after it" in look(table(tmp_path, lambda k: words[k % 2]))[1]["yes-no-tags"].message
+
+
+def test_answers_beside_the_names_are_told(tmp_path):
+    message = look(table(tmp_path, lambda k: f"cat:{k % 2};dog=1"))[1]["yes-no-tags"].message
+    assert message.startswith("tags with an answer in them: 'cat:0', 'cat:1', 'dog=1'")
+
+
+@pytest.mark.parametrize("word", ["nan", "NULL", "N/A", "-", "unknown", "Unlabelled"])
+def test_words_for_no_tag_are_told(tmp_path, word):
+    assert repr(word) in look(table(tmp_path, lambda k: word if k < 2 else shown(k)))[1]["tags-of-nothing"].message
+
+
+@pytest.mark.parametrize(
+    ("header", "cell"),
+    [
+        ("image,labels,is_valid", lambda k: f"{shown(k)},{k > 8}"),
+        ("image,labels,is_val", lambda k: f"{shown(k)},{int(k > 8)}"),
+        ("image,labels,Subset", lambda k: f"{shown(k)},{'Validation' if k > 8 else 'Training'}"),
+        ("image,set,labels", lambda k: f"{'val' if k > 8 else 'train'},{shown(k)}"),
+        ("image,cat,dog,phase", lambda k: f"1,0,{'valid' if k > 8 else 'train'}"),
+    ],
+)
+def test_a_column_of_splits_may_have_another_name(tmp_path, header, cell):
+    assert look(table(tmp_path, cell, header))[1]["splits"].message == "splits: train 9, val 3"
+
+
+@pytest.mark.parametrize("first", [0, 1])
+def test_a_column_that_numbers_the_rows_is_no_class(tmp_path, first):
+    root = table(tmp_path, lambda k: f"{k + first},{k % 2},{1 - k % 2}", "image,index,cat,dog")
+    tags, found = look(root)
+    assert tags["images/3"] == {"cat"}
+    assert "column 2 only numbers the rows and is not read" in found["unnamed-column"].message
+
+
+@pytest.mark.parametrize("name", ["confidence", "Value", "score"])
+def test_a_column_of_values_beside_the_tags_is_told(tmp_path, name):
+    found = look(table(tmp_path, lambda k: f"{shown(k)},{k % 2}", f"image,label,{name}"))[1]
+    assert f"the column {name!r} is not read" in found["column-of-values"].message
+
+
+def test_a_table_of_boxes_without_a_header_is_told_so(tmp_path):
+    root = table(tmp_path, lambda k: f"1,1,9,9,{shown(k)}", header="images/0.png,1,1,9,9,cat")
+    assert "no header above the first row" in look(root)[1]["no-image-set"].message
+
+
+@pytest.mark.parametrize(
+    ("content", "told"),
+    [
+        (b"version https://git-lfs.github.com/spec/v1\noid sha256:0\nsize 9\n", "a pointer of Git LFS"),
+        (b"\xef\xbb\xbf\n<!DOCTYPE html><html>", "an HTML page, not the file itself"),
+        (b"PK\x03\x04\x14\0\xff", "a spreadsheet or an archive by its content"),
+    ],
+)
+@pytest.mark.parametrize("file", ["tags.csv", "annotations/instances_train.json", "classes.txt", "images/3.png"])
+def test_what_is_not_the_file_itself_is_named(tmp_path, content, told, file):
+    root = table(tmp_path, shown)
+    if file.endswith("json"):
+        (root / "tags.csv").unlink()
+    write(root / file, content)
+    found = look(root)[1]
+    message = next(finding.message for finding in found.values() if finding.severity == "error")
+    if content[:2] == b"PK" and not file.endswith(("csv", "txt")):
+        told = "not JSON" if file.endswith("json") else "not a readable image"
+    assert f"{Path(file).name}: " in message
+    assert told in message
+
+
+@pytest.mark.parametrize(
+    "line", ["{},1", "{};0", "C:\\VOC\\JPEGImages\\{}.jpg", "/data/JPEGImages/{}.jpg", "{}.JPG\t1"]
+)
+def test_lists_of_other_systems_are_lists_of_ids(tmp_path, line):
+    lists = {"train": range(8), "val": range(8, 12)}
+    texts = {name: "".join(line.replace("{}", str(k)) + "\n" for k in ids) for name, ids in lists.items()}
+    assert look(voc(tmp_path, TAGS, **texts))[1]["splits"].message == "splits: train 8, val 4"
+
+
+@pytest.mark.parametrize(("train", "val"), [("train", "val"), ("trainval", "test")])
+def test_lists_may_lie_beside_the_images(tmp_path, train, val):
+    voc(tmp_path, TAGS)
+    write(tmp_path / f"{train}.txt", "".join(f"{k}\n" for k in range(8)))
+    write(tmp_path / f"{val}.txt", "".join(f"{k}.jpg\n" for k in range(8, 12)))
+    write(tmp_path / "notes.txt", "not a list\n")
+    listed = f"splits: {', '.join(sorted((f'{train} 8', f'{val} 4')))}"
+    assert look(tmp_path)[1]["splits"].message == listed
+
+
+@pytest.mark.parametrize(
+    "line", ["{}, {}", "{},{}", "{}: {}", "JPEGImages/{}.png {}", "C:\\a\\{}.jpg {}", "{} ['{}']", '{} ["{}", "dog"]']
+)
+def test_files_of_tags_as_people_write_them(tmp_path, line):
+    names = ("cat", "horse")
+    text = "".join(line.replace("{}", str(k), 1).replace("{}", names[k % 2]) + "\n" for k in range(12))
+    tags = look(voc(tmp_path, f"# image, tags\n{text}", train="0\n"))[0]
+    assert tags == {str(k): {names[k % 2]} | ({"dog"} if "dog" in line else set()) for k in range(12)}
+
+
+@pytest.mark.parametrize("line", ["{} ['cat', dog]", "{} [cat dog]"])
+def test_broken_lists_in_files_of_tags_are_an_error(tmp_path, line):
+    root = voc(tmp_path, "".join(line.format(k) + "\n" for k in range(12)), train="0\n")
+    assert "begins or ends with a bracket or quote" in look(root)[1]["bad-tag"].message
+
+
+@pytest.mark.parametrize(
+    ("text", "told"),
+    [
+        ("<annotations><image name='0.jpg'/></annotations>", "XML of <annotations>; expected <annotation>"),
+        ("<annotation xmlns='x'><object><name>cat</name></object></annotation>", "XML of <{x}annotation>"),
+        ("<annotation><object><label>cat</label></object></annotation>", "an object without <name>"),
+        ("<!DOCTYPE html><html></html>", "an HTML page"),
+    ],
+)
+def test_xml_of_other_tools_is_named(tmp_path, text, told):
+    voc(tmp_path, None, train="0\n")
+    for k in range(12):
+        write(tmp_path / f"Annotations/{k}.xml", text)
+    assert f"0.xml: {told}" in look(tmp_path)[1]["no-image-set"].message

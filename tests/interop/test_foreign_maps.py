@@ -99,6 +99,11 @@ SPELLINGS = {
     "keys and maps": npy({"keys": np.array([2, 0]), "high_res": MAPS[[2, 0]], "cam": MAPS[:2, ::2]}),
     "keys of torch": npy({"keys": torch.tensor([2, 0]), "high_res": MAPS[[2, 0]], "cam": torch.ones(2, 2, 2)}),
     "maps of torch": npy({"keys": torch.tensor([0, 2]), "cam": torch.from_numpy(MAPS[[0, 2]])}),
+    "keys and maps of CLIP-ES": npy({"keys": np.array([2, 0]), "attn_highres": MAPS[[2, 0]].astype(np.float16)}),
+    "keys and one other array": npy({"keys": np.array([0, 2], np.uint8), "refined": MAPS[[0, 2]], "threshold": 0.4}),
+    "keys of torch beside one array": npy(
+        {"keys": torch.tensor([2, 0]), "attn_highres": torch.from_numpy(MAPS[[2, 0]])}
+    ),
     "tensors by name": npy({"dog": torch.from_numpy(MAPS[2]), "cat": torch.from_numpy(MAPS[0])}),
     "fortran order": npy(np.asfortranarray(MAPS)),
 }

@@ -335,7 +335,7 @@ def test_unlabelled_images_take_no_part_and_negatives_do(chain_copy, tmp_path):
     whole = train(chain_copy, tmp_path / "store", data=chain_copy.data)
     made = []
     for first, note in (
-        ([], "left out of the training: 1 image without a tag"),
+        ([], "left out of the training: 1 image without a tag (train-0000)"),
         ([lines[0].split()[0]], "learns from 1 negative, too: images that show no class"),
     ):
         tags.write_text("\n".join([*first, *lines[1:]]) + "\n")

@@ -10,6 +10,8 @@ from mcis_cli.data.layouts.listing import Finding, Found, Item, Listing, by_comp
 from mcis_cli.data.layouts.names import class_names, is_negative, mask_colours
 from mcis_cli.errors import DataError, counted, first_few
 
+_PIXELS = PHOTO_SUFFIXES | {".npy", ".npz", ".mat"}
+
 
 def assemble(config: DataConfig, root: Path, layout: str, found: Found) -> Listing:
     """Join what a reader saw with class names, masks and saliency.
@@ -59,13 +61,15 @@ def assemble(config: DataConfig, root: Path, layout: str, found: Found) -> Listi
     missing = {name: tuple(sorted(ids - found.images.keys())) for name, ids in sorted(splits.items())}
     findings = (*found.findings, *_tag_findings(found, tags, names), *mask_findings, *saliency_findings)
     colours = mask_colours(root, names)
-    return Listing(root, layout, names, found.tag_source, items, missing, findings, mask_colours=colours)
+    source, sizes = found.tag_source, found.sizes
+    return Listing(root, layout, names, source, items, missing, findings, mask_colours=colours, sizes=sizes)
 
 
 def _splits(found: Found) -> dict[str, frozenset[str]]:
-    """The splits by name; what CVAT calls `default`, where it is the only one, is `train`, too."""
+    """The splits by name; what CVAT calls `default`, and our exports `all`, is `train` too where it is the only one."""
     splits = dict(found.splits) or {"train": frozenset(found.images)}
-    return {**splits, "train": splits["default"]} if splits.keys() == {"default"} else splits
+    (only, *others) = splits
+    return {**splits, "train": splits[only]} if only in ("default", "all") and not others else splits
 
 
 def _tags(found: Found, names: Sequence[str]) -> dict[str, frozenset[str]]:
@@ -90,12 +94,25 @@ def _companions(
             return {}, ()
         raise DataError(f"no folder of {kind} at {folder}; correct it with --set data.{kind}=FOLDER")
     files, findings = index_files(folder, root, suffixes)
+    findings = (*findings, *_not_read(folder, suffixes, kind))
     by_image = _match(files, images)
     strays = tuple(sorted(files.keys() - set(by_image.values())))
     if strays:
         message = f"without an image: {len(strays)} of the {kind} in {folder} (the first is {strays[0]!r})"
         findings = (*findings, Finding("warning", f"stray-{kind}", message, strays))
     return {image_id: files[name] for image_id, name in by_image.items()}, findings
+
+
+def _not_read(folder: Path, suffixes: frozenset[str], kind: str) -> Iterator[Finding]:
+    """A warning for files in a folder of masks or saliency maps whose format is not read there."""
+    other, _ = index_files(folder, folder, frozenset(_PIXELS - suffixes))
+    if other:
+        first = min(other.values())
+        message = (
+            f"not read: {counted(len(other), 'file')} in the folder of {kind} {folder} (the first is {first!r}); "
+            f"expected {suffix_list(suffixes)}, where every value stays as it is; save them so"
+        )
+        yield Finding("warning", f"{kind}-not-read", message, tuple(sorted(other)))
 
 
 def _match(files: Mapping[str, str], images: Mapping[str, str]) -> dict[str, str]:

@@ -1,4 +1,5 @@
-"""The layout of COCO: `annotations/instances_SPLIT.json`, and images anywhere it or its users keep them.
+"""The layout of COCO: `annotations/instances_SPLIT.json`, or files that are COCO by their content, and images anywhere
+their users keep them.
 
 Only which categories an image has is read: they are its tags. What outlines the objects is thrown away while the file
 is read (`coco_masks` makes ground truth of it, where that is asked for).
@@ -15,7 +16,8 @@ from mcis_cli.config import DataConfig
 from mcis_cli.data.formats import PHOTO_SUFFIXES
 from mcis_cli.data.layouts.layout import Layout, Outlines, Shape
 from mcis_cli.data.layouts.listing import Finding, Found, id_fault, image_path, in_composition
-from mcis_cli.data.regular_files import read_regular
+from mcis_cli.data.layouts.split_names import split_of_name
+from mcis_cli.data.regular_files import open_regular, other_file, read_regular
 from mcis_cli.errors import DataError, counted
 from mcis_cli.store import StatCache
 
@@ -23,18 +25,43 @@ ANNOTATIONS = "annotations"
 PREFIX = "instances_"
 MAX_JSON_BYTES = 2**29  # that of COCO's 118,000 training images has 450 MB
 MAX_NESTED = 20_000_000  # lists and objects, each of which takes some 60 bytes of memory and as little as 3 in the file
+MAX_FILES = 16  # of a set
+_HEAD = re.compile(rb'(?:\xef\xbb\xbf)?\s*\{\s*"(?:info|licenses|images|annotations|categories)"\s*:')
+_WHOLE = frozenset(
+    {"annotations", "annotation", "labels", "result", "coco", "instances", "data", "dataset", "_annotations.coco"}
+)
+_OTHER_KINDS = ("captions", "person_keypoints", "image_info", "panoptic", "stuff")
 _KEPT = frozenset(
     {"images", "annotations", "categories", "id", "file_name", "image_id", "category_id", "name", "supercategory"}
+    | {"height", "width"}
 )
 
 
 def find_instances(config: DataConfig, root: Path) -> tuple[Path, ...]:
-    """The files of annotations: that of `config.tags`, the root itself, or all `annotations/instances_*.json`."""
+    """The files of annotations: that of `config.tags`, the root itself, or all `annotations/instances_*.json`.
+
+    Else they are what is COCO by its content in `annotations` or beside it.
+    """
     if root.suffix.lower() == ".json" and root.is_file():
         return (root,)
     if config.tags is not None:
         return (root / config.tags,) if config.tags.lower().endswith(".json") else ()
-    return tuple(sorted((root / ANNOTATIONS).glob(f"{PREFIX}*.json")))
+    if named := sorted((root / ANNOTATIONS).glob(f"{PREFIX}*.json")):
+        return tuple(named)
+    here = (tuple(file for file in _files_of_json(folder) if _is_coco(file)) for folder in (root / ANNOTATIONS, root))
+    return next(filter(None, here), ())
+
+
+def _files_of_json(folder: Path) -> list[Path]:
+    """The JSON files of a folder that may be of a whole set, not of an image each; captions and such left out."""
+    files = sorted(file for file in folder.glob("*.json") if not file.name.startswith((".", *_OTHER_KINDS)))
+    return files if len(files) <= MAX_FILES else []
+
+
+def _is_coco(file: Path) -> bool:
+    handle, _ = open_regular(file, MAX_JSON_BYTES)
+    with handle:
+        return bool(_HEAD.match(handle.read(256)))
 
 
 def read_coco(files: tuple[Path, ...], root: Path) -> Found:
@@ -68,13 +95,15 @@ def read_json(content: bytes, name: str, *, outlines: bool = False) -> Any:
     Raises:
         DataError: It is no JSON, or would take memory without bound.
     """
+    if found := other_file(content):
+        raise DataError(f"{name}: {found}")
     nested = content.count(b"[") + content.count(b"{")
     if nested > MAX_NESTED:
         raise DataError(f"{name}: {nested:,} lists and objects; expected at most {MAX_NESTED:,}; split the file")
     try:
         if outlines:
             return json.loads(content)
-        return json.loads(content, object_hook=_slim, parse_float=_whole, parse_constant=_no_number)
+        return json.loads(content, object_hook=_slim)
     except RecursionError as error:
         raise DataError(f"{name}: nested too deeply; expected JSON as COCO has it; replace it") from error
     except (ValueError, UnicodeDecodeError) as error:  # a number of too many digits is a ValueError, too
@@ -86,25 +115,18 @@ def _slim(found: dict[str, Any]) -> dict[str, Any]:
     return {key: value for key, value in found.items() if key in _KEPT}
 
 
-def _no_number(text: str) -> None:
-    return None
-
-
-def _whole(text: str) -> int | None:
-    """An id that pandas wrote as 7.0; other fractions belong to outlines, which are not kept."""
-    return int(text[:-2]) if text.endswith(".0") and len(text) < 20 else None
-
-
 @dataclass(frozen=True)
 class Instances:
     """What a file of annotations says: names of files by the id of the image, names by that of the category, pairs.
 
-    `group` is the id of a category that may but group the others, as Roboflow writes one."""
+    `group` is the id of a category that may but group the others, as Roboflow writes one; `sizes` are (height, width)
+    of the images that have them."""
 
     images: Mapping[int, str]
     categories: Mapping[int, str]
     objects: tuple[tuple[int, int], ...]
     group: int | None = None
+    sizes: Mapping[int, tuple[int, int]] = field(default_factory=dict)
 
 
 def parse_instances(content: bytes, name: str) -> Instances:
@@ -131,7 +153,8 @@ def parse_instances(content: bytes, name: str) -> Instances:
         objects.append((image_id, category_id))
     groups = (one["id"] for one in table["categories"] if one.get("supercategory") == "none" and one["id"] == 0)
     group = next(groups, None) if len(categories) > 1 else None
-    return Instances(images, categories, tuple(objects), group)
+    sizes = {number: size for number, one in zip(images, table["images"], strict=True) if (size := _size(one))}
+    return Instances(images, categories, tuple(objects), group, sizes)
 
 
 def _pairs(
@@ -157,7 +180,9 @@ def _value(entry: Any, key: str, kind: type, where: str) -> Any:
 
 
 def split_of(file: Path) -> str:
-    """The split that a file is: `train` of `instances_train2017.json`."""
+    """The split that a file is: `train` of `instances_train2017.json`, and `default` of `labels.json`, which is all."""
+    if not file.name.startswith(PREFIX):
+        return split_of_name(file.stem) or ("default" if file.stem in _WHOLE else file.stem)
     name = file.stem.removeprefix(PREFIX)
     return re.sub(r"(?<=[^0-9])20[0-9]{2}$", "", name) or name
 
@@ -173,6 +198,7 @@ class Collected:
     categories: Mapping[int, str] | None = None
     group: int | None = None
     faults: dict[str, list[tuple[str, str]]] = field(default_factory=dict)
+    sizes: dict[str, tuple[int, int]] = field(default_factory=dict)
     strays: int = 0
 
     @property
@@ -204,6 +230,8 @@ class Collected:
             if image_id is not None:
                 ids[number] = image_id
                 members.add(image_id)
+                if number in found.sizes:
+                    self.sizes[image_id] = found.sizes[number]
         for number, category in found.objects:
             if number in ids:
                 self.tags.setdefault(ids[number], set()).add(found.categories[category])
@@ -220,6 +248,7 @@ class Collected:
             splits={name: frozenset(ids) for name, ids in self.splits.items()},
             class_order=self.classes,
             findings=tuple(self.findings()),
+            sizes=self.sizes,
         )
 
     def _image(self, file: Path, file_name: str, places: list[str]) -> str | None:
@@ -263,11 +292,7 @@ def outlines_of(found: Collected, ids: Mapping[int, str], file: Path) -> Iterato
         DataError: It has changed since, or is no JSON.
     """
     table = read_json(read_regular(file, MAX_JSON_BYTES), str(file), outlines=True)
-    by_image = {
-        one["id"]: Outlines(ids[one["id"]], (one["height"], one["width"]) if _has_size(one) else None)
-        for one in table["images"]
-        if one["id"] in ids
-    }
+    by_image = {one["id"]: Outlines(ids[one["id"]], _size(one)) for one in table["images"] if one["id"] in ids}
     names = {one["id"]: one["name"] for one in table["categories"]}
     for number, one in enumerate(table["annotations"]):
         if one["image_id"] in by_image:
@@ -276,8 +301,10 @@ def outlines_of(found: Collected, ids: Mapping[int, str], file: Path) -> Iterato
     yield from by_image.values()
 
 
-def _has_size(image: Mapping[str, Any]) -> bool:
-    return all(type(image.get(side)) in (int, float) and image[side] > 0 for side in ("height", "width"))
+def _size(image: Mapping[str, Any]) -> tuple[int, int] | None:
+    sides = [side for side in (image.get("height"), image.get("width")) if isinstance(side, int | float)]
+    is_size = len(sides) == 2 and all(1 <= side < 2**31 for side in sides)
+    return (int(sides[0]), int(sides[1])) if is_size else None
 
 
 def _shape(annotation: Mapping[str, Any], name: str, where: str) -> Shape:
@@ -293,7 +320,7 @@ def _shape(annotation: Mapping[str, Any], name: str, where: str) -> Shape:
 def _places(root: Path, file: Path) -> list[str]:
     """Folders that images may be in, relative to the root, the most particular first."""
     full, short = file.stem.removeprefix(PREFIX), split_of(file)
-    named = (f"images/{full}", f"images/{short}", full, short, "images", "")
+    named = (f"images/{full}", f"images/{short}", full, short, "images", "data", "")
     return [place for place in dict.fromkeys(named) if (root / place).is_dir()]
 
 

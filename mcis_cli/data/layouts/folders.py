@@ -7,12 +7,13 @@ from mcis_cli.config import DataConfig
 from mcis_cli.data.formats import MASK_SUFFIXES, MAX_IMAGE_BYTES, PHOTO_SUFFIXES
 from mcis_cli.data.layouts.layout import Layout
 from mcis_cli.data.layouts.listing import JUNK_FOLDERS, Finding, Found, id_fault, index_files
+from mcis_cli.data.layouts.other_tools import other_export
+from mcis_cli.data.layouts.split_names import split_of_name
 from mcis_cli.data.regular_files import read_regular
 from mcis_cli.errors import DataError, counted
 from mcis_cli.store import StatCache
 
 RESERVED = frozenset({"masks", "saliency", "annotations", "SegmentationClass", "SegmentationObject"})
-SPLIT_NAMES = frozenset({"train", "training", "val", "valid", "validation", "test", "testing"})
 LEARNT = frozenset({"train", "training"})
 NUM_LOOKED_AT = 3  # images that show whether a folder has masks
 
@@ -24,12 +25,16 @@ def has_class_folders(config: DataConfig, root: Path) -> bool:
         DataError: Its only folders of images are called as splits, so that nothing says what the images show.
     """
     folders = [name for name in _class_folders(config, root) if _has_photos(root / name)]
-    if folders and all(name.casefold() in SPLIT_NAMES for name in folders):
+    if any(split_of_name(name) for name in folders):
+        masks = {} if any("/" in name for name in folders) else _folders_of_masks(root, folders)
+        folders = [name for name in folders if name not in masks]
+    if folders and all(split_of_name(name) for name in folders):
         shown = ", ".join(map(repr, folders))
+        other = other_export(root)
         raise DataError(
             f"{root}: the folders {shown} have the names of splits and hold images; expected SPLIT/CLASS/*.jpg, or "
             "tags: a table such as tags.csv with columns image,tags,split, or the export's _annotations.coco.json or "
-            "_classes.csv"
+            f"_classes.csv{f'; {other}' if other else ''}"
         )
     return bool(folders)
 
@@ -88,17 +93,31 @@ def _class_folders(config: DataConfig, root: Path) -> list[str]:
 
 
 def _folders_of_masks(root: Path, folders: list[str]) -> dict[str, str]:
-    """The folders of masks, each with that of the photographs: all its names are there, its images have few colours."""
+    """The folders of masks, each with that of the photographs: all its names are there, perhaps with a word such as
+    `_mask` before or after them, and its images have few colours."""
     stems = {name: _lossless_stems(root / name) for name in folders}
     photographs = {name: {Path(entry.name).stem for entry in _photos(root / name)} for name in folders}
     masks: dict[str, str] = {}
     for name, own in stems.items():
-        others = (other for other in folders if own and other != name and own <= photographs[other])
+        others = (other for other in folders if own and other != name and _are_named_as(own, photographs[other]))
         for other in others:
             if _shows_masks(root / name) and not _shows_masks(root / other):
                 masks[name] = other
                 break
     return masks
+
+
+def _are_named_as(names: set[str], photographs: set[str]) -> bool:
+    """Whether names are those of photographs, or these with one and the same text before or after them."""
+    first = min(names)
+    for stem in (first[:k] for k in range(len(first), 0, -1)):
+        if stem in photographs and {name.removesuffix(first[len(stem) :]) for name in names} <= photographs:
+            return True
+    tails = (first[k:] for k in range(1, len(first)))
+    return any(
+        tail in photographs and {name.removeprefix(first[: -len(tail)]) for name in names} <= photographs
+        for tail in tails
+    )
 
 
 def _lossless_stems(folder: Path) -> set[str]:

@@ -27,6 +27,7 @@ from mcis_cli.store import StatCache
 LABELS = ("choices", "taxonomy", "brushlabels", "polygonlabels", "rectanglelabels", "ellipselabels", "keypointlabels")
 # Controls whose values are plain texts in CSV and JSON-MIN, where columns of the data stand beside them.
 _CONTROLS = frozenset({"choice", "choices", "label", "labels", "tag", "tags", "class", "classes", "category"})
+_KNOWN = _CONTROLS | {"image", "id", "annotator", "annotation_id", "created_at", "updated_at", "lead_time"}
 _SIGNS = frozenset({"annotation_id", "lead_time"})
 _UPLOADED = re.compile(r"^[0-9a-f]{8}-")  # what an upload puts before a name
 HEAD = 4096
@@ -53,7 +54,8 @@ def _is_export(file: Path) -> bool:
         return head.lstrip().startswith(b"[")
     if file.suffix.lower() not in TABLE_SUFFIXES:
         return False
-    return {cell.strip().strip('"') for cell in head.partition(b"\n")[0].decode(errors="replace").split(",")} >= _SIGNS
+    cells = re.split("[,;\t]", head.partition(b"\n")[0].decode(errors="replace"))
+    return {cell.strip().strip('"') for cell in cells} >= _SIGNS
 
 
 @dataclass
@@ -104,13 +106,15 @@ def _path_of(reference: str) -> str:
 
 @dataclass(frozen=True, slots=True)
 class _Task:
-    """A task: where it is, the image it names, whether somebody submitted it, its labels and its regions."""
+    """A task: where it is, the image it names, whether somebody submitted it, its labels and its regions, and the names
+    of values that are texts and may be labels, where a control has a name of its own."""
 
     where: str
     image: str
     is_labelled: bool
     tags: frozenset[str]
     regions: Sequence[Mapping[str, Any]] = ()
+    others: frozenset[str] = frozenset()
 
 
 def _tasks(file: Path) -> Iterator[_Task]:
@@ -127,7 +131,8 @@ def _tasks(file: Path) -> Iterator[_Task]:
 
 def _whole(task: Mapping[str, Any], where: str) -> _Task:
     """A task of the JSON export."""
-    submitted = [one for one in _dicts(task.get("annotations")) if not one.get("was_cancelled")]
+    given = task.get("annotations", task.get("completions"))  # the second in exports of old versions
+    submitted = [one for one in _dicts(given) if not one.get("was_cancelled")]
     results = [result for one in submitted for result in _dicts(one.get("result"))]
     tags = {tag for result in results for tag in _labels_of(result.get("value"))}
     return _Task(where, _reference(task["data"], where), bool(submitted), frozenset(tags), results)
@@ -138,7 +143,8 @@ def _small(task: Mapping[str, Any], where: str) -> _Task:
     tags = {
         tag for key, value in task.items() for tag in _loose(value) if key in _CONTROLS or not isinstance(value, str)
     }
-    return _Task(where, _reference(task, where), "annotation_id" in task, frozenset(tags))
+    others = frozenset(key for key, value in task.items() if isinstance(value, str) and key not in _KNOWN)
+    return _Task(where, _reference(task, where), "annotation_id" in task, frozenset(tags), others=others)
 
 
 def _tasks_of_table(file: Path) -> Iterator[_Task]:
@@ -149,7 +155,8 @@ def _tasks_of_table(file: Path) -> Iterator[_Task]:
         where = f"{file} line {line}"
         reference = _reference(row, where)
         tags = {tag for key, value in row.items() for tag in _from_cell(value, is_control=key in _CONTROLS)}
-        yield _Task(where, reference, bool(row.get("annotation_id", "").strip()), frozenset(tags))
+        others = frozenset(names) - _KNOWN
+        yield _Task(where, reference, bool(row.get("annotation_id", "").strip()), frozenset(tags), others=others)
 
 
 def _from_cell(cell: str, *, is_control: bool) -> list[str]:
@@ -211,7 +218,10 @@ def _read(config: DataConfig, root: Path, cache: StatCache | None) -> Found:
     photos = _Photos.of(folder)
     tags: dict[str, set[str]] = {}
     faults: list[tuple[str, str]] = []
-    for task in _tasks(file):
+    sizes: dict[str, tuple[int, int]] = {}
+    tasks = [*_tasks(file)]
+    _refuse_unsubmitted(file, tasks)
+    for task in tasks:
         try:
             image_id = photos.find(task.image, task.where)
         except DataError as error:
@@ -219,6 +229,7 @@ def _read(config: DataConfig, root: Path, cache: StatCache | None) -> Found:
             continue
         if task.is_labelled:
             tags.setdefault(image_id, set()).update(task.tags - {""})
+            sizes.update((image_id, size) for region in task.regions if (size := _size(region)))
     more = f" (and {len(faults) - 1} more)" if len(faults) > 1 else ""
     findings = [Finding("error", "missing-image", faults[0][1] + more, tuple(p for p, _ in faults))] if faults else []
     return Found(
@@ -227,7 +238,33 @@ def _read(config: DataConfig, root: Path, cache: StatCache | None) -> Found:
         tag_source=str(file),
         findings=tuple(findings),
         root=folder,
+        sizes=sizes,
     )
+
+
+def _size(region: Mapping[str, Any]) -> tuple[int, int] | None:
+    """The (height, width) of the image that a region was drawn on."""
+    height, width = region.get("original_height"), region.get("original_width")
+    is_size = type(height) is int and type(width) is int and 0 < height < 2**15 and 0 < width < 2**15
+    return (height, width) if is_size else None  # type: ignore[return-value]
+
+
+def _refuse_unsubmitted(file: Path, tasks: Sequence[_Task]) -> None:
+    """Say why an export has no labels at all.
+
+    Raises:
+        DataError: no task was submitted, or none has a label where labels are looked for.
+    """
+    if not any(task.is_labelled for task in tasks):
+        raise DataError(
+            f"{file}: no task was submitted; expected annotations, not predictions; submit some, and export"
+        )
+    others = sorted(set().union(*(task.others for task in tasks)))
+    if others and not any(task.tags for task in tasks):
+        raise DataError(
+            f"{file}: no labels; found {', '.join(map(repr, others[:5]))}; expected them at 'choice' or 'label'; "
+            "export JSON, which says what is a label, or rename that of the labels"
+        )
 
 
 def _outlines(config: DataConfig, root: Path) -> Iterator[Outlines]:
@@ -252,9 +289,10 @@ def _shape(region: Mapping[str, Any], where: str) -> tuple[Shape | None, tuple[i
     names = list(_labels_of(value))
     if kind in ("choices", "taxonomy") or not isinstance(value, dict) or not names:
         return None, None
-    height, width = region.get("original_height"), region.get("original_width")
-    if type(height) is not int or type(width) is not int or not (0 < height < 2**15 and 0 < width < 2**15):
+    size = _size(region)
+    if size is None:
         raise DataError(f"{where} has no original_width and original_height; expected pixels; export JSON again")
+    height, width = size
     if kind == "polygonlabels":
         points = value.get("points")
         if not isinstance(points, list) or not all(isinstance(p, list) and len(p) == 2 for p in points):

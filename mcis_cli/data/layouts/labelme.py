@@ -62,7 +62,12 @@ def _facts(content: bytes, name: str) -> Facts:
     flags = table.get("flags")
     tags = {shape["label"].strip() for shape in table["shapes"]}
     tags |= {key for key, value in flags.items() if value is True} if isinstance(flags, dict) else set()
-    return {"image": table["imagePath"], "tags": sorted(tags - {""})}
+    return {"image": table["imagePath"], "tags": sorted(tags - {""}), "size": _size(table)}
+
+
+def _size(table: Mapping[str, Any]) -> tuple[int, int] | None:
+    height, width = table.get("imageHeight"), table.get("imageWidth")
+    return (height, width) if type(height) is int and type(width) is int and height > 0 < width else None
 
 
 def _read(config: DataConfig, root: Path, cache: StatCache | None) -> Found:
@@ -73,8 +78,9 @@ def _read(config: DataConfig, root: Path, cache: StatCache | None) -> Found:
     files, _ = index_files(root, root, JSON)
     faults: list[Finding] = [*findings]
     tags: dict[str, frozenset[str]] = {}
+    sizes: dict[str, tuple[int, int]] = {}
     paths = [root / path for path in files.values()]
-    for (stem, path), facts in zip(files.items(), file_facts(paths, "labelme-1", _facts, cache), strict=True):
+    for (stem, path), facts in zip(files.items(), file_facts(paths, "labelme-2", _facts, cache), strict=True):
         if isinstance(facts, DataError):
             faults.append(Finding("error", "bad-annotation", str(facts), (stem,)))
             continue
@@ -85,8 +91,15 @@ def _read(config: DataConfig, root: Path, cache: StatCache | None) -> Found:
             continue
         image_id = image_id_of(found)
         tags[image_id] = tags.get(image_id, frozenset()) | frozenset(facts["tags"])
+        if facts["size"]:
+            sizes[image_id] = (facts["size"][0], facts["size"][1])
     return Found(
-        images=images, tags=tags, tag_source=f"JSON files in {root}", splits=_splits(images), findings=tuple(faults)
+        images=images,
+        tags=tags,
+        tag_source=f"JSON files in {root}",
+        splits=_splits(images),
+        findings=tuple(faults),
+        sizes=sizes,
     )
 
 
@@ -135,8 +148,7 @@ def _outlines(config: DataConfig, root: Path) -> Iterator[Outlines]:
         found = _image_of(root, path, table["imagePath"])
         if found is None:
             continue  # told as the folder is read
-        height, width = table.get("imageHeight"), table.get("imageWidth")
-        size = (height, width) if type(height) is int and type(width) is int and height > 0 < width else None
+        size = _size(table)
         shapes = [_shape(shape, f"{file}: shapes[{n}]", size) for n, shape in enumerate(table["shapes"])]
         yield Outlines(image_id_of(found), size, shapes)
 
@@ -175,10 +187,10 @@ def _pixels(text: Any, points: Any, size: tuple[int, int], where: str) -> Any:
     try:
         content = base64.b64decode(str(text), validate=True)
         small = decode_grey(content, where) > 0
-    except (binascii.Error, ValueError) as error:
+        left, top = (int(c) for c in points[0])
+    except (binascii.Error, ValueError, OverflowError, IndexError) as error:
         raise DataError(f"{where} has a mask that cannot be read ({error!s:.60}); draw it again") from error
     mask = np.zeros(size, dtype=bool)
-    left, top = (int(c) for c in points[0])
     small = small[max(0, -top) :, max(0, -left) :]
     part = mask[max(0, top) :, max(0, left) :][: small.shape[0], : small.shape[1]]
     part |= small[: part.shape[0], : part.shape[1]]

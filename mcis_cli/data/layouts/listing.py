@@ -13,7 +13,7 @@ from typing import Literal
 
 from mcis_cli.config import DataConfig, Domain
 from mcis_cli.data.formats import PHOTO_SUFFIXES
-from mcis_cli.data.regular_files import read_regular
+from mcis_cli.data.regular_files import other_file, read_regular
 from mcis_cli.errors import DataError
 
 MAX_ID_LENGTH = 200
@@ -21,7 +21,11 @@ MAX_TEXT_BYTES = 128 * 2**20
 MAX_CLASSES = 254  # a mask is uint8: 0 is the background, 255 is ignored
 BACKGROUND = "background"
 # What systems and tools leave in folders of photographs; hidden names are left out besides.
-JUNK_FOLDERS = frozenset({"__MACOSX", "@eaDir", "__pycache__", "$RECYCLE.BIN", "System Volume Information", "#recycle"})
+JUNK_FOLDERS = frozenset(
+    {"__MACOSX", "@eaDir", "__pycache__", "$RECYCLE.BIN", "System Volume Information", "#recycle", "lost+found"}
+)
+
+_SPREADSHEET = (b"PK\x03\x04", b"\xd0\xcf\x11\xe0")  # of Excel and others: a ZIP archive, or the older container
 
 Severity = Literal["error", "warning", "note"]
 
@@ -43,7 +47,7 @@ class Found:
     An image that `tags` lists without a tag is a negative: somebody looked and found no class. One that `tags` does not
     list is unlabelled. `class_order` is given where the layout itself orders the classes; `splits` is empty where it
     names none; `masks` where it says itself which mask is whose; `root` where the images are not below the folder that
-    was named, but below this one.
+    was named, but below this one; `sizes` are the (height, width) that the annotations give images, where they do.
     """
 
     images: Mapping[str, str]
@@ -55,6 +59,7 @@ class Found:
     masks: Mapping[str, str] | None = None
     findings: tuple[Finding, ...] = ()
     root: Path | None = None
+    sizes: Mapping[str, tuple[int, int]] = field(default_factory=dict)
 
 
 @dataclass(frozen=True, slots=True)
@@ -84,7 +89,8 @@ class Source:
 @dataclass(frozen=True, slots=True)
 class Listing:
     """An image set by names only. `missing` holds, for each split, the ids that have no image; images of `sources` are
-    among the items; `mask_colours` is the mask value of each colour, where the set has a list of them."""
+    among the items; `mask_colours` is the mask value of each colour, where the set has a list of them; `sizes` are
+    those that annotations give images, (height, width)."""
 
     root: Path
     layout: str
@@ -95,6 +101,7 @@ class Listing:
     findings: tuple[Finding, ...]
     sources: tuple[Source, ...] = ()
     mask_colours: Mapping[tuple[int, int, int], int] = field(default_factory=dict)
+    sizes: Mapping[str, tuple[int, int]] = field(default_factory=dict)
 
 
 def index_files(
@@ -152,10 +159,15 @@ def read_text(file: Path) -> str:
     """Read a text file, with or without a byte order mark; every line ends in a plain newline.
 
     Raises:
-        DataError: The file cannot be read, is too long, or is no UTF-8.
+        DataError: The file cannot be read, is too long, or is no UTF-8; it is a spreadsheet, or not the file itself.
     """
+    content = read_regular(file, MAX_TEXT_BYTES)
+    if found := other_file(content):
+        raise DataError(f"{file}: {found}")
+    if content.startswith(_SPREADSHEET):
+        raise DataError(f"{file}: a spreadsheet or an archive by its content; expected text; save it as CSV UTF-8")
     try:
-        text = read_regular(file, MAX_TEXT_BYTES).decode("utf-8-sig")
+        text = content.decode("utf-8-sig")
     except UnicodeDecodeError as error:
         raise DataError(f"{file}: not UTF-8 text (byte {error.start}); save it as UTF-8") from error
     return text.replace("\r\n", "\n").replace("\r", "\n")

@@ -21,8 +21,8 @@ Colour = tuple[int, int, int]
 
 
 def is_background(name: str) -> bool:
-    """Whether a name means the background: `background`, `_background_`, `__background__`, in any capitals."""
-    return name.strip().strip("_").casefold() == BACKGROUND
+    """Whether a name means the background: `background`, `_background_`, `__background__`, `bg`, in any capitals."""
+    return name.strip().strip("_").casefold() in (BACKGROUND, "bg")
 
 
 def is_ignored(name: str) -> bool:
@@ -97,15 +97,15 @@ def read_label_map(root: Path) -> dict[str, Colour]:
 
 def mask_colours(root: Path, names: Sequence[str]) -> dict[Colour, int]:
     """The mask value of each colour that `labelmap.txt` names, the background and void among them."""
-    value = {name: k + 1 for k, name in enumerate(names)}
+    values = {name: k + 1 for k, name in enumerate(names)}
     colours: dict[Colour, int] = {}
     for name, colour in _label_lines(root):
-        if is_background(name):
-            colours[colour] = 0
-        elif name in value:
-            colours[colour] = value[name]
-        elif _is_void(name, colour):
-            colours[colour] = 255
+        value = 0 if is_background(name) else values.get(name, 255 if _is_void(name, colour) else None)
+        if value is not None and colours.setdefault(colour, value) != value:
+            raise DataError(
+                f"{root / LABEL_MAP}: two names with the colour {','.join(map(str, colour))}, the second {name!r:.80}; "
+                "expected a colour for each class; correct it"
+            )
     return colours
 
 

@@ -11,6 +11,7 @@ from mcis_cli.data.layouts.left_out import OTHER_FOLDERS
 from mcis_cli.data.layouts.listing import Finding, Found, id_fault, image_id_of, image_path, locate_image
 from mcis_cli.data.layouts.multi_hot import SUFFIX, find_multi_hot, read_multi_hot_set
 from mcis_cli.data.layouts.rows import TABLE_SUFFIXES, Row, read_rows
+from mcis_cli.data.layouts.split_names import split_of_name
 from mcis_cli.data.layouts.tag_cells import broken_list, split_cell
 from mcis_cli.errors import DataError, counted
 from mcis_cli.store import StatCache
@@ -20,6 +21,8 @@ MORE_IMAGE_COLUMNS = ("file_name", "filepath", "file_path", "image_path", "image
 TAG_COLUMNS = ("tags", "tag", "labels", "label")
 MORE_TAG_COLUMNS = ("class", "classes", "category", "categories", "class_name")  # where they hold names, not 0 and 1
 SPLIT_COLUMN = "split"
+IS_VAL_COLUMNS = ("is_valid", "is_val")
+VALUE_COLUMNS = frozenset({"confidence", "score", "value", "present", "presence", "probability", "prob"})
 YES = frozenset({"1", "1.0", "true"})
 NO = frozenset({"", "0", "0.0", "false"})
 
@@ -78,15 +81,12 @@ class _Columns:
     split: int | None
     classes: dict[str, int]
     unnamed: tuple[int, ...] = ()
+    values: tuple[int, ...] = ()
 
     @staticmethod
     def of(file: Path, root: Path, rows: Sequence[Row]) -> "_Columns":
         names = tuple(cell.strip() for cell in rows[0][1])
         lower = [name.lower() for name in names]
-        named = [name for name in lower if not _has_no_name(name)]
-        twice = sorted({name for name in named if named.count(name) > 1})
-        if twice:
-            raise DataError(f"{file}: two columns named {twice[0]!r}; expected different names; rename one")
         image = _column(lower, (*IMAGE_COLUMNS, *MORE_IMAGE_COLUMNS))
         if image is None:
             found = ", ".join(map(repr, names[:10]))
@@ -96,10 +96,17 @@ class _Columns:
                     "tags"
                 )
             raise DataError(f"{file}: no column of images; found {found}; name one of them {', '.join(IMAGE_COLUMNS)}")
+        named = [name for name in lower if not _has_no_name(name)]
+        twice = sorted({name for name in named if named.count(name) > 1})
+        if twice:
+            raise DataError(f"{file}: two columns named {twice[0]!r}; expected different names; rename one")
         tags, split = _column(lower, TAG_COLUMNS), _column(lower, (SPLIT_COLUMN,))
         if tags is None:
             tags = _named_tags(lower, rows)
-        unnamed = tuple(i for i, name in enumerate(lower) if _has_no_name(name) and i != image)
+        if split is None:
+            split = _column_of_splits(lower, rows, {image, tags})
+        counts = _column_of_numbers(rows, {image, tags, split})
+        unnamed = tuple(i for i, name in enumerate(lower) if (_has_no_name(name) or i in counts) and i != image)
         others = {n: i for i, n in enumerate(names) if i not in (image, split, *unnamed)}
         classes = {} if tags is not None else others
         if tags is None and not classes:
@@ -107,12 +114,46 @@ class _Columns:
                 f"{file}: no column of tags; found {', '.join(map(repr, names))}; add a column named tags, or one of "
                 "0 and 1 for each class"
             )
-        return _Columns(names, image, tags, split, classes, () if tags is not None else unnamed)
+        values = tuple(i for i, name in enumerate(lower) if tags is not None and name in VALUE_COLUMNS)
+        return _Columns(names, image, tags, split, classes, () if tags is not None else unnamed, values)
 
 
 def _has_no_name(name: str) -> bool:
     """Whether a column has no name, or the one that pandas gives such a column as it reads it."""
     return not name or name.startswith("unnamed: ")
+
+
+def _column_of_splits(lower: Sequence[str], rows: Sequence[Row], others: set[int | None]) -> int | None:
+    """A column of other name in which every cell is the name of a split, or says whether the image is in val (fastai).
+
+    Its cells become names of splits.
+    """
+    for column, name in enumerate(lower):
+        cells = {cells[column].strip().lower() for _, cells in rows[1:] if column < len(cells)}
+        if column in others or not cells - {""}:
+            continue
+        spelled = {cell: split_of_name(cell) for cell in cells - {""}}
+        if name in IS_VAL_COLUMNS and cells <= YES | NO:
+            spelled = {cell: "val" if cell in YES else "train" for cell in cells}
+        if not all(spelled.values()):
+            continue
+        for _, row in rows[1:]:
+            if column < len(row):
+                row[column] = spelled.get(row[column].strip().lower()) or ""
+        return column
+    return None
+
+
+def _column_of_numbers(rows: Sequence[Row], others: set[int | None]) -> set[int]:
+    """The columns that but number the rows, from 0 or 1, as an index that was written with a name."""
+    num_columns = min((len(cells) for _, cells in rows), default=0)
+    found = set()
+    for column in range(num_columns):
+        cells = [cells[column].strip() for _, cells in rows[1:]]
+        counts = ([str(k + first) for k in range(len(cells))] for first in (0, 1))
+        if column not in others and len(cells) > 2 and cells in counts:
+            found.add(column)
+    return found
 
 
 def _named_tags(lower: Sequence[str], rows: Sequence[Row]) -> int | None:
@@ -170,11 +211,18 @@ class _Table:
             more = f" (and {len(faults) - 1} more)" if len(faults) > 1 else ""
             yield Finding("error", code, faults[0][1] + more, tuple(image_id for image_id, _ in faults))
         for column in sorted(self.filled):
+            fault = "has no name" if _has_no_name(self.columns.names[column].lower()) else "only numbers the rows"
             message = (
-                f"{self.file}: column {column + 1} has no name and is not read; expected the name of a class; name it, "
-                "or remove it (pandas writes such an index unless index=False)"
+                f"{self.file}: column {column + 1} {fault} and is not read; expected the name of a class; name it, or "
+                "remove it (pandas writes such an index unless index=False)"
             )
             yield Finding("warning", "unnamed-column", message)
+        for column in self.columns.values:
+            message = (
+                f"{self.file}: the column {self.columns.names[column]!r} is not read, so each row is a tag, whatever "
+                "it says there; remove the rows of what an image does not show"
+            )
+            yield Finding("warning", "column-of-values", message)
 
     def _tags(self, where: str, image_id: str, cells: Sequence[str]) -> Iterator[str]:
         if self.columns.tags is not None:

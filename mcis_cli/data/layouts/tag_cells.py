@@ -5,29 +5,42 @@ from collections.abc import Iterable, Sequence
 from itertools import pairwise
 
 _LIST = re.compile(r"""[\[({]\s*(?:(?:'[^']*'|"[^"]*")[\s,;]*)*[\])}]""")
+SEPARATORS = ";,|\n，；、｜"  # the last four as Chinese and Japanese keyboards write them
+_JOINTS = re.compile(r"\s+(?:and\s+)?|\s*[/+&|:，；、]\s*")
 _QUOTED = re.compile(r"""'([^']*)'|"([^"]*)\"""")
 
 
-def split_cell(cell: str) -> list[str]:
-    """The tags of a cell: separated by `;`, `,` or `|`, or a list of quoted names such as `['cat', 'dog']`."""
+def is_list(text: str) -> bool:
+    """Whether a text is a list of quoted names."""
+    return _LIST.fullmatch(text.strip()) is not None
+
+
+def split_cell(cell: str, separators: str = SEPARATORS) -> list[str]:
+    """The tags of a cell: separated by one of some signs, or a list of quoted names such as `['cat', 'dog']`."""
     text = cell.strip()
-    if _LIST.fullmatch(text):
+    if is_list(text):
         return [name for one, other in _QUOTED.findall(text) if (name := (one or other).strip())]
-    return [part.strip() for part in re.split(r"[;,|]", text) if part.strip()]
+    return [name for part in re.split(f"[{separators}]", text) if (name := _unquoted(part.strip()))]
+
+
+def _unquoted(text: str) -> str:
+    """A name without quotes around all of it."""
+    is_quoted = len(text) > 2 and text[0] == text[-1] and text[0] in "'\""
+    return text[1:-1].strip() if is_quoted else text
 
 
 def broken_list(tag: str) -> bool:
-    """Whether a tag looks like a part of a list: a bracket at one end without its partner."""
-    return any(
+    """Whether a tag looks like a part of a list: a bracket at one end without its partner, or before a quote."""
+    return tag.startswith(("[[", "['", '["', "{'", '{"')) or any(
         (tag.startswith(opening) and closing not in tag) or (tag.endswith(closing) and opening not in tag)
         for opening, closing in ("[]", "{}")
     )
 
 
-def joined_by_blanks(tags: Iterable[str]) -> list[str]:
-    """The tags that are other tags joined by blanks, as `cat dog` beside `cat` and `dog`; sorted."""
+def joined_tags(tags: Iterable[str]) -> list[str]:
+    """The tags that are others joined by blanks or signs, as `cat dog` or `cat / dog` beside `cat`, `dog`; sorted."""
     whole = set(tags)
-    words = {tag: tag.split() for tag in whole if " " in tag}
+    words = {tag: parts for tag in whole if len(parts := [part for part in _JOINTS.split(tag) if part]) > 1}
     joined = [tag for tag, parts in words.items() if all(part in whole for part in parts)]
     if not joined and len(words) >= 3 and 2 * len(words) > len(whole):
         # Without any tag that is alone: words that come in several tags each, as in "agriculture clear water".

@@ -13,7 +13,9 @@ from mcis_cli.data.layouts.layout import Layout
 from mcis_cli.data.layouts.listing import Finding, Found, by_composition, image_id_of, index_files, read_lines
 from mcis_cli.data.layouts.multi_hot import SUFFIX, read_multi_hot
 from mcis_cli.data.layouts.names import listed_names
-from mcis_cli.data.layouts.tag_cells import always_together
+from mcis_cli.data.layouts.split_names import split_of_name
+from mcis_cli.data.layouts.tag_cells import always_together, broken_list, is_list, split_cell
+from mcis_cli.data.regular_files import other_file
 from mcis_cli.errors import DataError, first_few
 from mcis_cli.store import StatCache
 
@@ -37,6 +39,8 @@ def read_voc(config: DataConfig, root: Path, cache: StatCache | None = None) -> 
         DataError: A list, the tag file or a folder cannot be read.
     """
     images, image_findings = index_files(root / IMAGES, root, PHOTO_SUFFIXES, recursive=False)
+    if not images:  # as we export images of other layouts
+        images, image_findings = index_files(root / IMAGES, root, PHOTO_SUFFIXES)
     tags, source, tag_findings = _tags(config, root, images, cache)
     class_order = tuple(sorted({name for name, _, _ in class_lists(root)})) if source == str(root / MAIN) else None
     return Found(
@@ -53,28 +57,46 @@ def read_voc(config: DataConfig, root: Path, cache: StatCache | None = None) -> 
 def read_tag_file(
     file: Path, images: Mapping[str, str], classes: Collection[str] = ()
 ) -> tuple[Tags, tuple[Finding, ...]]:
-    """Read lines `ID class class …`; an id may carry the image's extension. An id without a class is a negative.
+    """Read lines `ID class class …`; an id may be a path, or carry the image's extension. One without a class is a
+    negative. Lines that begin with # are left out.
 
     Classes are separated by blanks, or, where the file has a comma or a semicolon after an id, by those alone; unless
-    the parts between blanks are all among the listed `classes`, whose names may have such signs.
+    the parts between blanks are all among the listed `classes`, whose names may have such signs. Or they are lists such
+    as `['cat', 'dog']`.
 
     Raises:
         DataError: The file cannot be read.
     """
     tags: Tags = {}
     lines: list[list[str]] = []
-    parts = [line.split(maxsplit=1) for line in read_lines(file)]
-    texts = [text for _, *rest in parts for text in rest]
-    by_blanks = bool(classes) and all(name in classes for text in texts for name in text.split())
-    by_comma = not by_blanks and any("," in text or ";" in text for text in texts)
     known = _Known(images)
-    for written, *rest in parts:
-        text = rest[0] if rest else ""
-        names = [name.strip() for name in re.split("[,;]", text) if name.strip()] if by_comma else text.split()
-        image_id = known(written.rstrip(",;"))
+    parts = [_parted(line, known) for line in read_lines(file) if not line.startswith("#")]
+    texts = [text for _, text in parts]
+    as_lists = any(map(is_list, texts))
+    by_blanks = bool(classes) and all(name in classes for text in texts for name in text.split())
+    by_comma = as_lists or (not by_blanks and any("," in text or ";" in text for text in texts))
+    for image_id, text in parts:
+        names = split_cell(text, ",;") if by_comma else text.split()
         tags[image_id] = tags.get(image_id, frozenset()) | frozenset(names)
         lines.append(names)
-    return tags, () if by_comma else tuple(_two_words(file, lines))
+    broken = {name: image_id for image_id, names in tags.items() for name in names if broken_list(name)}
+    findings = [] if by_comma else [*_two_words(file, lines)]
+    if broken:
+        name, image_id = next(iter(sorted(broken.items())))
+        message = f"{file}: the tag {name!r:.80} of {image_id!r} begins or ends with a bracket or quote"
+        findings.append(
+            Finding("error", "bad-tag", f"{message}; expected ID cat, dog; correct it", tuple(broken.values()))
+        )
+    return tags, tuple(findings)
+
+
+def _parted(line: str, known: "_Known") -> tuple[str, str]:
+    """The id that a line begins with, and the text after it; a comma, semicolon or colon may stand between them."""
+    first, *rest = line.split(maxsplit=1)
+    short = re.split("[,;:]", line, maxsplit=1)
+    if known.find(first.rstrip(",;:")) is None and known.find(short[0].strip()) is not None:
+        first, rest = short[0].strip(), short[1:]
+    return known(first.rstrip(",;:")), rest[0].strip() if rest else ""
 
 
 def _two_words(file: Path, lines: list[list[str]]) -> Iterator[Finding]:
@@ -88,17 +110,24 @@ def _two_words(file: Path, lines: list[list[str]]) -> Iterator[Finding]:
 
 
 class _Known:
-    """From an id as it was written to that of an image: perhaps with its extension, or letters composed otherwise."""
+    """From an id as it was written to that of an image: perhaps a path, or letters composed otherwise."""
 
     def __init__(self, images: Mapping[str, str]) -> None:
         self.images = images
         self.composed = by_composition(images)
 
+    def find(self, written: str) -> str | None:
+        """The id of the image that is meant; None where there is none."""
+        for name in (written, written.replace("\\", "/").rpartition("/")[2]):
+            stem = image_id_of(name)
+            for one in (name, stem, self.composed.get(unicodedata.normalize("NFC", stem))):
+                if one in self.images:
+                    return one
+        return None
+
     def __call__(self, written: str) -> str:
-        if written in self.images:
-            return written
-        stem = image_id_of(written)
-        return stem if stem in self.images else self.composed.get(unicodedata.normalize("NFC", stem), stem)
+        """The id of the image that is meant, or what it would be."""
+        return self.find(written) or image_id_of(written)
 
 
 def class_lists(root: Path) -> Iterator[tuple[str, str, list[list[str]]]]:
@@ -135,6 +164,8 @@ def read_annotation(content: bytes, name: str) -> Facts:
     Raises:
         DataError: The file is no well-formed XML, is too large, or has a DOCTYPE.
     """
+    if found := other_file(content):
+        raise DataError(f"{name}: {found}")
     if len(content) > MAX_XML_BYTES:
         raise DataError(f"{name}: {len(content):,} bytes of XML; expected at most {MAX_XML_BYTES:,}; replace it")
     try:
@@ -143,6 +174,13 @@ def read_annotation(content: bytes, name: str) -> Facts:
         raise DataError(f"{name}: XML with a DOCTYPE; expected none, as in PASCAL VOC; remove that line") from None
     except (ElementTree.ParseError, ValueError, LookupError) as error:
         raise DataError(f"{name}: not well-formed XML ({error}); correct or remove it") from error
+    if tree.tag != "annotation":
+        raise DataError(
+            f"{name}: XML of <{tree.tag!s:.60}>; expected <annotation>, as in PASCAL VOC; export that format"
+        )
+    objects = tree.findall("object")
+    if any(one.find("name") is None for one in objects):
+        raise DataError(f"{name}: an object without <name>; expected the name of its class, as in PASCAL VOC; add it")
     names = {(node.text or "").strip() for node in tree.findall("object/name")}
     return {"tags": sorted(names - {""})}
 
@@ -183,7 +221,7 @@ def _annotations(
     files = [root / path for path in wanted.values()]
     tags: Tags = {}
     findings: list[Finding] = []
-    facts_of_all = file_facts(files, "voc-annotation-1", read_annotation, cache)
+    facts_of_all = file_facts(files, "voc-annotation-2", read_annotation, cache)
     for image_id, facts in zip(wanted, facts_of_all, strict=True):
         if isinstance(facts, DataError):
             findings.append(Finding("error", "bad-annotation", str(facts), (image_id,)))
@@ -202,7 +240,10 @@ def _splits(root: Path, images: Mapping[str, str]) -> dict[str, frozenset[str]]:
     of_classes: dict[str, set[str]] = {}
     for _, split, lines in class_lists(root):
         of_classes.setdefault(split, set()).update(image_id for image_id, _ in lines)
-    return {split: frozenset(ids) for split, ids in of_classes.items()}
+    if of_classes:
+        return {split: frozenset(ids) for split, ids in of_classes.items()}
+    beside = (file for file in sorted(root.glob("*.txt")) if split_of_name(file.stem) == file.stem)
+    return {file.stem: ids for file in beside if (ids := _split(file, "", known))}
 
 
 def _split(file: Path, folder: str, known: _Known) -> frozenset[str] | None:
@@ -218,11 +259,9 @@ def _listed_id(line: str, known: _Known) -> str:
 
     Lists of other tools give paths: `/JPEGImages/ID.jpg /SegmentationClass/ID.png`.
     """
-    whole = known(line)
-    first = line.split()[0]
-    if whole in known.images or len(first) == len(line):
-        return whole if "/" not in line else known(Path(line).name)
-    return known(Path(first).name)
+    columns = (line, line.split()[0], re.split("[,;\t]", line)[0].strip())
+    found = (known.find(column) for column in columns)
+    return next((one for one in found if one is not None), known(line if "/" not in line else Path(columns[1]).name))
 
 
 def _matches(config: DataConfig, root: Path) -> bool:

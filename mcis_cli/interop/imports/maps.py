@@ -13,7 +13,7 @@ from mcis_cli.interop.imports.file_digests import digest_of_all, digests_of, rea
 from mcis_cli.interop.imports.map_files import FoundMaps, find_maps, stack_maps
 from mcis_cli.stages.cams.declaration import CAMS, SCHEMA
 from mcis_cli.stages.engine.by_image import run_segments
-from mcis_cli.stages.engine.evidence import heed_tags
+from mcis_cli.stages.engine.evidence import heed_tags, note_left_out
 from mcis_cli.stages.engine.inputs import Inputs, list_images
 from mcis_cli.store import Artifact, Record, Store
 
@@ -44,8 +44,10 @@ def run(
     """
     assert inputs.data is not None, "the command names the images"
     catalogue = list_images(inputs.data, store)
-    images = catalogue.split(split or "all")
-    heed_tags(images, options.reporter)
+    asked = catalogue.split(split or "all")
+    heed_tags(asked, options.reporter)
+    images = asked.labelled()
+    note_left_out("maps", asked, images, options.reporter)
     found = find_maps(folder, catalogue.ids, catalogue.class_names)
     images = _with_maps(images, found, folder, options, allow_missing=allow_missing)
     files = {entry.id: found.by_image.get(entry.id, ()) for entry in images.entries}
@@ -91,7 +93,7 @@ def run(
 def _with_maps(
     images: Catalogue, found: FoundMaps, folder: Path, options: RunOptions, *, allow_missing: bool
 ) -> Catalogue:
-    """The images that have maps, or need none, since they have no tag."""
+    """The images that have maps, or need none, since they are negatives."""
     missing = [entry.id for entry in images.entries if entry.labels and entry.id not in found.by_image]
     if missing and (not allow_missing or len(missing) == len(images)):
         raise DataError(

@@ -64,7 +64,7 @@ Asked = tuple[Config, Catalogue, Callable[[AffinityConfig], Recipe]]
 
 
 def _labels_wanted(request: Request) -> Asked:
-    maps, images = request.start, request.images_of_start
+    maps, images = request.start, request.images_of_start.labelled()
     return request.settings.affinity, images, lambda settled: labels_recipe(settled, maps.id, images)
 
 

@@ -19,6 +19,7 @@ from mcis_cli.maps.localization import enlarge, normalise
 from mcis_cli.stages import read_record
 from mcis_cli.stages.affinity.declaration import LABELS_SCHEMA, labels_recipe
 from mcis_cli.stages.engine.by_image import ByImage, run_segments
+from mcis_cli.stages.engine.evidence import note_left_out
 from mcis_cli.stages.engine.inputs import Inputs, images_of
 from mcis_cli.store import Artifact, Record, Store
 
@@ -40,7 +41,9 @@ def run(config: AffinityConfig, inputs: Inputs, store: Store, options: RunOption
     """
     maps = inputs.expect("maps")
     catalogue = images_of(maps, inputs.data, store)
-    images = catalogue.only(maps.ids)
+    given = catalogue.only(maps.ids, maps.meta["split"])
+    images = given.labelled()
+    note_left_out("sure regions", given, images, options.reporter)
     recipe = labels_recipe(config, maps.id, images)
     if done := store.find(recipe):
         return done
@@ -58,7 +61,7 @@ def run(config: AffinityConfig, inputs: Inputs, store: Store, options: RunOption
             store,
             options,
             schema=LABELS_SCHEMA,
-            ids=maps.ids,
+            ids=images.ids,
             compute=ByImage(workers, lambda ids: map(material, ids)).records,
             meta=lambda: {
                 "dataset": catalogue.id,

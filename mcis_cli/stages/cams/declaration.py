@@ -22,10 +22,14 @@ def recipe(config: CamsConfig, classifier: str, mapped: Catalogue, references: C
 
 
 def images_and_carriers(config: CamsConfig, catalogue: Catalogue, classifier: Described) -> tuple[Catalogue, Catalogue]:
-    """The images to map, and those that references are drawn from."""
+    """The images to map, and those that references are drawn from; unlabelled images have no maps.
+
+    Raises:
+        DataError: there is no such split, or no image of it is labelled.
+    """
     trained_on = classifier.meta["split"]
     mapped = catalogue.split(config.split or trained_on, config.domains)
-    return mapped, catalogue.split(trained_on, config.reference_domains)
+    return mapped.labelled(), catalogue.split(trained_on, config.reference_domains)
 
 
 def completed(config: CamsConfig, classifier: Described) -> CamsConfig:

@@ -9,6 +9,7 @@ from mcis_cli.data.catalogue import DOMAINS, Catalogue
 from mcis_cli.errors import UsageError, counted, first_few
 from mcis_cli.stages.cams.declaration import SCHEMA, completed, images_and_carriers, recipe
 from mcis_cli.stages.engine.by_image import Joined, Work, run_together, segment_by_segment
+from mcis_cli.stages.engine.evidence import note_left_out
 from mcis_cli.stages.engine.inputs import Inputs, images_of, warn_if_changed
 from mcis_cli.stages.stage import settled
 from mcis_cli.store import Artifact, Recipe, Store
@@ -63,6 +64,8 @@ def run_all(configs: Sequence[CamsConfig], inputs: Inputs, store: Store, options
     catalogue = images_of(classifier, inputs.data, store)
     images, carriers = images_and_carriers(configs[0], catalogue, classifier)
     warn_if_changed(classifier, catalogue.split(classifier.meta["split"], DOMAINS), options.reporter)
+    asked = catalogue.split(configs[0].split or classifier.meta["split"], configs[0].domains)
+    note_left_out("maps", asked, images, options.reporter)
 
     def recipe_of(settled: CamsConfig) -> Recipe:
         return recipe(settled, classifier.id, images, carriers)

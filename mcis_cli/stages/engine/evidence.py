@@ -38,6 +38,13 @@ def heed_masks(images: Catalogue, reporter: Reporter, *, is_learned: bool = Fals
     reporter.warn(f"{named}; they are not scored")
 
 
+def note_left_out(what: str, images: Catalogue, labelled: Catalogue, reporter: Reporter) -> None:
+    """Print how many images have none of what is made, since nobody tagged them."""
+    if unlabelled := sorted({*images.ids} - {*labelled.ids}):
+        shown = first_few(unlabelled)
+        reporter.note(f"left out of the {what}: {counted(len(unlabelled), 'image')} without a tag ({shown})")
+
+
 def learned_ids(images: Catalogue, reporter: Reporter) -> list[str]:
     """The images that a classifier learns from: those with a tag, and the negatives; unlabelled ones are left out.
 
@@ -61,6 +68,6 @@ def learned_ids(images: Catalogue, reporter: Reporter) -> list[str]:
         )
     if negatives := sum(entry.is_negative for entry in learned):
         reporter.note(f"learns from {counted(negatives, 'negative')}, too: images that show no class")
-    if len(learned) < len(images):
-        reporter.note(f"left out of the training: {counted(len(images) - len(learned), 'image')} without a tag")
-    return [entry.id for entry in learned]
+    ids = [entry.id for entry in learned]
+    note_left_out("training", images, images.only(ids), reporter)
+    return ids

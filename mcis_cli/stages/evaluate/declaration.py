@@ -1,6 +1,6 @@
 """What the program knows of `eval`: scores of a network, of maps, or of pseudo masks."""
 
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Collection, Mapping
 from typing import Annotated, Any, Literal
 
 from pydantic import Field
@@ -53,13 +53,22 @@ def recipe(config: EvalConfig, artifact: str, images: Catalogue, *, of: Kind) ->
     return EVAL.recipe(settings, inputs, revision=int(bool(settings.get("crf"))))
 
 
+def scored_images(catalogue: Catalogue, split: str, ids: Collection[str]) -> Catalogue:
+    """The images of a split that maps or masks of these ids are scored on: not those that nobody tagged or mapped."""
+    images, made = catalogue.split(split), {*ids}
+    scored = [entry.id for entry in images.entries if entry.is_labelled or entry.id in made]
+    return images.only(scored, split) if scored else images
+
+
 def _wanted(request: Request) -> tuple[Config, Catalogue, Callable[[EvalConfig], Recipe]]:
     config, subject, kind = request.settings.eval, request.start, request.kind
     assert kind is not None
-    if kind != "network" and config.split is None:
+    if kind == "network":
+        images = request.catalogue.split(config.split or request.data.val)
+    elif config.split is None:
         images = request.images_of_start
     else:
-        images = request.catalogue.split(config.split or request.data.val)
+        images = scored_images(request.catalogue, config.split, subject.ids)
     return config, images, lambda settled: recipe(settled, subject.id, images, of=kind)
 
 

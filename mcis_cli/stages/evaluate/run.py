@@ -17,7 +17,7 @@ from mcis_cli.stages import check, holds, kind_of, names_of, read_record, read_r
 from mcis_cli.stages.engine.by_image import ByImage, run_segments
 from mcis_cli.stages.engine.evidence import heed_masks
 from mcis_cli.stages.engine.inputs import Inputs, images_of
-from mcis_cli.stages.evaluate.declaration import BEFORE_CRF, SCHEMA, recipe
+from mcis_cli.stages.evaluate.declaration import BEFORE_CRF, SCHEMA, recipe, scored_images
 from mcis_cli.stages.stage import SCORED, find
 from mcis_cli.store import Artifact, Recipe, Record, Store
 
@@ -121,7 +121,9 @@ def _images(config: EvalConfig, subject: Artifact, catalogue: Catalogue, inputs:
         images = catalogue.split(split)
     else:
         split = config.split or subject.meta["split"]
-        images = catalogue.only(subject.ids, split) if config.split is None else catalogue.split(split)
+        images = (
+            catalogue.only(subject.ids, split) if config.split is None else scored_images(catalogue, split, subject.ids)
+        )
         absent = sorted(set(images.ids) - set(subject.ids))
         if absent:
             raise DataError(

@@ -23,7 +23,8 @@ def recipe(
     if network is not None:
         inputs["network"] = network
     evidence = "maps" if network is None else "maps and network"
-    return PSEUDO.recipe(config.recipe_settings(evidence=evidence), inputs)
+    has_negatives = any(entry.is_negative for entry in images.entries)  # which version 3 fused as other images
+    return PSEUDO.recipe(config.recipe_settings(evidence=evidence), inputs, revision=int(has_negatives))
 
 
 def network_recipe(config: PseudoConfig, network: str, images: Catalogue) -> Recipe:
@@ -35,9 +36,9 @@ def network_recipe(config: PseudoConfig, network: str, images: Catalogue) -> Rec
 def _wanted(request: Request) -> tuple[Config, Catalogue, Callable[[PseudoConfig], Recipe]]:
     config, start = request.settings.pseudo, request.start
     if request.kind == "network":
-        of_split = request.catalogue.split(start.meta["split"])
+        of_split = request.catalogue.split(start.meta["split"]).labelled()
         return config, of_split, lambda settled: network_recipe(settled, start.id, of_split)
-    images, network = request.images_of_start, request.network.id if request.network else None
+    images, network = request.images_of_start.labelled(), request.network.id if request.network else None
     return config, images, lambda settled: recipe(settled, start.id, images, request.saliency, network)
 
 

@@ -8,6 +8,7 @@ from mcis_cli.config import PseudoConfig, RunOptions
 from mcis_cli.data.catalogue import Catalogue
 from mcis_cli.errors import UsageError, counted
 from mcis_cli.stages import check, holds, read_record
+from mcis_cli.stages.engine.evidence import note_left_out
 from mcis_cli.stages.engine.inputs import Inputs, images_of
 from mcis_cli.stages.pseudo.declaration import network_recipe, recipe
 from mcis_cli.stages.pseudo.material import Material
@@ -22,7 +23,7 @@ class Evidence:
         config: settings.
         options: how to run on this machine.
         catalogue: the image set.
-        images: those that get masks.
+        images: those that get masks; unlabelled ones, of older maps or of a network's split, get none.
         maps: localization maps, or those after their walk; None in a second round without maps.
         network: a segmentation network; None in a first round.
         saliency: saliency maps that were made or imported; None takes those of the image set.
@@ -67,6 +68,7 @@ def open_evidence(config: PseudoConfig, inputs: Inputs, store: Store, options: R
     Raises:
         MissingError: there is nothing, or its images are not found.
         UsageError: it is of another stage, or does not fit the settings or each other.
+        DataError: none of its images is labelled.
     """
     source = inputs.expect("maps", "walked maps", "network")
     is_network = holds(source, "network")
@@ -80,11 +82,14 @@ def open_evidence(config: PseudoConfig, inputs: Inputs, store: Store, options: R
             )
         check(saliency)
     catalogue = images_of(source, inputs.data, store)
+    given = catalogue.split(source.meta["split"]) if is_network else catalogue.only(source.ids, source.meta["split"])
+    images = given.labelled()
+    note_left_out("pseudo masks", given, images, options.reporter)
     return Evidence(
         config=config,
         options=options,
         catalogue=catalogue,
-        images=catalogue.split(source.meta["split"]) if is_network else catalogue.only(source.ids),
+        images=images,
         maps=None if is_network else source,
         network=source if is_network else inputs.network,
         saliency=saliency,

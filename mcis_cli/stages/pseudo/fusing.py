@@ -12,9 +12,11 @@ from mcis_cli.store import Record
 def make_mask(config: PseudoConfig, material: Material) -> Record:
     """The pseudo mask of one image; wholly ignored where background is told by saliency and there is none.
 
-    Without maps, what a network predicts is fused alone.
+    A negative is background, whatever stands out in it. Without maps, what a network predicts is fused alone.
     """
-    if material.maps is None:
+    if not material.classes:
+        mask = np.zeros(material.size, dtype=np.uint8)
+    elif material.maps is None:
         mask = soft.fuse(config, material)
     elif config.background == "saliency" and material.saliency is None:
         mask = np.full(material.size, IGNORE_INDEX, dtype=np.uint8)

@@ -8,9 +8,8 @@ from functools import partial, reduce
 from typing import Any
 
 from mcis_cli.config import PseudoConfig, Reporter, RunOptions
-from mcis_cli.data.catalogue import Catalogue
 from mcis_cli.data.loading import Workers
-from mcis_cli.errors import NUM_NAMED, counted, first_few
+from mcis_cli.errors import NUM_NAMED, first_few
 from mcis_cli.maps.pseudo import is_ignored
 from mcis_cli.stages.engine.by_image import ByImage, run_segments
 from mcis_cli.stages.engine.inputs import Inputs
@@ -43,7 +42,6 @@ def run(config: PseudoConfig, inputs: Inputs, store: Store, options: RunOptions)
     """
     evidence = open_evidence(config, inputs, store, options)
     without_saliency = saliency.missing(evidence)
-    _warn_of_untagged(evidence.images, options.reporter)
     done = find(store, config, evidence.recipe) or _make(evidence, store)
     _warn_of_ignored(done, without_saliency, options.reporter)
     return done
@@ -123,12 +121,3 @@ def _warn_of_ignored(masks: Artifact, without_saliency: Sequence[str], reporter:
         reporter.warn(f"wholly ignored: {ignored['count']} of {len(masks)} masks: {first_few(ignored['first'])}")
     if without_saliency:
         reporter.warn(f"ignored for want of a saliency map: {len(without_saliency)}: {first_few(without_saliency)}")
-
-
-def _warn_of_untagged(images: Catalogue, reporter: Reporter) -> None:
-    # Masks of negatives are meant to be background.
-    untagged = [entry.id for entry in images.entries if not entry.is_labelled]
-    if untagged:
-        reporter.warn(
-            f"no object in the masks of {counted(len(untagged), 'image')} without a tag: {first_few(untagged)}"
-        )
