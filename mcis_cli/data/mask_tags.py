@@ -1,6 +1,9 @@
 """Tags that are taken from the masks of images: pixel supervision, and so only where somebody asks for it."""
 
+import hashlib
+from collections.abc import Mapping
 from dataclasses import replace
+from functools import partial
 
 import numpy as np
 
@@ -35,7 +38,9 @@ def with_tags_of_masks(listing: Listing, cache: StatCache | None = None) -> List
     files = [listing.root / str(item.mask) for item in masked]
     tagged: dict[str, Item] = {}
     findings: list[Finding] = []
-    for item, facts in zip(masked, file_facts(files, KIND, _values, cache), strict=True):
+    colours = listing.mask_colours
+    kind = f"{KIND}-{_digest(colours)}" if colours else KIND
+    for item, facts in zip(masked, file_facts(files, kind, partial(_values, colours), cache), strict=True):
         if isinstance(facts, DataError):
             findings.append(Finding("error", "unreadable-mask", str(facts), (item.id,)))
             continue
@@ -56,6 +61,10 @@ def with_tags_of_masks(listing: Listing, cache: StatCache | None = None) -> List
     )
 
 
-def _values(content: bytes, name: str) -> Facts:
-    values = np.unique(decode_mask(content, name)).tolist()
+def _digest(colours: Mapping[tuple[int, int, int], int]) -> str:
+    return hashlib.sha256(repr(sorted(colours.items())).encode()).hexdigest()[:16]
+
+
+def _values(colours: Mapping[tuple[int, int, int], int], content: bytes, name: str) -> Facts:
+    values = np.unique(decode_mask(content, name, colours)).tolist()
     return {"values": [value for value in values if value not in (0, IGNORE_INDEX)]}

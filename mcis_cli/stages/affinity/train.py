@@ -33,6 +33,7 @@ from mcis_cli.models.pairwise_affinity import (
 from mcis_cli.stages import read_record
 from mcis_cli.stages.affinity.declaration import network_recipe
 from mcis_cli.stages.engine.by_step import train, unless_done
+from mcis_cli.stages.engine.evidence import heed_made_masks
 from mcis_cli.stages.engine.inputs import Inputs, images_of
 from mcis_cli.stages.engine.networks import backbone_of, build_affinity_net, describe_affinity_net, initialise, place
 from mcis_cli.stages.engine.starting_weights import load_starting, starting_identity
@@ -87,6 +88,7 @@ def run(config: AffinityConfig, inputs: Inputs, store: Store, options: RunOption
     labels = inputs.expect("sure regions")
     catalogue = images_of(labels, inputs.data, store)
     images = catalogue.only(labels.ids)
+    heed_made_masks("sure regions", images, lambda image_id: read_record(labels, image_id)["labels"], options.reporter)
     recipe = network_recipe(config, labels.id, images, starting_identity(config.backbone, config.weights))
     return unless_done(
         recipe,

@@ -1,8 +1,13 @@
 """What a stage says before it works with an image set that probably means something else than it seems to."""
 
+from collections.abc import Callable
+
+from jaxtyping import UInt8
+from numpy import ndarray
+
 from mcis_cli.config import Reporter
 from mcis_cli.data.catalogue import Catalogue
-from mcis_cli.data.evidence import classes_in_no_mask, of_tags, sampled_masks
+from mcis_cli.data.evidence import SAMPLE, classes_in, classes_in_no_mask, of_tags, sampled_masks
 from mcis_cli.errors import DataError, counted, first_few
 
 
@@ -36,6 +41,27 @@ def heed_masks(images: Catalogue, reporter: Reporter, *, is_learned: bool = Fals
     if is_learned or set(tagged) == set(absent):
         raise DataError(f"{named}; expected pixels of them; correct the masks, or the order of classes in classes.txt")
     reporter.warn(f"{named}; they are not scored")
+
+
+def heed_made_masks(
+    what: str, images: Catalogue, read: Callable[[str], UInt8[ndarray, "height width"]], reporter: Reporter
+) -> None:
+    """Print a warning where most masks that a network is about to learn from have no pixel of their image's tags.
+
+    Args:
+        what: how messages call the masks.
+        images: those that masks were made of.
+        read: from an image id to its mask; a sample is read.
+        reporter: prints the warning.
+    """
+    tagged = [entry for entry in images.entries if entry.labels]
+    sample = tagged[:: max(1, len(tagged) // SAMPLE)][:SAMPLE]
+    without = [entry.id for entry in sample if not classes_in(read(entry.id)).intersection(entry.labels)]
+    if len(without) > 1 and 2 * len(without) > len(sample):
+        reporter.warn(
+            f"{what} without a pixel of the tags of their images: {len(without)} of {len(sample)} looked at (first "
+            f"{without[0]!r}); look at the maps with `mcis report`, and at the settings of the background"
+        )
 
 
 def note_left_out(what: str, images: Catalogue, labelled: Catalogue, reporter: Reporter) -> None:

@@ -22,7 +22,7 @@ from mcis_cli.errors import DataError, UsageError
 from mcis_cli.models.deeplab import enlarged
 from mcis_cli.stages import read_record
 from mcis_cli.stages.engine.by_step import batch_of, settle, train, unless_done
-from mcis_cli.stages.engine.evidence import heed_masks
+from mcis_cli.stages.engine.evidence import heed_made_masks, heed_masks
 from mcis_cli.stages.engine.inputs import Inputs, images_of, list_images
 from mcis_cli.stages.engine.networks import DeepLab, backbone_of, build_segmenter, describe_segmenter, initialise, place
 from mcis_cli.stages.engine.starting_weights import load_starting, starting_identity
@@ -83,6 +83,8 @@ def run(config: TrainSegConfig, inputs: Inputs, store: Store, options: RunOption
     supervision = _supervision(config, inputs, store)
     if config.supervision == "full":
         heed_masks(supervision.images, options.reporter, is_learned=True)
+    else:
+        heed_made_masks("pseudo masks", supervision.images, supervision.read, options.reporter)
     weights = starting_identity(config.backbone, config.weights)
 
     def recipe_of(settled: TrainSegConfig) -> Recipe:
