@@ -4,6 +4,7 @@ import json
 
 import pytest
 from image_sets import CATEGORIES, annotation, encode, photo, write, write_coco
+from PIL import Image
 
 from mcis_cli.config import DataConfig
 from mcis_cli.data.layouts import coco
@@ -132,3 +133,114 @@ def test_check_and_init_say_that_it_is_coco(call, tmp_path):
     assert answer.code == 0
     assert "set: layout coco, 4 images, 3 classes; train 3, val 1" in answer.err
     assert 'layout = "coco"' in (tmp_path / "mcis.toml").read_text()
+
+
+def one_file(root, name, folder, *, file_name="{}.png", **image):
+    """Three images in a folder, and one file of annotations that is called so."""
+    for k in range(3):
+        write(root / folder / f"{k}.png", encode(photo(k)))
+    images = [{"id": k, "file_name": file_name.format(k), **image} for k in range(3)]
+    table = {
+        "info": {},
+        "images": images,
+        "annotations": [annotation(k, 3) for k in range(3)],
+        "categories": CATEGORIES,
+    }
+    write(root / name, json.dumps(table))
+    return root
+
+
+@pytest.mark.parametrize(
+    ("name", "folder", "splits"),
+    [
+        ("labels.json", "data", {"default", "train"}),  # FiftyOne
+        ("result.json", "images", {"default", "train"}),  # Label Studio
+        ("annotations.json", "images", {"default", "train"}),
+        ("annotations/train.json", "images", {"train"}),
+        ("annotations/train_annotations.json", "train", {"train"}),
+        ("annotations/instances_default.json", "images/default", {"default", "train"}),  # CVAT
+        ("train.json", "train", {"train"}),
+    ],
+)
+def test_files_of_other_names_are_known_by_their_content(tmp_path, name, folder, splits):
+    found = read_catalogue(DataConfig(root=str(one_file(tmp_path, name, folder))))
+    assert found.layout == "coco"
+    assert set(found.split_names) == splits
+    assert {found.class_names[k] for entry in found.split("train").entries for k in entry.labels} == {"cat"}
+    assert len(found) == 3
+
+
+@pytest.mark.parametrize("name", ["captions_train.json", "person_keypoints_val.json", "panoptic_train.json"])
+def test_other_annotations_of_coco_are_no_tags(tmp_path, name):
+    root = one_file(tmp_path, f"annotations/{name}", "images")
+    assert read_catalogue(DataConfig(root=str(root))).layout == "folders"
+
+
+@pytest.mark.parametrize(("written", "found"), [("7.5", "7.5"), ("NaN", "nan"), ('"7"', "'7'")])
+def test_an_id_that_is_none_is_told_as_it_stands(tmp_path, written, found):
+    root = one_file(tmp_path, "annotations/instances_train.json", "images")
+    file = root / "annotations/instances_train.json"
+    file.write_text(file.read_text().replace('{"id": 0,', f'{{"id": {written},'))
+    message = rf"images\[0\] has {found} for 'id'; expected an integer"
+    with pytest.raises(DataError, match=message):
+        read_catalogue(DataConfig(root=str(root)))
+
+
+def tool(root, kind, height, width, exif=None):
+    """An image that a tool gives this size; it has 6 x 9 pixels as it is stored."""
+    outline = {"image_id": 1, "category_id": 1, "segmentation": [[0, 0, 4, 0, 4, 4]], "iscrowd": 0}
+    photograph = encode(photo(0), "JPEG", **({} if exif is None else {"exif": exif}))
+    write(root / ("a.jpg" if kind == "labelme" else "images/a.jpg"), photograph)
+    if kind == "coco":
+        images = [{"id": 1, "file_name": "a.jpg", "height": height, "width": width}]
+        table = {"images": images, "annotations": [outline], "categories": [{"id": 1, "name": "cat"}]}
+        write(root / "annotations/instances_train.json", json.dumps(table))
+    elif kind == "labelme":
+        shape = {"label": "cat", "shape_type": "polygon", "points": [[0, 0], [4, 0], [4, 4]]}
+        size = {"imageHeight": height, "imageWidth": width}
+        write(root / "a.json", json.dumps({"shapes": [shape], "imagePath": "a.jpg", "flags": {}, **size}))
+    else:
+        size = {"original_height": height, "original_width": width}
+        value = {"points": [[0, 0], [50, 0], [50, 50]], "polygonlabels": ["cat"]}
+        tasks = [
+            {
+                "data": {"image": "a.jpg"},
+                "annotations": [{"result": [{"type": "polygonlabels", **size, "value": value}]}],
+            }
+        ]
+        write(root / "project.json", json.dumps(tasks))
+
+
+@pytest.mark.parametrize("kind", ["coco", "labelme", "label-studio"])
+@pytest.mark.parametrize(
+    ("orientation", "height", "width", "told"),
+    [
+        (1, 6, 9, None),
+        (1, 12, 18, None),  # in exact proportion
+        (6, 9, 6, None),
+        (6, 6, 9, "9 x 6 pixels there, as if not turned upright by EXIF data; the photograph has 6 x 9"),
+        (1, 9, 6, "6 x 9 pixels there, as if not turned upright by EXIF data; the photograph has 9 x 6"),
+        (1, 640, 640, "640 x 640 pixels there; the photograph has 9 x 6"),
+        (1, 6, 8, "8 x 6 pixels there; the photograph has 9 x 6"),
+    ],
+)
+def test_check_compares_sizes_with_those_of_the_photographs(call, tmp_path, kind, orientation, height, width, told):
+    exif = Image.Exif()
+    exif[0x112] = orientation
+    tool(tmp_path / "set", kind, height, width, exif.tobytes())
+    answer = call("check", "set", cwd=tmp_path)
+    assert answer.code == (0 if told is None else 7), answer.err
+    assert ("of another size in" in answer.err) == (told is not None)
+    assert told is None or told in answer.err
+
+
+@pytest.mark.parametrize(
+    "content",
+    ['{"info": "photographs of 2024"}', '{"images": 3, "licenses": []}', '["cat", "dog"]', '[{"id": 1}]', "{", ""],
+)
+def test_other_json_beside_folders_of_classes_is_no_layout(tmp_path, content):
+    for name in ("cat", "dog"):
+        write(tmp_path / f"{name}/1.png", encode(photo(len(name))))
+        write(tmp_path / f"{name}/2.png", encode(photo(len(name) + 9)))
+    write(tmp_path / "dataset-info.json", content)
+    assert read_catalogue(DataConfig(root=str(tmp_path))).layout == "folders"

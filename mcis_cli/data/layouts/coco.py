@@ -26,7 +26,9 @@ PREFIX = "instances_"
 MAX_JSON_BYTES = 2**29  # that of COCO's 118,000 training images has 450 MB
 MAX_NESTED = 20_000_000  # lists and objects, each of which takes some 60 bytes of memory and as little as 3 in the file
 MAX_FILES = 16  # of a set
-_HEAD = re.compile(rb'(?:\xef\xbb\xbf)?\s*\{\s*"(?:info|licenses|images|annotations|categories)"\s*:')
+HEAD = 2**16
+_FIRST_KEY = re.compile(rb'(?:\xef\xbb\xbf)?\s*\{\s*"(?:info|licenses|images|annotations|categories)"\s*:')
+_LIST = re.compile(rb'"(?:images|annotations|categories)"\s*:\s*\[')
 _WHOLE = frozenset(
     {"annotations", "annotation", "labels", "result", "coco", "instances", "data", "dataset", "_annotations.coco"}
 )
@@ -61,7 +63,8 @@ def _files_of_json(folder: Path) -> list[Path]:
 def _is_coco(file: Path) -> bool:
     handle, _ = open_regular(file, MAX_JSON_BYTES)
     with handle:
-        return bool(_HEAD.match(handle.read(256)))
+        head = handle.read(HEAD)
+    return bool(_FIRST_KEY.match(head) and _LIST.search(head))
 
 
 def read_coco(files: tuple[Path, ...], root: Path) -> Found:

@@ -30,7 +30,9 @@ _CONTROLS = frozenset({"choice", "choices", "label", "labels", "tag", "tags", "c
 _KNOWN = _CONTROLS | {"image", "id", "annotator", "annotation_id", "created_at", "updated_at", "lead_time"}
 _SIGNS = frozenset({"annotation_id", "lead_time"})
 _UPLOADED = re.compile(r"^[0-9a-f]{8}-")  # what an upload puts before a name
-HEAD = 4096
+HEAD = 2**16
+_TASKS = re.compile(rb"\s*\[\s*\{")
+_KEYS = re.compile(rb'"(?:annotations|completions|annotation_id|lead_time|original_width|data)"\s*:')
 
 
 def _file(config: DataConfig, root: Path) -> Path | None:
@@ -51,7 +53,7 @@ def _is_export(file: Path) -> bool:
     with handle:
         head = handle.read(HEAD).removeprefix(b"\xef\xbb\xbf")
     if file.suffix.lower() == ".json":
-        return head.lstrip().startswith(b"[")
+        return _TASKS.match(head) is not None and _KEYS.search(head) is not None
     if file.suffix.lower() not in TABLE_SUFFIXES:
         return False
     cells = re.split("[,;\t]", head.partition(b"\n")[0].decode(errors="replace"))

@@ -10,6 +10,7 @@ _KINDS: tuple[tuple[str, str], ...] = (
     ("*.ods", "a spreadsheet; save it as CSV UTF-8"),
     ("data.yaml", "of YOLO, whose numbers of classes are not read; export COCO"),
     ("*/labels/*.txt", "of YOLO, whose numbers of classes are not read; export COCO"),
+    ("labels/*.txt", "of YOLO, whose numbers of classes are not read; export COCO"),
     ("labels/*/*.txt", "of YOLO, whose numbers of classes are not read; export COCO"),
     ("_darknet.labels", "of YOLO, whose numbers of classes are not read; export COCO"),
     ("*/_darknet.labels", "of YOLO, whose numbers of classes are not read; export COCO"),
