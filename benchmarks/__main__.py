@@ -19,6 +19,7 @@ ROWS: Mapping[str, Callable[[Sizes], list[Row]]] = {
     "references-together": networks.references_together,
     "small-memory": networks.small_memory,
     "train-vs-plain": networks.train_vs_plain,
+    "kept-features": networks.kept_features,
     "pseudo-vs-loop": masks.pseudo_vs_loop,
     "crf-vs-single": masks.crf_vs_single,
     "hash": housekeeping.listing,

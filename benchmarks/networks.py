@@ -1,6 +1,7 @@
 """Rows about networks: localization maps and training, against plain loops."""
 
 from collections.abc import Callable
+from functools import partial
 from typing import Any
 
 import numpy as np
@@ -21,8 +22,10 @@ from mcis_cli.stages.cams import run as cams
 from mcis_cli.stages.cams.mapping import RELEASED_SCALES
 from mcis_cli.stages.engine.inputs import Inputs
 from mcis_cli.stages.engine.networks import backbone_of, build_classifier, describe_classifier, place
+from mcis_cli.stages.engine.scratch import Scratch
 from mcis_cli.stages.train_cls import run as train_cls
 from mcis_cli.stages.train_cls.pair_batches import PairBatch, pair_batches
+from mcis_cli.stages.train_cls.published_features import PublishedFeatures
 from mcis_cli.store import Artifact
 from mcis_cli.training.precision import autocast
 
@@ -220,6 +223,55 @@ def train_vs_plain(sizes: Sizes) -> list[Row]:
                 )
             )
         return rows
+
+
+def kept_features(sizes: Sizes) -> list[Row]:
+    """An epoch on a frozen backbone whose features are kept, against one that computes them, with equal losses."""
+    with shapes(max(sizes.images, 24)) as bench:
+        settings = {"backbone": sizes.backbone, "image_size": sizes.image_size, "new_layers": 3, "mirror": False}
+        frozen = {"frozen_stages": 5, "color_jitter": (0.0, 0.0, 0.0, 0.0), "keep_features": True}
+        given = {"train-cls": {**settings, **frozen, "precision": best_precision(), "pairing": "rings"}}
+        config, images = resolve(given, "paper").train_cls, bench.images()
+        model = build_classifier(describe_classifier(config, images.num_foreground)).train()
+        backbone_of(model).freeze_stages(config.frozen_stages)
+        place(model, DEVICE)
+        optimizer = _optimizer(model, config)
+        ways = {
+            name: PublishedFeatures(
+                backbone_of(model),
+                device=DEVICE,
+                precision=best_precision(),
+                budget=budget,
+                scratch=Scratch(bench.folder, 0),
+            )
+            for name, budget in (("anew", 0), ("kept", 2**40))
+        }
+
+        def epoch(features: PublishedFeatures) -> list[float]:
+            given = (model, config, images, list(images.ids), 0, 0, DEVICE, bench.options())
+            losses = []
+            for batch in pair_batches(*given, features=features):
+                optimizer.zero_grad()
+                total = train_cls._step_loss(model, config, batch)["total"]
+                total.backward()  # type: ignore[no-untyped-call]
+                optimizer.step()
+                losses.append(float(total.detach()))
+            return losses
+
+        epoch(ways["kept"])
+        taken = alternate(sizes.repeats, **{name: partial(epoch, features) for name, features in ways.items()})
+        assert ways["kept"].num_forwards == len(images)
+        return [
+            at_least(
+                "kept-features",
+                f"an epoch of three new layers on {sizes.network}, frozen: features computed over features kept",
+                taken["anew"] / taken["kept"],
+                1.5,
+                seconds=round(taken["kept"], 2),
+                seconds_anew=round(taken["anew"], 2),
+                images=len(images),
+            )
+        ]
 
 
 def _tensor(model: CoAttentionClassifier, image: NDArray[np.uint8], size: int) -> torch.Tensor:

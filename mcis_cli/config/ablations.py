@@ -1,10 +1,11 @@
-"""The ablations of the paper as settings: the rows of its Tables 2, 4 and 5, with the figures that it publishes.
+"""The comparisons of the paper as settings: what can be run of its Table 1, and the rows of its Tables 2, 4 and 5, with
+the figures that it publishes.
 
 Those are mean IoU in percent of the segmentation network on the val split of PASCAL VOC 2012.
 """
 
 from collections.abc import Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from typing import Any, Literal
 
 from mcis_cli.config.sections import Settings
@@ -21,14 +22,16 @@ class Row:
         loss: of the classifier.
         refs: references for each map; 0 is single-round.
         with_contrastive: whether contrastive maps are averaged in.
-        published: mean IoU in percent.
+        published: mean IoU in percent; None where no page of this project can name a figure.
+        changes: further settings, by section.
     """
 
     name: str
     loss: Loss
     refs: int
-    published: float
+    published: float | None
     with_contrastive: bool = False
+    changes: Mapping[str, Mapping[str, Any]] = field(default_factory=dict)
 
     def of(self, settings: Settings, seed: int) -> Settings:
         """Settings that do it so, with that seed of every stage; all else as it is.
@@ -39,14 +42,24 @@ class Row:
         cams: dict[str, Any] = {"refs": self.refs, "with_contrastive": self.with_contrastive, "seed": seed}
         if not self.refs:
             cams["localization"] = "references"
+        given: dict[str, dict[str, Any]] = {
+            "train_cls": {"loss": self.loss, "seed": seed},
+            "cams": cams,
+            "affinity": {"seed": seed},
+            "pseudo": {},
+            "train_seg": {"seed": seed},
+        }
         return settings.model_copy(
             update={
-                "train_cls": settings.train_cls.model_copy(update={"loss": self.loss, "seed": seed}),
-                "cams": settings.cams.model_copy(update=cams),
-                "affinity": settings.affinity.model_copy(update={"seed": seed}),
-                "train_seg": settings.train_seg.model_copy(update={"seed": seed}),
+                name: getattr(settings, name).model_copy(update={**changes, **self.changes.get(name, {})})
+                for name, changes in given.items()
             }
         )
+
+    @property
+    def maps(self) -> Literal["maps", "walked maps"]:
+        """The kind of its maps: those of the classifier, or what a walk makes of them."""
+        return "walked maps" if self.changes.get("pseudo", {}).get("background") == "affinity" else "maps"
 
 
 @dataclass(frozen=True)
@@ -58,10 +71,46 @@ class AblationTable:
     rows: tuple[Row, ...]
 
 
+# One plain classifier serves three rows of Table 1: keeping its epochs changes none of its weights.
+_PLAIN: Mapping[str, Any] = {"equivariant": False, "keep_epochs": True}
+
 # The basic classifier has no trained W_P, so its maps are single-round; those of Table 4 with one have 3 references.
 TABLES: Mapping[int, AblationTable] = {
     table.number: table
     for table in (
+        AblationTable(
+            1,
+            "methods",
+            (
+                Row("CAM", "basic", 0, None, changes={"train_cls": _PLAIN, "cams": {"refine": False}}),
+                Row(
+                    "SEAM",
+                    "basic",
+                    0,
+                    None,
+                    changes={"train_cls": {"equivariant": True, "keep_features": False}, "cams": {"refine": True}},
+                ),
+                Row(
+                    "PSA (AffinityNet)",
+                    "basic",
+                    0,
+                    None,
+                    changes={
+                        "train_cls": _PLAIN,
+                        "cams": {"refine": False},
+                        "pseudo": {"background": "affinity"},
+                    },
+                ),
+                Row(
+                    "OAA",
+                    "basic",
+                    0,
+                    None,
+                    changes={"train_cls": _PLAIN, "cams": {"refine": False, "localization": "accumulated"}},
+                ),
+                Row("co-attention, full", "full", 3, 66.2),
+            ),
+        ),
         AblationTable(
             2,
             "how maps are made",

@@ -31,6 +31,7 @@ IMAGENET_MEAN: Triple = (0.485, 0.456, 0.406)
 IMAGENET_STD: Triple = (0.229, 0.224, 0.225)
 LITE_MEAN: Triple = (127 / 255, 127 / 255, 127 / 255)
 LITE_STD: Triple = (128 / 255, 128 / 255, 128 / 255)
+NEW_CHANNELS = 512
 LITE_BLOCKS: Mapping[str, tuple[int, ...]] = {"lite0": (1, 2, 2, 3, 3, 4, 1), "lite2": (1, 3, 3, 4, 4, 5, 1)}
 
 
@@ -38,15 +39,16 @@ LITE_BLOCKS: Mapping[str, tuple[int, ...]] = {"lite0": (1, 2, 2, 3, 3, 4, 1), "l
 class _Trunk:
     """What differs between the backbones: published layers in stages, most of them five, and how to read their state.
 
-    `dropped` are the name prefixes of published layers that a dense feature extractor does not have. `taps` are the two
-    layers whose outputs are the lower taps, with their channels.
+    `dropped` are the name prefixes of published layers that a dense feature extractor does not have. `new_layers` is
+    the usual number of new layers for classification. `taps` are the two layers whose outputs are the lower taps, with
+    their channels.
     """
 
     layers: nn.Module
     stages: Sequence[Sequence[nn.Module | nn.Parameter]]
     num_features: int
     dropped: tuple[str, ...]
-    new_layers: nn.Sequential
+    new_layers: int = 0
     taps: Sequence[tuple[nn.Module, int]] = ()
     mean: Triple = IMAGENET_MEAN
     std: Triple = IMAGENET_STD
@@ -67,15 +69,17 @@ class Backbone(nn.Module):
         mean, std: What images are normalised by, on the scale 0..1, red green blue.
     """
 
-    def __init__(self, trunk: _Trunk, *, name: str, output_stride: int, role: Role = "classification") -> None:
+    def __init__(
+        self, trunk: _Trunk, new_layers: nn.Sequential, *, name: str, output_stride: int, role: Role = "classification"
+    ) -> None:
         """Compose the published layers with the new ones; see `build_backbone`."""
         super().__init__()
         self.name, self.role = name, role
-        self.num_features = trunk.num_features
+        self.num_features = NEW_CHANNELS if new_layers else trunk.num_features
         self.output_stride = output_stride
         self.mean, self.std = trunk.mean, trunk.std
         self.trunk = trunk.layers
-        self.new_layers = trunk.new_layers
+        self.new_layers = new_layers
         self.tap_channels = tuple(channels for _, channels in trunk.taps)
         self._tapped = [layer for layer, _ in trunk.taps]
         self._stages = trunk.stages
@@ -176,12 +180,14 @@ def build_backbone(
     *,
     output_stride: int = 8,
     role: Role = "classification",
+    new_layers: int | None = None,
     generator: torch.Generator | None = None,
 ) -> Backbone:
     """A backbone with random weights; nothing is downloaded, see `Backbone.initialise`.
 
     For classification, VGG-16 ends in three new 3×3 convolutions with 512 channels in place of its fully connected
     layers (paper §3.3), and lite0 in its published 1×1 convolution to 1280 channels. For segmentation both end before.
+    `new_layers` puts such new convolutions, each with a ReLU after it, on any network.
     ResNet-38 has output stride 8 alone. The role "largefov" is segmentation with VGG-16's pools as DeepLab-LargeFOV has
     them; other networks have no difference.
 
@@ -189,6 +195,7 @@ def build_backbone(
         name: Which network; timm:NAME is one that timm lists.
         output_stride: 8 or 16 pixels for each cell.
         role: What the features are for.
+        new_layers: How many new convolutions it ends in; None for the usual number.
         generator: Source of the new layers' weights; torch's own where None.
 
     Returns:
@@ -197,7 +204,7 @@ def build_backbone(
     Raises:
         UsageError: The name or the output stride is not one of those above.
     """
-    builders: dict[str, Callable[[int, Role, torch.Generator | None], _Trunk]] = {
+    builders: dict[str, Callable[[int, Role], _Trunk]] = {
         "vgg16": _vgg16,
         "resnet50": partial(_resnet, torchvision.models.resnet50),
         "resnet101": partial(_resnet, torchvision.models.resnet101),
@@ -218,11 +225,22 @@ def build_backbone(
             f"{name} has no output stride {output_stride}: it is {' or '.join(map(str, strides))}; choose with --set "
             f"SECTION.output_stride={strides[0]}"
         )
-    trunk = builders[name](output_stride, role, generator)
-    return Backbone(trunk, name=name, output_stride=output_stride, role=role)
+    trunk = builders[name](output_stride, role)
+    count = trunk.new_layers if new_layers is None else new_layers
+    added = _new_layers(trunk.num_features, count, generator)
+    return Backbone(trunk, added, name=name, output_stride=output_stride, role=role)
 
 
-def _vgg16(output_stride: int, role: Role, generator: torch.Generator | None) -> _Trunk:
+def _new_layers(num_inputs: int, count: int, generator: torch.Generator | None) -> nn.Sequential:
+    """3×3 convolutions with 512 channels, as the paper has them between VGG-16 and φ (§3.3)."""
+    layers: list[nn.Module] = []
+    for number in range(count):
+        inputs = NEW_CHANNELS if number else num_inputs
+        layers += [new_conv(inputs, NEW_CHANNELS, kernel_size=3, generator=generator), nn.ReLU(inplace=True)]
+    return nn.Sequential(*layers)
+
+
+def _vgg16(output_stride: int, role: Role) -> _Trunk:
     """VGG-16 without pool 5: pool 4 at stride 1 and conv5 dilated by 2 for output stride 8 (paper §3.3).
 
     DeepLab keeps pool 5, at stride 1. Pools at stride 1 are 3×3, since 2×2 ones would shrink and shift the map. All
@@ -238,23 +256,17 @@ def _vgg16(output_stride: int, role: Role, generator: torch.Generator | None) ->
     if role == "largefov":
         for place in (4, 9, 16, *((23,) if output_stride == 16 else ())):
             layers[place] = nn.MaxPool2d(kernel_size=3, stride=2, padding=1)
-    extra: list[nn.Module] = []
-    if role == "classification":
-        for _ in range(3):
-            extra += [new_conv(512, 512, kernel_size=3, generator=generator), nn.ReLU(inplace=True)]
     return _Trunk(
         layers=nn.Sequential(OrderedDict(features=nn.Sequential(*layers))),
         stages=[layers[start:stop] for start, stop in ((0, 5), (5, 10), (10, 17), (17, 24), (24, 31))],
         num_features=512,
         dropped=("classifier.",),
-        new_layers=nn.Sequential(*extra),
+        new_layers=3 if role == "classification" else 0,
         taps=((layers[16], 256), (layers[23], 512)),
     )
 
 
-def _resnet(
-    build: Callable[..., nn.Module], output_stride: int, role: Role, generator: torch.Generator | None
-) -> _Trunk:
+def _resnet(build: Callable[..., nn.Module], output_stride: int, role: Role) -> _Trunk:
     """A ResNet up to its last stage, dilated there (output stride 16), or in the last two (8); no new layers."""
     network = build(weights=None, replace_stride_with_dilation=[False, output_stride == 8, True])
     layers = _parts(network, "conv1", "bn1", "relu", "maxpool", "layer1", "layer2", "layer3", "layer4")
@@ -264,12 +276,11 @@ def _resnet(
         stages=[modules[:4], *([module] for module in modules[4:])],
         num_features=2048,
         dropped=("fc.",),
-        new_layers=nn.Sequential(),
         taps=((layers["layer2"], 512), (layers["layer3"], 1024)),
     )
 
 
-def _resnet38(output_stride: int, role: Role, generator: torch.Generator | None, *, width: int = WIDTH) -> _Trunk:
+def _resnet38(output_stride: int, role: Role, *, width: int = WIDTH) -> _Trunk:
     """ResNet-38, which needs no change; what PSA and SEAM put on it is left out of their weights."""
     layers = resnet38(width)
     by_stage = [[layer for name, layer in layers.items() if name.startswith(f"b{stage}")] for stage in range(2, 5)]
@@ -280,12 +291,11 @@ def _resnet38(output_stride: int, role: Role, generator: torch.Generator | None,
         stages=[[layers["conv1a"]], *by_stage, end],
         num_features=64 * width,
         dropped=("fc8.", "f8_3.", "f8_4.", "f8_5.", "f9.", "linear1000."),
-        new_layers=nn.Sequential(),
         taps=taps,
     )
 
 
-def _lite(name: str, output_stride: int, role: Role, generator: torch.Generator | None) -> _Trunk:
+def _lite(name: str, output_stride: int, role: Role) -> _Trunk:
     """EfficientNet-Lite: inverted bottlenecks with ReLU6 and no squeeze-and-excitation; its last block is linear."""
     network = timm.create_model(name, pretrained=False, output_stride=output_stride)
     channels = [_channels_of(block) for block in network.get_submodule("blocks").children()]
@@ -298,7 +308,6 @@ def _lite(name: str, output_stride: int, role: Role, generator: torch.Generator 
         stages=[[*stem.values(), blocks[0]], [blocks[1]], [blocks[2]], blocks[3:5], [*blocks[5:], *end.values()]],
         num_features=1280 if end else channels[-1],
         dropped=("classifier.",) if end else ("classifier.", "conv_head.", "bn2."),
-        new_layers=nn.Sequential(),
         taps=((blocks[2], channels[2]), (blocks[4], channels[4])),
         mean=LITE_MEAN,
         std=LITE_STD,
@@ -310,7 +319,7 @@ def _channels_of(block: nn.Module) -> int:
     return [module for module in block.modules() if isinstance(module, nn.Conv2d)][-1].out_channels
 
 
-def _timm(name: str, output_stride: int, role: Role, generator: torch.Generator | None) -> _Trunk:
+def _timm(name: str, output_stride: int, role: Role) -> _Trunk:
     """A network of timm up to where its features would be pooled, in both roles; no new layers."""
     found = build_timm_network(name, output_stride=output_stride)
     _quicken(found.network)
@@ -319,7 +328,6 @@ def _timm(name: str, output_stride: int, role: Role, generator: torch.Generator 
         stages=found.stages,
         num_features=found.num_features,
         dropped=found.dropped,
-        new_layers=nn.Sequential(),
         taps=found.taps,
         mean=found.mean,
         std=found.std,

@@ -4,13 +4,15 @@ Scores are logits; the losses on them are in `losses`. The class head φ is a 1�
 image's features once and its few activation maps are mixed, masked and averaged: equal to Eq. 4-9, at a fraction.
 """
 
-from collections.abc import Callable, Set
+from collections.abc import Callable, Iterator, Mapping, Set
 from typing import Literal, NamedTuple
 
 import torch
 from jaxtyping import Bool, Float
 from torch import Tensor, nn
+from torch.func import functional_call
 
+from mcis_cli.models.accumulation import KeptEpochs
 from mcis_cli.models.backbones import Backbone
 from mcis_cli.models.co_attention import (
     AffinityInit,
@@ -22,7 +24,7 @@ from mcis_cli.models.co_attention import (
     weigh_activations,
 )
 from mcis_cli.models.equivariance import PixelCorrelation, ViewMaps, cues_of, refine
-from mcis_cli.models.layers import average, new_conv, num_features_of
+from mcis_cli.models.layers import at_least_float32, average, new_conv, num_features_of
 
 NewLayerInit = Literal["gaussian", "released"]
 Term = Literal["basic", "co_attention", "contrastive"]
@@ -55,6 +57,7 @@ class CoAttentionClassifier(nn.Module):
             where φ is shared, as in the paper.
         co_attention: W_P and W_B.
         pixel_correlation: What refines maps, in an equivariant classifier; None in others.
+        kept_epochs: The weights behind single-round maps after each epoch but the last; None where they are not kept.
     """
 
     def __init__(
@@ -112,6 +115,24 @@ class CoAttentionClassifier(nn.Module):
         if equivariant:
             assert isinstance(backbone, Backbone), "its lower taps are needed"
             self.pixel_correlation = PixelCorrelation(backbone.tap_channels, generator=generator)
+        self.kept_epochs: KeptEpochs | None = None
+
+    def keep_epochs(self, count: int) -> None:
+        """Make room for the weights behind single-round maps, as far as they learn, after so many epochs."""
+        self.kept_epochs = KeptEpochs(self._learning_for_maps(), count)
+
+    def keep_epoch(self, epoch: int) -> None:
+        """Keep those weights as they are after an epoch, counted from 0."""
+        assert self.kept_epochs is not None
+        self.kept_epochs.record(epoch, dict(self.named_parameters()))
+
+    def _learning_for_maps(self) -> dict[str, Tensor]:
+        makes_maps = ("backbone.", "class_head.")
+        return {
+            name: parameter
+            for name, parameter in self.named_parameters()
+            if parameter.requires_grad and name.startswith(makes_maps)
+        }
 
     def features(self, images: Float[Tensor, "batch 3 h w"]) -> Float[Tensor, "batch channel h_out w_out"]:
         """Features F of normalised images."""
@@ -148,6 +169,22 @@ class CoAttentionClassifier(nn.Module):
             Logits of each class at each position.
         """
         return self._head(co)(features)  # type: ignore[no-any-return]
+
+    def maps_after_epochs(
+        self, images: Float[Tensor, "batch 3 h w"]
+    ) -> Iterator[Float[Tensor, "batch class h_out w_out"]]:
+        """Class activation maps by the weights after each kept epoch, and after the last; φ in float32."""
+        assert isinstance(self.backbone, Backbone)
+        weights = [*(self.kept_epochs or ()), dict(self.named_parameters())]
+        is_frozen = not any(name.startswith("backbone.trunk.") for name in weights[0]) or len(weights) == 1
+        inner, prefix = (
+            (self.backbone.new_layers, "backbone.new_layers.") if is_frozen else (self.backbone, "backbone.")
+        )
+        shown = self.backbone.trunk(images) if is_frozen else images
+        for after in weights:
+            features = functional_call(inner, _under(prefix, after), (shown,))
+            with torch.autocast(images.device.type, enabled=False):
+                yield functional_call(self.class_head, _under("class_head.", after), (at_least_float32(features),))
 
     def forward_pair(
         self,
@@ -236,3 +273,8 @@ class CoAttentionClassifier(nn.Module):
             unshared = contrastive_attention(common_mask_m)
             unshared_scores_m = average(weigh_activations(activation_maps_m, unshared, self._head(co=True).bias))
         return common_scores_m, unshared_scores_m
+
+
+def _under(prefix: str, tensors: Mapping[str, Tensor]) -> dict[str, Tensor]:
+    """The tensors whose names begin so, by the rest of their names."""
+    return {name.removeprefix(prefix): tensor for name, tensor in tensors.items() if name.startswith(prefix)}

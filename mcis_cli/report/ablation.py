@@ -61,8 +61,8 @@ class Summary:
         deviation: their standard deviation, of a sample; None for a single one.
         gain: mean over the seeds of the difference from the first row.
         gain_deviation: its standard deviation.
-        published: mean IoU of the paper's segmentation network.
-        published_gain: its difference from the first row.
+        published: mean IoU of the paper's segmentation network; None where no figure is cited.
+        published_gain: its difference from the first row; None where either is not cited.
     """
 
     table: int
@@ -80,7 +80,7 @@ class Summary:
     deviation: float | None
     gain: float | None
     gain_deviation: float | None
-    published: float
+    published: float | None
     published_gain: float | None
 
 
@@ -100,7 +100,7 @@ def _summary(
     metrics = scores[0].metrics
     values = {one.seed: float(one.metrics["mean_iou"] or 0) for one in scores}
     before = {one.seed: float(one.metrics["mean_iou"] or 0) for one in first}
-    is_first = row == table.rows[0]
+    is_first, published, of_first = row == table.rows[0], row.published, table.rows[0].published
     gains = [] if is_first else [values[seed] - before[seed] for seed in values if seed in before]
     thresholds = tuple(one.metrics["threshold"] for one in scores) if on == "maps" else ()
     chosen = bool(metrics.get("threshold_chosen_with_ground_truth", False))
@@ -120,8 +120,10 @@ def _summary(
         deviation=_deviation(list(values.values())),
         gain=_mean(gains),
         gain_deviation=_deviation(gains),
-        published=round(row.published / 100, 6),
-        published_gain=None if is_first else round((row.published - table.rows[0].published) / 100, 6),
+        published=None if published is None else round(published / 100, 6),
+        published_gain=(
+            None if is_first or published is None or of_first is None else round((published - of_first) / 100, 6)
+        ),
     )
 
 

@@ -43,7 +43,8 @@ def figure(table: AblationTable, summaries: Sequence[Summary]) -> str:
                 _measured(panel, rows[one.row], one, COLOURS[on])
         panels[0][-1].set_title("published", loc="left", size=9, weight="bold", pad=10)
         for row in table.rows:
-            _mean(panels[0][-1], row.published, rows[row.name], f"{row.published:.1f}", INK, "white")
+            if row.published is not None:
+                _mean(panels[0][-1], row.published, rows[row.name], f"{row.published:.1f}", INK, "white")
         for panel in panels[0]:
             panel.margins(x=0.15)
             panel.set_ylim(-len(rows) + 0.5, 0.6)

@@ -16,9 +16,13 @@ if TYPE_CHECKING:
     from mcis_cli.stages.plan.forecast import Forecast, Forecaster
     from mcis_cli.stages.stage import Kind
 
-# What can be scored, in the order in which it is made, as the store calls it.
-SCORED: Mapping[str, "Kind"] = {"maps": "maps", "pseudo": "pseudo masks", "segmentation": "network"}
-KINDS = tuple(SCORED)
+# What can be scored, in the order in which it is made, as the store calls it; maps may be those after a walk.
+_SCORED: Mapping[str, "Kind"] = {"pseudo": "pseudo masks", "segmentation": "network"}
+KINDS = ("maps", *_SCORED)
+
+
+def _kind(row: Row, scored: str) -> "Kind":
+    return row.maps if scored == "maps" else _SCORED[scored]
 
 
 @dataclass(frozen=True)
@@ -88,12 +92,12 @@ class Ablation:
         from mcis_cli.stages.plan.chain import chain_of
 
         (scores,) = names_of("scores")
-        scored = {names_of(SCORED[kind])[0]: kind for kind in self.kinds}
         for seed in seeds:
             for row in self.table.rows:
+                scored = {names_of(_kind(row, kind))[0]: kind for kind in self.kinds}
                 settings, of = row.of(self.settings, seed), f"{row.name}, seed {seed}"
                 chain = list(chain_of(settings))
-                last = chain.index(names_of(SCORED[self.needed[-1]])[0])
+                last = chain.index(names_of(_kind(row, self.needed[-1]))[0])
                 for one in looking.chain(settings, chain[: last + 1], of):
                     yield one
                     if one.wanted.stage in scored:
@@ -123,17 +127,16 @@ class Measuring:
     reasons: dict[str, McisError] = field(default_factory=dict)
 
     def measure(self, seed: int) -> None:
-        """All rows with one seed: a training for each loss, and a pass over the images for the maps of all its rows."""
+        """All rows with one seed: one training for those that share its settings, and one pass for their maps."""
         from mcis_cli.stages.cams import run as cams
         from mcis_cli.stages.engine.inputs import Inputs
         from mcis_cli.stages.train_cls import run as train_cls
 
-        table, data = self.ablation.table, self.ablation.data
-        for loss in dict.fromkeys(row.loss for row in table.rows):
-            rows = [row for row in table.rows if row.loss == loss]
+        data = self.ablation.data
+        for rows in self._together(seed):
             settings = [row.of(self.ablation.settings, seed) for row in rows]
             for row, one in zip(rows, settings, strict=True):
-                if one.cams.localization != self.ablation.settings.cams.localization:
+                if (one.cams.localization, self.ablation.settings.cams.localization) == ("references", "released"):
                     self.options.reporter.note(f"{row.name}: single-round maps, not the released code's five")
             made: list[Artifact] = []
             with self._failures_of(rows, seed):
@@ -144,12 +147,21 @@ class Measuring:
                 with self._failures_of([row], seed):
                     self._row(row, seed, one, maps)
 
+    def _together(self, seed: int) -> list[list[Row]]:
+        """The rows whose classifier is the same and whose maps one pass can make, in the order of the table."""
+        found: dict[tuple[str, bool], list[Row]] = {}
+        for row in self.ablation.table.rows:
+            settings = row.of(self.ablation.settings, seed)
+            shared = settings.train_cls.model_dump_json(), settings.cams.localization == "accumulated"
+            found.setdefault(shared, []).append(row)
+        return list(found.values())
+
     def _row(self, row: Row, seed: int, settings: Settings, maps: Artifact) -> None:
         from mcis_cli.stages import names_of
         from mcis_cli.stages.plan.chain import chain_of, run_stages
 
         chain = list(chain_of(settings))
-        last = chain.index(names_of(SCORED[self.ablation.needed[-1]])[0])
+        last = chain.index(names_of(_kind(row, self.ablation.needed[-1]))[0])
         names = chain[chain.index(maps.stage) + 1 : last + 1]
         made = {maps.stage: maps}
         self._score_if_asked(row, seed, settings, maps)
@@ -162,7 +174,7 @@ class Measuring:
         from mcis_cli.stages.evaluate import run as evaluate
 
         for kind in self.ablation.kinds:
-            if holds(subject, SCORED[kind]):
+            if holds(subject, _kind(row, kind)):
                 scoring = self.ablation.scoring(settings, kind).eval
                 inputs = Inputs(upstream=subject, data=self.ablation.data)
                 self._score(row, seed, kind, evaluate.run(scoring, inputs, self.store, self.options))

@@ -105,10 +105,9 @@ def backbone() -> Backbone:
         stages=(),
         num_features=8,
         dropped=(),
-        new_layers=nn.Sequential(),
         taps=((layers[1], 8), (layers[2], 8)),
     )
-    return Backbone(trunk, name="golden", output_stride=16)
+    return Backbone(trunk, nn.Sequential(), name="golden", output_stride=16)
 
 
 def with_fixed_weights(model: nn.Module) -> Any:

@@ -260,9 +260,9 @@ from mcis_cli.interop.exports.onnx_networks import DeployedClassifier, DeployedS
 from mcis_cli.interop.exports.onnx import Graph, export
 
 torch.manual_seed(0)
-name = sys.argv[1]
+name, _, count = sys.argv[1].partition("+")
 for role in ("segmentation", "classification"):
-    body = build_backbone(name, role=role)
+    body = build_backbone(name, role=role, new_layers=int(count) if count and role == "classification" else None)
     scale = body.mean, body.std
     if role == "segmentation":
         network = DeployedSegmenter(DeepLabLargeFOV(body, 4, head_channels=64, dilation=12), *scale)
@@ -276,7 +276,7 @@ for role in ("segmentation", "classification"):
 
 
 @pytest.mark.slow
-@pytest.mark.parametrize("name", ["vgg16", "resnet50", "timm:test_resnet"])
+@pytest.mark.parametrize("name", ["vgg16", "resnet50", "timm:test_resnet+2"])
 def test_other_backbones_agree_in_both_roles(name):
     done = subprocess.run(
         [sys.executable, "-c", OTHER, name],

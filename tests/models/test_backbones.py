@@ -78,6 +78,21 @@ def test_vgg16_for_classification_has_no_pool5_and_three_new_convolutions() -> N
     assert [tuple(parameter.shape) for parameter in backbone.new_parameters()] == [(512, 512, 3, 3), (512,)] * 3
 
 
+@pytest.mark.parametrize(("name", "count"), [("vgg16", 0), ("resnet50", 3), ("lite0", 1), ("timm:resnet18", 3)])
+def test_any_network_takes_new_layers_and_freezes_without_them(name: str, count: int) -> None:
+    backbone = build_backbone(name, output_stride=16, new_layers=count)
+    backbone.freeze_stages(backbone.num_stages)
+    learning = {key: tuple(value.shape) for key, value in backbone.named_parameters() if value.requires_grad}
+    published = build_backbone(name, output_stride=16, new_layers=0).num_features
+    inputs = [published, 512, 512][:count]
+    assert list(learning) == [f"new_layers.{2 * place}.{part}" for place in range(count) for part in ("weight", "bias")]
+    assert list(learning.values()) == [shape for channels in inputs for shape in ((512, channels, 3, 3), (512,))]
+    with torch.inference_mode():
+        features = backbone(torch.rand(2, 3, 64, 96))
+    assert features.shape == (2, 512 if count else published, 4, 6) == (2, backbone.num_features, 4, 6)
+    assert features.min() >= 0
+
+
 def test_new_layers_follow_the_generator() -> None:
     first, again, other = (
         build_backbone("vgg16", generator=torch.Generator().manual_seed(seed)).new_parameters()[0] for seed in (1, 1, 2)

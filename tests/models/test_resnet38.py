@@ -100,7 +100,7 @@ def test_a_narrow_one_computes_what_the_table_says() -> None:
 
 
 def test_taps_are_the_activated_inputs_of_stages_5_and_6_and_the_end() -> None:
-    backbone = Backbone(_resnet38(8, "classification", None, width=2), name="narrow", output_stride=8).eval()
+    backbone = Backbone(_resnet38(8, "classification", width=2), nn.Sequential(), name="narrow", output_stride=8).eval()
     images = torch.randn(1, 3, 41, 34, generator=torch.Generator().manual_seed(1))
     with torch.inference_mode():
         lower, middle, end = backbone.taps(images)

@@ -9,10 +9,11 @@ from tiny_chain import NUM_TRAIN, Heard, done, options
 
 from mcis_cli.data.augment import normalise, warp
 from mcis_cli.errors import DamagedError, DataError, MissingError, UsageError
+from mcis_cli.models.accumulation import accumulated
 from mcis_cli.stages.cams import run as cams
 from mcis_cli.stages.cams.features import FeatureCache
 from mcis_cli.stages.engine.inputs import Inputs, list_images
-from mcis_cli.stages.engine.networks import backbone_of, build_classifier, load_tensors
+from mcis_cli.stages.engine.networks import backbone_of, build_classifier, load_tensors, stored_classifier
 from mcis_cli.stages.train_cls import run as train_cls
 from mcis_cli.store import Partial, open_store
 from mcis_cli.training import precision
@@ -271,6 +272,35 @@ def test_maps_of_a_classifier_that_is_not_equivariant_cannot_be_refined(chain):
         UsageError, match=r"cannot be refined: found a classifier without pixel correlation, .*refine=f"
     ):
         make(chain, refine=True)
+
+
+def test_accumulated_maps_are_of_all_epochs_of_the_training(chain, tmp_path):
+    given = {"new_layers": 1, "frozen_stages": 5, "epochs": 3, "batch_pairs": 8, "image_size": 64, "loss": "basic"}
+    settings = chain.settings(train_cls={**given, "keep_epochs": True}).train_cls
+    store = open_store(tmp_path)
+    classifier = train_cls.run(settings, Inputs(data=chain.data), store, options())
+    config = chain.settings(cams={"localization": "accumulated", "flip": True}).cams
+    made = cams.run(config, Inputs(upstream=classifier), store, options(workers=2))
+    assert made.meta["localization"] == "accumulated"
+    assert "references" not in made.manifest["recipe"]["inputs"]
+    assert "refs" not in made.manifest["recipe"]["config"]
+    model = stored_classifier(classifier).eval()
+    backbone, images = backbone_of(model), chain.images().split("train")
+    for entry in images.entries[:3]:
+        pixels = warp(images.read_image(entry.id), 64)
+        views = []
+        for shown in (pixels, pixels[:, ::-1]):
+            with torch.inference_mode():
+                image = normalise(shown, backbone.mean, backbone.std)[None]
+                views.append(accumulated([one[0] for one in model.maps_after_epochs(image)], len(entry.labels)))
+        expected = (views[0] + views[1].flip(-1)) / 2
+        found = made.read(entry.id)["maps"]
+        np.testing.assert_allclose(found, expected[list(entry.labels)].numpy(), rtol=0, atol=2e-3)
+
+
+def test_maps_of_the_last_epoch_alone_cannot_be_accumulated(chain):
+    with pytest.raises(UsageError, match=r"cannot be accumulated: found .* --set train-cls.keep_epochs=true, or give"):
+        make(chain, localization="accumulated")
 
 
 def test_each_process_of_a_machine_asks_for_a_device_of_its_own(chain, tmp_path, monkeypatch):

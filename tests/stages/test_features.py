@@ -11,8 +11,8 @@ import torch
 
 from mcis_cli.data.augment import normalise, warp
 from mcis_cli.stages.cams.features import FeatureCache, View
-from mcis_cli.stages.cams.scratch import Scratch
 from mcis_cli.stages.engine.networks import backbone_of, build_classifier, load_tensors
+from mcis_cli.stages.engine.scratch import Scratch
 
 SIZE = 64
 

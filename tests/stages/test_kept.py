@@ -6,7 +6,7 @@ import gc
 import pytest
 import torch
 
-from mcis_cli.stages.cams.kept import ALIGNMENT, Kept
+from mcis_cli.stages.engine.kept import ALIGNMENT, Kept
 
 
 def tensors(seed=0):

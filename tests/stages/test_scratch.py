@@ -8,7 +8,7 @@ import pytest
 import torch
 from run_commands import environment
 
-from mcis_cli.stages.cams.scratch import Scratch, folder_name
+from mcis_cli.stages.engine.scratch import Scratch, folder_name
 from mcis_cli.store import open_store
 from mcis_cli.store.upkeep.collection import Choice, collect
 from mcis_cli.training.precision import describe_machine
@@ -69,7 +69,7 @@ def leave_features(store):
 import os, signal, sys
 from pathlib import Path
 import torch
-from mcis_cli.stages.cams.scratch import Scratch
+from mcis_cli.stages.engine.scratch import Scratch
 Scratch(Path(sys.argv[1]), 2**20).put("a", [torch.arange(6.0)])
 os.kill(os.getpid(), signal.SIGKILL)
 """

@@ -17,9 +17,10 @@ from mcis_cli.models.classifier import CoAttentionClassifier
 from mcis_cli.models.equivariance import equivariant_loss, second_view
 from mcis_cli.models.losses import pair_loss
 from mcis_cli.stages.engine.inputs import Inputs
-from mcis_cli.stages.engine.networks import backbone_of, build_classifier, load_tensors
+from mcis_cli.stages.engine.networks import backbone_of, build_classifier, load_tensors, stored_classifier
 from mcis_cli.stages.train_cls import run as train_cls
 from mcis_cli.stages.train_cls.pair_batches import PairBatch, pair_batches, self_views
+from mcis_cli.stages.train_cls.published_features import PublishedFeatures
 from mcis_cli.stages.train_cls.run import learning_groups
 from mcis_cli.store import open_store
 
@@ -231,6 +232,106 @@ def test_every_new_layer_learns_at_the_rate_of_its_preset_the_affinity_included(
         assert (found[id(layer.weight)], found[id(layer.bias)]) == factors[name]
     assert found[id(model.co_attention.affinity_weight)] == factors["affinity_weight"]
     assert len(found) == len(list(model.parameters()))
+
+
+def test_new_layers_on_published_features_learn_at_their_own_rate_and_from_every_loss(chain, tmp_path):
+    """Of a network whose published layers are frozen, what is new learns alone."""
+    given = {"new_layers": 2, "frozen_stages": 5, "new_layer_lr": 10.0, "new_bias_lr": 20.0}
+    config = chain.settings(train_cls=given).train_cls
+    torch.manual_seed(0)
+    model = build_classifier(train_cls.describe_classifier(config, 3))
+    before = {name: tensor.clone() for name, tensor in model.state_dict().items()}
+    backbone_of(model).freeze_stages(config.frozen_stages)
+    factors = {id(p): group["lr_factor"] for group in learning_groups(model, config) for p in group["params"]}
+    named = dict(model.named_parameters())
+    assert {name for name in named if id(named[name]) in factors} == {name for name in named if ".trunk." not in name}
+    assert all(
+        factors[id(named[f"backbone.new_layers.{place}.{part}"])] == factor
+        for place in (0, 2)
+        for part, factor in (("weight", 10.0), ("bias", 20.0))
+    )
+    images = torch.randn(2, 3, 64, 64)
+    scores = model.forward_pair(images[:1], images[1:])
+    for field in ("scores_m", "common_scores_m", "unshared_scores_m"):
+        (gradient,) = torch.autograd.grad(
+            getattr(scores, field).sum(), [named["backbone.new_layers.0.weight"]], retain_graph=True
+        )
+        assert gradient.abs().max() > 0, field
+    artifact = train(chain, tmp_path, **given)
+    assert artifact.meta["model"]["new_layers"] == 2
+    trained = stored_classifier(artifact).state_dict()
+    assert trained.keys() == before.keys()
+    initial = stored_classifier(train(chain, tmp_path, **{**given, "lr": 1e-12})).state_dict()
+    moved = {name for name in trained if not torch.allclose(trained[name], initial[name], rtol=0, atol=1e-9)}
+    assert {name.split(".")[1] for name in moved if name.startswith("backbone.")} == {"new_layers"}
+
+
+FROZEN = {"frozen_stages": 5, "new_layers": 1, "color_jitter": (0.0, 0.0, 0.0, 0.0), "mirror": True, "epochs": 3}
+
+
+def forwards_counted(monkeypatch):
+    """The views that went through published layers one by one."""
+    counted = []
+    compute = PublishedFeatures._compute
+    monkeypatch.setattr(
+        PublishedFeatures, "_compute", lambda self, pixels: counted.append(pixels) or compute(self, pixels)
+    )
+    return counted
+
+
+@pytest.mark.parametrize("self_pairs", [False, True])
+def test_features_of_a_frozen_backbone_are_computed_once_and_change_no_bit(chain, tmp_path, monkeypatch, self_pairs):
+    counted, given = forwards_counted(monkeypatch), {**FROZEN, "self_pairs": self_pairs, "keep_features": True}
+    kept = train(chain, tmp_path / "memory", **given)
+    assert 16 <= len(counted) <= (4 if self_pairs else 2) * 16, "each image, its mirror, and its other views"
+    once = len(counted)
+    on_disk = train(chain, tmp_path / "disk", run=options(cache_mb=0), **given)
+    assert len(counted) == 2 * once
+    anew = train(chain, tmp_path / "nothing", run=options(cache_mb=0, scratch_mb=0, workers=2), **given)
+    assert len(counted) > 4 * once
+    assert kept.id == on_disk.id == anew.id
+    assert not list((tmp_path / "disk").rglob("features-*")), "what was kept is gone at the end"
+    together = train(chain, tmp_path / "memory", **{**given, "keep_features": False})
+    assert len(done(open_store(tmp_path / "memory"), "train-cls")) == 2, "another recipe, though weights may be equal"
+    ours, theirs = (stored_classifier(one).state_dict() for one in (kept, together))
+    for name, tensor in ours.items():
+        torch.testing.assert_close(tensor, theirs[name], rtol=1e-3, atol=1e-4)
+
+
+@pytest.mark.parametrize(
+    ("changes", "expected"),
+    [
+        ({"frozen_stages": 4}, r"with lite0: expected frozen_stages=5; set it"),
+        ({"color_jitter": (0.1, 0.0, 0.0, 0.0)}, r"expected color_jitter=\[0,0,0,0\]; set it"),
+        ({"long_side": (40, 60), "equivariant": True, "image_size": 107}, r"expected long_side unset, equivariant=f"),
+    ],
+)
+def test_features_that_change_are_not_kept(chain, tmp_path, changes, expected):
+    with pytest.raises(UsageError, match=expected):
+        train(chain, tmp_path, **{**FROZEN, "keep_features": True, **changes})
+
+
+@pytest.mark.slow
+def test_what_was_learned_is_kept_after_each_epoch_also_over_an_interruption(chain, tmp_path):
+    given = {**LONG, **FROZEN, "batch_pairs": 2, "keep_epochs": True}
+    whole = train(chain, tmp_path / "whole", **given)
+    with pytest.raises(KeyboardInterrupt):
+        train(chain, tmp_path / "parts", run=options(reporter=Interrupted()), **given)
+    assert train(chain, tmp_path / "parts", **given).id == whole.id
+    model = stored_classifier(whole)
+    for epoch, weights in enumerate(model.kept_epochs, start=1):
+        # the rate falls by epochs, so a shorter training has the same beginning
+        shorter = stored_classifier(train(chain, tmp_path / "short", **{**given, "epochs": epoch})).state_dict()
+        assert all(torch.equal(shorter[name], tensor) for name, tensor in weights.items())
+    assert epoch == 2
+    without = stored_classifier(train(chain, tmp_path / "whole", **{**given, "keep_epochs": False})).state_dict()
+    assert all(torch.equal(without[name], model.state_dict()[name]) for name in without)
+
+
+def test_the_usual_number_of_new_layers_is_left_out_of_recipes_and_descriptions(chain):
+    artifact = chain.made["train-cls"]
+    assert "new_layers" not in artifact.meta["model"]
+    assert "new_layers" not in artifact.manifest["recipe"]["config"]
 
 
 @pytest.mark.parametrize("pairing", ["independent", "rings"])

@@ -1,4 +1,4 @@
-"""`mcis ablate`: the paper's Tables 2, 4 and 5 on your images, beside the figures that it publishes."""
+"""`mcis ablate`: the paper's Tables 1, 2, 4 and 5 on your images, beside the figures that it publishes."""
 
 import json
 from collections.abc import Sequence
@@ -29,7 +29,9 @@ def ablate(
     *,
     table: Annotated[
         int | None,
-        typer.Option("--table", metavar="2|4|5", help="How maps are made; losses of the classifier; references."),
+        typer.Option(
+            "--table", metavar="1|2|4|5", help="Methods; how maps are made; losses of the classifier; references."
+        ),
     ] = None,
     on: Annotated[
         str,
@@ -51,7 +53,7 @@ def ablate(
     ] = None,
     options: PipelineOptions,
 ) -> None:
-    """Measure the rows of Table 2, 4 or 5 of the paper on your images; what is done is found done.
+    """Measure the rows of Table 1, 2, 4 or 5 of the paper on your images; what is done is found done.
 
     Example: mcis ablate photos/ --table 5 --preset quick
     """
@@ -145,7 +147,7 @@ def _listed(seeds: Sequence[int]) -> str:
 
 def _table(number: int | None) -> AblationTable:
     if number is None or number not in TABLES:
-        found = "no table is named" if number is None else f"table {number} of the paper is no ablation"
+        found = "no table is named" if number is None else f"table {number} of the paper is none of these"
         raise UsageError(f"{found}: expected one of {_listed([*TABLES])}, as in --table 5")
     return TABLES[number]
 

@@ -6,9 +6,9 @@ from mcis_cli.config.sections.common import COUNT, FACTORS, ONE_SPLIT, PRECISION
 from mcis_cli.config.setting import Config, Flag, setting, unless, when
 from mcis_cli.config.values import MAX_SEED, Domains, Precision, Scales
 
-_WITH_REFERENCES = unless(refs=0)
+_WITH_REFERENCES = unless(refs=0) & unless(localization="accumulated")
 _DRAWN_REFERENCES = _WITH_REFERENCES & when(reference_choice="random")
-_NOT_RELEASED = when(localization="references")
+_NOT_RELEASED = unless(localization="released")
 
 
 class CamsConfig(Config):
@@ -28,8 +28,12 @@ class CamsConfig(Config):
         "references for each map and class; 0 is single-round; several numbers share one pass and give maps each",
         ge=0,
         flag=Flag(metavar="N[,N…]", several=True),
+        used=unless(localization="accumulated"),
     )
-    localization: Literal["references", "released"] = setting("references", "or the released code's five maps [2]")
+    localization: Literal["references", "released", "accumulated"] = setting(
+        "references",
+        "or the released code's five maps [2], or single-round maps accumulated over the epochs, as OAA does [17]",
+    )
     reference_choice: Literal["random", "nearest"] = setting(
         "random",
         "draw references, or take those of the class that are most similar to the image [10]",
@@ -46,7 +50,7 @@ class CamsConfig(Config):
     refine: bool = setting(
         False,
         "let positions that look alike share their scores; of an equivariant classifier",
-        used=_NOT_RELEASED,
+        used=when(localization="references"),
         in_recipe="always",
     )
     with_contrastive: bool = setting(

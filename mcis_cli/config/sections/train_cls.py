@@ -25,6 +25,13 @@ class TrainClsConfig(Config):
     seed: int = setting(0, "of everything random in the stage", ge=0, le=MAX_SEED, flag=COUNT, changes_cost=False)
     backbone: Backbone = setting("vgg16", "network below the new layers", flag=ONE_BACKBONE)
     output_stride: Literal[8, 16] = setting(8, "pixels of the image per position of the features")
+    new_layers: int | None = setting(
+        None,
+        "3×3 convolutions of 512 channels between published layers and φ; else 3 on vgg16 and none on others [18]",
+        ge=0,
+        le=8,
+        omitted_at=None,
+    )
     loss: Literal["basic", "co-attention", "full"] = setting("full", "Eq. 1; Eq. 1 and 5; Eq. 1, 5 and 9", flag=True)
     heads: Literal["shared", "separate"] = setting("shared", "one φ for all features, or two [1]")
     new_layer_init: Literal["gaussian", "released"] = setting(
@@ -109,5 +116,13 @@ class TrainClsConfig(Config):
     new_bias_lr: float = setting(1.0, "factor on lr for their biases [6]", gt=0, changes_cost=False)
     pretrained_bias_lr: float = setting(1.0, "factor on lr for the backbone's biases [6]", gt=0, changes_cost=False)
     frozen_stages: int = setting(0, FROZEN, ge=0)
+    keep_features: bool = setting(
+        False,
+        "compute the features of a wholly frozen backbone once for all epochs, of each view by itself",
+        omitted_at=False,
+    )
+    keep_epochs: bool = setting(
+        False, "keep what has learned as it was after each epoch, for accumulated maps [17]", omitted_at=False
+    )
     precision: Precision = setting("auto", PRECISION, flag=True)
     weights: str | None = setting(None, WEIGHTS, flag=WEIGHTS_FILE, in_recipe="never")

@@ -33,8 +33,10 @@ def images_and_carriers(config: CamsConfig, catalogue: Catalogue, classifier: De
 
 
 def completed(config: CamsConfig, classifier: Described) -> CamsConfig:
-    """The settings with what they leave to the classifier filled in."""
-    return config.model_copy(update={"image_size": config.image_size or classifier.meta["image_size"]})
+    """The settings with what they leave to the classifier filled in. Accumulated maps are single-round."""
+    single_round = {"refs": 0, "refine": False} if config.localization == "accumulated" else {}
+    image_size = config.image_size or classifier.meta["image_size"]
+    return config.model_copy(update={"image_size": image_size, **single_round})
 
 
 def _wanted(request: Request) -> tuple[Config, Catalogue, Callable[[CamsConfig], Recipe]]:
@@ -57,6 +59,8 @@ def _domains(recipe: Recipe, role: str) -> Collection[Domain]:
 
 def _facts(settings: Mapping[str, Any], artifact: Artifact) -> Sequence[str]:
     refs = settings.get("refs")
+    if settings.get("localization") == "accumulated":
+        return ("accumulated over epochs",)
     if not refs:
         return ("without references",)
     drawn = "nearest" if settings.get("reference_choice") == "nearest" else f"seed {settings.get('seed')}"

@@ -18,10 +18,11 @@ from torch import Tensor
 
 from mcis_cli.data.augment import normalise, warp
 from mcis_cli.data.loading import ordered_map
+from mcis_cli.models.accumulation import accumulated
 from mcis_cli.models.classifier import CoAttentionClassifier
-from mcis_cli.stages.cams.kept import Kept
-from mcis_cli.stages.cams.scratch import Scratch
+from mcis_cli.stages.engine.kept import Kept
 from mcis_cli.stages.engine.networks import backbone_of
+from mcis_cli.stages.engine.scratch import Scratch
 from mcis_cli.training.precision import Precision, autocast
 
 
@@ -82,11 +83,14 @@ class FeatureCache:
         budget: int,
         scratch: Scratch | None = None,
         embeds: bool = False,
+        num_labels: Callable[[str], int] | None = None,
     ) -> None:
+        """Keep nothing yet; with `num_labels`, of an image, activations are accumulated over epochs."""
         self._model, self._read_image = model, read_image
         self._image_size, self._device, self._precision = image_size, device, precision
         self._budget, self._held, self._scratch = budget, 0, scratch or Scratch(Path(), 0)
         self._embeds, self._separate = embeds, model.co_class_head is not None
+        self._num_labels = num_labels
         self._kept: OrderedDict[Key, Held] = OrderedDict()
         self._coming: Iterator[tuple[Key, Pixels]] = iter(())
         self._next: tuple[Key, Pixels] | None = None
@@ -126,7 +130,7 @@ class FeatureCache:
         is_on_cpu = self._device.type == "cpu"
         if kept := self._scratch.get(key):
             return kept if is_on_cpu else self._of(tensor.to(self._device) for tensor in kept.distinct())
-        features = self._compute(self._read(key))
+        features = self._compute(key[0], self._read(key))
         if self._scratch.is_shared:
             self._scratch.put(key, features.distinct())  # for the others, now
         return Kept.of(features.distinct()) if is_on_cpu else features
@@ -151,7 +155,7 @@ class FeatureCache:
         pixels = warp(self._read_image(image_id), round(self._image_size * view.scale))
         return pixels[:, ::-1] if view.mirrored else pixels
 
-    def _compute(self, pixels: Pixels) -> Features:
+    def _compute(self, image_id: str, pixels: Pixels) -> Features:
         self.num_forwards += 1
         backbone = backbone_of(self._model)
         image = normalise(pixels, backbone.mean, backbone.std)[None]
@@ -167,4 +171,8 @@ class FeatureCache:
             wide = features.float()  # φ in float32: its sums over hundreds of channels are what the maps are made of
             heads = (False, True) if self._separate else (False,)
             maps = [self._model.activation_maps(wide, co=co)[0].contiguous() for co in heads]
+        if self._num_labels is not None:
+            with torch.inference_mode(), autocast(self._device, self._precision):
+                after = (one[0] for one in self._model.maps_after_epochs(image))
+                maps[0] = accumulated(after, self._num_labels(image_id)).contiguous()
         return Features(features[0], maps[0], maps[-1], None if embedding is None else embedding[0])

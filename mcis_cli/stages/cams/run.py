@@ -30,7 +30,7 @@ def run(config: CamsConfig, inputs: Inputs, store: Store, options: RunOptions) -
 
     Raises:
         MissingError: no classifier, or its images are not found.
-        UsageError: maps are to be refined, and the classifier is not equivariant.
+        UsageError: maps are to be refined, and the classifier is not equivariant; or accumulated, and it has no epochs.
         DataError: an image cannot be read, or has changed.
     """
     return run_all([config], inputs, store, options)[0]
@@ -43,7 +43,7 @@ def run_all(configs: Sequence[CamsConfig], inputs: Inputs, store: Store, options
     contrastive maps) costs little more than the most expensive of them.
 
     Args:
-        configs: settings that agree in split, domains, size of the images and precision.
+        configs: settings that agree in split, domains, size of the images, precision, and whether maps are accumulated.
         inputs: a classifier.
         store: where the artifacts go.
         options: how to run on this machine.
@@ -53,12 +53,27 @@ def run_all(configs: Sequence[CamsConfig], inputs: Inputs, store: Store, options
     """
     classifier = inputs.expect("classifier")
     configs = [completed(config, classifier) for config in configs]
-    passes = {(one.split, one.domains, one.reference_domains, one.image_size, one.precision) for one in configs}
+    passes = {
+        (
+            one.split,
+            one.domains,
+            one.reference_domains,
+            one.image_size,
+            one.precision,
+            one.localization == "accumulated",
+        )
+        for one in configs
+    }
     assert len(passes) == 1, "settings of one pass"
     if any(config.refine for config in configs) and not classifier.meta["model"].get("equivariant", False):
         raise UsageError(
             f"maps of {classifier.path.name} cannot be refined: found a classifier without pixel correlation, expected "
             "one of `mcis train-cls --equivariant`; give --set cams.refine=false"
+        )
+    if configs[0].localization == "accumulated" and "kept_epochs" not in classifier.meta["model"]:
+        raise UsageError(
+            f"maps of {classifier.path.name} cannot be accumulated: found the weights after its last epoch alone; "
+            "train it with --set train-cls.keep_epochs=true, or give --set cams.localization=references"
         )
     _warn_of_untrained_weights(configs, classifier, options)
     catalogue = images_of(classifier, inputs.data, store)
@@ -106,9 +121,9 @@ def _compute(
     # What is done is found without waiting for torch.
     from mcis_cli.stages.cams.features import FeatureCache
     from mcis_cli.stages.cams.mapping import Mapper
-    from mcis_cli.stages.cams.scratch import Scratch, folder_name
     from mcis_cli.stages.cams.similarity import Nearest
     from mcis_cli.stages.engine.networks import place, stored_classifier
+    from mcis_cli.stages.engine.scratch import Scratch, folder_name
     from mcis_cli.training.precision import choose_device, choose_precision, describe_machine
 
     device = choose_device(options.device, options.local)
@@ -145,7 +160,8 @@ def _compute(
     settled = [config.model_copy(update={"precision": precision}) for config in configs]
     by_key = {recipe_of(config).key: config for config in settled}
     embeds = any(config.refine for config in configs)
-    views = {"image_size": image_size, "embeds": embeds}
+    accumulates = configs[0].localization == "accumulated"
+    views = {"image_size": image_size, "embeds": embeds, **({"accumulates": True} if accumulates else {})}
     made_from = {"classifier": classifier.id, "images": catalogue.digest("images")}
     folder = store.scratch_folder / folder_name(views, made_from, describe_machine(device, precision))
     with Scratch(folder, options.scratch_mb * 2**20, is_shared=options.shard is not None) as scratch:
@@ -158,6 +174,7 @@ def _compute(
             budget=options.cache_mb * 2**20,
             scratch=scratch,
             embeds=embeds,
+            num_labels=(lambda image_id: len(catalogue[image_id].labels)) if accumulates else None,
         )
         nearest = None  # looks at nothing before maps that want it are made
         if most := max((one.refs for one in by_key.values() if one.reference_choice == "nearest"), default=0):

@@ -37,13 +37,17 @@ def describe_classifier(
         **({} if config.affinity_scale is None else {"affinity_scale": config.affinity_scale}),
         **({} if config.new_layer_init == "gaussian" else {"new_layer_init": config.new_layer_init}),
         **({} if config.mask_bias else {"mask_bias": False}),
+        **({} if config.new_layers is None else {"new_layers": config.new_layers}),
+        **({"kept_epochs": config.epochs - 1, "frozen_stages": config.frozen_stages} if config.keep_epochs else {}),
     }
 
 
 def build_classifier(model: Mapping[str, Any]) -> CoAttentionClassifier:
     """An untrained co-attention classifier."""
-    backbone = build_backbone(model["backbone"], output_stride=model["output_stride"])
-    return CoAttentionClassifier(
+    backbone = build_backbone(
+        model["backbone"], output_stride=model["output_stride"], new_layers=model.get("new_layers")
+    )
+    classifier = CoAttentionClassifier(
         backbone,
         model["num_foreground"],
         heads=model["heads"],
@@ -54,6 +58,10 @@ def build_classifier(model: Mapping[str, Any]) -> CoAttentionClassifier:
         new_layer_init=model.get("new_layer_init", "gaussian"),
         mask_bias=model.get("mask_bias", True),
     )
+    if "kept_epochs" in model:
+        backbone.freeze_stages(model["frozen_stages"])  # what is frozen is the same after every epoch
+        classifier.keep_epochs(model["kept_epochs"])
+    return classifier
 
 
 # What the description of a segmentation network leaves out where it is so.

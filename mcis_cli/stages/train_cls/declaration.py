@@ -35,6 +35,9 @@ class ClassifierMeta(Meta):
     affinity_weights: AffinityWeights = "shared"
     new_layer_init: Literal["gaussian", "released"] = "gaussian"
     mask_bias: bool = True
+    new_layers: Annotated[int, Field(ge=0, le=8)] | None = None
+    kept_epochs: Annotated[int, Field(ge=0, le=2**16)] = 0
+    frozen_stages: Annotated[int, Field(ge=0)] = 0
     num_foreground: int
 
 

@@ -5,7 +5,6 @@ An image that several pairs of a step need is read and seen by the backbone once
 
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
-from itertools import islice
 
 import numpy as np
 import torch
@@ -15,16 +14,19 @@ from torch import Tensor
 
 from mcis_cli.config import RunOptions, TrainClsConfig
 from mcis_cli.data.augment import classification_view, normalise, warp
-from mcis_cli.data.catalogue import Catalogue
+from mcis_cli.data.catalogue import Catalogue, ImageEntry
 from mcis_cli.data.loading import ordered_map
 from mcis_cli.data.pairs import sample_pairs, sample_rings
 from mcis_cli.data.seeds import generator
 from mcis_cli.models.classifier import CoAttentionClassifier
 from mcis_cli.stages.engine.networks import backbone_of
+from mcis_cli.stages.train_cls.published_features import PublishedFeatures, View
 from mcis_cli.training.ranks import ALONE, Ranks
 from mcis_cli.training.transfer import sent
 
 Member = tuple[int, str]
+
+SELF_SCALES = (0.75, 2.0)
 
 
 @dataclass(frozen=True)
@@ -33,6 +35,7 @@ class PairBatch:
     and its labels.
 
     Attributes:
+        images: the views as pixels; as features before the new layers, where those are kept.
         single_m, single_n: which images of either side are of a single-label source.
         self_views: of the first images, for self-pairs: mirror, 0.75× and 2× view; none without self-pairs.
         num_pairs: how many count; 0 where one stands in so that this process has something to do.
@@ -62,6 +65,7 @@ def pair_batches(
     device: torch.device,
     options: RunOptions,
     ranks: Ranks = ALONE,
+    features: PublishedFeatures | None = None,
 ) -> Iterator[PairBatch]:
     """The pairs of one epoch in steps, from step `first` on; what is drawn depends on seed, epoch and id only.
 
@@ -78,6 +82,7 @@ def pair_batches(
         device: where the batches go.
         options: how to run on this machine.
         ranks: the processes that train together.
+        features: of a frozen backbone, in place of pixels.
     """
     labels = [images[image_id].labels for image_id in tagged]
     draw = sample_rings if config.pairing == "rings" else sample_pairs
@@ -104,6 +109,19 @@ def pair_batches(
         of_itself = self_views(image, config.image_size) if config.self_pairs and side != "n" else ()
         return [shown, *(normalise(pixels, backbone.mean, backbone.std) for pixels in of_itself)]
 
+    def read_ahead(member: Member) -> list[Tensor] | None:
+        """Pixels of a member's views, where no features of them are kept."""
+        return None if features is not None and features.has(names(member)) else view(member)
+
+    def names(member: Member) -> list[View]:
+        return _names(images[tagged[member[0]]], member[1], config, epoch)
+
+    def shown_of(member: Member, pixels: list[Tensor] | None) -> list[Tensor]:
+        def read() -> list[Tensor]:
+            return pixels or view(member)
+
+        return read() if features is None else features(names(member), read)
+
     def labels_of(some: Sequence[tuple[int, int]]) -> tuple[Tensor, Tensor]:
         m, n = (
             torch.stack([_multi_hot(labels[pair[side]], images.num_foreground) for pair in some]) for side in (0, 1)
@@ -115,10 +133,10 @@ def pair_batches(
         return sent(m, device), sent(n, device)
 
     needed = (member for chunk in chunks for member in _members(chunk, config))
-    views = ordered_map(view, needed, workers=options.workers, ahead=4 * config.batch_pairs)
+    views = ordered_map(read_ahead, needed, workers=options.workers, ahead=4 * config.batch_pairs)
     for step, part, chunk in zip(steps, parts, chunks, strict=True):
         members = {member: place for place, member in enumerate(_members(chunk, config))}
-        shown = list(islice(views, len(members)))
+        shown = [shown_of(member, next(views)) for member in members]
         stacked = torch.stack([one[0] for one in shown])
         of_first = [shown[members[_member(pair[0], 0, config)]][1:] for pair in chunk]
         of_itself = tuple(
@@ -138,8 +156,18 @@ def pair_batches(
 def self_views(image: UInt8[np.ndarray, "height width 3"], image_size: int) -> list[NDArray[np.uint8]]:
     """What the released code pairs an image with: its mirror, its 0.75× and its 2× view, warped from the photograph
     itself, with colours as they are (difference 3)."""
-    plain, *scaled = (warp(image, round(image_size * factor)) for factor in (1.0, 0.75, 2.0))
+    plain, *scaled = (warp(image, round(image_size * factor)) for factor in (1.0, *SELF_SCALES))
     return [plain[:, ::-1], *scaled]
+
+
+def _names(image: ImageEntry, side: str, config: TrainClsConfig, epoch: int) -> list[View]:
+    """The views of a member whose colours stay, by name: which one `classification_view` draws, and self-views."""
+    drawn = generator(config.seed, "view", epoch, image.id, side).random()
+    shown = View(image.digest, config.image_size, bool(config.mirror and drawn < 0.5))
+    if not config.self_pairs or side == "n":
+        return [shown]
+    scaled = (View(image.digest, round(config.image_size * factor), False) for factor in SELF_SCALES)
+    return [shown, View(image.digest, config.image_size, True), *scaled]
 
 
 def _member(position: int, side: int, config: TrainClsConfig) -> Member:

@@ -1,7 +1,8 @@
 """`train-cls`: an image set with tags becomes a co-attention classifier (paper §3.1, §3.3)."""
 
 import math
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
+from pathlib import Path
 from typing import Any
 
 import torch
@@ -17,15 +18,17 @@ from mcis_cli.stages.engine.by_step import batch_of, settle, train, unless_done
 from mcis_cli.stages.engine.evidence import heed_tags, learned_ids
 from mcis_cli.stages.engine.inputs import Inputs, list_images
 from mcis_cli.stages.engine.networks import backbone_of, build_classifier, describe_classifier, initialise, place
+from mcis_cli.stages.engine.scratch import Scratch, folder_name
 from mcis_cli.stages.engine.starting_weights import load_starting, starting_identity
 from mcis_cli.stages.train_cls.declaration import affinity_weights as weights_of_pairs
 from mcis_cli.stages.train_cls.declaration import learnt
 from mcis_cli.stages.train_cls.declaration import recipe as recipe_of_training
 from mcis_cli.stages.train_cls.pair_batches import PairBatch, pair_batches
+from mcis_cli.stages.train_cls.published_features import PublishedFeatures, refuse_changing_features
 from mcis_cli.store import Artifact, Recipe, Store
 from mcis_cli.training.loop import Training
 from mcis_cli.training.parameter_groups import ParameterGroup, parameter_groups, sgd
-from mcis_cli.training.precision import Precision, autocast, choose_device
+from mcis_cli.training.precision import Precision, autocast, choose_device, describe_machine
 from mcis_cli.training.ranks import ALONE, Ranks
 from mcis_cli.training.schedules import Schedule, milestones, poly
 
@@ -117,13 +120,25 @@ def _train(
             **batch_of(config.processes, config.batch_pairs),
         }
 
-    def prepare() -> Training[PairBatch]:
+    def prepare(scratch: Scratch | None) -> Training[PairBatch]:
         torch.manual_seed(config.seed)
         model = build_classifier(description)
+        if config.keep_features:
+            refuse_changing_features(backbone_of(model), config)
         initialise(model, initial)
-        return _training(model, config, images, tagged, device, options, ranks)
+        return _training(model, config, images, tagged, device, options, ranks, scratch)
 
-    return train(recipe, prepare, meta, store, options, ranks)
+    if not config.keep_features:
+        return train(recipe, lambda: prepare(None), meta, store, options, ranks)
+    with Scratch(_scratch_folder(recipe, config, store, device), options.scratch_mb * 2**20) as scratch:
+        return train(recipe, lambda: prepare(scratch), meta, store, options, ranks)
+
+
+def _scratch_folder(recipe: Recipe, config: TrainClsConfig, store: Store, device: torch.device) -> Path:
+    """Where features of the published layers go that memory has no room for: one place for all trainings on them."""
+    layers = {"published": config.backbone, "output_stride": config.output_stride}
+    machine = describe_machine(device, _settled(config))
+    return store.scratch_folder / folder_name(layers, {"weights": recipe.inputs["weights"]}, machine)
 
 
 def _tell_domains(
@@ -152,9 +167,21 @@ def _training(
     device: torch.device,
     options: RunOptions,
     ranks: Ranks = ALONE,
+    scratch: Scratch | None = None,
 ) -> Training[PairBatch]:
-    backbone_of(model).freeze_stages(config.frozen_stages)
+    backbone = backbone_of(model)
+    backbone.freeze_stages(config.frozen_stages)
     place(model, device)
+    features = None
+    if scratch is not None:
+        budget, precision = options.cache_mb * 2**20, _settled(config)
+        features = PublishedFeatures(backbone, device=device, precision=precision, budget=budget, scratch=scratch)
+
+    def batches(epoch: int, first: int) -> Iterator[PairBatch]:
+        if config.keep_epochs and epoch and not first:
+            model.keep_epoch(epoch - 1)
+        return pair_batches(model, config, images, tagged, epoch, first, device, options, ranks, features)
+
     steps_per_epoch = math.ceil(len(tagged) / (ranks.count * config.batch_pairs))
     return Training(
         model=model,
@@ -165,7 +192,7 @@ def _training(
             weight_decay=config.weight_decay,
         ),
         schedule=_schedule(config, steps_per_epoch),
-        batches=lambda epoch, first: pair_batches(model, config, images, tagged, epoch, first, device, options, ranks),
+        batches=batches,
         step_loss=lambda batch: ranks.shared(
             _step_loss(model, config, batch), torch.full((), float(batch.num_pairs), device=device)
         ),
@@ -206,7 +233,7 @@ def _step_loss(model: CoAttentionClassifier, config: TrainClsConfig, batch: Pair
         if config.equivariant:
             features, embedding = model.features_and_embedding(batch.images)
         else:
-            features, embedding = model.features(batch.images), None
+            features, embedding = _features(model, config, batch.images), None
         features_m, features_n = features[batch.index_m], features[batch.index_n]
         result = model.pair_from_features(
             features_m, features_n, terms=terms, single_m=batch.single_m, single_n=batch.single_n
@@ -231,6 +258,11 @@ def _step_loss(model: CoAttentionClassifier, config: TrainClsConfig, batch: Pair
             equivariant = _equivariant_losses(model, batch, features, embedding)
             losses |= equivariant | {"total": losses["total"] + sum(equivariant.values())}
     return losses
+
+
+def _features(model: CoAttentionClassifier, config: TrainClsConfig, views: Tensor) -> Tensor:
+    """F of views: of pixels, or of what the published layers have made of those."""
+    return backbone_of(model).new_layers(views) if config.keep_features else model.features(views)
 
 
 def _equivariant_losses(
@@ -265,7 +297,7 @@ def _self_pair_losses(
     totals = dict.fromkeys((f"self_pairs_{term}" for term in sorted(terms)), features_m.new_zeros(()))
     for view in batch.self_views:
         result = model.pair_from_features(
-            features_m, model.features(view), terms=terms, single_m=batch.single_m, single_n=batch.single_m
+            features_m, _features(model, config, view), terms=terms, single_m=batch.single_m, single_n=batch.single_m
         )
         loss = pair_loss(result, batch.labels_m, batch.labels_m, weighting=config.loss_weighting)
         for term in terms:

@@ -26,7 +26,7 @@ from mcis_cli.store.workplace import clear
 
 Scope = Literal["artifacts", "partial", "tmp"]
 DAY = 86_400.0
-_FEATURES = re.compile(r"features-[0-9a-f]+")  # folders of `stages.cams.scratch`
+_FEATURES = re.compile(r"features-[0-9a-f]+")  # folders of `stages.engine.scratch`
 _FRESH = 3_600.0  # a log gets its name a moment before its artifact does
 
 

@@ -20,7 +20,7 @@ import torch
 from torch import Tensor
 
 from mcis_cli.errors import StorageError
-from mcis_cli.stages.cams.kept import Kept
+from mcis_cli.stages.engine.kept import Kept
 from mcis_cli.store import Recipe, files
 from mcis_cli.store.segments import KEY_DIGITS
 from mcis_cli.store.workplace import clear
