@@ -14,7 +14,7 @@ from mcis_cli.data.facts import Facts, Measure, file_facts, no_facts
 from mcis_cli.data.layouts.assembling import assemble
 from mcis_cli.data.layouts.known import LAYOUTS
 from mcis_cli.data.layouts.layout import Layout
-from mcis_cli.data.layouts.listing import Finding, Item, Listing, Source
+from mcis_cli.data.layouts.listing import JUNK_FOLDERS, Finding, Item, Listing, Source
 from mcis_cli.data.layouts.multi_hot import SUFFIX
 from mcis_cli.data.layouts.other_tools import other_export
 from mcis_cli.data.layouts.rows import TABLE_SUFFIXES
@@ -123,20 +123,27 @@ def layout_of(config: DataConfig, root: Path) -> Layout:
     for layout in LAYOUTS:
         if layout.name == wanted or (wanted == "auto" and layout.matches(config, root)):
             return layout
-    meant = _meant(root) if root.is_dir() else None
+    meant = _meant(config, root) if root.is_dir() else None
     if meant is None and root.is_dir() and (other := other_export(root)):
         raise DataError(f"no image set in {root}; {other} (looked for {LOOKED_FOR})")
     hint = f"did you mean {meant}?" if meant else "give the folder that holds one of these, or --set data.layout"
     raise DataError(f"no image set in {root}; looked for {LOOKED_FOR}; {hint}")
 
 
-def _meant(root: Path) -> Path | None:
+def _meant(config: DataConfig, root: Path) -> Path | None:
     """A folder below that is an image set, or the one above, whose photographs these are."""
-    below = sorted(root.glob(f"*/{IMAGES}"))
-    if below:
-        return below[0].parent
+    below = sorted(one for one in root.glob("*/") if one.name not in JUNK_FOLDERS and not one.name.startswith("."))
+    if found := next((one for one in below if _has_layout(config, one)), None):
+        return found
     has_table = any(file.suffix.lower() in TABLE_SUFFIXES for file in root.parent.glob("*.*"))
     return root.parent if has_table or root.name == IMAGES else None
+
+
+def _has_layout(config: DataConfig, folder: Path) -> bool:
+    try:
+        return any(layout.matches(config, folder) for layout in LAYOUTS)
+    except DataError:  # of several tables, say
+        return False
 
 
 def describe(listing: Listing, cache: StatCache | None = None) -> tuple[Catalogue, tuple[Finding, ...]]:

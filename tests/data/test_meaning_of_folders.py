@@ -157,7 +157,9 @@ def test_some_names_only_look_so(tmp_path, name):
         ("images/1.xml", "in the layout of VOC it is in Annotations/"),
         ("via_region_data.json", "JSON of a kind that is not known; export COCO"),
         ("data.yaml", "of YOLO"),
-        ("labels/train/1.txt", "of YOLO"),
+        ("labels/1.txt", "of YOLO"),
+        ("all.zip", "an archive; unpack it"),
+        ("labels.txt", "save it as tags.csv with columns image,tags"),
     ],
 )
 @pytest.mark.parametrize("images", ["images", "images/train", "train"])
@@ -168,3 +170,10 @@ def test_files_of_other_tools_are_named(tmp_path, file, told, images):
     message = (found.get("no-image-set") or found["one-folder"]).message
     assert f"{file!r} there is" in message
     assert told in message
+
+
+@pytest.mark.parametrize("inner", ["cat/{}.png", "train/cat/{}.png", "JPEGImages/{}.png"])
+@pytest.mark.parametrize("outer", ["images", "dataset-v2", "VOC2012"])
+def test_the_folder_that_was_meant_is_named(tmp_path, inner, outer):
+    fill(tmp_path, *(f"{outer}/{inner.format(k)}" for k in range(3)), *(f"__MACOSX/cat/{k}.png" for k in range(2)))
+    assert f"did you mean {tmp_path / outer}?" in look(tmp_path)[1]["no-image-set"].message

@@ -224,3 +224,10 @@ def test_masks_in_colours_may_have_an_opaque_fourth_channel(tmp_path):
     assert agrees(tmp_path)
     write(tmp_path / "masks/images/0.png", content(0, alpha=9))
     assert "a mask with mode RGBA" in look(tmp_path)["bad-mask"].message
+
+
+@pytest.mark.parametrize("name", ["Classes.txt", "CLASSES.TXT", "Class_Names.txt"])
+def test_capitals_in_the_name_of_the_list_of_classes_do_not_matter(tmp_path, name):
+    write_set(tmp_path, lambda k: write_mask_png(mask(3 - k % 3)))
+    write(tmp_path / name, "horse\ndog\ncat\n")
+    assert agrees(tmp_path)

@@ -69,7 +69,8 @@ def test_an_empty_list_is_a_negative(tmp_path, cell):
 
 
 @pytest.mark.parametrize(
-    "cell", [lambda k: f"[{shown(k)};horse]", lambda k: f"['{shown(k)}'", lambda k: shown(k) + "]"]
+    "cell",
+    [lambda k: f"[{shown(k)};horse]", lambda k: f"['{shown(k)}'", lambda k: shown(k) + "]", lambda k: f"[{shown(k)}]"],
 )
 def test_broken_lists_are_an_error(tmp_path, cell):
     _, found = look(table(tmp_path, cell))

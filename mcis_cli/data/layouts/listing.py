@@ -182,6 +182,17 @@ def read_lines(file: Path) -> list[str]:
     return [stripped for line in read_text(file).split("\n") if (stripped := line.strip())]
 
 
+def file_of_name(root: Path, name: str) -> Path | None:
+    """The file of this name in a folder, or else one with other capitals, such as Classes.txt; None without one."""
+    if (root / name).is_file():
+        return root / name
+    try:
+        alike = sorted(one for one in os.listdir(root) if one.casefold() == name and (root / one).is_file())
+    except OSError:  # a folder that may be entered and not be listed
+        return None
+    return root / alike[0] if alike else None
+
+
 def locate_image(root: Path, path: str, image_id: str) -> str | None:
     """The file of an image below the root, given with its extension or (where both are equal) by its id; or None."""
     if path != image_id:

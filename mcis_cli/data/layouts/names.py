@@ -8,7 +8,7 @@ from collections.abc import Iterable, Sequence
 from pathlib import Path
 
 from mcis_cli.config import DataConfig
-from mcis_cli.data.layouts.listing import BACKGROUND, MAX_CLASSES, Found, read_lines
+from mcis_cli.data.layouts.listing import BACKGROUND, MAX_CLASSES, Found, file_of_name, read_lines
 from mcis_cli.errors import DataError
 
 CLASS_FILES = ("classes.txt", "class_names.txt")  # the second is labelme's
@@ -77,7 +77,7 @@ def _listed(config: DataConfig, root: Path) -> tuple[list[str] | None, str]:
     if config.classes is not None:
         names, source = list(config.classes), "the setting data.classes"
     else:
-        file = next((root / name for name in CLASS_FILES if (root / name).is_file()), None)
+        file = next((file for name in CLASS_FILES if (file := file_of_name(root, name))), None)
         if file is not None:
             names, source = read_lines(file), str(file)
     if names is None:
@@ -110,9 +110,9 @@ def mask_colours(root: Path, names: Sequence[str]) -> dict[Colour, int]:
 
 
 def _label_lines(root: Path) -> list[tuple[str, Colour]]:
-    file = root / LABEL_MAP
+    file = file_of_name(root, LABEL_MAP)
     lines: list[tuple[str, Colour]] = []
-    for line in read_lines(file) if file.is_file() else ():
+    for line in read_lines(file) if file is not None else ():
         if line.startswith("#"):
             continue
         name, _, rest = line.partition(":")

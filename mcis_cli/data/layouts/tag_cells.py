@@ -7,6 +7,7 @@ from itertools import pairwise
 _LIST = re.compile(r"""[\[({]\s*(?:(?:'[^']*'|"[^"]*")[\s,;]*)*[\])}]""")
 SEPARATORS = ";,|\n，；、｜"  # the last four as Chinese and Japanese keyboards write them
 _JOINTS = re.compile(r"\s+(?:and\s+)?|\s*[/+&|:，；、]\s*")
+_IN_BRACKETS = re.compile(r"\[[^\[\]]*\]|\{[^{}]*\}")
 _QUOTED = re.compile(r"""'([^']*)'|"([^"]*)\"""")
 
 
@@ -30,10 +31,14 @@ def _unquoted(text: str) -> str:
 
 
 def broken_list(tag: str) -> bool:
-    """Whether a tag looks like a part of a list: a bracket at one end without its partner, or before a quote."""
-    return tag.startswith(("[[", "['", '["', "{'", '{"')) or any(
-        (tag.startswith(opening) and closing not in tag) or (tag.endswith(closing) and opening not in tag)
-        for opening, closing in ("[]", "{}")
+    """Whether a tag looks like a list or a part of one: in brackets, or with one that has no partner or a quote."""
+    return (
+        _IN_BRACKETS.fullmatch(tag) is not None
+        or tag.startswith(("[[", "['", '["', "{'", '{"'))
+        or any(
+            (tag.startswith(opening) and closing not in tag) or (tag.endswith(closing) and opening not in tag)
+            for opening, closing in ("[]", "{}")
+        )
     )
 
 

@@ -10,7 +10,15 @@ from mcis_cli.config import DataConfig
 from mcis_cli.data.facts import Facts, file_facts
 from mcis_cli.data.formats import PHOTO_SUFFIXES
 from mcis_cli.data.layouts.layout import Layout
-from mcis_cli.data.layouts.listing import Finding, Found, by_composition, image_id_of, index_files, read_lines
+from mcis_cli.data.layouts.listing import (
+    Finding,
+    Found,
+    by_composition,
+    file_of_name,
+    image_id_of,
+    index_files,
+    read_lines,
+)
 from mcis_cli.data.layouts.multi_hot import SUFFIX, read_multi_hot
 from mcis_cli.data.layouts.names import listed_names
 from mcis_cli.data.layouts.split_names import split_of_name
@@ -200,10 +208,10 @@ def _tags(
     if config.tags is not None and config.tags.lower().endswith(SUFFIX):
         lines, known = read_multi_hot(root / config.tags, config, root), _Known(images)
         return {known(line): names for line, names in lines.items()}, str(root / config.tags), ()
-    for name in (config.tags,) if config.tags is not None else TAG_FILES:
-        if config.tags is not None or (root / name).is_file():
-            tags, findings = read_tag_file(root / name, images, listed_names(config, root) or ())
-            return tags, str(root / name), findings
+    named = None if config.tags is None else root / config.tags
+    if file := named or next((file for name in TAG_FILES if (file := file_of_name(root, name))), None):
+        tags, findings = read_tag_file(file, images, listed_names(config, root) or ())
+        return tags, str(file), findings
     folder = root / "Annotations"
     if not folder.is_dir():
         tags = _tags_of_lists(root)
