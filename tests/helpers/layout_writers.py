@@ -157,6 +157,38 @@ def write_coco(root: Path, drawn: DrawnSet) -> None:
         write(root / f"annotations/instances_{split}2017.json", _coco(drawn, drawn.of(split), polygons=True))
 
 
+def write_coco_by_content(root: Path, drawn: DrawnSet) -> None:
+    """COCO in files of other names, with photographs in a folder of FiftyOne."""
+    for image in drawn.images:
+        write(root / f"data/{image.name}.png", encode(image.pixels()))
+    for split in drawn.splits:
+        write(root / f"annotations/{split}_annotations.json", _coco(drawn, drawn.of(split), polygons=True))
+
+
+def write_voc_lists(root: Path, drawn: DrawnSet) -> None:
+    """VOC with tags as lists, lists of paths beside the images, and names of files in capitals."""
+    lines = []
+    for image in drawn.images:
+        write(root / f"JPEGImages/{image.name}.png", encode(image.pixels()))
+        lines.append(f"JPEGImages/{image.name}.png {[*image.boxes]}\n")
+    write(root / "Image_Tags.txt", "# image, tags\n" + "".join(lines))
+    for split in drawn.splits:
+        write(root / f"{split}.txt", "".join(f"C:\\set\\JPEGImages\\{image.name}.png,1\n" for image in drawn.of(split)))
+    write(root / "Classes.txt", "\n".join(["BG", *drawn.classes]) + "\n")
+    _masks(root, drawn, "SegmentationClass")
+
+
+def write_table_of_fastai(root: Path, drawn: DrawnSet) -> None:
+    """A table of true and false, with `is_valid`, and a name for the column that numbers the rows."""
+    rows: list[list[object]] = [["index", "image", *drawn.classes, "is_valid"]]
+    for number, image in enumerate(drawn.images, start=1):
+        write(root / f"images/{image.name}.png", encode(image.pixels()))
+        flags = [str(name in image.boxes) for name in drawn.classes]
+        rows.append([number, f"images\\{image.name}.png", *flags, image.split == "val"])
+    write(root / "tags.csv", _rows(*rows))
+    _masks(root, drawn, "masks/images")
+
+
 def write_roboflow(root: Path, drawn: DrawnSet) -> None:
     """Roboflow's COCO: a folder for each split, `valid` for val."""
     for split in drawn.splits:
@@ -227,7 +259,10 @@ WRITERS: Mapping[str, tuple[str, Writer]] = {
     "table": ("table", write_table),
     "table, lists": ("table", write_lists),
     "table, 0 and 1": ("table", write_multi_hot),
+    "table, is_valid": ("table", write_table_of_fastai),
+    "voc, lists": ("voc", write_voc_lists),
     "coco": ("coco", write_coco),
+    "coco, by content": ("coco", write_coco_by_content),
     "roboflow, coco": ("roboflow", write_roboflow),
     "roboflow, csv": ("roboflow", write_roboflow_csv),
     "labelme": ("labelme", write_labelme),

@@ -7,11 +7,16 @@ from tiny_chain import Heard, options
 from mcis_cli.errors import DataError
 from mcis_cli.interop.imports import maps as foreign_maps
 from mcis_cli.stages.affinity import labels
+from mcis_cli.stages.affinity.declaration import AFFINITY_LABELS
 from mcis_cli.stages.cams import run as cams
+from mcis_cli.stages.cams.declaration import CAMS
 from mcis_cli.stages.engine.inputs import Inputs
 from mcis_cli.stages.evaluate import run as evaluate
 from mcis_cli.stages.pseudo import run as pseudo
+from mcis_cli.stages.pseudo.declaration import PSEUDO
+from mcis_cli.stages.stage import Request
 from mcis_cli.stages.train_seg import run as train_seg
+from mcis_cli.stages.train_seg.declaration import TRAIN_SEG
 
 NOTE = "left out of the {}: 1 image without a tag (train-0000)"
 
@@ -43,6 +48,15 @@ def test_no_stage_learns_from_an_image_that_nobody_tagged(chain):
     network = train_seg.run(settings.train_seg, Inputs(upstream=masks), **given)
     assert network.manifest["recipe"]["inputs"]["masks"] == masks.id
     assert heard.notes == [NOTE.format("maps")]
+    asked = {"settings": settings, "data": chain.data, "catalogue": chain.images()}
+    for stage, upstream, kind, made in (
+        (CAMS, chain.made["train-cls"], "classifier", maps),
+        (PSEUDO, maps, "maps", masks),
+        (AFFINITY_LABELS, maps, "maps", regions),
+        (TRAIN_SEG, masks, "pseudo masks", network),
+    ):
+        wanted = stage.ask(Request(**asked, upstream=upstream, kind=kind))
+        assert made.key in {recipe.key for recipe in wanted.recipes}
 
 
 def test_masks_of_older_maps_and_of_a_network_leave_it_out_too(chain):
