@@ -94,7 +94,8 @@ def _companions(
             return {}, ()
         raise DataError(f"no folder of {kind} at {folder}; correct it with --set data.{kind}=FOLDER")
     files, findings = index_files(folder, root, suffixes)
-    findings = (*findings, *_not_read(folder, suffixes, kind))
+    if len(files) < len(images):
+        findings = (*findings, *_not_read(folder, suffixes, kind))
     by_image = _match(files, images)
     strays = tuple(sorted(files.keys() - set(by_image.values())))
     if strays:

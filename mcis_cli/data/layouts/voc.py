@@ -78,7 +78,7 @@ def read_tag_file(
     tags: Tags = {}
     lines: list[list[str]] = []
     known = _Known(images)
-    parts = [_parted(line, known) for line in read_lines(file) if not line.startswith("#")]
+    parts = [_parted(line, known) for line in read_lines(file) if not _is_comment(line, known)]
     texts = [text for _, text in parts]
     as_lists = any(map(is_list, texts))
     by_blanks = bool(classes) and all(name in classes for text in texts for name in text.split())
@@ -96,6 +96,10 @@ def read_tag_file(
             Finding("error", "bad-tag", f"{message}; expected ID cat, dog; correct it", tuple(broken.values()))
         )
     return tags, tuple(findings)
+
+
+def _is_comment(line: str, known: "_Known") -> bool:
+    return line.startswith("#") and known.find(line.split()[0]) is None
 
 
 def _parted(line: str, known: "_Known") -> tuple[str, str]:
