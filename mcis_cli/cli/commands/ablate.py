@@ -133,12 +133,18 @@ def _print(table: AblationTable, summaries: Sequence["Summary"]) -> None:
             shown.add_row(MEASURED_ON[on], one.row, *measured, *published)
         seeds = dict.fromkeys(one.seeds for one in of_subject)
         lines += [f"{MEASURED_ON[on]}: {how}" for how in dict.fromkeys(one.how for one in of_subject)]
-        lines += [f"{MEASURED_ON[on]}: mean ± standard deviation of seeds {_listed(some)}" for some in seeds]
+        lines += [f"{MEASURED_ON[on]}: {_averaged(some)}" for some in seeds]
     out = results()
     out.print(shown)
     for line in dict.fromkeys(lines):
         out.print(Text(plain(line)))
     out.print(Text(f"published: {PUBLISHED_ON}"))
+
+
+def _averaged(seeds: Sequence[int]) -> str:
+    if len(seeds) == 1:
+        return f"seed {seeds[0]} alone; several, as in --seeds 0,1,2, give a standard deviation"
+    return f"mean ± standard deviation of seeds {_listed(seeds)}"
 
 
 def _listed(seeds: Sequence[int]) -> str:

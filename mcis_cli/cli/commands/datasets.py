@@ -45,7 +45,7 @@ def check(
 
     Example: mcis check photos/
     """
-    workspace = place.open(images.flags)
+    workspace = place.open(images.flags, may_create=False)
     described = require_images(workspace, data, "check photos/")
     from mcis_cli.data.check import survey
     from mcis_cli.store import StatCache
@@ -62,7 +62,7 @@ def check(
 
     options = opt.run_options(workers=workers)
     try:
-        with StatCache(workspace.store.index_path) as cache:
+        with StatCache(workspace.store.index_path if workspace.has_store else None) as cache:
             catalogue, findings = survey(
                 described, cache, num_references=refs, workers=options.workers, progress=progress
             )

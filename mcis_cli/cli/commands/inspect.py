@@ -149,19 +149,23 @@ def status(
     workspace = place.open(preset=preset, may_create=False)
     data = _data(workspace)
     from mcis_cli.stages import command_of
-    from mcis_cli.stages.plan.chain import chain_of, needed, plan
+    from mcis_cli.stages.engine.inputs import look_at_images
+    from mcis_cli.stages.plan.chain import chain_of, needed, num_without_truth, plan, without_scores
 
     settings = workspace.settings()
-    planned: dict[str, Planned] = {}
-    if workspace.has_store:
-        planned = {one.stage: one for one in plan(settings, data, workspace.store)}
+    with workspace.existing_store() as store:
+        catalogue = look_at_images(data, store)
+        planned = {one.stage: one for one in plan(settings, data, store, catalogue)} if workspace.has_store else {}
     stages = tuple(chain_of(settings))
+    possible = without_scores(stages, num_without_truth(settings, data, catalogue))
     unneeded = stages[: -len(needed(settings))]
     table = Table("stage", "state", "artifact", box=None)
     is_done = True
     for stage in stages:
         if stage in unneeded:
             state, told = "left out", "the network learns from ground truth"  # as `mcis run` does
+        elif stage not in possible:
+            state, told = "left out", "images without ground truth"  # as `mcis run` does
         elif not planned and stage == stages[len(unneeded)]:
             state, told = "to do", f"run `mcis {command_of(stage)}`"
         else:
@@ -180,9 +184,6 @@ def _state(planned: "Planned | None", stage: str) -> tuple[str, str]:
         return "waits", ""
     if planned.artifact is not None:
         return "done", planned.artifact.path.stem
-    work = planned.wanted.of.work
-    if work is not None and work.needs_truth and any(entry.mask is None for entry in planned.wanted.images.entries):
-        return "left out", "images without ground truth"  # as `mcis run` does
     from mcis_cli.stages import command_of
 
     return "to do", f"run `mcis {command_of(stage)}`{_progress(planned)}"

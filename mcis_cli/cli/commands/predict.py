@@ -44,6 +44,8 @@ def predict(
 ) -> None:
     """Write the mask of each photograph: a palette PNG of its size, 0 background, 1 the first class.
 
+    The masks depend on the network and the flags alone. A mcis.toml is used only if --config names it.
+
     Example: mcis predict 3fa8c1d2 holiday/ -o masks --overlay
     """
     workspace = place.open(flags, upstream=model, may_create=False)
@@ -67,13 +69,16 @@ def predict(
     reporter = TerminalReporter(quiet=quiet)
     if told := named.told_left_out:
         reporter.warn(told)
+    settings = workspace.settings_apart_from_file(network).eval
+    given = workspace.named.get("eval", {})
+    of_file = [f"{name} = {value}" for name, value in workspace.tables.get("eval", {}).items() if name not in given]
+    if workspace.is_file_named and of_file:
+        reporter.note(f"predict: from [eval] of {workspace.config_file}: {', '.join(of_file)}")
     reporter.start("predict", len(named.masks), images=1)
     labels = ["background", *network.meta["class_names"]]
     faults: list[str] = []
     try:
-        for prediction in stage.run(
-            workspace.settings(network).eval, network, named.masks, opt.run_options(device=device)
-        ):
+        for prediction in stage.run(settings, network, named.masks, opt.run_options(device=device)):
             reporter.advance()
             if prediction.image is None or prediction.mask is None:
                 faults.append(prediction.fault or "unknown")

@@ -262,7 +262,7 @@ class Call:
             facts: about this run, as `Config.FACTS` of the section names them.
         """
         in_all, named, flags = (
-            {name for name, value in tables.get(self.stage, {}).items() if value not in (None, False)}
+            {name for name, value in tables.get(self.stage, {}).items() if value not in (None, False, {})}
             for tables in (workspace.tables, workspace.named, workspace.flags)
         )
         anyway = config.without_effect(in_all)

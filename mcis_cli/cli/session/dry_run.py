@@ -3,8 +3,6 @@
 import json
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
-from pathlib import Path
-from tempfile import TemporaryDirectory
 from typing import TYPE_CHECKING, Any
 
 from rich.table import Table
@@ -14,7 +12,6 @@ from mcis_cli.cli.session.workspace import Workspace
 from mcis_cli.cli.terminal.output import plain, results, say
 from mcis_cli.config import DataConfig
 from mcis_cli.errors import counted
-from mcis_cli.store import Store, open_store
 
 if TYPE_CHECKING:
     from mcis_cli.stages.plan.forecast import Cost, Forecast, Forecaster
@@ -28,17 +25,8 @@ def forecaster(workspace: Workspace, data: DataConfig, device: str) -> Iterator[
     from mcis_cli.stages.engine.inputs import look_at_images
     from mcis_cli.stages.plan.forecast import Forecaster
 
-    with _existing(workspace) as store:
+    with workspace.existing_store() as store:
         yield Forecaster(data, look_at_images(data, store), store, device)
-
-
-@contextmanager
-def _existing(workspace: Workspace) -> Iterator[Store]:
-    if workspace.has_store:
-        yield workspace.store
-        return
-    with TemporaryDirectory() as folder:
-        yield open_store(Path(folder) / ".mcis")
 
 
 def print_forecasts(forecasts: Sequence["Forecast"], *, as_json: bool) -> None:

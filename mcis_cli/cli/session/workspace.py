@@ -2,10 +2,12 @@
 
 import os
 import re
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from contextlib import contextmanager
 from dataclasses import dataclass
 from functools import cached_property
 from pathlib import Path
+from tempfile import TemporaryDirectory
 from typing import Any, cast
 
 from mcis_cli.config import PRESETS, DataConfig, Preset, Settings, merge, parse_assignment, read_toml, resolve
@@ -28,6 +30,7 @@ class Workspace:
         named: those of the command itself: `--set` and flags.
         flags: those of its flags alone.
         named_preset: the preset that a flag or the file named, if any.
+        is_file_named: whether `--config` named the file; else it was found.
     """
 
     store_folder: Path
@@ -37,6 +40,7 @@ class Workspace:
     named: Mapping[str, Any]
     flags: Mapping[str, Mapping[str, Any]]
     named_preset: Preset | None
+    is_file_named: bool = False
 
     @cached_property
     def store(self) -> Store:
@@ -52,6 +56,15 @@ class Workspace:
         """Whether there is a store."""
         return (self.store_folder / "format").exists()
 
+    @contextmanager
+    def existing_store(self) -> Iterator[Store]:
+        """The store; if there is none, an empty one for commands that only look, which is removed afterwards."""
+        if self.has_store:
+            yield self.store
+            return
+        with TemporaryDirectory() as folder:
+            yield open_store(Path(folder) / STORE_FOLDER)
+
     def preset(self, upstream: Artifact | None = None) -> Preset:
         """The preset that was named; else that of the upstream artifact; else `paper`."""
         inherited = upstream.provenance.get("preset") if upstream is not None else None
@@ -65,6 +78,18 @@ class Workspace:
             MissingError: weights are named by an id or tag that is not there.
         """
         return self.settings_of(self.preset(upstream))
+
+    def settings_apart_from_file(self, upstream: Artifact) -> Settings:
+        """The settings of the preset that an artifact was made with, and of flags; those of a file only if `--config`
+        names it.
+
+        Raises:
+            UsageError: an unknown name or a value out of range.
+        """
+        if self.is_file_named:
+            return self.settings(upstream)
+        inherited = upstream.provenance.get("preset")
+        return resolve(self.named, cast(Preset, inherited) if inherited in list(PRESETS) else "paper")
 
     def settings_of(self, preset: Preset) -> Settings:
         """All settings, over a preset; see `settings`."""
@@ -162,6 +187,7 @@ def open_workspace(
         named=named,
         flags=given,
         named_preset=named_preset,
+        is_file_named=config is not None,
     )
 
 
