@@ -2,7 +2,7 @@
 # The chain in sh: every command prints the artifact that it made, or found made, for the next one to take.
 #   DATA=photos ./pipeline.sh
 set -eu
-test -f mcis.toml || mcis init "${DATA:?names the folder of the images}" --preset quick > /dev/null
+test -f mcis.toml || mcis init "${DATA:?names the folder of the images}" --preset best > /dev/null
 mcis check --quiet
 
 classifier=$(mcis train-cls)

@@ -16,7 +16,8 @@ MAX_SEED = 2**63 - 1
 
 def _backbone(name: str) -> str:
     if name not in BACKBONES and not re.fullmatch(r"timm:[A-Za-z0-9_]{1,60}(\.[A-Za-z0-9_]{1,60})?", name):
-        raise ValueError(f"{', '.join(BACKBONES)}, or timm:NAME with a name that timm lists")
+        fitting = f"; did you mean timm:{name}?" if re.fullmatch(r"[A-Za-z0-9_.]{1,100}", name) else ""
+        raise ValueError(f"{', '.join(BACKBONES)}, or timm:NAME with a name that timm lists{fitting}")
     return name
 
 

@@ -14,7 +14,7 @@ from pydantic import BaseModel, ConfigDict, Field, ValidationError
 from mcis_cli.config import Config, DataConfig, Domain, Settings
 from mcis_cli.data.catalogue import TARGET, Catalogue, Part
 from mcis_cli.data.layouts.listing import MAX_CLASSES
-from mcis_cli.errors import counted
+from mcis_cli.errors import counted, first_few
 from mcis_cli.store import SEGMENT_SIZE, Artifact, Begun, Recipe, Schema, Store, segments_of
 from mcis_cli.store.files import damaged
 
@@ -176,6 +176,19 @@ class Content:
     facts: Callable[[Mapping[str, Any], Artifact], Sequence[str]] = lambda settings, artifact: ()
 
 
+@dataclass(frozen=True)
+class Lack:
+    """Something that a stage needs and does not find, as far as that is known before it runs.
+
+    Attributes:
+        words: what is missing and what to do, as in an error.
+        stops: whether the stage cannot run without it; else it tries to download it.
+    """
+
+    words: str
+    stops: bool = True
+
+
 @dataclass(frozen=True, kw_only=True)
 class Work:
     """How the artifacts of a stage are made.
@@ -194,6 +207,7 @@ class Work:
         ranks: several processes that torchrun starts can train it together.
         num_steps: of a training, the steps with such settings on so many images.
         needs_truth: it reads ground truth: a chain leaves it out where images lack that.
+        lacks: from a request and the images to what is missing, without computing anything.
         foresees: the meta of what it will make, beside the split, from its settings and recipe.
         reads: the parts of the image set that it reads in the role "images".
         domains: the domains of the images that a recipe reads in a role, beside the split.
@@ -211,6 +225,7 @@ class Work:
     ranks: bool = False
     num_steps: Callable[[Mapping[str, Any], Catalogue], int] = lambda settings, images: 0
     needs_truth: bool = False
+    lacks: Callable[[Request, Catalogue], Lack | None] = lambda request, images: None
     foresees: Callable[[Any, Recipe], Mapping[str, Any]] = lambda config, recipe: {}
     reads: frozenset[Part] = frozenset({"images"})
     domains: Callable[[Recipe, str], Collection[Domain]] = lambda recipe, role: TARGET
@@ -342,6 +357,17 @@ class Wanted:
         words = f"what `mcis {self._work.command}` has yet to make ({recipe.key[:8]})"
         meta = {"split": self.images.split_name, **self._work.foresees(self._work.config(settings), recipe)}
         return Expected(self.stage, words, meta, self.images.ids)
+
+
+def lacking_truth(images: Catalogue) -> Lack | None:
+    """The ground truth that images lack."""
+    without = [entry.id for entry in images.entries if entry.mask is None]
+    if not without:
+        return None
+    return Lack(
+        f"ground truth missing for {len(without)} of {len(images)} images of split {images.split_name!r} "
+        f"({first_few(without)}): expected a mask each; add them, or choose another split"
+    )
 
 
 def settled(config: AnyConfig) -> Iterator[AnyConfig]:

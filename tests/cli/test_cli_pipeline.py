@@ -399,3 +399,29 @@ def test_a_bug_is_one_line_and_1_and_the_trace_is_for_debugging(call, chain, mon
 def test_an_error_has_its_trace_only_on_request(call, tmp_path):
     assert "Traceback" in call("--debug", "cams", cwd=tmp_path).err
     assert "Traceback" not in call("cams", cwd=tmp_path).err
+
+
+def test_a_table_that_init_left_empty_is_no_setting_to_warn_of(call, chain_copy):
+    toml = chain_copy.folder / "mcis.toml"
+    toml.write_text(f"{toml.read_text()}\n[pseudo.crf_settings]\n")
+    answer = call("pseudo", cwd=chain_copy.folder)
+    assert answer.code == 0
+    assert "no effect" not in answer.err
+
+
+def test_a_dry_run_names_what_is_missing(call, chain_copy, monkeypatch):
+    folder = chain_copy.folder
+    monkeypatch.setenv("TORCH_HOME", str(folder / "nothing"))
+    monkeypatch.setenv("XDG_DATA_HOME", str(folder / "nothing"))
+    answer = call("train-cls", "--dry-run", "--backbone", "vgg16", cwd=folder)
+    assert answer.code == 0
+    assert "warning: train-cls: the ImageNet weights of vgg16 are not on this machine" in answer.err
+    (folder / "shapes/saliency/train-0003.png").unlink()
+    refused = call("pseudo", "--dry-run", cwd=folder)
+    assert refused.code == 2
+    assert "mcis: error: pseudo would stop: saliency missing for 1 of 16 images (train-0003)" in refused.err
+    (folder / "shapes/SegmentationClass/val-0000.png").unlink()
+    answer = call("eval", "--dry-run", "--json", cwd=folder)
+    assert answer.code == 2
+    assert "eval would stop: ground truth missing for 1 of 6 images of split 'val' (val-0000)" in answer.err
+    assert "ground truth missing" in json.loads(answer.out)["stages"][0]["missing"]

@@ -131,3 +131,21 @@ def test_another_fault_of_torch_stays_a_bug(call, chain, monkeypatch):
     answer = call("cams", cwd=chain.folder)
     assert answer.code == 1
     assert answer.err.startswith("mcis: bug: RuntimeError: mat1 and mat2")
+
+
+def test_predictions_depend_on_the_network_and_the_flags_not_on_the_folder(call, chain_copy):
+    network, image = chain_copy.made["train-seg"].path, "shapes/JPEGImages/val-0000.jpg"
+
+    def predicted(*arguments: str) -> tuple[bytes, str]:
+        always = ("predict", network, image, "-o", "masks", "--set", "eval.precision=fp32")
+        answer = call(*always, *arguments, cwd=chain_copy.folder)
+        assert answer.code == 0, answer.err
+        return (chain_copy.folder / answer.lines[0]).read_bytes(), answer.err
+
+    plain, _ = predicted()
+    toml = chain_copy.folder / "mcis.toml"
+    toml.write_text(toml.read_text().replace("[eval]\n", "[eval]\ncrf = true\n"))
+    assert predicted()[0] == plain
+    refined, told = predicted("--config", "mcis.toml")
+    assert "predict: from [eval] of mcis.toml: crf = true" in told
+    assert refined == predicted("--crf")[0]

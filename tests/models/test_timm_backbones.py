@@ -135,8 +135,10 @@ def test_without_a_connection_both_ways_out_are_named(work, tmp_path):
     )
     assert (answer.code, answer.out) == (2, "")
     (line,) = [line for line in answer.err.splitlines() if "error" in line]
-    assert line.startswith("mcis: error: the weights of test_resnet.r160_in1k are not here and cannot be downloaded by")
-    assert "https://huggingface.co/timm/test_resnet.r160_in1k elsewhere and give --weights FILE, or take --back" in line
+    assert line.startswith("mcis: error: the weights of test_resnet.r160_in1k are not on this machine and timm cannot")
+    assert "use --backbone lite0, which needs no download, or fetch model.safetensors of " in line
+    assert "https://huggingface.co/timm/test_resnet.r160_in1k on another machine and give --weights FILE" in line
+    assert "Retry" not in answer.err
 
 
 @pytest.mark.slow

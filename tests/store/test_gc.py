@@ -324,9 +324,11 @@ def test_what_the_configuration_names_is_kept_unless_told_otherwise(call, chain_
         artifact.close()
     for name in chain_copy.store.tags():  # of other tests
         chain_copy.store.untag(name)
+    of_masks = call("eval", chain_copy.made["pseudo"].path, cwd=chain_copy.folder)
     answer = call("gc", "--all", "--delete", cwd=chain_copy.folder)
     assert answer.code == 0, answer.err
     assert all(artifact.path.exists() for artifact in chain_copy.made.values())
+    assert Path(of_masks.lines[0]).exists()  # scores of what the configuration names
     answer = call("gc", "--artifacts", "--no-keep-config", cwd=chain_copy.folder)
     assert {line.split("/")[-1] for line in answer.lines} >= {one.path.name for one in chain_copy.made.values()}
     (chain_copy.folder / "shapes").rename(chain_copy.folder / "moved")

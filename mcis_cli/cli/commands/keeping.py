@@ -120,17 +120,21 @@ def gc(
 
 
 def _named(workspace: Workspace) -> frozenset[str]:
-    """Content ids of the chain that the configuration names, as far as it is done, and of what the rest starts from."""
+    """Content ids of the chain that the configuration names, as far as it is done, of scores of its artifacts, and of
+    what the rest starts from."""
     if workspace.config_file is None:
         return frozenset()
     try:
         data = workspace.data()
         if data is None:
             return frozenset()
+        from mcis_cli.stages import holds
         from mcis_cli.stages.plan.chain import plan
 
         planned = list(plan(workspace.settings(), data, workspace.store))
         made = {one.artifact.id for one in planned if one.artifact is not None}
+        others = workspace.store.artifacts(on_damaged=lambda _: None)
+        made |= {one.id for one in others if holds(one, "scores") and made & {*one.inputs.values()}}
         wanted = {name for one in planned for recipe in one.wanted.recipes for name in recipe.inputs.values()}
         return frozenset(made | wanted)
     except (UsageError, DataError, WeightsError, MissingError) as error:

@@ -12,6 +12,7 @@ from mcis_cli.cli.session import options as opt
 from mcis_cli.cli.session.groups import Place
 from mcis_cli.cli.session.parameters import Flags, SectionFlags, add_command
 from mcis_cli.cli.session.photographs import find
+from mcis_cli.cli.session.settings_file import toml
 from mcis_cli.cli.terminal.folder_output import OutputFolder
 from mcis_cli.cli.terminal.output import TerminalReporter, say, say_path
 from mcis_cli.errors import DataError, UsageError, counted
@@ -71,7 +72,9 @@ def predict(
         reporter.warn(told)
     settings = workspace.settings_apart_from_file(network).eval
     given = workspace.named.get("eval", {})
-    of_file = [f"{name} = {value}" for name, value in workspace.tables.get("eval", {}).items() if name not in given]
+    of_file = [
+        f"{name} = {toml(value)}" for name, value in workspace.tables.get("eval", {}).items() if name not in given
+    ]
     if workspace.is_file_named and of_file:
         reporter.note(f"predict: from [eval] of {workspace.config_file}: {', '.join(of_file)}")
     reporter.start("predict", len(named.masks), images=1)

@@ -9,9 +9,9 @@ from rich.table import Table
 from rich.text import Text
 
 from mcis_cli.cli.session.workspace import Workspace
-from mcis_cli.cli.terminal.output import plain, results, say
+from mcis_cli.cli.terminal.output import complain, plain, results, say
 from mcis_cli.config import DataConfig
-from mcis_cli.errors import counted
+from mcis_cli.errors import DataError, counted
 
 if TYPE_CHECKING:
     from mcis_cli.stages.plan.forecast import Cost, Forecast, Forecaster
@@ -36,6 +36,7 @@ def print_forecasts(forecasts: Sequence["Forecast"], *, as_json: bool) -> None:
     distinct, total = distinct_of(forecasts), totals(forecasts)
     if as_json:
         say(json.dumps({"stages": [_facts(one) for one in distinct], **_amounts(total)}))
+        _print_lacks(distinct)
         return
     has_names = any(one.of for one in distinct)
     table = Table("stage", *(["of"] if has_names else []), "would", "images", "time", "disk", "judged by", box=None)
@@ -52,12 +53,34 @@ def print_forecasts(forecasts: Sequence["Forecast"], *, as_json: bool) -> None:
         say(f"in all: {counted(len(left), 'stage')} to run, time {time}, disk {disk}")
     else:
         say("in all: nothing to run")
+    _print_lacks(distinct)
+
+
+def _print_lacks(forecasts: Sequence["Forecast"]) -> None:
+    """Warn of what would be downloaded, and refuse what cannot run.
+
+    Raises:
+        DataError: something is missing without which a stage would stop.
+    """
+    lacks = [(one.wanted.stage, one.lack) for one in forecasts if one.lack is not None]
+    for stage, lack in lacks:
+        if not lack.stops:
+            complain("warning", f"{stage}: {lack.words}")
+    if stopped := [f"{stage} would stop: {lack.words}" for stage, lack in lacks if lack.stops]:
+        raise DataError(stopped[0])
 
 
 def _facts(one: "Forecast") -> dict[str, Any]:
-    artifact = None if one.found is None else one.found.path.stem
-    facts = {"stage": one.wanted.stage, "of": one.of, "artifact": artifact, "why": list(one.why)}
-    return {**facts, "images": len(one.wanted.images), **_amounts(one.cost), "like": one.cost.like}
+    return {
+        "stage": one.wanted.stage,
+        "of": one.of,
+        "artifact": None if one.found is None else one.found.path.stem,
+        "why": list(one.why),
+        "images": len(one.wanted.images),
+        **_amounts(one.cost),
+        "like": one.cost.like,
+        "missing": None if one.lack is None else one.lack.words,
+    }
 
 
 def _amounts(cost: "Cost") -> dict[str, float | int | None]:

@@ -8,7 +8,7 @@ from pydantic import Field
 
 from mcis_cli.config import AffinityConfig, Backbone, Config, Settings
 from mcis_cli.data.catalogue import Catalogue
-from mcis_cli.stages.engine.starting_weights import starting_identity
+from mcis_cli.stages.engine.starting_weights import lacking_weights, starting_identity
 from mcis_cli.stages.stage import (
     IGNORE_INDEX,
     Content,
@@ -159,6 +159,9 @@ AFFINITY_NET = Stage(
         in_chain=_walks,
         by_image=False,
         num_steps=_num_steps,
+        lacks=lambda request, images: lacking_weights(
+            request.settings.affinity.backbone, request.settings.affinity.weights
+        ),
         foresees=_foresees,
         less_memory=_LESS_MEMORY,
     ),

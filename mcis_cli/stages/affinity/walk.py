@@ -18,7 +18,7 @@ from mcis_cli.maps.localization import enlarge, normalise
 from mcis_cli.maps.random_walk import Offset, transition, walk
 from mcis_cli.stages import read_record
 from mcis_cli.stages.affinity.declaration import AFFINITY_NET, MAPS_SCHEMA, walk_recipe
-from mcis_cli.stages.engine.by_image import ByImage, run_segments
+from mcis_cli.stages.engine.by_image import ByImage, require_segment, run_segments
 from mcis_cli.stages.engine.inputs import Inputs, images_of
 from mcis_cli.stages.stage import find
 from mcis_cli.store import Artifact, Recipe, Record, Store
@@ -53,6 +53,7 @@ def run(config: AffinityConfig, inputs: Inputs, store: Store, options: RunOption
 def _walk_all(
     config: AffinityConfig, maps: Artifact, network: Artifact, catalogue: Catalogue, store: Store, options: RunOptions
 ) -> Artifact:
+    require_segment(maps.ids, options)
     # What is done is found without waiting for torch.
     from mcis_cli.stages.affinity.neighbours import load_neighbours
     from mcis_cli.training.precision import choose_device, choose_precision, describe_machine

@@ -8,7 +8,7 @@ from mcis_cli.config import CamsConfig, RunOptions
 from mcis_cli.data.catalogue import DOMAINS, Catalogue
 from mcis_cli.errors import UsageError, counted, first_few
 from mcis_cli.stages.cams.declaration import SCHEMA, completed, images_and_carriers, recipe
-from mcis_cli.stages.engine.by_image import Joined, Work, run_together, segment_by_segment
+from mcis_cli.stages.engine.by_image import Joined, Work, require_segment, run_together, segment_by_segment
 from mcis_cli.stages.engine.evidence import note_left_out
 from mcis_cli.stages.engine.inputs import Inputs, images_of, warn_if_changed
 from mcis_cli.stages.stage import settled
@@ -118,6 +118,7 @@ def _compute(
     store: Store,
     options: RunOptions,
 ) -> list[Artifact]:
+    require_segment(images.ids, options)
     # What is done is found without waiting for torch.
     from mcis_cli.stages.cams.features import FeatureCache
     from mcis_cli.stages.cams.mapping import Mapper

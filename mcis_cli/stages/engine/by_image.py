@@ -12,7 +12,7 @@ from typing import Any, Generic, ParamSpec, TypeVar
 from mcis_cli import __version__
 from mcis_cli.config import Reporter, RunOptions
 from mcis_cli.data.loading import Workers
-from mcis_cli.errors import UnfinishedError
+from mcis_cli.errors import UnfinishedError, counted
 from mcis_cli.store import Artifact, Partial, Recipe, Record, Schema, Store, segments_of
 
 Work = Generator[None, None, Artifact]
@@ -105,6 +105,21 @@ def segment_by_segment(
                 return done
         sealed_as = {**provenance, **(observed or {})}
         return partial.seal(schema, len(segments), meta(), sealed_as, observe, mixed=options.mixed)
+
+
+def require_segment(ids: Sequence[str], options: RunOptions) -> None:
+    """Stop a shard that has no segment before a network is loaded: there may be more shards than segments.
+
+    Raises:
+        UnfinishedError: it has none.
+    """
+    total = len(segments_of(ids))
+    if options.shard is not None and options.shard[0] > total:
+        number, count = options.shard
+        raise UnfinishedError(
+            f"shard {number}/{count} has nothing to do: {counted(len(ids), 'image')} make {counted(total, 'segment')}, "
+            f"which shards 1 to {total} compute"
+        )
 
 
 def arithmetic_of(machine: Mapping[str, Any]) -> dict[str, str | int]:

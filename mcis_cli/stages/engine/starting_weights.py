@@ -4,8 +4,15 @@ from pathlib import Path
 
 from mcis_cli.errors import MissingError, WeightsError
 from mcis_cli.stages.materials import WEIGHTS
+from mcis_cli.stages.stage import Lack
 from mcis_cli.store import Artifact
-from mcis_cli.training.initial_weights import InitialWeights, initial_weights_identity, load_initial_weights
+from mcis_cli.training.initial_weights import (
+    PACKAGED,
+    InitialWeights,
+    initial_weights_identity,
+    load_initial_weights,
+    missing_weights,
+)
 
 
 def starting_identity(backbone: str, weights: str | None) -> str:
@@ -20,6 +27,12 @@ def starting_identity(backbone: str, weights: str | None) -> str:
     """
     artifact = _artifact(backbone, weights)
     return artifact.id if artifact else initial_weights_identity(backbone, Path(weights) if weights else None)
+
+
+def lacking_weights(backbone: str, weights: str | None) -> Lack | None:
+    """The initial weights that are not on this machine: they would be downloaded, or a package is missing."""
+    missing = None if weights is not None else missing_weights(backbone)
+    return None if missing is None else Lack(missing, stops=backbone in PACKAGED)
 
 
 def load_starting(backbone: str, weights: str | None) -> InitialWeights:

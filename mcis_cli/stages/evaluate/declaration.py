@@ -19,6 +19,7 @@ from mcis_cli.stages.stage import (
     Stage,
     Text,
     Work,
+    lacking_truth,
 )
 from mcis_cli.store import Artifact, Recipe, Schema
 from mcis_cli.store.files import damaged
@@ -112,6 +113,7 @@ EVAL = Stage(
         roles={"artifact": ("network", "pseudo masks", "walked maps", "maps")},
         starts_from=lambda settings: "network",
         needs_truth=True,
+        lacks=lambda request, images: lacking_truth(images),
         less_memory="--set eval.window=512, --scales 1 or --workers 1",
     ),
 )

@@ -14,7 +14,7 @@ from mcis_cli.data.catalogue import Catalogue
 from mcis_cli.stages import stages
 from mcis_cli.stages.plan.chain import chain_of, request, sources
 from mcis_cli.stages.plan.why import reasons
-from mcis_cli.stages.stage import Expected, Request, Wanted
+from mcis_cli.stages.stage import Expected, Lack, Request, Wanted
 from mcis_cli.store import Artifact, Begun, Store
 from mcis_cli.store.notes import Done
 
@@ -40,6 +40,7 @@ class Forecast:
         why: reasons to run it; none where it exists.
         cost: of what is left to do.
         following: what the next stage starts from: the artifact, or what is known of it beforehand.
+        lack: what is missing to run it, as far as that is known.
         together: equal for what one pass over the images makes, where the most expensive part is the cost of all.
     """
 
@@ -50,6 +51,7 @@ class Forecast:
     cost: Cost
     following: Artifact | Expected
     together: str
+    lack: Lack | None = None
 
     @property
     def key(self) -> str:
@@ -120,7 +122,9 @@ class Forecaster:
         begun = next(filter(None, map(self.store.begun, wanted.recipes)), None)
         why = (wanted.resumes(begun),) if begun else reasons(wanted, self._comparable(asked, wanted), self.store)
         following = wanted.expected(asked.settings)
-        return Forecast(wanted, of, None, why, self._cost(asked, wanted, begun), following, together)
+        assert wanted.of.work is not None
+        lack = wanted.of.work.lacks(asked, wanted.images)
+        return Forecast(wanted, of, None, why, self._cost(asked, wanted, begun), following, together, lack)
 
     def _comparable(self, asked: Request, wanted: Wanted) -> list[Done]:
         """What was made that a stage is compared with; of scores, those of the same kind of artifact."""

@@ -5,7 +5,19 @@ from typing import Any
 
 from mcis_cli.config import Config, PseudoConfig, Settings
 from mcis_cli.data.catalogue import Catalogue
-from mcis_cli.stages.stage import IGNORE_INDEX, Content, Fields, Kind, MetaOfImages, Request, Stage, Work, ascend
+from mcis_cli.errors import first_few
+from mcis_cli.stages.stage import (
+    IGNORE_INDEX,
+    Content,
+    Fields,
+    Kind,
+    Lack,
+    MetaOfImages,
+    Request,
+    Stage,
+    Work,
+    ascend,
+)
 from mcis_cli.store import Artifact, Recipe, Schema
 from mcis_cli.store.artifact import ID_DIGITS
 
@@ -40,6 +52,24 @@ def _wanted(request: Request) -> tuple[Config, Catalogue, Callable[[PseudoConfig
         return config, of_split, lambda settled: network_recipe(settled, start.id, of_split)
     images, network = request.images_of_start.labelled(), request.network.id if request.network else None
     return config, images, lambda settled: recipe(settled, start.id, images, request.saliency, network)
+
+
+def _lacks(request: Request, images: Catalogue) -> Lack | None:
+    config = request.settings.pseudo
+    uses = config.background == "saliency" and not config.allow_missing_saliency and request.kind != "network"
+    if not uses or request.saliency is not None:
+        return None
+    absent = [entry.id for entry in images.entries if entry.saliency is None]
+    return Lack(told_missing(absent, len(images))) if absent else None
+
+
+def told_missing(absent: Sequence[str], count: int) -> str:
+    """What to do about images without a saliency map."""
+    return (
+        f"saliency missing for {len(absent)} of {count} images ({first_few(absent)}): expected a map each; give "
+        "--background constant, --saliency FOLDER, or --allow-missing-saliency to ignore these images; "
+        "`mcis saliency` makes maps"
+    )
 
 
 def _run(*args: Any) -> Artifact:
@@ -91,6 +121,7 @@ PSEUDO = Stage(
         wanted=_wanted,
         roles={"maps": ("maps", "walked maps", "network"), "network": ("network",)},
         starts_from=_starts_from,
+        lacks=_lacks,
         less_memory="--workers 1 or --no-crf",
     ),
 )

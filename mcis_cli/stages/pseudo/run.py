@@ -11,7 +11,7 @@ from mcis_cli.config import PseudoConfig, Reporter, RunOptions
 from mcis_cli.data.loading import Workers
 from mcis_cli.errors import NUM_NAMED, first_few
 from mcis_cli.maps.pseudo import is_ignored
-from mcis_cli.stages.engine.by_image import ByImage, run_segments
+from mcis_cli.stages.engine.by_image import ByImage, require_segment, run_segments
 from mcis_cli.stages.engine.inputs import Inputs
 from mcis_cli.stages.pseudo.cues import CUES, saliency
 from mcis_cli.stages.pseudo.declaration import SCHEMA
@@ -49,6 +49,7 @@ def run(config: PseudoConfig, inputs: Inputs, store: Store, options: RunOptions)
 
 def _make(evidence: Evidence, store: Store) -> Artifact:
     config, machine = evidence.config, None
+    require_segment(evidence.images.ids, evidence.options)
     if evidence.network is not None:
         from mcis_cli.stages.engine.predictor import settle
 

@@ -8,7 +8,7 @@ from pydantic import Field
 
 from mcis_cli.config import AffinityWeights, Backbone, Config, TrainClsConfig
 from mcis_cli.data.catalogue import DOMAINS, Catalogue
-from mcis_cli.stages.engine.starting_weights import starting_identity
+from mcis_cli.stages.engine.starting_weights import lacking_weights, starting_identity
 from mcis_cli.stages.stage import (
     Content,
     Meta,
@@ -116,6 +116,9 @@ TRAIN_CLS = Stage(
         ranks=True,
         num_steps=_num_steps,
         foresees=_foresees,
+        lacks=lambda request, images: lacking_weights(
+            request.settings.train_cls.backbone, request.settings.train_cls.weights
+        ),
         reads=frozenset({"images", "labels"}),
         domains=lambda recipe, role: DOMAINS,
         less_memory="--set train-cls.batch_pairs=2, --set train-cls.image_size=224 or --workers 1",

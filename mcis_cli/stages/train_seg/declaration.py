@@ -8,8 +8,19 @@ from pydantic import Field
 
 from mcis_cli.config import Backbone, Config, Settings, TrainSegConfig
 from mcis_cli.data.catalogue import Catalogue
-from mcis_cli.stages.engine.starting_weights import starting_identity
-from mcis_cli.stages.stage import Content, Kind, Meta, MetaOfImages, Request, Stage, Work, refuse_unlisted
+from mcis_cli.stages.engine.starting_weights import lacking_weights, starting_identity
+from mcis_cli.stages.stage import (
+    Content,
+    Kind,
+    Lack,
+    Meta,
+    MetaOfImages,
+    Request,
+    Stage,
+    Work,
+    lacking_truth,
+    refuse_unlisted,
+)
 from mcis_cli.store import Artifact, Recipe
 from mcis_cli.store.files import damaged
 
@@ -61,6 +72,12 @@ def _run(*args: Any) -> Artifact:
     from mcis_cli.stages.train_seg.run import run
 
     return run(*args)
+
+
+def _lacks(request: Request, images: Catalogue) -> Lack | None:
+    config = request.settings.train_seg
+    truth = lacking_truth(images) if config.supervision == "full" else None
+    return truth or lacking_weights(config.backbone, config.weights)
 
 
 def _check_sizes(artifact: Artifact, meta: TrainSegMeta) -> None:
@@ -117,6 +134,7 @@ TRAIN_SEG = Stage(
         by_image=False,
         ranks=True,
         num_steps=_num_steps,
+        lacks=_lacks,
         foresees=_foresees,
         less_memory="--set train-seg.batch_size=4, --set train-seg.crop=257 or --workers 1",
     ),

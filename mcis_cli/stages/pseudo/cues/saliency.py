@@ -5,7 +5,8 @@ from dataclasses import replace
 
 import numpy as np
 
-from mcis_cli.errors import DataError, first_few
+from mcis_cli.errors import DataError
+from mcis_cli.stages.pseudo.declaration import told_missing
 from mcis_cli.stages.pseudo.evidence import Evidence
 from mcis_cli.stages.pseudo.material import Material, Score
 
@@ -36,11 +37,7 @@ def missing(evidence: Evidence) -> list[str]:
     else:
         absent = [entry.id for entry in images.entries if entry.saliency is None]
     if absent and not evidence.config.allow_missing_saliency:
-        fault = (
-            f"saliency missing for {len(absent)} of {len(images.ids)} images ({first_few(absent)}): expected a map "
-            "each; give --saliency FOLDER, --background constant, or --allow-missing-saliency to ignore these images"
-        )
-        raise DataError(f"{fault}; `mcis saliency` makes maps")
+        raise DataError(told_missing(absent, len(images.ids)))
     return absent
 
 
