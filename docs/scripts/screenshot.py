@@ -21,7 +21,7 @@ SHOWN = ".attended"
 def main(folder: Path) -> None:
     """Make the report, open it, and keep a picture of its reference gallery."""
     page = folder / "report.html"
-    subprocess.run([sys.executable, "-m", "mcis_cli", "report", "--out", page.name], cwd=folder, check=True)
+    subprocess.run([sys.executable, "-m", "mcis_cli", "report", "--output", page.name], cwd=folder, check=True)
     options = webdriver.ChromeOptions()
     for flag in ("headless=new", "no-sandbox", "hide-scrollbars"):
         options.add_argument(f"--{flag}")

@@ -3,9 +3,9 @@
 set -eu
 [ -d mine ] || python draw.py
 mcis check mine
-mcis train-cls mine --preset quick | mcis tag classifier
-mcis cams classifier | mcis tag maps
-mcis pseudo maps --background constant --background-score 0.3 | mcis tag masks
+mcis train-cls mine --preset quick | mcis name classifier
+mcis cams classifier | mcis name maps
+mcis pseudo maps --background constant --background-score 0.3 | mcis name masks
 mcis export masks --voc -o for-cvat --force
-mcis train-seg masks | mcis tag network
+mcis train-seg masks | mcis name network
 mcis predict network mine/photos/001.jpg --output predicted --overlay

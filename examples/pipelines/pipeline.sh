@@ -13,9 +13,9 @@ network=$(mcis train-seg "$masks")
 # The same in one line. An empty pipe stops the command that reads it, so nothing goes on from a stage that failed.
 test "$network" = "$(mcis train-cls | mcis cams | mcis pseudo | mcis train-seg)"
 
-mcis tag latest "$network" > /dev/null
+mcis name latest "$network" > /dev/null
 mkdir -p build
 mcis export "$masks" --voc --force --output build/masks
 "$(dirname "$0")/scores.sh" "$network" build/scores.json
 # The page shows the scores that there are.
-mcis report "$network" --out build/report.html
+mcis report "$network" --output build/report.html

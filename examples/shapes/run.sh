@@ -5,5 +5,5 @@ mcis demo demo --quiet > /dev/null
 cd demo
 mcis status
 mcis ls
-# One more variant: what is done is found done, only the maps and what follows from them are new.
+# One more variant: cached stages are not run again: only the maps and what follows from them are new.
 mcis cams --refs 1 | mcis pseudo | mcis eval

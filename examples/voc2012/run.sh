@@ -20,7 +20,7 @@ if [ "${1:-}" = estimate ]; then
     exec mcis run --dry-run
 fi
 mcis run                                        # ResNet-101
-mcis run --set train-seg.backbone=vgg16         # the same classifier, maps and masks, found done
+mcis run --set train-seg.backbone=vgg16         # the same classifier, maps and masks, cached
 if [ -e VOCdevkit/VOC2012/ImageSets/Segmentation/test.txt ]; then
     mcis export --voc-submission --split test --crf -o submission
     tar czf results.tgz -C submission results   # for the evaluation server

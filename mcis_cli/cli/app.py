@@ -2,6 +2,7 @@
 
 import io
 import os
+import shutil
 import sys
 import traceback
 from collections.abc import Callable
@@ -21,6 +22,7 @@ from mcis_cli.cli.commands import (
     imports,
     inspect,
     keeping,
+    listing,
     log,
     pipeline,
     predict,
@@ -29,6 +31,7 @@ from mcis_cli.cli.commands import (
     settings,
     verify,
 )
+from mcis_cli.cli.terminal.help import ORDER, GroupedCommands, renamed
 from mcis_cli.cli.terminal.output import Watched, complain, say
 from mcis_cli.errors import McisError, StorageError
 
@@ -36,9 +39,13 @@ INTERRUPTED, BUG = 130, 1
 
 app = typer.Typer(
     name="mcis",
+    cls=GroupedCommands,
     pretty_exceptions_enable=False,
     rich_markup_mode=None,
-    context_settings={"help_option_names": ["-h", "--help"]},
+    context_settings={
+        "help_option_names": ["-h", "--help"],
+        "terminal_width": max(38, min(shutil.get_terminal_size().columns, 80) - 2),
+    },
 )
 for group in (
     pipeline,
@@ -50,6 +57,7 @@ for group in (
     predict,
     report,
     log,
+    listing,
     inspect,
     imports,
     export,
@@ -58,6 +66,7 @@ for group in (
     keeping,
 ):
     group.register(app)
+app.registered_commands.sort(key=lambda command: ORDER.index(str(command.name)))
 
 
 def version(value: bool) -> None:
@@ -74,9 +83,11 @@ def root(
         bool, typer.Option("--version", callback=version, is_eager=True, help="Show the version.")
     ] = False,
 ) -> None:
-    """From images with tags to pixel masks: weakly supervised semantic segmentation.
+    """From images with tags to pixel masks: weakly supervised segmentation.
 
-    mcis train-cls photos/ | mcis cams --refs 3 | mcis pseudo | mcis train-seg | mcis eval --crf
+    mcis init photos/ --preset best && mcis run
+
+    mcis train-cls photos/ --preset best | mcis cams | mcis pseudo | mcis report
     """
 
 
@@ -144,8 +155,10 @@ def _run(arguments: list[str], debug: bool, stdout: Watched, stopping: Callable[
             context = getattr(error, "ctx", None)
             command = "mcis" if context is None else context.command_path
             told = error.format_message().rstrip(".")
+            if (now := renamed(command, told)) is not None:
+                told = now
             if told.startswith("Got unexpected extra argument"):
-                told += "; a name with blanks in it wants quotes"
+                told += "; put a name with blanks into quotes"
             complain("error", f"{told}; see `{command} --help`")
             return 2
         if debug:

@@ -212,6 +212,7 @@ class Work:
         reads: the parts of the image set that it reads in the role "images".
         domains: the domains of the images that a recipe reads in a role, beside the split.
         less_memory: flags that make it need less memory.
+        follows: commands that go on from its artifact, in words; {} stands for the artifact.
     """
 
     command: str
@@ -230,6 +231,7 @@ class Work:
     reads: frozenset[Part] = frozenset({"images"})
     domains: Callable[[Recipe, str], Collection[Domain]] = lambda recipe, role: TARGET
     less_memory: str = "--workers 1"
+    follows: str = ""
 
     def config(self, settings: Settings) -> Config:
         """Its section of the settings."""

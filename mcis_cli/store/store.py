@@ -25,6 +25,8 @@ FOLDERS = ("artifacts", "keys", "partial", "refs", "locations", "locks", "tmp")
 _FILES = (".gitignore", "format", "facts")
 _FORMAT = b"mcis store 1\n"
 _PREFIX = re.compile(r"[0-9a-f]{8,64}")
+_STAGE = re.compile(r"[a-z][a-z-]{0,40}")
+_SHORT = re.compile(r"(?:(?P<stage>[a-z][a-z-]{0,40})-)?(?P<digits>[0-9a-f]{8,64})")
 _TAG = re.compile(r"[A-Za-z0-9][A-Za-z0-9._-]{0,99}")
 
 
@@ -73,6 +75,12 @@ def _make(root: Path) -> None:
     store = Store(root)
     store.put(root / ".gitignore", b"*\n")
     store.put(root / "format", _FORMAT)
+
+
+def newest_of(root: Path, stage: str) -> Path | None:
+    """The file of the newest artifact of a stage in a store; None where there is none."""
+    paths = (root / "artifacts").glob(f"{stage}-{'[0-9a-f]' * ID_DIGITS}.h5") if _STAGE.fullmatch(stage) else ()
+    return max(paths, key=lambda path: path.stat().st_mtime, default=None)
 
 
 class Store:
@@ -140,7 +148,7 @@ class Store:
             return sorted(Path(entry.path) for entry in entries if entry.is_dir(follow_symlinks=False))
 
     def get(self, ref: str | Path) -> Artifact:
-        """An artifact by tag, by 8 or more digits of its id, by the name of its file, or by path.
+        """An artifact by name, by 8 or more digits of its id, by stage and digits, by path, or the newest of a stage.
 
         Raises:
             MissingError: there is none.
@@ -150,8 +158,8 @@ class Store:
         text = str(ref)
         if _TAG.fullmatch(text) and (content_id := self._tagged(text)):
             text = content_id
-        if _PREFIX.fullmatch(text):
-            return self._by_prefix(text)
+        if (short := _SHORT.fullmatch(text)) is not None:
+            return self._by_prefix(short["digits"], short["stage"] or "*")
         folder, path = self.root / "artifacts", Path(text)
         for name in (text, f"{text}.h5") if path.name == text else ():
             if os.path.isfile(folder / name):
@@ -164,13 +172,15 @@ class Store:
                 "the name of an artifact is empty: the command that should have printed it failed; mcis ls shows what "
                 "there is"
             )
+        if (path := newest_of(self.root, text)) is not None:
+            return _load(path)
         raise MissingError(
-            f"there is no artifact {text!r}: no tag, no file, no id that starts so (8 digits or more); "
+            f"there is no artifact {text!r}: no name, no file, no stage, no id that starts so (8 digits or more); "
             "mcis ls shows what there is"
         )
 
-    def _by_prefix(self, prefix: str) -> Artifact:
-        paths = sorted((self.root / "artifacts").glob(f"*-{prefix[:ID_DIGITS]}*.h5"))
+    def _by_prefix(self, prefix: str, stage: str) -> Artifact:
+        paths = sorted((self.root / "artifacts").glob(f"{stage}-{prefix[:ID_DIGITS]}*.h5"))
         found = []
         for path in paths:
             with suppress(MissingError):  # removed meanwhile
@@ -218,11 +228,11 @@ class Store:
         """Give an artifact a name. Returns False where the name is taken, and `move` is false.
 
         Raises:
-            UsageError: the name cannot be a tag, or the artifact is in another store.
+            UsageError: the name cannot be a name, or the artifact is in another store.
         """
         if not _TAG.fullmatch(name) or _PREFIX.fullmatch(name) or name.endswith(".h5"):
             raise UsageError(
-                f"{name!r} cannot be a tag: letters, digits, dot, dash and underline, up to 100, and it must not look "
+                f"{name!r} cannot be a name: letters, digits, dot, dash and underline, up to 100, and it must not look "
                 "like an id or a file; give another name"
             )
         if not self._path(artifact.stage, artifact.id).exists():
@@ -238,7 +248,7 @@ class Store:
             MissingError: there is no such tag.
         """
         if not _TAG.fullmatch(name) or not os.path.lexists(self.root / "refs" / name):
-            raise MissingError(f"there is no tag {name!r}, it cannot be taken away; mcis tag lists those there are")
+            raise MissingError(f"there is no name {name!r}; `mcis name` lists the names")
         files.unlink(self.root / "refs" / name)
         files.sync_folder(self.root / "refs")
 
@@ -269,8 +279,8 @@ class Store:
             return notes.read(path, notes.parse_reference)
         except DamagedError as error:
             raise DamagedError(
-                f"the tag {path} is damaged, and what it names is not known; `mcis verify --repair` reads what is left "
-                f"of it, `mcis tag {name} ARTIFACT` gives it again, `mcis tag --delete {name}` takes it away"
+                f"the name {path} is damaged, and its artifact is not known; `mcis verify --repair` reads what is left "
+                f"of it, `mcis name {name} ARTIFACT` gives it again, `mcis name --delete {name}` takes it away"
             ) from error
 
     def set_location(self, dataset_id: str, location: Mapping[str, Any]) -> None:

@@ -41,7 +41,7 @@ def test_the_command_finds_what_the_stages_made(call, walked_once):
     assert answer.code == 0
     assert [line.rpartition("/")[2] for line in answer.lines] == [made["affinity"].path.name]
     assert f"affinity-net: {made['affinity-net'].path.stem}" in answer.err
-    assert "found done" in answer.err
+    assert "cached" in answer.err
 
 
 def test_a_network_that_is_named_is_walked_by(call, walked):
@@ -76,7 +76,7 @@ def test_why_a_stage_would_run_again(call, walked):
     copy, made = walked
     for stage in NAMES:
         answer = call("show", "--why", stage, cwd=copy.folder)
-        assert answer.lines == ["nothing differs: it would be found done"]
+        assert answer.lines == ["nothing differs: the stage is cached"]
     answer = call("show", "--why", "affinity", "--set", "affinity.walk_power=2.0", cwd=copy.folder)
     assert answer.lines == ["config.walk_power: 1.0, now 2.0"]
     answer = call("show", "--why", "affinity", "--set", "affinity.lr=0.03", cwd=copy.folder)
@@ -221,7 +221,7 @@ def test_the_whole_way_of_the_challenge_in_one_line(tmp_path, programs):
         "| mcis cams --image-size 64 --scales 1,0.5 "
         f"| mcis affinity --backbone lite0 {small('affinity', 'crop=48', 'epochs=1', 'batch_size=5')} "
         "| mcis pseudo --background affinity --background-threshold 0.2 "
-        "| mcis train-seg --network deeplabv3 --backbone lite0 "
+        "| mcis train-seg --architecture deeplabv3 --backbone lite0 "
         f"{small('train-seg', 'crop=65', 'epochs=1', 'batch_size=5')} "
         "| mcis eval --scales 0.75,1",
         cwd=tmp_path,

@@ -48,7 +48,7 @@ def test_one_line_of_shell_goes_from_tags_to_scores(tmp_path, programs):
     assert second.code == 0, second.err
     assert second.lines == [path]
     for stage in STAGES:
-        assert f"mcis: {stage}: found done, " in second.err
+        assert f"mcis: {stage}: cached, " in second.err
     assert sealed(tmp_path / ".mcis") == before
 
 
@@ -83,7 +83,7 @@ def test_each_command_finds_its_artifact_and_computes_nothing(call, chain):
         answer = call(stage, cwd=chain.folder)
         assert answer.code == 0
         assert answer.lines == [str(chain.made[stage].path)]
-        assert f"mcis: {stage}: found done, {chain.made[stage].path.stem}" in answer.err
+        assert f"mcis: {stage}: cached, {chain.made[stage].path.stem}" in answer.err
     assert sealed(chain.folder / ".mcis") == before
 
 

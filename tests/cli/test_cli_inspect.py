@@ -17,11 +17,22 @@ def test_every_artifact_has_a_line(call, chain_copy):
     answer = call("ls", cwd=chain_copy.folder)
     assert answer.code == 0
     assert answer.err == ""
-    assert {line.split()[0] for line in answer.lines} == {artifact.id[:12] for artifact in store.artifacts()}
-    line = next(line for line in answer.lines if " train-seg " in line)
-    assert line.startswith(chain_copy.made["train-seg"].id[:12])
-    assert line.endswith("best")
-    assert " MiB " in line
+    rows = {line.split()[1]: line.split() for line in answer.lines[1:]}
+    assert rows.keys() == {artifact.id[:8] for artifact in store.artifacts()}
+    assert answer.lines[0].split() == ["stage", "id", "age", "images", "preset", "refs", "loss", "score", "name"]
+    made = {stage: rows[chain_copy.made[stage].id[:8]] for stage in STAGES}
+    assert all(made[stage][0] == stage for stage in STAGES)
+    assert made["train-seg"][-1] == "best"
+    assert made["train-seg"][-2] == made["eval"][-1]  # its score
+    assert made["cams"][4:] == ["16", "quick", "2"] or made["cams"][-1] == "2"
+
+
+def test_what_ls_prints_names_an_artifact_in_every_form(call, chain_copy):
+    made = chain_copy.made["pseudo"]
+    for name in (made.id[:8], f"pseudo-{made.id[:8]}", made.path.stem, made.path.name, "pseudo"):
+        assert call("show", name, cwd=chain_copy.folder).lines[0] == made.path.stem
+        assert call("verify", name, cwd=chain_copy.folder).code == 0
+    assert call("show", f"cams-{made.id[:8]}", cwd=chain_copy.folder).code == 3
 
 
 def test_a_stage_can_be_listed_alone_and_as_json(call, chain_copy):
@@ -32,7 +43,7 @@ def test_a_stage_can_be_listed_alone_and_as_json(call, chain_copy):
     (own,) = [one for one in found if one["id"] == made.id]
     assert own["path"] == str(made.path)
     assert own["bytes"] == made.path.stat().st_size
-    assert own["tag"] is None
+    assert own["name"] is None
 
 
 def test_a_damaged_artifact_does_not_hide_the_others(call, chain_copy):
@@ -43,9 +54,9 @@ def test_a_damaged_artifact_does_not_hide_the_others(call, chain_copy):
     assert answer.code == 4
     assert path.name in answer.err
     assert answer.err.count("\n") == 1
-    listed = {line.split()[0] for line in answer.lines}
-    assert chain_copy.made["cams"].id[:12] in listed
-    assert chain_copy.made["pseudo"].id[:12] not in listed
+    listed = {line.split()[1] for line in answer.lines}
+    assert chain_copy.made["cams"].id[:8] in listed
+    assert chain_copy.made["pseudo"].id[:8] not in listed
 
 
 def test_an_artifact_is_shown_with_settings_inputs_and_how_it_was_made(call, chain):

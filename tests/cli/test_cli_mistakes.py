@@ -75,7 +75,7 @@ def test_a_mistake_in_the_words_of_a_command_leads_to_its_own_help(call, tmp_pat
 def test_a_name_with_blanks_and_no_quotes_is_told_so(call, tmp_path):
     answer = call("check", "my", "photos", cwd=tmp_path)
     assert (answer.code, answer.out) == (2, "")
-    assert answer.err.endswith("(photos); a name with blanks in it wants quotes; see `mcis check --help`\n")
+    assert answer.err.endswith("(photos); put a name with blanks into quotes; see `mcis check --help`\n")
 
 
 def test_a_command_that_is_none_leads_to_the_list_of_them(call, tmp_path):

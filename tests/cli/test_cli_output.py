@@ -1,8 +1,12 @@
 """What people see on stderr: one line for each thing, and progress that is quiet where it should be."""
 
+import re
+
 import pytest
+from terminals import on_terminal
 
 from mcis_cli.cli.terminal.output import TerminalReporter, complain, for_people, say
+from mcis_cli.cli.terminal.progress import progress_line
 from mcis_cli.cli.terminal.tables import describe, percent
 
 
@@ -61,8 +65,8 @@ def test_a_line_a_minute_says_how_far_it_is_and_how_long_it_takes(capsys, monkey
     now[0] += 2
     reporter.advance(10)
     lines = capsys.readouterr().err.splitlines()
-    assert lines[0] == "mcis: cams: 20 of 100 found done, going on from there"
-    # 20 units of 3 images in 61 seconds, what was found done does not count: 60 more take 183 seconds.
+    assert lines[0] == "mcis: cams: resumes from 20 of 100"
+    # 20 units of 3 images in 61 seconds, what was done before does not count: 60 more take 183 seconds.
     assert lines[1] == "cams: 40/100, 3 min left, 0.984 images/s  basic 0.1235"
     assert len(lines) == 2
 
@@ -131,7 +135,7 @@ def test_a_bar_shows_time_left_speed_and_the_last_losses(capsys, monkeypatch):
     now[0] += 5
     reporter.advance(10, total=1.25)
     reporter.stop()
-    assert "15 s left, 16 images/s  total 1.25" in capsys.readouterr().err
+    assert "15 s left  16 images/s  total 1.25" in capsys.readouterr().err
 
 
 def test_what_is_not_images_has_no_speed(capsys, monkeypatch):
@@ -142,3 +146,41 @@ def test_what_is_not_images_has_no_speed(capsys, monkeypatch):
     now[0] += 61
     reporter.advance(5)
     assert capsys.readouterr().err == "verify: 5/10, 61 s left\n"
+
+
+PROGRESS = """
+import time
+from mcis_cli.cli.terminal.output import TerminalReporter
+reporter = TerminalReporter()
+reporter.prepare("train-cls: reading images, loading the network")
+time.sleep(0.3)
+reporter.start("train-cls", 400, images=8)
+for _ in range(8):
+    time.sleep(0.1)
+    reporter.advance(10, total=1.25, basic=0.75, co_attention=0.25, contrastive=0.25)
+reporter.stop()
+"""
+
+
+@pytest.mark.parametrize("columns", [80, 40])
+def test_progress_on_a_terminal_keeps_bar_counter_and_time_left(tmp_path, columns):
+    code, text = on_terminal("-c", PROGRESS, columns=columns, cwd=tmp_path)
+    assert code == 0
+    lines = [re.sub(r"\x1b\[[0-9;?]*[A-Za-z]", "", line).strip() for line in re.split(r"[\r\n]+", text)]
+    assert max(map(len, lines)) <= columns
+    assert any("reading images, loading" in line for line in lines)
+    last = [line for line in lines if "80/400" in line][-1]
+    assert re.fullmatch(r"train-cls ━* +80/400 \d+ s left.*", last)
+    assert ("images/s" in last) == (columns == 80)
+
+
+def test_what_gives_way_in_a_narrow_line_is_the_last():
+    def line(width: int) -> str:
+        return progress_line("cams", 5, 10, left="9 s left", further=("3 images/s", "loss 1"), width=width)
+
+    assert line(80) == f"cams {'━' * 20}{' ' * 20} 5/10 9 s left  3 images/s  loss 1"
+    assert "loss 1" not in line(40)
+    assert "images/s" not in line(30)
+    assert "5/10 9 s left" in line(24)
+    for width in range(8, 90):
+        assert len(line(width)) <= width

@@ -187,7 +187,7 @@ def test_an_artifact_of_another_stage_is_2(call, chain, command, stage, wanted):
         (["train-cls", "--loss", "triplet"], "train-cls.loss = 'triplet' is not accepted"),
         (["pseudo", "--background", "blue"], "pseudo.background = 'blue' is not accepted"),
         (["pseudo", "--foreground-threshold", "30"], "pseudo.foreground_threshold = 30.0 is not accepted"),
-        (["train-seg", "--network", "unet"], "train-seg.network = 'unet' is not accepted"),
+        (["train-seg", "--architecture", "unet"], "train-seg.network = 'unet' is not accepted"),
         (["eval", "--min-miou", "50"], "Invalid value for '--min-miou'"),
         (["cams", "--no-such-flag"], "No such option: --no-such-flag"),
         (["segment"], "No such command 'segment'"),
@@ -344,7 +344,7 @@ def test_saliency_of_another_folder_is_used_without_training_again(call, chain_c
     (chain_copy.folder / "shapes/saliency").rename(tmp_path / "elsewhere")
     again = call("cams", cwd=chain_copy.folder)
     assert again.lines == [str(chain_copy.made["cams"].path)]
-    assert "found done" in again.err
+    assert "cached" in again.err
     answer = call("pseudo", "--saliency", tmp_path / "elsewhere", cwd=chain_copy.folder)
     assert answer.code == 0, answer.err
     assert Path(answer.lines[0]).name == chain_copy.made["pseudo"].path.name
@@ -359,7 +359,7 @@ def test_a_folder_that_moved_is_named_and_nothing_is_computed_again(call, chain_
     assert gone.code in (0, 2)  # 0 where the folder of the original is still remembered
     answer = call("cams", chain_copy.made["train-cls"].id, *settings, "--data", "moved", cwd=chain_copy.folder)
     assert answer.lines == [str(maps.path)], answer.err
-    assert "found done" in answer.err
+    assert "cached" in answer.err
 
 
 def test_full_supervision_needs_no_artifact(call, chain):

@@ -77,7 +77,7 @@ def test_pseudo_takes_them(call, chain_copy):
     folder = chain_copy.folder
     (folder / "red.onnx").write_bytes(redness())
     maps = made(call, folder, "--model", "red.onnx")
-    assert call("tag", "red", maps.id, cwd=folder).code == 0
+    assert call("name", "red", maps.id, cwd=folder).code == 0
     answer = call("pseudo", chain_copy.made["cams"].id, "--saliency", "red", cwd=folder)
     assert answer.code == 0, answer.err
     assert open_store(folder / ".mcis").get(answer.lines[0]).inputs["saliency"] == maps.id
@@ -126,7 +126,7 @@ def test_an_interrupted_command_goes_on_and_ends_with_the_same_bits(call, many, 
     assert call(*arguments, cwd=many).code == 130
     answer = call(*arguments, cwd=many)
     assert answer.code == 0
-    assert "64 of 70 found done" in answer.err
+    assert "resumes from 64 of 70" in answer.err
     assert len(calls) == 67 + 6
     assert open_store(many / "other").get(answer.lines[0]).id == whole.id
 

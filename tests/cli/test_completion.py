@@ -38,7 +38,7 @@ def test_artifacts_that_a_command_starts_from_by_tag_and_id(offers, chain_copy):
     assert offers("mcis pseudo f", cwd=chain_copy.folder)[:1] == ["first-maps"]
     assert offers(f"mcis cams {short['train-cls'][:3]}", cwd=chain_copy.folder) == [short["train-cls"]]
     assert set(offers("mcis show ", cwd=chain_copy.folder)) >= {"best", "first-maps", *short.values()}
-    assert offers("mcis tag --delete f", cwd=chain_copy.folder) == ["first-maps"]
+    assert offers("mcis name --delete f", cwd=chain_copy.folder) == ["first-maps"]
     assert offers("mcis ls --stage train-", cwd=chain_copy.folder) == ["train-cls", "train-seg"]
 
 

@@ -74,7 +74,7 @@ CASES: Mapping[str, Case] = {
     "config": Case(("show", "cams"), lines=None),
     "env": Case(lines=None),
     "verify": Case(lines=0),
-    "tag": Case(("best", NETWORK)),
+    "name": Case(("best", NETWORK)),
     "gc": Case(("--all",), lines=None),
     "merge": Case(("other",), lines=0),
 }

@@ -189,7 +189,7 @@ class StageFolder:
 
 def found_done(command: Command) -> int | None:
     """How much a command says that it found done; None where it says nothing of the kind."""
-    found = re.search(r"(\d+) of \d+ found done, going on from there", command.err)
+    found = re.search(r"resumes from (\d+) of \d+", command.err)
     return int(found[1]) if found else None
 
 

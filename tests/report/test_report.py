@@ -81,7 +81,7 @@ def asks_for_nothing(text: str) -> None:
 def test_the_page_of_a_chain_shows_each_part(call, chain_copy, tmp_path: Path) -> None:
     target = tmp_path / "page.html"
     answer = call(
-        "report", "--device", "cpu", "--images", "6", "--references", "2", "--out", target, cwd=chain_copy.folder
+        "report", "--device", "cpu", "--images", "6", "--references", "2", "--output", target, cwd=chain_copy.folder
     )
     assert answer.code == 0, answer.err
     assert answer.out == f"{target}\n"
@@ -147,19 +147,19 @@ def test_a_report_writes_one_file_and_is_the_same_twice(call, chain_copy) -> Non
 def test_other_files_are_not_written_over(call, chain, tmp_path: Path) -> None:
     target = tmp_path / "mine.html"
     target.write_text("<!doctype html><p>mine")
-    answer = call("report", *QUICK, "--out", target, cwd=chain.folder)
+    answer = call("report", *QUICK, "--output", target, cwd=chain.folder)
     assert answer.code == 2
     assert "give --force" in answer.err
-    assert call("report", *QUICK, "--out", tmp_path, cwd=chain.folder).code == 2
+    assert call("report", *QUICK, "--output", tmp_path, cwd=chain.folder).code == 2
     assert target.read_text() == "<!doctype html><p>mine"
-    assert call("report", *QUICK, "--force", "--out", target, cwd=chain.folder).code == 0
+    assert call("report", *QUICK, "--force", "--output", target, cwd=chain.folder).code == 0
     assert b"mcis" in target.read_bytes()
 
 
 def test_a_link_is_replaced_not_followed(call, chain, tmp_path: Path) -> None:
     (tmp_path / "elsewhere").write_text("kept")
     (tmp_path / "report.html").symlink_to(tmp_path / "elsewhere")
-    assert call("report", *QUICK, "--force", "--out", tmp_path / "report.html", cwd=chain.folder).code == 0
+    assert call("report", *QUICK, "--force", "--output", tmp_path / "report.html", cwd=chain.folder).code == 0
     assert (tmp_path / "elsewhere").read_text() == "kept"
     assert not (tmp_path / "report.html").is_symlink()
 

@@ -26,7 +26,7 @@ def window():
 def page(call, chain, window: Any, tmp_path: Path) -> Path:
     """The page of the tiny chain, opened."""
     target = tmp_path / "report.html"
-    answer = call("report", "--device", "cpu", "--references", "2", "--out", target, cwd=chain.folder)
+    answer = call("report", "--device", "cpu", "--references", "2", "--output", target, cwd=chain.folder)
     assert answer.code == 0, answer.err
     complaints(window), fetched(window)
     window.get(address(target))
@@ -142,7 +142,7 @@ def test_two_runs_side_by_side(call, chain, window: Any, tmp_path: Path) -> None
     for made in (other.lines[0], chain.made["pseudo"].id):
         assert call("eval", made, "-q", "--workers", "0", cwd=chain.folder).code == 0
     target = tmp_path / "two.html"
-    answer = call("report", "--compare", chain.made["pseudo"].id, other.lines[0], "--out", target, cwd=chain.folder)
+    answer = call("report", "--compare", chain.made["pseudo"].id, other.lines[0], "--output", target, cwd=chain.folder)
     assert answer.code == 0, answer.err
     fetched(window), complaints(window)
     window.get(address(target))

@@ -326,7 +326,7 @@ def test_what_was_made_with_sources_is_looked_into_explained_and_made_again(made
     (looked,) = attention.look(classifier, maps, images, [(image_id, images[image_id].labels[0])], options())
     assert looked.evidence
     for words in (("train-cls",), ("dataset",)):
-        assert command("show", "--why", *words, cwd=folder).lines == ["nothing differs: it would be found done"]
+        assert command("show", "--why", *words, cwd=folder).lines == ["nothing differs: the stage is cached"]
     why = command("show", "--why", "cams", "--set", "cams.refs=2", cwd=folder).lines
     assert any(line.startswith("config.domains: ['target', 'single-label'], now ['target']") for line in why), why
     lines = (folder / "web/found.txt").read_text()

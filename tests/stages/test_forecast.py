@@ -161,7 +161,7 @@ def test_the_table_is_for_people(call, chain):
     answer = call("run", "--dry-run", "--set", "cams.refs=7", cwd=chain.folder)
     assert answer.code == 0
     for words in (
-        f"be found done, {chain.made['train-cls'].path.stem}",
+        f"be cached, {chain.made['train-cls'].path.stem}",
         "run: refs: 2, now 7",
         "unknown",
         "in all: 4 stages to run, time unknown, disk unknown",

@@ -43,7 +43,7 @@ def test_a_listed_stage_is_run_listed_verified_and_collected(call, chain_copy, l
     assert len(list(read_records(made))) == len(chain_copy.made["pseudo"])
     assert ["areas", "done", made.path.stem] in [line.split() for line in call("status", cwd=folder).lines]
     assert json.loads(call("run", "--dry-run", "--json", cwd=folder).out)["stages"][-1]["artifact"] == made.path.stem
-    assert call("show", "--why", "areas", cwd=folder).lines == ["nothing differs: it would be found done"]
+    assert call("show", "--why", "areas", cwd=folder).lines == ["nothing differs: the stage is cached"]
     answer = call("show", "--why", "areas", "--set", "pseudo.min_foreground=0.5", cwd=folder)
     assert answer.lines[0].startswith(
         f"inputs.masks: {chain_copy.made['pseudo'].path.stem}, now what `mcis pseudo` has"

@@ -174,7 +174,7 @@ def test_the_command_prints_nothing_until_all_is_there(call, chain_copy, monkeyp
     assert second.lines[0].endswith(".h5")
     again = call(*changed, "--shard", "2/2", cwd=chain_copy.folder)
     assert again.out == second.out
-    assert "found done" in again.err
+    assert "cached" in again.err
     assert call("eval", second.lines[0], "--shard", "1/2", "--min-miou", "1", cwd=chain_copy.folder).code == 0
 
 

@@ -19,7 +19,7 @@ STAGES = ("train-cls", "cams", "pseudo", "train-seg", "eval")
 @pytest.mark.parametrize("stage", [*STAGES, "dataset"])
 def test_nothing_differs_where_everything_is_done(call, chain_copy, stage):
     answer = call("show", "--why", stage, cwd=chain_copy.folder)
-    assert (answer.code, answer.lines, answer.err) == (0, ["nothing differs: it would be found done"], "")
+    assert (answer.code, answer.lines, answer.err) == (0, ["nothing differs: the stage is cached"], "")
 
 
 @pytest.mark.parametrize("named", [lambda a: a.id[:8], lambda a: a.key[:8], lambda a: a.key, lambda a: a.path])
@@ -123,7 +123,7 @@ def test_scores_of_maps_are_compared_with_scores_of_maps(call, chain_copy):
         chain_copy.settings().eval, Inputs(upstream=chain_copy.made["cams"]), chain_copy.store, options()
     )
     answer = call("show", "--why", on_maps.id, cwd=chain_copy.folder)
-    assert answer.lines == ["nothing differs: it would be found done"]
+    assert answer.lines == ["nothing differs: the stage is cached"]
     answer = call("show", "--why", on_maps.id, "--set", "eval.normalization=max", cwd=chain_copy.folder)
     assert answer.lines == ["config.normalization: minmax, now max"]
 

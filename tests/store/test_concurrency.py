@@ -57,7 +57,7 @@ def test_of_two_commands_one_works_and_the_other_waits_and_finds_it_done(chain_c
     assert answer.code == 0, answer.err
     assert len(answer.lines) == 2
     assert len(set(answer.lines)) == 1
-    assert answer.err.count("done in") + answer.err.count("found done") == 2
+    assert answer.err.count("done in") + answer.err.count(": cached, ") == 2
 
 
 @pytest.mark.promise
@@ -99,11 +99,11 @@ def test_the_command_removes_nothing_under_a_stage(chain_copy):
     for seed in range(size(2, 40)):
         answer = shell(
             f"""
-            mcis tag needed {classifier.stem} > /dev/null
+            mcis name needed {classifier.stem} > /dev/null
             while [ ! -e ended ]; do mcis gc --all --delete --no-keep-config; done > gone.txt 2> gc.txt &
             mcis cams {classifier.stem} --seed {seed} --image-size 64 --data shapes & stage=$!
             until [ -e .mcis/partial/cams-*/recipe.json ] || ! kill -0 $stage 2> /dev/null; do sleep 0.01; done
-            mcis tag --delete needed
+            mcis name --delete needed
             wait $stage; code=$?
             touch ended; wait; rm ended
             exit $code

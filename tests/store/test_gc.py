@@ -339,28 +339,28 @@ def test_what_the_configuration_names_is_kept_unless_told_otherwise(call, chain_
 
 def test_tags_are_given_listed_and_taken_away(call, store, made, tmp_path):
     artifact = made["cams"]
-    answer = call("tag", "best", artifact.id[:8], cwd=tmp_path)
+    answer = call("name", "best", artifact.id[:8], cwd=tmp_path)
     assert (answer.code, answer.lines, answer.err) == (0, [str(artifact.path)], "")
-    assert call("tag", cwd=tmp_path).lines == [f"{artifact.id[:12]}  best  {artifact.path.stem}"]
-    assert call("tag", "--delete", "best", cwd=tmp_path).code == 0
-    assert call("tag", cwd=tmp_path).out == ""
+    assert call("name", cwd=tmp_path).lines == [f"{artifact.id[:12]}  best  {artifact.path.stem}"]
+    assert call("name", "--delete", "best", cwd=tmp_path).code == 0
+    assert call("name", cwd=tmp_path).out == ""
     assert store.get(artifact.id).id == artifact.id
 
 
 @pytest.mark.parametrize(
     ("arguments", "code", "word"),
     [
-        (("best",), 2, "mcis tag best ARTIFACT"),
-        (("--delete",), 2, "mcis tag --delete NAME"),
+        (("best",), 2, "mcis name best ARTIFACT"),
+        (("--delete",), 2, "mcis name --delete NAME"),
         (("--delete", "best"), 3, "there is no tag 'best'"),
         (("--delete", "../format"), 3, "there is no tag"),
         (("best", "0123456789"), 3, "no artifact whose id starts with"),
-        (("a/b", "ARTIFACT"), 2, "cannot be a tag"),
+        (("a/b", "ARTIFACT"), 2, "cannot be a name"),
     ],
 )
 def test_a_tag_that_cannot_be_is_told(call, store, made, tmp_path, arguments, code, word):
     named = [made["cams"].id if argument == "ARTIFACT" else argument for argument in arguments]
-    answer = call("tag", *named, cwd=tmp_path)
+    answer = call("name", *named, cwd=tmp_path)
     assert (answer.code, answer.out) == (code, "")
     assert word in answer.err
     assert store.tags() == {}
@@ -369,7 +369,7 @@ def test_a_tag_that_cannot_be_is_told(call, store, made, tmp_path, arguments, co
 def test_an_artifact_of_another_store_cannot_be_tagged(call, store, tmp_path):
     other = make_store(tmp_path / "other")
     artifact = seal(other, "cams")
-    answer = call("tag", "best", artifact.path, "--store", store.root, cwd=tmp_path)
+    answer = call("name", "best", artifact.path, "--store", store.root, cwd=tmp_path)
     assert answer.code == 2
     assert "mcis merge" in answer.err
 

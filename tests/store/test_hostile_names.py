@@ -142,7 +142,7 @@ def test_classes_and_ids_of_a_whole_chain_are_text(call, chain, tmp_path: Path, 
     told += [call(*words, cwd=work) for words in (["ls"], ["ls", "--json"], ["status"], ["verify"], ["gc", "--all"])]
     assert made is not None
     told += [call("show", made, *more, cwd=work) for more in ([], ["--json"])]
-    told += [call("check", cwd=work), call("tag", "best", made, cwd=work), call("tag", cwd=work)]
+    told += [call("check", cwd=work), call("name", "best", made, cwd=work), call("name", cwd=work)]
     told.append(call("show", "--why", "cams", "--set", "cams.refs=1", cwd=work))
     for answer in told:
         assert answer.code == 0, answer.err

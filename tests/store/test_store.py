@@ -167,7 +167,7 @@ def test_a_tag_moves(store):
 @pytest.mark.parametrize("name", ["", ".hidden", "../up", "a/b", "deadbeef", "x.h5", "a b", "x" * 101, "a\n"])
 def test_names_that_are_no_tags_are_refused(store, name):
     artifact = seal_tensors(store)
-    with pytest.raises(UsageError, match="cannot be a tag"):
+    with pytest.raises(UsageError, match="cannot be a name"):
         store.tag(name, artifact)
     assert store.tags() == {}
 

@@ -408,7 +408,7 @@ def test_a_tag_of_which_nothing_is_left_stays_as_it_protects_everything(store):
     rewrite(path, b"\0" * 500)
     outcome = repaired(store)[path]
     assert not outcome.is_repaired
-    assert outcome.how.startswith("it stays; `mcis tag best ARTIFACT` gives it again")
+    assert outcome.how.startswith("it stays; `mcis name best ARTIFACT` gives it again")
     assert path.read_bytes() == b"\0" * 500
     with pytest.raises(DamagedError, match=r"the tag .*best is damaged"):
         store.tags()

@@ -142,7 +142,7 @@ def test_what_is_done_is_found_by_all_and_by_one(made, call, programs):
     folder, answer, _ = made
     again = torchrun("train-cls", cwd=folder, programs=programs)
     assert (again.code, again.out) == (0, answer.out)
-    assert "found done" in again.err
+    assert "cached" in again.err
     one = call("train-cls", "--set", "train-cls.processes=2", cwd=folder)
     assert (one.code, one.out) == (0, answer.out)
     told = call("show", "--why", "train-cls", cwd=folder)

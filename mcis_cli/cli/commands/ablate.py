@@ -53,7 +53,9 @@ def ablate(
     ] = None,
     options: PipelineOptions,
 ) -> None:
-    """Measure the rows of Table 1, 2, 4 or 5 of the paper on your images; what is done is found done.
+    """Measure rows of Table 1, 2, 4 or 5 on your images.
+
+    Cached artifacts are used.
 
     Example: mcis ablate photos/ --table 5 --preset quick
     """

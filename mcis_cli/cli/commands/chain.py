@@ -1,7 +1,7 @@
 """`mcis run`: a list of stages, nothing more."""
 
 import time
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from typing import Annotated, Any
 
 import typer
@@ -16,6 +16,7 @@ from mcis_cli.cli.terminal.output import TerminalReporter, announce
 from mcis_cli.cli.terminal.tables import print_scores
 from mcis_cli.config import SECTIONS, DataConfig
 from mcis_cli.errors import UsageError
+from mcis_cli.store import Artifact
 
 Scores = Mapping[str, Any]
 
@@ -25,7 +26,7 @@ def run(
     *,
     options: PipelineOptions,
 ) -> None:
-    """Run the whole chain that mcis.toml describes; what is done is found done.
+    """Run all stages that mcis.toml describes, except cached ones.
 
     Example: mcis init photos/ && mcis run
     """
@@ -60,6 +61,7 @@ def run(
         extra["metrics"] = metrics(made[-1])
         if not options.quiet:
             print_scores(extra["metrics"])
+    _tell_end(made, time.monotonic() - started, reporter)
     announce(
         made[-1],
         cached=not reporter.worked,
@@ -68,6 +70,20 @@ def run(
         quiet=options.quiet,
         extra=extra,
     )
+
+
+def _tell_end(made: Sequence[Artifact], seconds: float, reporter: TerminalReporter) -> None:
+    """Where everything is, and what to do next."""
+    from mcis_cli.stages import holds, stages
+
+    reporter.note(f"run: done in {seconds:.0f} s")
+    masks = ""
+    for artifact in made:
+        if holds(artifact, "pseudo masks", "network", "scores"):
+            reporter.note(f"{stages()[artifact.stage].title}: {artifact.path.stem}")
+        if holds(artifact, "pseudo masks"):
+            masks = f", `mcis export {artifact.path.stem} --voc -o masks` writes the masks"
+    reporter.note(f"next: `mcis report` shows them in a browser{masks}")
 
 
 def _foretell(workspace: Workspace, data: DataConfig, device: str, *, as_json: bool) -> None:

@@ -41,7 +41,9 @@ def check(
     as_json: Annotated[bool, typer.Option("--json", help="Print one JSON object.")] = False,
     quiet: Annotated[bool, typer.Option("--quiet", "-q", help="Errors and warnings only.")] = False,
 ) -> None:
-    """Say what is in an image set and what is wrong with it; exit with 7 if something has to be mended.
+    """Report what an image set contains and what is wrong with it.
+
+    Exits with 7 if something must be fixed. Makes no store.
 
     Example: mcis check photos/
     """
@@ -100,9 +102,9 @@ def init(
     images: ImageOptions,
     force: Annotated[bool, typer.Option("--force", help="Write over a file that is there.")] = False,
 ) -> None:
-    """Look at a folder, say what it is taken for, and write mcis.toml for it.
+    """Detect the layout of an image set and write mcis.toml for it.
 
-    Example: mcis init photos/ --preset quick
+    Example: mcis init photos/ --preset best
     """
     if preset not in PRESETS:
         raise UsageError(f"preset {preset!r} is not known: expected one of {', '.join(PRESETS)}")
@@ -206,7 +208,9 @@ def coco_masks(
     place: Place,
     quiet: Annotated[bool, typer.Option("--quiet", "-q", help="No progress.")] = False,
 ) -> None:
-    """Write masks from the outlines in annotations of COCO, to score with; prints their folder.
+    """Write ground truth from the outlines of COCO annotations.
+
+    Prints the folder of the masks.
 
     Example: mcis coco-masks coco/ --split val
     """

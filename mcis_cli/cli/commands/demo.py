@@ -52,7 +52,9 @@ def demo(
     as_json: opt.AsJson = False,
     quiet: opt.Quiet = False,
 ) -> None:
-    """Run the whole chain on a synthetic set, in minutes on a CPU: without references beside with them.
+    """Run the whole chain on drawn images, in minutes on a CPU.
+
+    Maps without references are compared with maps with ten.
 
     Example: mcis demo
     """

@@ -50,7 +50,9 @@ def export(
     place: Place,
     quiet: Annotated[bool, typer.Option("--quiet", "-q", help="No progress.")] = False,
 ) -> None:
-    """Write masks, maps, what a network predicts, or the network, as files of other tools; prints their folder.
+    """Write masks, maps, predictions or a network for other tools.
+
+    Prints the folder of the files.
 
     Example: mcis export 3fa8c1d2 --voc --images -o for-cvat
     """

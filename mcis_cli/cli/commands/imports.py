@@ -57,7 +57,9 @@ def import_(
     as_json: opt.AsJson = False,
     quiet: opt.Quiet = False,
 ) -> None:
-    """Bring in artifacts from elsewhere, or what other tools made; every file is checked, none is run.
+    """Import artifacts, maps or weights that were made elsewhere.
+
+    Every file is checked, and none is executed.
 
     Example: mcis import --cams irn/cams --data VOC2012 --split train
     """

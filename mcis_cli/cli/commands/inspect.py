@@ -1,4 +1,4 @@
-"""`mcis ls`, `show` and `status`: what is in the store, and what is left to do. No torch."""
+"""`mcis show` and `status`: how an artifact was made, and what is left to do. No torch."""
 
 import json
 from typing import TYPE_CHECKING, Annotated, Any
@@ -14,47 +14,18 @@ from mcis_cli.cli.session.parameters import add_command
 from mcis_cli.cli.session.workspace import Workspace, open_workspace
 from mcis_cli.cli.terminal.output import console, plain, results, say
 from mcis_cli.config import DataConfig
-from mcis_cli.errors import CheckError, DamagedError, UsageError
+from mcis_cli.errors import CheckError, UsageError
 from mcis_cli.store import Artifact
 
 if TYPE_CHECKING:
     from mcis_cli.stages.plan.chain import Planned
 
 
-def ls(
-    stage: Annotated[
-        str | None, typer.Option("--stage", help="Of this stage alone.", autocompletion=completion.stage)
-    ] = None,
-    store: opt.StoreFolder = None,
-    as_json: Annotated[bool, typer.Option("--json", help="Print one JSON object a line.")] = False,
-) -> None:
-    """List the artifacts of the store, newest last.
-
-    Example: mcis ls --stage train-seg
-    """
-    workspace = open_workspace(store=store, may_create=False)
-    damaged: list[DamagedError] = []
-    names = {content_id: name for name, content_id in workspace.store.tags(damaged.append).items()}
-    for artifact in workspace.store.artifacts(on_damaged=damaged.append):
-        if stage is not None and artifact.stage != stage:
-            continue
-        size = artifact.path.stat().st_size
-        created = artifact.provenance.get("created", "")[:19]
-        if as_json:
-            facts = {"id": artifact.id, "stage": artifact.stage, "path": str(artifact.path), "bytes": size}
-            say(json.dumps({**facts, "created": created, "tag": names.get(artifact.id)}))
-        else:
-            tag = names.get(artifact.id, "")
-            say(f"{artifact.id[:12]}  {artifact.stage:<9}  {size / 2**20:8.2f} MiB  {created}  {tag}".rstrip())
-    if damaged:
-        raise damaged[0]
-
-
 def show(
     artifact: Annotated[
         str,
         typer.Argument(
-            help="Path, id (8 digits or more), or tag; with --why also a key, or a stage for its newest.",
+            help="Path, id, name, or stage for its newest; with --why also a key.",
             autocompletion=completion.artifact,
         ),
     ],
@@ -67,7 +38,7 @@ def show(
     place: Place,
     as_json: Annotated[bool, typer.Option("--json", help="Print the whole manifest; with --why one object.")] = False,
 ) -> None:
-    """Show what an artifact is and how it was made, or why its stage would run again.
+    """Show how an artifact was made, or why its stage would rerun.
 
     Example: mcis show 3fa8c1d2
     """
@@ -131,7 +102,7 @@ def _show_why(workspace: Workspace, ref: str, as_json: bool) -> None:
     if found.differences:
         console().print(Text(f"mcis: {what}, compared with what {workspace.config_file} asks for"))
     elif found.exists:
-        say("nothing differs: it would be found done")
+        say("nothing differs: the stage is cached")
     else:
         say(f"nothing differs, and it is not there: {'made again' if found.made else 'gone on with'} when it is needed")
 
@@ -142,7 +113,9 @@ def status(
     place: Place,
     exit_code: Annotated[bool, typer.Option("--exit-code", help="Exit with 7 if anything is to do.")] = False,
 ) -> None:
-    """Show which stages of the chain in mcis.toml are done. Writes nothing.
+    """Show which stages of mcis.toml are done and what is next.
+
+    Writes nothing.
 
     Example: mcis status
     """
@@ -202,6 +175,5 @@ def _data(workspace: Workspace) -> DataConfig:
 
 def register(app: typer.Typer) -> None:
     """Add the commands."""
-    add_command(app, "ls", ls)
     add_command(app, "show", show)
     add_command(app, "status", status)

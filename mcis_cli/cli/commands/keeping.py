@@ -1,4 +1,4 @@
-"""`mcis tag`, `gc` and `merge`: what is kept, what goes, and what comes from other stores. No torch."""
+"""`mcis name`, `gc` and `merge`: what is kept, what goes, and what comes from other stores. No torch."""
 
 import json
 from pathlib import Path
@@ -17,47 +17,47 @@ from mcis_cli.store import Store, open_store
 MIB = 2**20
 
 
-def tag(
-    name: Annotated[
+def name(
+    word: Annotated[
         str | None,
-        typer.Argument(metavar="NAME", help="Letters, digits, dot, dash, underline.", autocompletion=completion.tag),
+        typer.Argument(metavar="NAME", help="Letters, digits, dot, dash, underline.", autocompletion=completion.name),
     ] = None,
     artifact: Annotated[
         str | None,
         typer.Argument(
             metavar="ARTIFACT",
-            help="Path, id (8 digits or more), tag, or -; else the pipe.",
+            help="Path, id, name, or -; else the pipe.",
             autocompletion=completion.artifact,
         ),
     ] = None,
-    delete: Annotated[bool, typer.Option("--delete", help="Take the tag away; the artifact stays.")] = False,
+    delete: Annotated[bool, typer.Option("--delete", help="Take the name away; the artifact stays.")] = False,
     store: opt.StoreFolder = None,
 ) -> None:
-    """Give an artifact a name that keeps it from gc; without NAME, list the tags.
+    """Give an artifact a name, which keeps it from gc, or list names.
 
-    Example: mcis train-seg | mcis tag best
+    Example: mcis train-seg | mcis name best
     """
-    if name is None or delete:
+    if word is None or delete:
         workspace = open_workspace(store=store, may_create=False)
-        if name is not None:
-            workspace.store.untag(name)
+        if word is not None:
+            workspace.store.untag(word)
         elif delete:
-            raise UsageError("no tag is named: expected `mcis tag --delete NAME`; mcis tag lists them")
+            raise UsageError("no name is given: expected `mcis name --delete NAME`; `mcis name` lists them")
         else:
-            _list_tags(workspace)
+            _list_names(workspace)
         return
     reference = upstream_reference(artifact, "train-seg")
     if reference is None:
         raise UsageError(
-            f"no artifact is named: expected `mcis tag {name} ARTIFACT`, or one through a pipe; see mcis ls"
+            f"no artifact is named: expected `mcis name {word} ARTIFACT`, or one through a pipe; see mcis ls"
         )
     workspace = open_workspace(store=store, upstream=reference, may_create=False)
     found = workspace.store.get(reference)
-    workspace.store.tag(name, found)
+    workspace.store.tag(word, found)
     say_path(found.path)
 
 
-def _list_tags(workspace: Workspace) -> None:
+def _list_names(workspace: Workspace) -> None:
     names = {artifact.id: artifact.path.stem for artifact in workspace.store.artifacts(on_damaged=lambda _: None)}
     damaged: list[DamagedError] = []
     for name, content_id in workspace.store.tags(damaged.append).items():
@@ -87,8 +87,10 @@ def gc(
     store: opt.StoreFolder = None,
     as_json: opt.AsJson = False,
 ) -> None:
-    """List, or remove, what nothing needs: needed is what is tagged, what mcis.toml names, what unfinished work or a
-    running command uses, and all that these were made from.
+    """List, or remove, artifacts and files that nothing needs.
+
+    Needed are artifacts with a name, those that mcis.toml describes, those that unfinished work or a running command
+    uses, and all that these were made from.
 
     Example: mcis gc --artifacts --older-than 30 --delete
     """
@@ -147,7 +149,9 @@ def merge(
     stores: Annotated[list[Path], typer.Argument(metavar="STORE", help="Another store, or the folder that it is in.")],
     store: opt.StoreFolder = None,
 ) -> None:
-    """Bring what other stores have: artifacts, tags, and finished parts of unfinished work. All of it is checked.
+    """Copy artifacts and finished work from other stores.
+
+    Names and finished parts of unfinished work are copied, too. All of it is checked.
 
     Example: mcis merge /mnt/cluster/.mcis
     """
@@ -181,6 +185,6 @@ def _store_at(path: Path) -> Store:
 
 def register(app: typer.Typer) -> None:
     """Add the commands."""
-    app.command("tag")(tag)
+    app.command("name")(name)
     app.command("gc")(gc)
     app.command("merge")(merge)

@@ -29,7 +29,7 @@ def log(
         str | None,
         typer.Argument(
             metavar="TRAINING",
-            help="Path, id or tag of a network, or train-cls, affinity-net or train-seg; else the newest, also one "
+            help="Path, id or name of a network, or train-cls, affinity-net or train-seg; else the newest, also one "
             "still at work.",
             autocompletion=completion.artifact_of(*TRAINED),
         ),
@@ -43,7 +43,7 @@ def log(
     store: opt.StoreFolder = None,
     as_json: Annotated[bool, typer.Option("--json", help="Print one JSON object a report.")] = False,
 ) -> None:
-    """Draw the loss curves of a training, or of one that is still at work.
+    """Draw the loss curves of a training, also while it runs.
 
     Example: mcis log train-cls --metric total
     """

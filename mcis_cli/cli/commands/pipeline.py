@@ -35,7 +35,7 @@ def train_cls(
 ) -> None:
     """Train the co-attention classifier on images with tags.
 
-    Example: mcis train-cls photos/ --preset quick
+    Example: mcis train-cls photos/ --preset best
     """
     of_data = {**split.tables["data"], **images.flags.tables["data"]}
     call = Call("train-cls", flags.and_also("data", **of_data), options)
@@ -62,7 +62,7 @@ def cams(
     shard: opt.Shard = None,
     options: PipelineOptions,
 ) -> None:
-    """Make localization maps with a classifier: where in each image its tags are.
+    """Make localization maps: where in each image its tags are.
 
     Example: mcis cams --refs 3
     """
@@ -98,9 +98,10 @@ def affinity(
     shard: opt.Shard = None,
     options: PipelineOptions,
 ) -> None:
-    """Refine localization maps: learn from their confident regions which pixels belong together, then walk.
+    """Refine localization maps by a random walk over AffinityNet.
 
-    The network is AffinityNet; without --network it is trained first, on the maps.
+    AffinityNet learns from confident regions of the maps which pixels belong together. Without --network it is trained
+    first, on these maps.
 
     Example: mcis affinity --backbone resnet38
     """
@@ -152,11 +153,11 @@ def pseudo(
     shard: opt.Shard = None,
     options: PipelineOptions,
 ) -> None:
-    """Turn localization maps into pseudo masks; or, for a second round, what a segmentation network predicts.
+    """Turn localization maps into pseudo masks.
 
-    Every score and threshold is in [0, 1]. With --network, maps and network are asked together; given in the place of
-    maps, the network alone. Its masks have the classes that an image is tagged with, and background; --scales, --flip
-    and --device are for it.
+    Every score and threshold is in [0, 1]. For a second round, --network combines the maps with the predictions of a
+    segmentation network; if a network is given instead of maps, its predictions are used alone. Its masks have
+    background and the classes that an image is tagged with. --scales, --flip and --device apply to the network.
 
     Example: mcis pseudo --background constant --background-score 0.2
     """
@@ -246,7 +247,7 @@ def evaluate(
     shard: opt.Shard = None,
     options: PipelineOptions,
 ) -> None:
-    """Score a segmentation network, localization maps or pseudo masks by mean IoU.
+    """Score a network, maps or pseudo masks by mean IoU.
 
     Example: mcis eval --crf --min-miou 0.5
     """

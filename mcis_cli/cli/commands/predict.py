@@ -24,7 +24,10 @@ if TYPE_CHECKING:
 def predict(
     model: Annotated[
         str,
-        typer.Argument(help="Segmentation network: path, id or tag.", autocompletion=completion.artifact_of("network")),
+        typer.Argument(
+            help="Segmentation network: path, id or name, or train-seg for the newest.",
+            autocompletion=completion.artifact_of("network"),
+        ),
     ],
     images: Annotated[
         list[Path],
@@ -43,7 +46,9 @@ def predict(
     ] = False,
     quiet: Annotated[bool, typer.Option("--quiet", "-q", help="No progress.")] = False,
 ) -> None:
-    """Write the mask of each photograph: a palette PNG of its size, 0 background, 1 the first class.
+    """Write a mask for each of some photographs, with a network.
+
+    A mask is a palette PNG of the size of its photograph: 0 is background, 1 the first class.
 
     The masks depend on the network and the flags alone. A mcis.toml is used only if --config names it.
 

@@ -24,7 +24,7 @@ def report(
         list[str] | None,
         typer.Argument(
             metavar="ARTIFACT",
-            help="Paths, ids (8 digits or more) or tags of one run; else what mcis.toml names, or the newest.",
+            help="Paths, ids, names or stages of one run; else what mcis.toml names, or the newest.",
             autocompletion=completion.artifact,
         ),
     ] = None,
@@ -32,7 +32,7 @@ def report(
         tuple[str, str] | None,
         typer.Option("--compare", metavar="A B", help="Two runs side by side, each named by one artifact."),
     ] = None,
-    output: Annotated[Path, typer.Option("--out", "-o", help="The file to write.")] = Path("report.html"),
+    output: Annotated[Path, typer.Option("--output", "-o", help="The file to write.")] = Path("report.html"),
     force: Annotated[bool, typer.Option("--force", help="Write over a file that is there and is no report.")] = False,
     images: Annotated[int, typer.Option("--images", min=0, max=5000, help="Of the gallery, at most.")] = 60,
     references: Annotated[int, typer.Option("--references", min=0, help="Images of the reference gallery.")] = 8,
@@ -49,9 +49,9 @@ def report(
     place: Place,
     quiet: Annotated[bool, typer.Option("--quiet", "-q", help="No progress.")] = False,
 ) -> None:
-    """Write one HTML page about a run: scores, curves, galleries, what was run with which data and seeds.
+    """Write one HTML page about a run: scores, curves, galleries.
 
-    Example: mcis report --out report.html
+    Example: mcis report --output report.html
     """
     if artifacts and pair:
         raise UsageError(f"--compare takes the two runs itself: leave out {artifacts[0]}")
@@ -116,10 +116,10 @@ def _target(output: Path, force: bool) -> tuple[OutputFolder, str]:
         StorageError: the folder cannot be written.
     """
     if output.is_dir() or not output.name:
-        raise UsageError(f"{output} is a folder: expected the name of a file, as in --out {output / 'report.html'}")
+        raise UsageError(f"{output} is a folder: expected the name of a file, as in --output {output / 'report.html'}")
     if os.path.lexists(output) and not force and not _is_report(output):
         raise UsageError(f"{output} is there already, and is no report: give --force to write over it")
-    folder = OutputFolder(output.parent, "--out")
+    folder = OutputFolder(output.parent, "--output")
     folder.require()
     return folder, output.name
 

@@ -36,7 +36,9 @@ def saliency(
     as_json: opt.AsJson = False,
     quiet: opt.Quiet = False,
 ) -> None:
-    """Make saliency maps with U²-Net or its kin, for `mcis pseudo --saliency`.
+    """Make saliency maps with a network of the U²-Net family.
+
+    The network learned from pixel masks of other images. `mcis pseudo --saliency` uses the maps.
 
     Example: mcis saliency photos/ --model u2netp.onnx
     """

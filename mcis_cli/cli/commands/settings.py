@@ -33,7 +33,9 @@ def config(
     config: opt.ConfigFile = None,
     as_json: opt.AsJson = False,
 ) -> None:
-    """Show each setting with its value, and where that comes from: default, preset, file or --set.
+    """Show each setting with its value and where that comes from.
+
+    A value comes from the default, the preset, mcis.toml or --set.
 
     Example: mcis config show train-cls --preset quick
     """
@@ -89,7 +91,7 @@ def env(
     device: opt.Device = "auto",
     as_json: opt.AsJson = False,
 ) -> None:
-    """Show versions and devices, and which device and precision are chosen here, and why.
+    """Show versions, devices, and which device mcis uses and why.
 
     Example: mcis env
     """

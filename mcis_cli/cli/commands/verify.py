@@ -25,7 +25,7 @@ def verify(
         list[str] | None,
         typer.Argument(
             metavar="ARTIFACT",
-            help="Path, id (8 digits or more) or tag; else everything in the store.",
+            help="Path, id, name or stage; else everything in the store.",
             autocompletion=completion.artifact,
         ),
     ] = None,
@@ -38,9 +38,10 @@ def verify(
     as_json: opt.AsJson = False,
     quiet: Annotated[bool, typer.Option("--quiet", "-q", help="Damage only, no progress and no summary.")] = False,
 ) -> None:
-    """Check that every file of the store is what was sealed: digests, then content ids, then what names what.
+    """Check every file of the store for damage.
 
-    Prints a line for each file that is not, and exits with 7 if one is left. Damaged files are never deleted.
+    Compares digests, then content ids, then references between files. Prints a line for each damaged file, and exits
+    with 7 if one is left. Damaged files are never deleted.
 
     Example: mcis verify --repair
     """

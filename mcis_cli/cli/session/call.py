@@ -16,9 +16,9 @@ from mcis_cli.cli.session.groups import PipelineOptions
 from mcis_cli.cli.session.parameters import Flags
 from mcis_cli.cli.session.upstream import expected_artifact, reads_pipe, upstream_reference
 from mcis_cli.cli.session.workspace import Workspace
-from mcis_cli.cli.terminal.output import TerminalReporter, announce
+from mcis_cli.cli.terminal.output import TerminalReporter, announce, is_watched
 from mcis_cli.config import Config, DataConfig, Reporter, RunOptions, Settings, merge
-from mcis_cli.errors import UnfinishedError, UsageError
+from mcis_cli.errors import UnfinishedError, UsageError, counted
 from mcis_cli.store import Artifact
 
 if TYPE_CHECKING:
@@ -56,6 +56,13 @@ class Start:
         from mcis_cli.stages.engine.inputs import Inputs
 
         return Inputs(upstream=self.upstream, data=self.images, saliency=self.saliency, network=self.network)
+
+
+def _preparing(start: Start) -> str:
+    """What is done before the first step."""
+    records = start.upstream is not None and start.upstream.manifest.get("schema") is not None
+    what = "images" if start.upstream is None or not records else counted(len(start.upstream), "image")
+    return f"reading {what}, loading the network"
 
 
 Make = Callable[[Settings, RunOptions], Artifact | Sequence[Artifact]]
@@ -167,6 +174,7 @@ class Call:
         started = time.monotonic()
         reporter = TerminalReporter(quiet=self.options.quiet, silent=self.rank is not None and self.rank.number > 0)
         options = self._run_options(start, reporter)
+        reporter.prepare(f"{self.stage}: {_preparing(start)}")
         settings = start.workspace.settings(start.upstream)
         try:
             made = make(settings, options) if make else self._run_stage(start, settings, options, facts)
@@ -193,7 +201,7 @@ class Call:
         reporter: TerminalReporter,
         extra: Callable[[Artifact], Mapping[str, Any]],
     ) -> None:
-        how = f"done in {seconds:.0f} s" if reporter.worked else "found done"
+        how = f"done in {seconds:.0f} s" if reporter.worked else "cached"
         reporter.note(f"{self.stage}: {how}, {', '.join(artifact.path.stem for artifact in artifacts)}")
         for artifact in artifacts:
             announce(
@@ -204,6 +212,9 @@ class Call:
                 quiet=self.options.quiet,
                 extra=extra(artifact),
             )
+        follows = self._work.follows if self._work is not None else ""
+        if follows and not self.options.as_json and is_watched():
+            reporter.note(f"next: {follows.replace('{}', artifacts[-1].path.stem[:-4])}")
 
     def _run_options(self, start: Start, reporter: TerminalReporter) -> RunOptions:
         workspace, upstream = start.workspace, start.upstream

@@ -21,7 +21,7 @@ Complete = Callable[[typer.Context, str], list[Offer]]
 
 
 def artifact(ctx: typer.Context, incomplete: str) -> list[Offer]:
-    """Tags, then ids, newest first, of what the command can start from: any artifact, if it is no stage's command."""
+    """Names, then ids, newest first, of what the command can start from: any artifact, if it is no stage's command."""
     from mcis_cli.stages import names_of, stages, stages_of
 
     def offers() -> Iterator[Offer]:
@@ -34,7 +34,7 @@ def artifact(ctx: typer.Context, incomplete: str) -> list[Offer]:
 
 
 def artifact_of(*kinds: "Kind") -> Complete:
-    """Tags, then ids, newest first, of artifacts of some kinds."""
+    """Names, then ids, newest first, of artifacts of some kinds."""
 
     def complete(ctx: typer.Context, incomplete: str) -> list[Offer]:
         from mcis_cli.stages import names_of
@@ -44,9 +44,9 @@ def artifact_of(*kinds: "Kind") -> Complete:
     return complete
 
 
-def tag(ctx: typer.Context, incomplete: str) -> list[Offer]:
-    """Tags that there are: to move, or to take away."""
-    return _matching(lambda: _tags(_store(ctx)), incomplete)
+def name(ctx: typer.Context, incomplete: str) -> list[Offer]:
+    """Names of artifacts: to move, or to take away."""
+    return _matching(lambda: _names(_store(ctx)), incomplete)
 
 
 def stage(ctx: typer.Context, incomplete: str) -> list[Offer]:
@@ -61,7 +61,7 @@ def _store(ctx: typer.Context) -> Store:
 def _artifacts(store: Store, stages: Sequence[str]) -> Iterator[Offer]:
     """Those of some stages; of none for all."""
     fitting = {short: name for short, name in _made(store).items() if not stages or name in stages}
-    yield from ((name, told) for name, told in _tags(store) if told.rpartition("-")[2] in fitting)
+    yield from ((name, told) for name, told in _names(store) if told.rpartition("-")[2] in fitting)
     yield from fitting.items()
 
 
@@ -71,7 +71,7 @@ def _made(store: Store) -> dict[str, str]:
     return {digits: name for name, _, digits in (path.stem.rpartition("-") for path in paths)}
 
 
-def _tags(store: Store) -> Iterator[Offer]:
+def _names(store: Store) -> Iterator[Offer]:
     made = _made(store)
     for name, content_id in store.tags(lambda error: None).items():
         digits = content_id[:12]

@@ -41,7 +41,7 @@ def print_forecasts(forecasts: Sequence["Forecast"], *, as_json: bool) -> None:
     has_names = any(one.of for one in distinct)
     table = Table("stage", *(["of"] if has_names else []), "would", "images", "time", "disk", "judged by", box=None)
     for one in distinct:
-        would = f"be found done, {one.found.path.stem}" if one.found else "run: " + "\n".join(one.why)
+        would = f"be cached, {one.found.path.stem}" if one.found else "run: " + "\n".join(one.why)
         cells = [Text(plain(line)) for line in ([one.of] if has_names else [])]
         wanted = Text("\n".join(map(plain, would.splitlines())))
         spent = ["", "", ""] if one.found else [*_spelled(one.cost), one.cost.like or ""]

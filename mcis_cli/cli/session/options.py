@@ -48,7 +48,7 @@ Upstream = Annotated[
     str | None,
     typer.Argument(
         metavar="ARTIFACT",
-        help="Path, id (8 digits or more), tag, or - for a line on stdin; else the pipe, else what mcis.toml names.",
+        help="Path, id, name, stage for its newest, or - for stdin; else the pipe, else what mcis.toml names.",
         autocompletion=completion.artifact,
     ),
 ]

@@ -14,11 +14,12 @@ from types import NoneType
 from typing import Annotated, Any, Literal, Protocol, runtime_checkable
 
 import typer
+from pydantic_core import PydanticUndefined
 
 from mcis_cli.cli.session import completion
 from mcis_cli.cli.session.options import numbers, whole_numbers, words
 from mcis_cli.cli.session.workspace import names_file
-from mcis_cli.config import SECTIONS, Config, Flag
+from mcis_cli.config import PRESETS, SECTIONS, Config, Flag
 from mcis_cli.config.setting import without_marks
 
 Given = Mapping[str, Any]
@@ -179,7 +180,33 @@ def help_of(model: type[Config], name: str) -> str:
     text = without_marks(model.description_of(name))
     effect = model.effect_of(name)
     only = "" if not effect else f" N{effect[1:]}." if effect.startswith("not ") else f" Only {effect}."
-    return f"{text[:1].upper()}{text[1:]}.{only}"
+    return f"{text[:1].upper()}{text[1:]}.{only}{_default_of(model, name)}"
+
+
+def _default_of(model: type[Config], name: str) -> str:
+    """The default of a setting, with those presets that set another value; empty where the text tells it."""
+    default = model.model_fields[name].get_default(call_default_factory=True)
+    section = next(one for one, found in SECTIONS.items() if found is model)
+    others: dict[str, list[str]] = {}
+    for preset, tables in PRESETS.items():
+        value = tables.get(section, {}).get(name, default)
+        if value != default:
+            others.setdefault(_in_help(value), []).append(preset)
+    told = ", ".join(f"{'/'.join(presets)} {value}" for value, presets in others.items())
+    if default in (None, PydanticUndefined):
+        return told and f" Presets: {told}."
+    return f" Default: {_in_help(default)}{told and f' ({told})'}."
+
+
+def _in_help(value: object) -> str:
+    """As it is given to the flag; a switch is on or off."""
+    if value is None:
+        return "none"
+    if isinstance(value, bool):
+        return "on" if value else "off"
+    if isinstance(value, tuple | list):
+        return ",".join(map(_in_help, value))
+    return f"{value:g}" if isinstance(value, float) else str(value)
 
 
 def _plain_kind(model: type[Config], name: str) -> Any:

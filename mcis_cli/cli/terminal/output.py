@@ -12,17 +12,12 @@ from pathlib import Path
 from typing import Any, TextIO, cast
 
 from rich.console import Console, ConsoleOptions, RenderableType
-from rich.progress import (
-    BarColumn,
-    MofNCompleteColumn,
-    Progress,
-    TaskID,
-    TextColumn,
-    TimeElapsedColumn,
-)
+from rich.progress import Progress, TaskID
 from rich.segment import Segment
+from rich.status import Status
 from rich.text import Text
 
+from mcis_cli.cli.terminal.progress import ProgressLine
 from mcis_cli.store import Artifact
 
 SECONDS_BETWEEN_LINES = 60.0
@@ -83,6 +78,11 @@ def for_people(text: str) -> str:
         here = re.escape(f"{Path.cwd()}/")
         text = re.sub(rf"(?<![\w./~:-]){here}(?=[^\s/])", "", text)
     return plain(text)
+
+
+def is_watched() -> bool:
+    """Whether somebody reads both stdout and stderr on a terminal."""
+    return sys.stdout.isatty() and sys.stderr.isatty()
 
 
 def plain(text: str) -> str:
@@ -158,54 +158,59 @@ def announce(
 
 
 class TerminalReporter:
-    """Progress for people: a bar with time left, images a second and losses on a terminal, a line a minute elsewhere,
-    nothing of it when quiet."""
+    """Progress for people: a line with bar, time left, images a second and losses on a terminal, a line a minute
+    elsewhere, nothing of it when quiet."""
 
     def __init__(self, *, quiet: bool = False, silent: bool = False) -> None:
-        self.worked = False  # a stage whose artifact is found done never starts anything
+        self.worked = False  # a stage whose artifact is cached never starts anything
         self._console = _PlainConsole(StringIO()) if silent else console()  # another process tells
         self._quiet = quiet
         self._progress: Progress | None = None
         self._task: TaskID | None = None
+        self._status: Status | None = None
         self._title, self._total, self._done, self._images = "", 0, 0, 0
-        self._facts = ""
+        self._facts: tuple[str, ...] = ()
         self._began = self._last_line = time.monotonic()
         self._done_before = 0
 
+    def prepare(self, text: str) -> None:
+        """Show what is done before the first step, on a terminal, until something else is shown."""
+        self.stop()
+        if not self._quiet and self._console.is_terminal:
+            self._status = self._console.status(Text(for_people(text)))
+            self._status.start()
+
     def start(self, title: str, total: int, done: int = 0, *, images: int = 0) -> None:
-        """A piece of work begins; what was found finished does not count for the speed."""
+        """A piece of work begins; what was finished before does not count for the speed."""
         self.stop()
         self.worked = True
         self._title, self._total, self._done, self._done_before = title, total, done, done
-        self._images, self._facts = images, ""
+        self._images, self._facts = images, ()
         self._began = self._last_line = time.monotonic()
         if done:
-            self.note(f"{title}: {done} of {total} found done, going on from there")
+            self.note(f"{title}: resumes from {done} of {total}")
         if self._quiet or not self._console.is_terminal:
             return
         self._progress = Progress(
-            TextColumn("{task.description}", markup=False),
-            BarColumn(),
-            MofNCompleteColumn(),
-            TimeElapsedColumn(),
-            TextColumn("{task.fields[told]}", markup=False),
+            ProgressLine(self._console),
             console=self._console,
             transient=True,
             redirect_stdout=sys.stdout.isatty(),  # else results would go where the bar is
         )
         self._progress.start()
-        self._task = self._progress.add_task(title, total=total, completed=done, told=self._told())
+        self._task = self._progress.add_task(title, total=total, completed=done, **self._fields())
 
     def advance(self, count: int = 1, **facts: float) -> None:
         """More units are done."""
         self._done += count
         if facts:
-            self._facts = "  ".join(f"{name} {value:.4g}" for name, value in facts.items())
+            self._facts = tuple(f"{name} {value:.4g}" for name, value in facts.items())
         if self._progress is not None and self._task is not None:
-            self._progress.update(self._task, advance=count, told=self._told())
+            self._progress.update(self._task, advance=count, **self._fields())
         elif not self._quiet and time.monotonic() - self._last_line >= SECONDS_BETWEEN_LINES:
             self._last_line = time.monotonic()
-            self._console.print(Text(f"{self._title}: {self._done}/{self._total}, {self._told()}"))
+            known = "  ".join((", ".join((self._left(), *self._speed())), *self._facts))
+            self._console.print(Text(f"{self._title}: {self._done}/{self._total}, {known}"))
 
     def note(self, text: str) -> None:
         """A line for people; not when quiet."""
@@ -220,15 +225,21 @@ class TerminalReporter:
         """Take the bar away."""
         if self._progress is not None:
             self._progress.stop()
-        self._progress = None
+        if self._status is not None:
+            self._status.stop()
+        self._progress = self._status = None
 
-    def _told(self) -> str:
-        """Time left, speed, and what the work reported last, as far as they are known."""
+    def _fields(self) -> dict[str, Any]:
+        return {"left": self._left(), "further": (*self._speed(), *self._facts)}
+
+    def _left(self) -> str:
+        """The time left, as far as it is known."""
         fresh, seconds = self._done - self._done_before, time.monotonic() - self._began
         if fresh <= 0 or seconds <= 0:
-            return f"unknown time left  {self._facts}".rstrip()
+            return "first step"
         left = seconds / fresh * (self._total - self._done)
-        told = f"{left / 60:.0f} min left" if left >= 90 else f"{left:.0f} s left"
-        if self._images:
-            told += f", {fresh * self._images / seconds:.3g} images/s"
-        return f"{told}  {self._facts}".rstrip()
+        return f"{left / 60:.0f} min left" if left >= 90 else f"{left:.0f} s left"
+
+    def _speed(self) -> tuple[str, ...]:
+        fresh, seconds = self._done - self._done_before, time.monotonic() - self._began
+        return (f"{fresh * self._images / seconds:.3g} images/s",) if self._images and fresh > 0 < seconds else ()

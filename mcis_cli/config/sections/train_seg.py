@@ -3,7 +3,7 @@
 from typing import Literal
 
 from mcis_cli.config.sections.common import COUNT, FROZEN, ONE_BACKBONE, PRECISION, WEIGHTS, WEIGHTS_FILE
-from mcis_cli.config.setting import Config, setting, unless, when
+from mcis_cli.config.setting import Config, Flag, setting, unless, when
 from mcis_cli.config.values import MAX_SEED, Backbone, Precision, ScaleRange
 
 _LARGE_FOV = when(network="deeplab-largefov")
@@ -17,7 +17,7 @@ class TrainSegConfig(Config):
         "pseudo", "pseudo masks, or ground truth: the upper bound", flag=True, changes_cost=False
     )
     network: Literal["deeplab-largefov", "deeplabv3"] = setting(
-        "deeplab-largefov", "which head: one wide layer, or ASPP", flag=True
+        "deeplab-largefov", "which head: one wide layer, or ASPP", flag=Flag(name="architecture")
     )
     backbone: Backbone = setting("resnet101", "network below the head", flag=ONE_BACKBONE)
     output_stride: Literal[8, 16] = setting(8, "pixels of the image per position of the features")

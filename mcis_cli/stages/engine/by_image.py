@@ -48,7 +48,7 @@ def segment_by_segment(
         compute: from the ids of a segment to its records, in the same order.
         meta: what downstream stages read; asked for after the last segment.
         machine: what the stage computes on, for the provenance.
-        observe: called with every record as it is sealed, those that were found done too.
+        observe: called with every record as it is sealed, also with cached ones.
         observed: what it fills in, for the provenance.
 
     Returns:

@@ -1,9 +1,9 @@
 """The chain that a configuration asks for, and how much of it exists: recipes only, no torch, nothing computed."""
 
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 
-from mcis_cli.config import DataConfig, RunOptions, Settings
+from mcis_cli.config import DataConfig, Reporter, RunOptions, Settings
 from mcis_cli.data.catalogue import Catalogue
 from mcis_cli.errors import counted
 from mcis_cli.stages import chained, kind_of, names_of, stages
@@ -101,7 +101,7 @@ def without_scores(names: tuple[str, ...], num_without: int) -> tuple[str, ...]:
 
 
 def run_chain(settings: Settings, data: DataConfig, store: Store, options: RunOptions) -> list[Artifact]:
-    """Run the stages of the chain one after the other; those that exist are found.
+    """Run the stages of the chain one after the other, except cached ones.
 
     Stages that need ground truth are left out, with a warning, where images lack it.
     """
@@ -111,11 +111,25 @@ def run_chain(settings: Settings, data: DataConfig, store: Store, options: RunOp
             f"ground truth missing for {counted(without, 'image')} of split {settings.eval.split or data.val!r}: "
             "the chain ends with the network, without scores"
         )
-    made = []
-    for artifact in run_stages(without_scores(needed(settings), without), settings, data, store, options):
-        options.reporter.note(f"{artifact.stage}: {artifact.path.stem}")
-        made.append(artifact)
-    return made
+    names = without_scores(needed(settings), without)
+    tell = _announcer(names, settings, data, store, options.reporter)
+    return list(run_stages(names, settings, data, store, options, begin=tell))
+
+
+def _announcer(
+    names: Sequence[str], settings: Settings, data: DataConfig, store: Store, reporter: Reporter
+) -> Callable[[str, Mapping[str, Artifact]], None]:
+    """Reports of each stage, before it runs, which of how many it is, and "cached" or why it runs."""
+    from mcis_cli.stages.plan.forecast import Forecaster
+
+    looking = Forecaster(data, look_at_images(data, store), store)
+
+    def tell(name: str, made: Mapping[str, Artifact]) -> None:
+        (one,) = looking.chain(settings, [name], made=made)
+        how = f"cached, {one.found.path.stem}" if one.found else f"runs: {'; '.join(one.why)}"
+        reporter.note(f"{list(names).index(name) + 1}/{len(names)} {name}: {how}")
+
+    return tell
 
 
 def run_stages(
@@ -125,6 +139,7 @@ def run_stages(
     store: Store,
     options: RunOptions,
     made: Mapping[str, Artifact] | None = None,
+    begin: Callable[[str, Mapping[str, Artifact]], None] = lambda name, made: None,
 ) -> Iterator[Artifact]:
     """Run some stages of the chain in order, each from what those before it made.
 
@@ -135,12 +150,14 @@ def run_stages(
         store: where the artifacts go.
         options: how to run on this machine.
         made: artifacts to start from, by stage.
+        begin: called before each stage, with its name and what was made before it.
     """
     known: dict[str, Artifact] = dict(made or {})
     chain = chain_of(settings)
     for name in names:
         work, starts = stages()[name].work, sources(name, chain)
         assert work is not None
+        begin(name, known)
         inputs = [known[start] for start in starts.values()]
         given = Inputs(upstream=inputs[0] if inputs else None, data=data, network=known.get(starts.get("network", "")))
         known[name] = work.run(work.config(settings), given, store, options)

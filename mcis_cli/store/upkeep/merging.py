@@ -102,12 +102,12 @@ def _tags(store: Store, other: Store, tell: Tell) -> Iterator[Path]:
             if came:
                 yield store.root / "refs" / name
             else:
-                tell(UsageError(f"the tag {name} is damaged here, and stays; `mcis tag {name} ARTIFACT` moves it"))
+                tell(UsageError(f"the name {name} is damaged here, and stays; `mcis name {name} ARTIFACT` moves it"))
         elif ours[name] != content_id:
             tell(
                 UsageError(
-                    f"the tag {name} names {content_id[:12]} in {other.root}, and {ours[name][:12]} here, which stays; "
-                    f"`mcis tag {name} {content_id[:12]}` moves it"
+                    f"the name {name} names {content_id[:12]} in {other.root} and {ours[name][:12]} here, which stays; "
+                    f"`mcis name {name} {content_id[:12]}` moves it"
                 )
             )
 

@@ -160,7 +160,7 @@ def _repair_tag(store: Store, finding: Finding, known: dict[str, notes.Done]) ->
                 move_aside(store, finding.path)
                 store.put(finding.path, whole, overwrite=True)
                 return Outcome(finding, True, f"written again: what was left of it is the id {content_id[:12]}")
-    how = f"it stays; `mcis tag {name} ARTIFACT` gives it again, `mcis tag --delete {name}` takes it away"
+    how = f"it stays; `mcis name {name} ARTIFACT` gives it again, `mcis name --delete {name}` takes it away"
     return Outcome(finding, False, how)
 
 

@@ -18,7 +18,7 @@ from mcis_cli.store.artifact import ID_DIGITS, Artifact, file_name
 from mcis_cli.store.format import user_block
 from mcis_cli.store.format.identity import Recipe
 from mcis_cli.store.segments import LOG, check_part
-from mcis_cli.store.store import Store, read_done, read_recipe
+from mcis_cli.store.store import Store, newest_of, read_done, read_recipe
 from mcis_cli.store.workplace import RECIPE
 
 Kind = Literal["artifact", "key", "tag", "location", "part", "recipe", "log"]
@@ -113,17 +113,21 @@ def locate(store: Store, ref: str) -> Path:
         for name in (text, f"{text}.h5"):
             if os.path.lexists(folder / name) or _known(store, name):
                 return folder / name
-    if re.fullmatch(r"[0-9a-f]{8,64}", text):
-        names = {one.name for one in folder.glob(f"*-{text[:ID_DIGITS]}*.h5")}
-        names |= {file_name(done.recipe.stage, done.id) for done in store.all_done() if done.id.startswith(text)}
+    if (short := re.fullmatch(r"(?:([a-z][a-z-]*)-)?([0-9a-f]{8,64})", text)) is not None:
+        stage, digits = short[1], short[2]
+        names = {one.name for one in folder.glob(f"{stage or '*'}-{digits[:ID_DIGITS]}*.h5")}
+        known = [done for done in store.all_done() if done.id.startswith(digits)]
+        names |= {file_name(done.recipe.stage, done.id) for done in known if stage in (None, done.recipe.stage)}
         if len(names) > 1:
             raise UsageError(f"the id {text} fits {len(names)} artifacts: {', '.join(sorted(names))}; give more digits")
         if names:
             return folder / names.pop()
     if os.path.lexists(path):
         return Path(os.path.realpath(path))
+    if (newest := newest_of(store.root, text)) is not None:
+        return newest
     raise MissingError(
-        f"there is no artifact {text!r}: no tag, no file, no id that starts so (8 digits or more); "
+        f"there is no artifact {text!r}: no name, no file, no stage, no id that starts so (8 digits or more); "
         "mcis ls shows what there is"
     )
 
@@ -289,7 +293,7 @@ def _check_references(store: Store, verified: Verified) -> None:
         if is_there(content_id):
             continue
         if content_id in noted:
-            wanted[content_id] = f"it is not there, expected the artifact that the tag {tag} names"
+            wanted[content_id] = f"it is not there, expected the artifact that the name {tag} stands for"
         else:
             fault = f"it names the artifact {content_id[:ID_DIGITS]}, which is not there, expected one that is"
             verified.findings.append(Finding(store.root / "refs" / tag, "tag", fault, is_missing=True))

@@ -1,0 +1,41 @@
+"""`mcis --help`: groups, descriptions that fit 80 columns, defaults, and spellings that have changed."""
+
+import pytest
+from terminals import on_terminal
+
+from mcis_cli.cli.app import app
+from mcis_cli.cli.terminal.help import GROUPS, MAX_SUMMARY, ORDER, RENAMED, summary_of
+
+COMMANDS = {str(command.name): command.callback for command in app.registered_commands}
+
+
+def test_each_command_is_in_one_group_with_a_description_of_one_line():
+    assert sorted(COMMANDS) == sorted(ORDER)
+    for name, call in COMMANDS.items():
+        assert len(summary_of(call)) <= MAX_SUMMARY, name
+
+
+@pytest.mark.parametrize("columns", [80, 40])
+def test_help_fits_a_terminal(tmp_path, columns):
+    code, text = on_terminal("-m", "mcis_cli", "--help", columns=columns, cwd=tmp_path)
+    assert code == 0
+    lines = text.splitlines()
+    assert max(map(len, lines)) <= columns
+    assert [line.rstrip(":") for line in lines if line.rstrip(":") in GROUPS] == [*GROUPS]
+    if columns == 80:
+        for name, call in COMMANDS.items():
+            assert any(line.split() == [name, *summary_of(call).split()] for line in lines), name
+
+
+def test_help_of_a_command_shows_defaults_and_those_of_presets(call, tmp_path):
+    text = " ".join(call("cams", "--help", cwd=tmp_path).out.split())
+    assert "Default: 3 (best 10, lid20 0)." in text
+    assert "Presets: quick 320, best 448." in text
+    assert "[default: 2048; x>=1]" in text
+
+
+@pytest.mark.parametrize(("old", "new"), RENAMED.items())
+def test_an_old_spelling_is_refused_with_the_new_one(call, tmp_path, old, new):
+    answer = call(*old.split()[1:], "x", cwd=tmp_path)
+    assert (answer.code, answer.out) == (2, "")
+    assert f"{old.split()[-1]} is now called {new}; see `mcis" in answer.err
