@@ -199,7 +199,11 @@ def _companions(config: DataConfig, catalogue: Catalogue) -> Iterator[Finding]:
     no_saliency = tuple(entry.id for entry in mapped if entry.saliency is None)
     if no_saliency:
         message = f"saliency missing for {_count(no_saliency, 'image')} (the first is {no_saliency[0]!r})"
-        message += "; give `mcis pseudo` --background constant" if len(no_saliency) == len(mapped) else ""
+        message += (
+            "; `mcis saliency` makes maps, or give `mcis pseudo` --background constant"
+            if len(no_saliency) == len(mapped)
+            else ""
+        )
         severity: Severity = "note" if len(no_saliency) == len(mapped) else "warning"
         yield Finding(severity, "no-saliency", message, no_saliency)
     no_mask = tuple(i for i in sorted(_members(catalogue, config.val)) if catalogue[i].mask is None)

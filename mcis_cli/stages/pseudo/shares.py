@@ -1,0 +1,76 @@
+"""How much of the pseudo masks is foreground, over all and by class, and what to change if that looks wrong."""
+
+from collections.abc import Mapping, Sequence
+from typing import Any
+
+import numpy as np
+
+from mcis_cli.config import PseudoConfig, Reporter
+from mcis_cli.stages.stage import IGNORE_INDEX
+from mcis_cli.store import Artifact, Record
+
+MOST, LEAST = 0.6, 0.02  # shares of foreground beyond which masks look wrong
+
+
+class Shares:
+    """Counts pixels of masks. A function of the masks, so it is kept in the provenance, not in the identity.
+
+    Attributes:
+        facts: `foreground`, the share of all pixels; `classes`, by name the share in the images that are tagged with a
+            class.
+    """
+
+    def __init__(self, class_names: Sequence[str]) -> None:
+        self.facts: dict[str, Any] = {"foreground": 0.0, "classes": {}}
+        self._names = class_names
+        self._pixels = self._foreground = 0
+        self._own = np.zeros(len(class_names), dtype=np.int64)
+        self._all = np.zeros(len(class_names), dtype=np.int64)
+
+    def add(self, record: Record) -> None:
+        """Take in a mask."""
+        mask, classes = record[1]["mask"], record[1]["classes"]
+        counts = np.bincount(mask.ravel(), minlength=IGNORE_INDEX + 1)
+        self._pixels += mask.size
+        self._foreground += int(counts[1:IGNORE_INDEX].sum())
+        self._own[classes] += counts[classes + 1]
+        self._all[classes] += mask.size
+        self.facts["foreground"] = round(self._foreground / self._pixels, 4)
+        seen = np.flatnonzero(self._all)
+        self.facts["classes"] = {self._names[k]: round(self._own[k] / self._all[k], 4) for k in seen.tolist()}
+
+
+def report_shares(masks: Artifact, config: PseudoConfig, reporter: Reporter) -> None:
+    """Print the share of foreground and its extremes by class, and what to change where it looks wrong."""
+    facts: Mapping[str, Any] = masks.provenance.get("shares", {})  # older masks lack it
+    of_classes: Mapping[str, float] = facts.get("classes", {})
+    if not of_classes:
+        return
+    share = float(facts["foreground"])
+    words = f"pseudo: {_percent(share)} of all pixels are foreground"
+    if len(of_classes) > 1:
+        least, most = (choose(of_classes, key=lambda name: of_classes[name]) for choose in (min, max))
+        words += (
+            f"; in the images of a class, {least} has the least, {_percent(of_classes[least])}, and {most} the most, "
+        )
+        words += _percent(of_classes[most])
+    reporter.note(words)
+    if share > MOST or share < LEAST:
+        size, change = ("large", "higher") if share > MOST else ("small", "lower")
+        reporter.warn(f"the masks look too {size}: give a {change} {_threshold(config)}, which retrains nothing")
+
+
+def _percent(share: float) -> str:
+    return f"{100 * share:.{0 if share >= 0.1 else 1}f} %"
+
+
+def _threshold(config: PseudoConfig) -> str:
+    """The flag, with its value now, that makes masks smaller when it is raised."""
+    match config.background:
+        case "affinity":
+            return f"--background-threshold than {config.background_threshold:g}"
+        case "saliency" if config.fusion == "hard":
+            return f"--foreground-threshold than {config.foreground_threshold:g}"
+        case "constant" | "saliency":
+            return f"--background-score than {config.background_score:g}"
+    return f"--background-power than {config.background_power:g}"
