@@ -421,7 +421,7 @@ def test_a_dry_run_names_what_is_missing(call, chain_copy, monkeypatch):
     assert refused.code == 2
     assert "mcis: error: pseudo would stop: saliency missing for 1 of 16 images (train-0003)" in refused.err
     (folder / "shapes/SegmentationClass/val-0000.png").unlink()
-    answer = call("eval", "--dry-run", "--json", cwd=folder)
+    answer = call("eval", chain_copy.made["train-seg"].path, "--dry-run", "--json", cwd=folder)
     assert answer.code == 2
     assert "eval would stop: ground truth missing for 1 of 6 images of split 'val' (val-0000)" in answer.err
     assert "ground truth missing" in json.loads(answer.out)["stages"][0]["missing"]

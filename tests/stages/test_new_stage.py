@@ -48,7 +48,7 @@ def test_a_listed_stage_is_run_listed_verified_and_collected(call, chain_copy, l
     assert answer.lines[0].startswith(
         f"inputs.masks: {chain_copy.made['pseudo'].path.stem}, now what `mcis pseudo` has"
     )
-    assert made.id[:12] in call("ls", "--stage", "areas", cwd=folder).out
+    assert made.id[:8] in call("ls", "--stage", "areas", cwd=folder).out
     assert call("verify", cwd=folder).code == 0
     monkeypatch.setenv("_MCIS_COMPLETE", "complete_bash")
     monkeypatch.setenv("COMP_WORDS", "mcis ls --stage ar")

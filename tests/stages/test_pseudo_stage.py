@@ -57,7 +57,7 @@ def test_classes_trust_saliency_as_far_as_their_maps_agree_with_it(chain):
     trust = {index: min(1.0, max(0.0, np.mean(found) / 0.9)) for index, found in of_class.items()}
     assert min(trust.values()) < 0.8, "else this shows nothing"
     told = sorted((part, images.class_names[index]) for index, part in trust.items() if part < 1)
-    assert heard.notes[-1] == "classes that trust saliency in part: " + ", ".join(
+    assert heard.notes[-2] == "classes that trust saliency in part: " + ", ".join(
         f"{name} {100 * part:.0f} %" for part, name in told
     )
     num_moved = 0
@@ -240,3 +240,19 @@ def test_saliency_of_other_content_makes_other_masks(chain_copy):
     (saliency / "train-0002.png").write_bytes((saliency / "train-0003.png").read_bytes())
     assert images.read_saliency("train-0003") is not None
     assert done(chain_copy.store, "pseudo") < (make(chain_copy) and done(chain_copy.store, "pseudo"))
+
+
+@pytest.mark.parametrize(
+    ("settings", "share", "told"),
+    [
+        ({"background_score": 0.0}, 1.0, "too large: raise --background-score (now 0), which retrains nothing"),
+        ({"background_score": 1.0}, 0.0, "too small: lower --background-score (now 1)"),
+        ({"background": "power", "background_power": 50.0}, 1.0, "too large: lower --background-power (now 50)"),
+    ],
+)
+def test_masks_that_look_wrong_are_told_with_what_to_change(chain, settings, share, told):
+    heard = Heard()
+    made = make(chain, run=options(reporter=heard), **{"background": "constant", **settings})
+    assert made.provenance["shares"]["foreground"] == pytest.approx(share, abs=0.02)
+    assert set(made.provenance["shares"]["classes"]) <= set(made.meta["class_names"])
+    assert told in heard.notes[-1]

@@ -50,27 +50,27 @@ def report_shares(masks: Artifact, config: PseudoConfig, reporter: Reporter) -> 
     words = f"pseudo: {_percent(share)} of all pixels are foreground"
     if len(of_classes) > 1:
         least, most = (choose(of_classes, key=lambda name: of_classes[name]) for choose in (min, max))
-        words += (
-            f"; in the images of a class, {least} has the least, {_percent(of_classes[least])}, and {most} the most, "
-        )
+        words += f"; by class from {least}, {_percent(of_classes[least])} of its images, to {most}, "
         words += _percent(of_classes[most])
-    reporter.note(words)
     if share > MOST or share < LEAST:
-        size, change = ("large", "higher") if share > MOST else ("small", "lower")
-        reporter.warn(f"the masks look too {size}: give a {change} {_threshold(config)}, which retrains nothing")
+        is_large = share > MOST
+        flag, value, grows = _size_setting(config)
+        change = "raise" if grows != is_large else "lower"
+        size = "large" if is_large else "small"
+        words += f". The masks look too {size}: {change} {flag} (now {value:g}), which retrains nothing"
+    reporter.note(words)
 
 
 def _percent(share: float) -> str:
     return f"{100 * share:.{0 if share >= 0.1 else 1}f} %"
 
 
-def _threshold(config: PseudoConfig) -> str:
-    """The flag, with its value now, that makes masks smaller when it is raised."""
-    match config.background:
-        case "affinity":
-            return f"--background-threshold than {config.background_threshold:g}"
-        case "saliency" if config.fusion == "hard":
-            return f"--foreground-threshold than {config.foreground_threshold:g}"
-        case "constant" | "saliency":
-            return f"--background-score than {config.background_score:g}"
-    return f"--background-power than {config.background_power:g}"
+def _size_setting(config: PseudoConfig) -> tuple[str, float, bool]:
+    """The flag that sets how large masks are, its value, and whether masks grow with it."""
+    if config.background == "affinity":
+        return "--background-threshold", config.background_threshold, False
+    if config.background == "power":
+        return "--background-power", config.background_power, True
+    if config.background == "saliency" and config.fusion == "hard":
+        return "--foreground-threshold", config.foreground_threshold, False
+    return "--background-score", config.background_score, False
