@@ -17,7 +17,7 @@ help:
 	@echo "make figures    how large the package is, and how its parts hang together"
 	@echo "make docs       write the generated pages anew"
 	@echo "make site       the pages as a site, in build/site; make man: the commands as a page of man, in build/man"
-	@echo "make reformat   format the code and mend what can be mended by itself"
+	@echo "make reformat   format the code and fix what can be fixed automatically"
 	@echo "make clean      remove the virtual environment and the caches"
 	@echo ".ci/run         everything that has to hold"
 
@@ -65,6 +65,7 @@ layers: $(VENV)/.dev
 
 docs-check: $(VENV)/.dev
 	$(BIN)/python docs/scripts/generate.py --check
+	$(BIN)/python docs/scripts/words.py
 	$(BIN)/pytest -q tests/project/test_docs.py -m "not slow"
 
 docs: $(VENV)/.dev

@@ -3,7 +3,7 @@
 set -eu
 [ -d mine ] || python draw.py
 mcis check mine
-mcis train-cls mine --preset quick | mcis name classifier
+mcis train-cls mine --preset best | mcis name classifier
 mcis cams classifier | mcis name maps
 mcis pseudo maps --background constant --background-score 0.3 | mcis name masks
 mcis export masks --voc -o for-cvat --force

@@ -37,7 +37,7 @@ def test_findings_are_one_json_object(call, tmp_path):
     ids = {image_id for one in found["findings"] if one["severity"] == "error" for image_id in one["ids"]}
     assert {"a1", "b1", "b2"} <= ids
     assert answer.err.splitlines()[-1].startswith("mcis: error: ")
-    assert "things have to be mended; the first: " in answer.err
+    assert "errors; the first: " in answer.err
 
 
 def test_faults_are_lines_on_stderr_and_7(call, tmp_path):

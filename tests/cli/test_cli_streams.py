@@ -47,7 +47,7 @@ def test_one_fault_is_counted_as_one(call, tmp_path):
     answer = call("check", "empty", cwd=tmp_path)
     assert answer.code == 7
     assert answer.err.splitlines()[-1].startswith("mcis: error: ")
-    assert ": one thing has to be mended: no image set in " in answer.err
+    assert ": 1 error: no image set in " in answer.err
     assert answer.err.count("no image set in ") == 1
 
 
@@ -87,7 +87,7 @@ def test_a_pipe_that_breaks_within_is_no_success(call, chain, monkeypatch):
     def breaks(**_):
         raise BrokenPipeError(errno.EPIPE, "Broken pipe")
 
-    monkeypatch.setattr("mcis_cli.cli.commands.inspect.open_workspace", breaks)
+    monkeypatch.setattr("mcis_cli.cli.commands.listing.open_workspace", breaks)
     answer = call("ls", cwd=chain.folder)
     assert (answer.code, answer.out) == (6, "")
     assert answer.err == "mcis: error: a file or pipe cannot be used: Broken pipe\n"

@@ -82,10 +82,10 @@ def check(
             if not quiet or finding.severity != "note":
                 out.print(Text(f"{finding.severity}: {for_people(finding.message)}", style=STYLES[finding.severity]))
     if len(errors) == 1:
-        raise CheckError(f"{described.root}: one thing has to be mended: {errors[0].message}")
+        raise CheckError(f"{described.root}: 1 error: {errors[0].message}")
     if errors:
         told = f"; the first: {errors[0].message}" if as_json else ""
-        raise CheckError(f"{described.root}: {len(errors)} things have to be mended{told}")
+        raise CheckError(f"{described.root}: {len(errors)} errors{told}")
 
 
 def init(
@@ -94,17 +94,17 @@ def init(
         str,
         typer.Option(
             "--preset",
-            help="paper, released, quick or best (for a CPU), or lid20.",
+            help="best or quick (for a CPU), paper, released, or lid20.",
             autocompletion=completion.words(*PRESETS),
         ),
-    ] = "paper",
+    ] = "best",
     *,
     images: ImageOptions,
-    force: Annotated[bool, typer.Option("--force", help="Write over a file that is there.")] = False,
+    force: Annotated[bool, typer.Option("--force", help="Overwrite an existing file.")] = False,
 ) -> None:
     """Detect the layout of an image set and write mcis.toml for it.
 
-    Example: mcis init photos/ --preset best
+    Example: mcis init photos/
     """
     if preset not in PRESETS:
         raise UsageError(f"preset {preset!r} is not known: expected one of {', '.join(PRESETS)}")

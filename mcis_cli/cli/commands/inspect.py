@@ -31,7 +31,7 @@ def show(
     ],
     why: Annotated[
         bool,
-        typer.Option("--why", help="Say what differs from what mcis.toml asks for: why the stage would run again."),
+        typer.Option("--why", help="Show what differs from mcis.toml: why the stage would run again."),
     ] = False,
     *,
     preset: opt.Preset = None,

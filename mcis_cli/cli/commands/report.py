@@ -33,7 +33,7 @@ def report(
         typer.Option("--compare", metavar="A B", help="Two runs side by side, each named by one artifact."),
     ] = None,
     output: Annotated[Path, typer.Option("--output", "-o", help="The file to write.")] = Path("report.html"),
-    force: Annotated[bool, typer.Option("--force", help="Write over a file that is there and is no report.")] = False,
+    force: Annotated[bool, typer.Option("--force", help="Overwrite an existing file that is no report.")] = False,
     images: Annotated[int, typer.Option("--images", min=0, max=5000, help="Of the gallery, at most.")] = 60,
     references: Annotated[int, typer.Option("--references", min=0, help="Images of the reference gallery.")] = 8,
     attention: Annotated[

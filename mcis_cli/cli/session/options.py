@@ -59,7 +59,7 @@ Preset = Annotated[
     str | None,
     typer.Option(
         "--preset",
-        help="paper (default), released, quick or best (for a CPU), or lid20.",
+        help="paper (default), released, best or quick (for a CPU), or lid20; else that of the artifact.",
         autocompletion=completion.words(*PRESETS),
     ),
 ]
@@ -90,7 +90,7 @@ Workers = Annotated[
 AsJson = Annotated[bool, typer.Option("--json", help="Print one JSON object.")]
 Quiet = Annotated[bool, typer.Option("--quiet", "-q", help="Print the id alone, and no progress.")]
 DryRun = Annotated[
-    bool, typer.Option("--dry-run", help="Tell what would run, why, and what it would take; do and write nothing.")
+    bool, typer.Option("--dry-run", help="Show what would run, why, its cost, and what is missing; write nothing.")
 ]
 Shard = Annotated[
     str | None,

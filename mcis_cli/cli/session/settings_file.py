@@ -24,7 +24,7 @@ def written(preset: Preset, chosen: Mapping[str, Mapping[str, Any]]) -> str:
     """
     parts = [
         HEAD,
-        f"preset = {toml(preset)}  # paper, released (the authors' code), quick or best (for a CPU), or lid20\n",
+        f"preset = {toml(preset)}  # best or quick (for a CPU), paper, released (the authors' code), or lid20\n",
     ]
     settings = resolve({}, preset)
     for name in SECTIONS:
