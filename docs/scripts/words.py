@@ -51,11 +51,10 @@ def found_in(path: Path) -> Iterator[tuple[int, str, str]]:
 
 def main(paths: list[Path]) -> int:
     """Print what was found; returns the exit code."""
-    faults = [
-        f"{path}:{number}: {word!r}: write {instead}" for path in paths for number, word, instead in found_in(path)
-    ]
-    print("\n".join(faults))
-    return int(bool(faults))
+    found = [(path, *fault) for path in paths for fault in found_in(path)]
+    for path, number, word, instead in found:
+        sys.stdout.write(f"{path}:{number}: {word!r}: write {instead}\n")
+    return int(bool(found))
 
 
 if __name__ == "__main__":

@@ -15,7 +15,7 @@ PROMISED = {
     "train-cls": "--preset --epochs --backbone --weights --loss --seed --device --workers --store --json -q --set",
     "cams": "--refs --with-contrastive --scales --flip --seed --device --workers --store --json -q --set",
     "pseudo": "--background --foreground-threshold --crf --workers --store --json -q --set",
-    "train-seg": "--network --backbone --weights --epochs --seed --device --workers --store --json -q --set",
+    "train-seg": "--architecture --backbone --weights --epochs --seed --device --workers --store --json -q --set",
     "eval": "--crf --scales --flip --min-miou --split --device --workers --store --json -q --set",
 }
 
@@ -94,7 +94,7 @@ def test_help_goes_to_stdout(call, tmp_path, arguments):
     answer = call(*arguments, cwd=tmp_path)
     assert answer.code == 0
     assert answer.out.startswith("Usage: mcis")
-    line = "mcis train-cls photos/ | mcis cams --refs 3 | mcis pseudo | mcis train-seg | mcis eval --crf"
+    line = "mcis train-cls photos/ --preset best | mcis cams | mcis pseudo | mcis report"
     assert line in " ".join(answer.out.split())
     assert answer.err == ""
 

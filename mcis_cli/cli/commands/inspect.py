@@ -122,15 +122,14 @@ def status(
     workspace = place.open(preset=preset, may_create=False)
     data = _data(workspace)
     from mcis_cli.stages import command_of
-    from mcis_cli.stages.engine.inputs import look_at_images
-    from mcis_cli.stages.plan.chain import chain_of, needed, num_without_truth, plan, without_scores
+    from mcis_cli.stages.plan.chain import chain_of, needed, num_listed_without_truth, plan, without_scores
 
     settings = workspace.settings()
-    with workspace.existing_store() as store:
-        catalogue = look_at_images(data, store)
-        planned = {one.stage: one for one in plan(settings, data, store, catalogue)} if workspace.has_store else {}
+    planned: dict[str, Planned] = {}
+    if workspace.has_store:
+        planned = {one.stage: one for one in plan(settings, data, workspace.store)}
     stages = tuple(chain_of(settings))
-    possible = without_scores(stages, num_without_truth(settings, data, catalogue))
+    possible = without_scores(stages, num_listed_without_truth(settings, data))
     unneeded = stages[: -len(needed(settings))]
     table = Table("stage", "state", "artifact", box=None)
     is_done = True

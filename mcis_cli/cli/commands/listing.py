@@ -107,17 +107,12 @@ def _loss(log: Path) -> str:
 
 
 def _scores(found: Iterable[Artifact]) -> dict[str, float | None]:
-    """Mean IoU of scores, and of what they are of; the newest for each."""
-    from mcis_cli.stages import holds
-    from mcis_cli.stages.evaluate.run import metrics
-
+    """Mean IoU of scores, and of what they are of, the newest for each; as they were noted when they were made."""
     scores: dict[str, float | None] = {}
     for artifact in found:
-        if holds(artifact, "scores"):
-            try:
-                score = metrics(artifact)["mean_iou"]
-            except McisError:  # `mcis verify` tells
-                continue
+        noted = artifact.provenance.get("scores")
+        score = noted.get("mean_iou") if isinstance(noted, Mapping) else None
+        if isinstance(score, float):
             scores |= dict.fromkeys((artifact.id, str(artifact.meta.get("subject_id"))), score)
     return scores
 

@@ -56,6 +56,7 @@ def run(config: EvalConfig, inputs: Inputs, store: Store, options: RunOptions) -
         config, machine = settle(config, options)
     wanted = recipe_of(config)
     counting = _counting(config, subject, images, options)
+    totals = Totals(len(images), wanted.config, len(catalogue.class_names) + 1)
     with counting.workers:
         return run_segments(
             wanted,
@@ -75,7 +76,46 @@ def run(config: EvalConfig, inputs: Inputs, store: Store, options: RunOptions) -
                 "settings": wanted.as_dict()["config"],
             },
             machine=machine,
+            observe=totals.add,
+            observed={"scores": totals.facts},
         )
+
+
+class Totals:
+    """Adds counts up. The score is a function of them, so it is kept in the provenance, for `mcis ls`.
+
+    Attributes:
+        facts: `mean_iou`, a fraction or None, once all images are counted.
+    """
+
+    def __init__(self, num_images: int, settings: Mapping[str, Any], num_classes: int) -> None:
+        self.facts: dict[str, float | None] = {}
+        self._left, self._settings, self._num_classes = num_images, settings, num_classes
+        self._total = total_counts((), _num_levels(settings))
+
+    def add(self, record: Record) -> None:
+        """Take in the counts of an image."""
+        self._total += total_counts([record[1]["counts"]], len(self._total))
+        self._left -= 1
+        if not self._left:
+            self.facts["mean_iou"] = _scores(self._total, self._settings, self._num_classes)["mean_iou"]
+
+
+def _num_levels(settings: Mapping[str, Any]) -> int:
+    return len(settings.get("thresholds", ())) + 1 + int(bool(settings.get("crf")))
+
+
+def _scores(total: NDArray[np.int64], settings: Mapping[str, Any], num_classes: int) -> dict[str, Any]:
+    """Scores of counts; those of maps at the best of their thresholds."""
+    thresholds = settings.get("thresholds", ())
+    if not thresholds:
+        return scores(total[0], num_classes)
+    swept = sweep(total, thresholds, num_classes)
+    best = max(swept, key=lambda at: at["mean_iou"] or 0)
+    found = {key: value for key, value in best.items() if key not in ("coverage", "mean_iou_covered")}
+    found["threshold_chosen_with_ground_truth"] = len(thresholds) > 1
+    found["sweep"] = [{"threshold": at["threshold"], "mean_iou": at["mean_iou"]} for at in swept]
+    return found
 
 
 def metrics(artifact: Artifact) -> dict[str, Any]:
@@ -87,10 +127,7 @@ def metrics(artifact: Artifact) -> dict[str, Any]:
     meta = artifact.meta
     names = ["background", *meta["class_names"]]
     settings = meta["settings"]
-    thresholds = settings.get("thresholds", [])  # of maps
-    refined = bool(settings.get("crf"))
-    num_levels = len(thresholds) + 1 + int(refined)
-    total = total_counts((fields["counts"] for _, fields in read_records(artifact)), num_levels)
+    total = total_counts((fields["counts"] for _, fields in read_records(artifact)), _num_levels(settings))
     found: dict[str, Any] = {
         "subject": meta["subject"],
         "split": meta["split"],
@@ -98,17 +135,10 @@ def metrics(artifact: Artifact) -> dict[str, Any]:
         "initialisation": meta["initialisation"],
         "supervision": meta["supervision"],
     }
-    if thresholds:
-        swept = sweep(total, thresholds, len(names))
-        best = max(swept, key=lambda at: at["mean_iou"] or 0)
-        found |= {key: value for key, value in best.items() if key not in ("coverage", "mean_iou_covered")}
-        found["threshold_chosen_with_ground_truth"] = len(thresholds) > 1
-        found["sweep"] = [{"threshold": at["threshold"], "mean_iou": at["mean_iou"]} for at in swept]
-    else:
-        found |= scores(total[0], len(names))
+    found |= _scores(total, settings, len(names))
     if meta["subject"] in names_of("network"):
         found |= {key: settings[key] for key in ("scales", "flip", "crf")}
-    if refined and total[BEFORE_CRF].any():  # earlier scores have none
+    if settings.get("crf") and total[BEFORE_CRF].any():  # earlier scores have none
         found["mean_iou_before_crf"] = scores(total[BEFORE_CRF], len(names))["mean_iou"]
     found["iou"] = dict(zip(names, found["iou"], strict=True))
     return found

@@ -5,6 +5,7 @@ from dataclasses import dataclass
 
 from mcis_cli.config import DataConfig, Reporter, RunOptions, Settings
 from mcis_cli.data.catalogue import Catalogue
+from mcis_cli.data.reading import read_listing
 from mcis_cli.errors import counted
 from mcis_cli.stages import chained, kind_of, names_of, stages
 from mcis_cli.stages.engine.inputs import Inputs, list_images, look_at_images
@@ -92,6 +93,13 @@ def num_without_truth(settings: Settings, data: DataConfig, catalogue: Catalogue
     """The number of images of the split that networks are scored on that have no ground truth."""
     scored = catalogue.split(settings.eval.split or data.val)
     return sum(entry.mask is None for entry in scored.entries)
+
+
+def num_listed_without_truth(settings: Settings, data: DataConfig) -> int:
+    """As `num_without_truth`, from names of files alone: nothing is opened."""
+    split = settings.eval.split or data.val
+    listed = [item for item in read_listing(data).items if item.domain == "target"]
+    return sum(item.mask is None for item in listed if split == "all" or split in item.splits)
 
 
 def without_scores(names: tuple[str, ...], num_without: int) -> tuple[str, ...]:
