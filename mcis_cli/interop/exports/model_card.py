@@ -77,12 +77,12 @@ class Card:
 
     @property
     def preprocessing(self) -> str:
-        """What is to be done with a photograph."""
+        """How to prepare a photograph."""
         if self.image_size is None:
-            return "none but the layout: normalising is in the graph, and the photograph is given at its own size"
+            return "give the photograph at its own size, with the layout above; the graph normalises it"
         return (
             f"resize to {self.image_size} x {self.image_size}, bilinear and antialiased, proportions not kept, as in "
-            "training; normalising is in the graph"
+            "training; the graph normalises it"
         )
 
     @property
