@@ -172,8 +172,8 @@ class Store:
                 "the name of an artifact is empty: the command that should have printed it failed; mcis ls shows what "
                 "there is"
             )
-        if (path := newest_of(self.root, text)) is not None:
-            return _load(path)
+        if (newest := newest_of(self.root, text)) is not None:
+            return _load(newest)
         raise MissingError(
             f"there is no artifact {text!r}: no name, no file, no stage, no id that starts so (8 digits or more); "
             "mcis ls shows what there is"
