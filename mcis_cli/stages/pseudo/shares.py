@@ -37,7 +37,7 @@ class Shares:
         self._all[classes] += mask.size
         self.facts["foreground"] = round(self._foreground / self._pixels, 4)
         seen = np.flatnonzero(self._all)
-        self.facts["classes"] = {self._names[k]: round(self._own[k] / self._all[k], 4) for k in seen.tolist()}
+        self.facts["classes"] = {self._names[k]: round(float(self._own[k] / self._all[k]), 4) for k in seen.tolist()}
 
 
 def report_shares(masks: Artifact, config: PseudoConfig, reporter: Reporter) -> None:
