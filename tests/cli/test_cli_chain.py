@@ -98,14 +98,18 @@ def test_the_whole_chain_is_one_command(call, tmp_path):
     assert found["seconds"] > 0
     assert set(found["metrics"]["iou"]) == {"background", "disc", "star", "square"}
     assert "segmentation network, split val" in first.err
-    for stage in STAGES:
-        assert f"mcis: {stage}: {stage}-" in first.err
+    for number, stage in enumerate(STAGES, start=1):
+        assert f"mcis: {number}/5 {stage}: runs: nothing of {stage} was made before" in first.err
+    assert "mcis: pseudo masks: pseudo-" in first.err
+    assert "mcis: next: `mcis report` shows them in a browser, `mcis export pseudo-" in first.err
 
     before = sealed(tmp_path / ".mcis")
     second = call("run", "-q", cwd=tmp_path)
     assert second.lines == [found["id"]]
     assert second.err == ""
-    assert json.loads(call("run", "--json", cwd=tmp_path).out)["cached"] is True
+    third = call("run", "--json", cwd=tmp_path)
+    assert json.loads(third.out)["cached"] is True
+    assert "mcis: 5/5 eval: cached, eval-" in third.err
     assert sealed(tmp_path / ".mcis") == before
 
 

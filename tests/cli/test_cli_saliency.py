@@ -211,5 +211,5 @@ def test_the_model_of_the_extra_is_found_by_its_metadata_checked_and_never_impor
     assert (answer.code, answer.out) == (2, "")
     assert "rembg/u2netp.onnx is not the published u2netp: found SHA-256 " in answer.err
     monkeypatch.setattr(stage, "PACKAGED_SHA256", hashlib.sha256(redness()).hexdigest())
-    assert len(made(call, work, "shapes", "-o", "shapes/saliency")) == 6
-    assert len([*(work / "shapes/saliency").iterdir()]) == 6
+    assert len(made(call, work, "shapes", "-o", "png")) == 6
+    assert len([*(work / "png").iterdir()]) == 6
