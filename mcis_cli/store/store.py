@@ -26,7 +26,7 @@ _FILES = (".gitignore", "format", "facts")
 _FORMAT = b"mcis store 1\n"
 _PREFIX = re.compile(r"[0-9a-f]{8,64}")
 _STAGE = re.compile(r"[a-z][a-z-]{0,40}")
-_SHORT = re.compile(r"(?:(?P<stage>[a-z][a-z-]{0,40})-)?(?P<digits>[0-9a-f]{8,64})")
+_SHORT = re.compile(r"(?P<stage>[a-z][a-z-]{0,40})-(?P<digits>[0-9a-f]{8,64})")
 _TAG = re.compile(r"[A-Za-z0-9][A-Za-z0-9._-]{0,99}")
 
 
@@ -158,8 +158,8 @@ class Store:
         text = str(ref)
         if _TAG.fullmatch(text) and (content_id := self._tagged(text)):
             text = content_id
-        if (short := _SHORT.fullmatch(text)) is not None:
-            return self._by_prefix(short["digits"], short["stage"] or "*")
+        if _PREFIX.fullmatch(text):
+            return self._by_prefix(text)
         folder, path = self.root / "artifacts", Path(text)
         for name in (text, f"{text}.h5") if path.name == text else ():
             if os.path.isfile(folder / name):
@@ -172,6 +172,8 @@ class Store:
                 "the name of an artifact is empty: the command that should have printed it failed; mcis ls shows what "
                 "there is"
             )
+        if (short := _SHORT.fullmatch(text)) is not None:
+            return self._by_prefix(short["digits"], short["stage"])
         if (newest := newest_of(self.root, text)) is not None:
             return _load(newest)
         raise MissingError(
@@ -179,7 +181,7 @@ class Store:
             "mcis ls shows what there is"
         )
 
-    def _by_prefix(self, prefix: str, stage: str) -> Artifact:
+    def _by_prefix(self, prefix: str, stage: str = "*") -> Artifact:
         paths = sorted((self.root / "artifacts").glob(f"{stage}-{prefix[:ID_DIGITS]}*.h5"))
         found = []
         for path in paths:
@@ -228,7 +230,7 @@ class Store:
         """Give an artifact a name. Returns False where the name is taken, and `move` is false.
 
         Raises:
-            UsageError: the name cannot be a name, or the artifact is in another store.
+            UsageError: it cannot be a name, or the artifact is in another store.
         """
         if not _TAG.fullmatch(name) or _PREFIX.fullmatch(name) or name.endswith(".h5"):
             raise UsageError(

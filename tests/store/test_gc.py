@@ -390,7 +390,7 @@ def test_a_tag_with_any_bit_flipped_keeps_everything(store, made):
     path = store.root / "refs/best"
     for data in every_bit(path):
         rewrite(path, data)
-        with pytest.raises(DamagedError, match=r"the tag .*best is damaged") as refused:
+        with pytest.raises(DamagedError, match=r"the name .*best is damaged") as refused:
             gone(store, "artifacts", "tmp")
         assert refused.value.exit_code == 4
     assert names(store) == {"dataset", "train-cls", "cams", "pseudo"}

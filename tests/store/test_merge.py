@@ -160,7 +160,7 @@ def test_tags_and_results_that_differ_stay_as_they_are_here(store, other):
     paths, told = brought(store, other)
     assert store.tags() == {"best": ours.id}
     assert store.find(recipe()).id == ours.id
-    assert any("the tag best names" in line for line in told)
+    assert any("the name best names" in line for line in told)
     assert any("which stays; machines or threads differ" in line for line in told)
     assert "refs/best" not in paths
     assert len(list(store.root.glob("artifacts/cams-*.h5"))) == 2

@@ -120,7 +120,7 @@ def test_a_damaged_tag_is_an_error_and_a_damaged_place_is_none(tmp_path):
     store.set_location("ab" * 32, {"root": "/photos"})
     for path in (store.root / "refs/best", store.root / "locations" / f"{'ab' * 32}.json"):
         rewrite(path, path.read_bytes().replace(b"o", b"0").replace(b"a", b"A"))
-    with pytest.raises(DamagedError, match=r"the tag .*best is damaged"):
+    with pytest.raises(DamagedError, match=r"the name .*best is damaged"):
         store.tags()
     assert store.location("ab" * 32) is None
 

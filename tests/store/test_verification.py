@@ -280,7 +280,7 @@ def test_a_tag_of_an_artifact_that_is_gone_asks_for_it(store):
     artifact.path.unlink()
     (finding,) = verify(store).findings
     assert (finding.path, finding.kind, finding.is_missing) == (artifact.path, "artifact", True)
-    assert finding.fault == "it is not there, expected the artifact that the tag best names"
+    assert finding.fault == "it is not there, expected the artifact that the name best stands for"
     for path in (store.root / "keys/cams").iterdir():
         path.unlink()
     (finding,) = verify(store).findings
@@ -410,7 +410,7 @@ def test_a_tag_of_which_nothing_is_left_stays_as_it_protects_everything(store):
     assert not outcome.is_repaired
     assert outcome.how.startswith("it stays; `mcis name best ARTIFACT` gives it again")
     assert path.read_bytes() == b"\0" * 500
-    with pytest.raises(DamagedError, match=r"the tag .*best is damaged"):
+    with pytest.raises(DamagedError, match=r"the name .*best is damaged"):
         store.tags()
     store.untag("best")
     assert verify(store).findings == []
