@@ -48,8 +48,8 @@ def report_shares(masks: Artifact, config: PseudoConfig, reporter: Reporter) -> 
         return
     share = float(facts["foreground"])
     words = f"pseudo: {_percent(share)} of all pixels are foreground"
-    if len(of_classes) > 1:
-        least, most = (choose(of_classes, key=lambda name: of_classes[name]) for choose in (min, max))
+    least, most = (choose(of_classes, key=lambda name: of_classes[name]) for choose in (min, max))
+    if of_classes[least] < of_classes[most]:
         words += f"; by class from {least}, {_percent(of_classes[least])} of its images, to {most}, "
         words += _percent(of_classes[most])
     if share > MOST or share < LEAST:
