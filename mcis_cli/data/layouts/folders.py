@@ -1,6 +1,8 @@
 """A folder of images for each class: ROOT/CLASS/*.jpg, or ROOT/SPLIT/CLASS/*.jpg where there is a split `train`."""
 
 import os
+from collections.abc import Iterator
+from functools import cache
 from pathlib import Path
 
 from mcis_cli.config import DataConfig
@@ -97,27 +99,38 @@ def _folders_of_masks(root: Path, folders: list[str]) -> dict[str, str]:
     `_mask` before or after them, and its images have few colours."""
     stems = {name: _lossless_stems(root / name) for name in folders}
     photographs = {name: {Path(entry.name).stem for entry in _photos(root / name)} for name in folders}
+    with_stem: dict[str, list[str]] = {}
+    for name in folders if any(stems.values()) else ():
+        for stem in photographs[name]:
+            with_stem.setdefault(stem, []).append(name)
+    shows_masks = cache(lambda name: _shows_masks(root / name))
     masks: dict[str, str] = {}
     for name, own in stems.items():
-        others = (other for other in folders if own and other != name and _are_named_as(own, photographs[other]))
-        for other in others:
-            if _shows_masks(root / name) and not _shows_masks(root / other):
+        near = (other for stem in _parts(min(own, default="")) for other in with_stem.get(stem, ()) if other != name)
+        for other in (other for other in dict.fromkeys(near) if _are_named_as(own, photographs[other])):
+            if not shows_masks(name):
+                break
+            if not shows_masks(other):
                 masks[name] = other
                 break
     return masks
 
 
+def _parts(name: str) -> Iterator[str]:
+    """A name without its end, from the whole on, and without its beginning."""
+    yield from (name[:k] for k in range(len(name), 0, -1))
+    yield from (name[k:] for k in range(1, len(name)))
+
+
 def _are_named_as(names: set[str], photographs: set[str]) -> bool:
     """Whether names are those of photographs, or these with one and the same text before or after them."""
     first = min(names)
-    for stem in (first[:k] for k in range(len(first), 0, -1)):
-        if stem in photographs and {name.removesuffix(first[len(stem) :]) for name in names} <= photographs:
-            return True
-    tails = (first[k:] for k in range(1, len(first)))
-    return any(
-        tail in photographs and {name.removeprefix(first[: -len(tail)]) for name in names} <= photographs
-        for tail in tails
-    )
+    for part in _parts(first):
+        if part in photographs:
+            before, after = ("", first[len(part) :]) if first.startswith(part) else (first[: -len(part)], "")
+            if {name.removeprefix(before).removesuffix(after) for name in names} <= photographs:
+                return True
+    return False
 
 
 def _lossless_stems(folder: Path) -> set[str]:
