@@ -250,7 +250,7 @@ def test_the_chain_of_a_configuration_walks_where_its_masks_want_that(walked, pr
     copy, made = walked
     answer = mcis("run", "--set", "train-seg.network=deeplabv3", cwd=copy.folder, programs=programs)
     assert answer.code == 0, answer.err
-    assert f"affinity: {made['affinity'].path.stem}" in answer.err
+    assert f"affinity: cached, {made['affinity'].path.stem}" in answer.err
     assert "train-seg.head_channels" not in answer.out
     status = mcis("status", cwd=copy.folder, programs=programs)
     rows = {line.split()[0]: line.split()[1] for line in status.lines[1:]}
