@@ -5,6 +5,7 @@ import os
 import shutil
 import time
 from gc import collect as gc_of_python
+from pathlib import Path
 
 import numpy as np
 import pytest
@@ -352,8 +353,8 @@ def test_tags_are_given_listed_and_taken_away(call, store, made, tmp_path):
     [
         (("best",), 2, "mcis name best ARTIFACT"),
         (("--delete",), 2, "mcis name --delete NAME"),
-        (("--delete", "best"), 3, "there is no tag 'best'"),
-        (("--delete", "../format"), 3, "there is no tag"),
+        (("--delete", "best"), 3, "there is no name 'best'"),
+        (("--delete", "../format"), 3, "there is no name"),
         (("best", "0123456789"), 3, "no artifact whose id starts with"),
         (("a/b", "ARTIFACT"), 2, "cannot be a name"),
     ],
