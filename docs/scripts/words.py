@@ -34,6 +34,7 @@ CLEAN = (
     "README.md",
     "CONTRIBUTING.md",
     "docs/README.md",
+    "docs/tutorial/first-masks.md",
     "docs/how-to/curves.md",
     "docs/how-to/export.md",
     "docs/how-to/fuzz.md",
