@@ -17,11 +17,12 @@ from mcis_cli.config import Config, EvalConfig, RunOptions
 from mcis_cli.config.values import Enlarging
 from mcis_cli.data.augment import normalise
 from mcis_cli.data.loading import Workers
-from mcis_cli.maps.crf import Candidates, candidates, crf_on_present, dense_crf, winners
+from mcis_cli.maps.crf import Candidates, candidates, crf_on_present, dense_crf
 from mcis_cli.maps.windows import average_windows
 from mcis_cli.models.deeplab import enlarged
 from mcis_cli.stages import check
 from mcis_cli.stages.engine.by_image import ByImage
+from mcis_cli.stages.engine.finishing import finish
 from mcis_cli.stages.engine.networks import DeepLab, backbone_of, place, stored_segmenter
 from mcis_cli.store import Artifact
 from mcis_cli.training.precision import Precision, autocast, choose_device, choose_precision, describe_machine
@@ -218,16 +219,8 @@ class Predictor:
                 image, *rest = read(image_id)
                 yield image_id, candidates(image, self.probabilities(image), present_only=present_only), rest
 
-        finish = partial(_finish, self._terms if self._config.crf else None, then)
-        return ByImage(Workers(finish, self._workers, processes=True), predicted)
-
-
-def _finish(
-    terms: Mapping[str, Any] | None, then: Callable[..., Result], item: tuple[str, Candidates, list[Any]]
-) -> Result:
-    image_id, chosen, rest = item
-    before = winners(chosen, None)
-    return then(image_id, before if terms is None else winners(chosen, terms), before, *rest)
+        work = partial(finish, self._terms if self._config.crf else None, then)
+        return ByImage(Workers(work, self._workers, processes=True), predicted)
 
 
 def settle(config: Settled, options: RunOptions) -> tuple[Settled, Mapping[str, Any]]:
