@@ -7,11 +7,14 @@ from pathlib import Path
 import pytest
 from hypothesis import HealthCheck, settings
 from jaxtyping import install_import_hook
+from sizes import size
 
 install_import_hook("mcis_cli.models", "beartype.beartype")
 
 # No test asserts a time: a machine that is busy with something else shall not fail one.
-settings.register_profile("mcis", deadline=None, suppress_health_check=[HealthCheck.too_slow])
+settings.register_profile(
+    "mcis", deadline=None, max_examples=size(50, 200), suppress_health_check=[HealthCheck.too_slow]
+)
 settings.load_profile("mcis")
 
 # A shell that starts the tests in the background has Ctrl-C ignored; the commands that tests stop would inherit that.
@@ -94,19 +97,14 @@ def tally(request):
 @pytest.fixture(scope="session")
 def stage_folders(tmp_path_factory):
     """Folders to stop stages in, see `stage_folders.StageFolders`."""
-    from fork_server import Server
-    from run_commands import environment
     from stage_folders import build
 
-    with Server(environment()) as server:
-        yield build(tmp_path_factory.mktemp("stage_folders"), server)
+    return build(tmp_path_factory.mktemp("stage_folders"))
 
 
 @pytest.fixture(scope="session")
-def programs(tmp_path_factory):
-    """A folder of programs for the path of a shell: `mcis` is forked by a server, which saves seconds of imports."""
-    from fork_server import listening
-    from run_commands import environment
+def programs():
+    """The folder of `run_commands.programs`, for the path of a shell."""
+    import run_commands
 
-    with listening(tmp_path_factory.mktemp("programs"), environment()) as folder:
-        yield folder
+    return run_commands.programs()

@@ -208,7 +208,7 @@ def test_an_imported_network_needs_to_be_named(call, tmp_path):
 
 
 @pytest.mark.slow
-def test_the_whole_way_of_the_challenge_in_one_line(tmp_path, programs):
+def test_the_whole_way_of_the_challenge_in_one_line(tmp_path):
     """As `--preset lid20` has it, on a small backbone and in small."""
 
     def small(section, *given):
@@ -225,7 +225,6 @@ def test_the_whole_way_of_the_challenge_in_one_line(tmp_path, programs):
         f"{small('train-seg', 'crop=65', 'epochs=1', 'batch_size=5')} "
         "| mcis eval --scales 0.75,1",
         cwd=tmp_path,
-        programs=programs,
     )
     assert answer.code == 0, answer.err
     assert answer.lines[0].rpartition("/")[2].startswith("eval-")
@@ -246,12 +245,12 @@ def test_the_whole_way_of_the_challenge_in_one_line(tmp_path, programs):
 
 
 @pytest.mark.slow
-def test_the_chain_of_a_configuration_walks_where_its_masks_want_that(walked, programs):
+def test_the_chain_of_a_configuration_walks_where_its_masks_want_that(walked):
     copy, made = walked
-    answer = mcis("run", "--set", "train-seg.network=deeplabv3", cwd=copy.folder, programs=programs)
+    answer = mcis("run", "--set", "train-seg.network=deeplabv3", cwd=copy.folder)
     assert answer.code == 0, answer.err
     assert f"affinity: cached, {made['affinity'].path.stem}" in answer.err
     assert "train-seg.head_channels" not in answer.out
-    status = mcis("status", cwd=copy.folder, programs=programs)
+    status = mcis("status", cwd=copy.folder)
     rows = {line.split()[0]: line.split()[1] for line in status.lines[1:]}
     assert rows["pseudo"] == "done"

@@ -1,16 +1,11 @@
 """The whole chain as users type it: one line of shell, five commands in a folder, and `mcis run`."""
 
 import json
-import os
-import signal
-import subprocess
-import sys
-import time
 from pathlib import Path
 
 import pytest
 from image_sets import encode, photo
-from run_commands import environment, mcis, shell
+from run_commands import mcis, shell
 from tiny_chain import SMALL, TOML, sealed, write_shapes
 
 STAGES = ("train-cls", "cams", "pseudo", "train-seg", "eval")
@@ -26,7 +21,7 @@ LINE = " | ".join(
 
 
 @pytest.mark.slow
-def test_one_line_of_shell_goes_from_tags_to_scores(tmp_path, programs):
+def test_one_line_of_shell_goes_from_tags_to_scores(tmp_path):
     write_shapes(tmp_path / "shapes")
     first = shell(LINE, cwd=tmp_path)
     assert first.code == 0, first.err
@@ -44,7 +39,7 @@ def test_one_line_of_shell_goes_from_tags_to_scores(tmp_path, programs):
     assert not list((tmp_path / ".mcis/partial").iterdir())
 
     before = sealed(tmp_path / ".mcis")
-    second = shell(LINE, cwd=tmp_path, programs=programs)
+    second = shell(LINE, cwd=tmp_path)
     assert second.code == 0, second.err
     assert second.lines == [path]
     for stage in STAGES:
@@ -64,12 +59,12 @@ def test_a_line_of_shell_fails_as_a_whole_where_its_first_command_fails(tmp_path
 
 
 @pytest.mark.slow
-def test_five_commands_without_arguments_in_a_folder_with_a_configuration(tmp_path, programs):
+def test_five_commands_without_arguments_in_a_folder_with_a_configuration(tmp_path):
     write_shapes(tmp_path / "shapes")
     (tmp_path / "mcis.toml").write_text(TOML)
     (tmp_path / "below").mkdir()
     for stage in STAGES:
-        answer = mcis(stage, cwd=tmp_path / "below", programs=programs)
+        answer = mcis(stage, cwd=tmp_path / "below")
         assert answer.code == 0, answer.err
         (path,) = answer.lines
         assert Path(path).parent == tmp_path / ".mcis/artifacts"
@@ -133,36 +128,6 @@ def test_a_chain_without_images_is_refused(call, tmp_path):
 def test_whoever_reads_stdout_may_leave(chain):
     answer = shell("mcis ls | true", cwd=chain.folder)
     assert (answer.code, answer.err) == (0, "")
-
-
-@pytest.mark.slow
-@pytest.mark.parametrize(("number", "code"), [(signal.SIGTERM, 143), (signal.SIGINT, 130)])
-def test_a_stopped_training_keeps_what_is_done_and_goes_on(tmp_path, number, code):
-    write_shapes(tmp_path / "shapes")
-    arguments = ["train-cls", "shapes", "--preset", "quick", "--epochs", "40", "--workers", "1"]
-    arguments += ["--set", "train-cls.image_size=32", "--set", "train-cls.batch_pairs=4"]
-    process = subprocess.Popen(
-        [sys.executable, "-m", "mcis_cli", *arguments],
-        cwd=tmp_path,
-        env=environment(),
-        stdin=subprocess.DEVNULL,
-        stdout=subprocess.PIPE,
-        stderr=subprocess.PIPE,
-        text=True,
-    )
-    deadline = time.monotonic() + 120
-    while not list((tmp_path / ".mcis").glob("partial/*/[cm]*")) and time.monotonic() < deadline:
-        time.sleep(0.05)
-    os.kill(process.pid, number)
-    out, err = process.communicate(timeout=120)
-    assert process.returncode == code, err
-    assert out == ""
-    assert err.splitlines()[-1] == (
-        f"mcis: stopped: what is done is kept; to go on from there, run again: mcis {' '.join(arguments)}"
-    )
-    assert "Traceback" not in err
-    assert not sealed(tmp_path / ".mcis")
-    assert list((tmp_path / ".mcis").glob("partial/*/[cm]*"))
 
 
 def test_a_table_of_tags_with_absent_saliency_runs_with_a_constant_background(call, tmp_path):

@@ -64,10 +64,8 @@ def test_a_signal_sent_again_leaves_at_once(tmp_path):
     process.send_signal(signal.SIGINT)
     time.sleep(0.5)
     process.send_signal(signal.SIGTERM)
-    began = time.monotonic()
     out, err = process.communicate(timeout=60)
     assert (process.returncode, out, err) == (130, "", HINT)
-    assert time.monotonic() - began < 60
 
 
 def test_a_signal_sent_twice_at_once_is_one(tmp_path):
@@ -128,7 +126,7 @@ def test_other_exceptions_that_python_drops_are_told(tmp_path):
 @pytest.mark.slow
 def test_a_signal_during_the_imports_is_answered_too(tmp_path):
     """From the moment that our first module is there; before it, Python itself answers."""
-    for delay in range(0, 400, 40):
+    for delay in range(0, 400, 80):
         process = subprocess.Popen(
             [sys.executable, "-m", "mcis_cli", "ls"],
             cwd=tmp_path,

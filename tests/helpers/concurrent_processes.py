@@ -17,7 +17,10 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
+from sizes import LONG
+
 SCHEMA = {"value": ("float32", 1)}
+PATIENCE = 4 * 3600 if LONG else 400  # seconds, of a machine that is busy with other things
 
 
 class StoreProcess:
@@ -161,23 +164,26 @@ def _locks(on: bool) -> Iterator[None]:
         module.held = held
 
 
-def collect(store: str, seconds: float) -> dict[str, Any]:
-    """Remove what nothing needs, again and again."""
+def collect(store: str, artifacts: int) -> dict[str, Any]:
+    """Remove what nothing needs, again and again, until it was so many artifacts and some unfinished work."""
     from mcis_cli.store import open_store
     from mcis_cli.store.upkeep.collection import Choice
     from mcis_cli.store.upkeep.collection import collect as collected
 
-    until, removed, rounds = time.monotonic() + seconds, {"artifacts": 0, "partial": 0, "tmp": 0, "keys": 0}, 0
+    until, removed, rounds = time.monotonic() + PATIENCE, {"artifacts": 0, "partial": 0, "tmp": 0, "keys": 0}, 0
     opened = open_store(store)
-    while time.monotonic() < until:
+    while (removed["artifacts"] < artifacts or not removed["partial"]) and time.monotonic() < until:
         rounds += 1
         for unneeded in collected(opened, Choice(scopes=frozenset({"artifacts", "partial", "tmp"})), delete=True):
             removed[unneeded.path.relative_to(opened.root).parts[0]] += 1
     return {**removed, "rounds": rounds}
 
 
-def stage(store: str, source: str, data: str, seconds: float, expected: str) -> dict[str, Any]:
-    """Bring maps, which nothing keeps, and make masks of them, again and again; now and then stop in the middle."""
+def stage(store: str, source: str, data: str, ended: str, expected: str) -> dict[str, Any]:
+    """Bring maps, which nothing keeps, and make masks of them, again and again; now and then stop in the middle.
+
+    It goes on until masks were made and the file `ended` is there.
+    """
     from mcis_cli.config import DataConfig, PseudoConfig, RunOptions
     from mcis_cli.stages.engine.inputs import Inputs
     from mcis_cli.stages.pseudo import run as pseudo
@@ -193,8 +199,8 @@ def stage(store: str, source: str, data: str, seconds: float, expected: str) -> 
                 raise Stop
 
     opened = open_store(store)
-    until, rounds, vanished, ids = time.monotonic() + seconds, 0, 0, set()
-    while time.monotonic() < until:
+    until, rounds, vanished, ids = time.monotonic() + 2 * PATIENCE, 0, 0, set()
+    while not (ids and os.path.exists(ended)) and time.monotonic() < until:
         rounds += 1
         with adopt(opened, Path(source)) as maps:
             inputs = Inputs(upstream=maps, data=DataConfig(root=data))

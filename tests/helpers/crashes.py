@@ -284,12 +284,12 @@ class Crashes:
         checked(root, promised, run)
         shutil.rmtree(root)
 
-    def after_every_call(self, run: Recording, draw: Random, rounds: int, *, since: float = 0) -> None:
+    def after_every_call(self, run: Recording, draw: Random, rounds: int, *, since: float = 0, every: int = 1) -> None:
         """Kill the process, and cut the power in every way, `rounds` times, after each call of a run.
 
-        The first share `since` of the calls is passed over.
+        The first share `since` of the calls is passed over, and of the others all but one in `every`.
         """
-        for replay, promised in islice(prefixes(run), int(since * len(run.notes)), None):
+        for replay, promised in islice(prefixes(run), int(since * len(run.notes)), None, every):
             for state in every_crash(replay, draw, rounds):
                 self.check(state, promised, run)
 

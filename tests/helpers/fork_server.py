@@ -1,12 +1,10 @@
 """Commands in processes that can be killed: real ones, and ones whose imports are done.
 
-`python -m mcis_cli` takes seconds to import torch, and there are hundreds of commands to kill. So a server, which is
-this file run as a script, imports what the stages import, and forks a child for each command. The child is in a session
-of its own, has the signals that a new process has, and calls `main` as the real command does. What it skips is the
-imports, and taking them down at the end, which takes longer than most commands; some commands of each test are real.
-
-A server that was given the name of a socket forks for whoever calls there, which `fork_client.py` does: so a script of
-a shell has its `mcis`, in pipes as well.
+`python -m mcis_cli` takes seconds to import torch, and there are hundreds of commands to run. So a server, which is
+this file run as a script, imports what the stages import, and forks a child for each call at its socket. The child has
+the streams, the folder, the variables and the signals that a new process has, and calls `main` as the real command
+does. What it skips is the imports, and taking them down at the end, which takes longer than most commands; some
+commands of each test are real. A script of a shell calls by `fork_client.py`, and so has its `mcis`, in pipes as well.
 """
 
 import atexit
@@ -25,12 +23,15 @@ import sys
 import tempfile
 import threading
 import time
-from collections.abc import Iterator, Mapping
-from contextlib import contextmanager, suppress
+import traceback
+from collections.abc import Callable, Mapping
+from contextlib import suppress
 from pathlib import Path
-from typing import IO, Any, NoReturn
+from typing import Any, NoReturn
 
 Limit = int | None
+LINE = "line"  # the name of the socket
+LISTENING: list[subprocess.Popen[bytes]] = []  # servers, each until this process ends
 
 
 class Command:
@@ -100,8 +101,8 @@ class Command:
             return library in Path(f"/proc/{self.pid}/maps").read_text()
         return False
 
-    def left_behind(self, seconds: float = 5.0) -> bool:
-        """Whether a process of its group is still there after some seconds."""
+    def left_behind(self, seconds: float = 60.0) -> bool:
+        """Whether a process of its group is still there after some seconds, of a machine that may be busy."""
         until = time.monotonic() + seconds
         while time.monotonic() < until:
             try:
@@ -138,92 +139,67 @@ class Real(Command):
 
 
 class Forked(Command):
-    """The same, forked by a server."""
+    """The same, forked by a server; `more` is what else `_run_called` knows."""
 
-    def __init__(self, arguments: list[str], pid: int, server: "Server", folder: Path) -> None:
-        self._server = server
-        super().__init__(arguments, pid, folder / "out.txt", folder / "err.txt")
+    def __init__(
+        self, server: Path, arguments: list[str], folder: Path, environment: Mapping[str, str], **more: Any
+    ) -> None:
+        files = folder / "out.txt", folder / "err.txt"
+        request = {
+            "arguments": [_of_bytes(one) for one in arguments],
+            "folder": _of_bytes(folder),
+            "closed": [],
+            **more,
+        }
+        request["environment"] = {_of_bytes(name): _of_bytes(value) for name, value in environment.items()}
+        self._line = socket.socket(socket.AF_UNIX)
+        self._line.connect(str(server / LINE))
+        # The files are there before the command is, as with a shell: a signal may come before it does anything.
+        with open(os.devnull) as stdin, files[0].open("wb") as out, files[1].open("wb") as err:
+            socket.send_fds(self._line, [b"."], [one.fileno() for one in (stdin, out, err)])
+        self._line.sendall(json.dumps(request).encode() + b"\n")
+        self._answers = self._line.makefile()
+        self.megabytes = 0.0
+        super().__init__(arguments, int(self._answers.readline()), *files)
+        self._line.sendall(b".")  # the process is held: it may vanish
 
     def _ended(self, seconds: float) -> int:
-        return os.waitstatus_to_exitcode(int(self._server.answer(seconds)))
-
-
-class Server:
-    """Forks commands, one at a time. Use it as a context."""
-
-    def __init__(self, environment: Mapping[str, str]) -> None:
-        self._process = subprocess.Popen(
-            [sys.executable, __file__],
-            env=dict(environment),
-            stdin=subprocess.PIPE,
-            stdout=subprocess.PIPE,
-            start_new_session=True,
-        )
-        try:
-            self.answer(300)  # it is ready
-        except BaseException:
-            self.__exit__()
-            raise
-
-    def run(self, arguments: list[str], folder: Path, limit: Limit = None) -> Forked:
-        """Run a command in `folder`, where its streams go too; `limit` is on the size of files, in bytes.
-
-        The files of its streams are there before it is, as with a shell: a signal may come before it does anything.
-        """
-        for name in ("out.txt", "err.txt"):
-            (folder / name).touch()
-        request = {"arguments": arguments, "folder": str(folder), "limit": limit}
-        self._stream(self._process.stdin).write(json.dumps(request).encode() + b"\n")
-        self._stream(self._process.stdin).flush()
-        return Forked(arguments, int(self.answer(60)), self, folder)
-
-    def answer(self, seconds: float) -> str:
-        """The next line that the server writes.
-
-        Raises:
-            TimeoutError: there is none in time.
-        """
-        stdout = self._stream(self._process.stdout)
-        if not select.select([stdout], [], [], seconds)[0]:
+        if not select.select([self._line], [], [], seconds)[0]:
             raise TimeoutError
-        line = stdout.readline().decode().strip()
-        assert line, "the server is gone"
-        return line
-
-    @staticmethod
-    def _stream(stream: IO[bytes] | None) -> IO[bytes]:
-        assert stream is not None
-        return stream
-
-    def __enter__(self) -> "Server":
-        return self
-
-    def __exit__(self, *_: object) -> None:
-        with self._process:
-            self._stream(self._process.stdin).close()
+        with self._line, self._answers:
+            code, kilobytes = self._answers.readline().split()
+        self.megabytes = int(kilobytes) / 2**10
+        return int(code)
 
 
-@contextmanager
-def listening(folder: Path, environment: Mapping[str, str]) -> Iterator[Path]:
-    """A folder of programs `mcis` and `python`, to be the first on the path of a script, while the server listens."""
-    programs = folder / "bin"
-    programs.mkdir()
+def _of_bytes(text: str | Path) -> str:
+    """Text that any locale has, of what may have another one: as `fork_client.py` sends it."""
+    return os.fsencode(text).decode("latin-1")
+
+
+def listening(environment: Mapping[str, str]) -> Path:
+    """A folder of programs `mcis` and `python`, to be the first on the path of a script; a server listens for them.
+
+    It leaves, and removes the folder, when this process has ended.
+    """
     # The name of a socket has 107 bytes at the most: it cannot lie under a folder that may be deep.
-    short = Path(tempfile.mkdtemp(prefix="mcis-", dir="/tmp" if os.path.isdir("/tmp") else None))
-    line = short / "line"
-    caller = f'"{sys.executable}" -S -E "{Path(__file__).with_name("fork_client.py")}" "{line}"'
+    folder = Path(tempfile.mkdtemp(prefix="mcis-", dir="/tmp" if os.path.isdir("/tmp") else None))
+    caller = f'"{sys.executable}" -S -E "{Path(__file__).with_name("fork_client.py")}" "{folder}/{LINE}"'
     for name, program in (("mcis", caller), ("python", f'"{sys.executable}"')):
-        (programs / name).write_text(f'#!/bin/sh\nexec {program} "$@"\n')
-        (programs / name).chmod(0o755)
-    command = [sys.executable, __file__, str(line)]
-    with subprocess.Popen(command, env=dict(environment), stdin=subprocess.DEVNULL, stdout=subprocess.PIPE) as server:
-        try:
-            assert server.stdout is not None
-            assert server.stdout.readline(), "the server is gone"  # it is ready
-            yield programs
-        finally:
-            server.terminate()
-            shutil.rmtree(short)
+        (folder / name).write_text(f'#!/bin/sh\nexec {program} "$@"\n')
+        (folder / name).chmod(0o755)
+    server = subprocess.Popen(
+        [sys.executable, __file__, folder],
+        cwd=folder,
+        env=dict(environment),
+        stdin=subprocess.PIPE,
+        stdout=subprocess.PIPE,
+        start_new_session=True,
+    )
+    LISTENING.append(server)
+    assert server.stdout is not None
+    assert server.stdout.readline(), "the server is gone"  # it is ready
+    return folder
 
 
 def limit_files(limit: Limit) -> None:
@@ -251,99 +227,110 @@ def answer(what: int | str) -> None:
     os.write(1, f"{what}\n".encode())
 
 
-def serve() -> list[str] | None:
-    """Answer requests until stdin ends. Returns in a child as well, with the arguments of its command."""
+def listen(folder: str) -> NoReturn:
+    """Answer calls at a socket, several at a time, until stdin ends."""
     preload()
     assert len(os.listdir("/proc/self/task")) == 1, "a process with threads cannot be forked safely"
     gc.collect()
     gc.freeze()  # else a child copies all memory when it collects
-    answer("ready")
-    while line := sys.stdin.readline():
-        request = json.loads(line)
-        pid = os.fork()
-        if pid == 0:
-            return become(request)
-        answer(pid)
-        _, status = os.waitpid(pid, 0)
-        answer(status)
-    return None
-
-
-def become(request: Mapping[str, Any]) -> list[str]:
-    """Make of a forked child what a shell would have started; returns the arguments of its command."""
-    os.setsid()
-    os.chdir(request["folder"])
-    new = os.O_WRONLY | os.O_CREAT | os.O_TRUNC
-    for number, (name, flags) in enumerate(((os.devnull, os.O_RDONLY), ("out.txt", new), ("err.txt", new))):
-        descriptor = os.open(name, flags, 0o644)
-        os.dup2(descriptor, number)
-        os.close(descriptor)
-    sys.stdin = os.fdopen(0, closefd=False)
-    limit_files(request["limit"])
-    return list(request["arguments"])
-
-
-def listen(path: str) -> NoReturn:
-    """Answer calls at a socket, several at a time, until it is told to stop."""
-    preload()
-    gc.freeze()
     with socket.socket(socket.AF_UNIX) as line:
-        line.bind(path)
+        line.bind(f"{folder}/{LINE}")
         line.listen()
         answer("ready")
-        while True:
+        while line in select.select([line, sys.stdin], [], [])[0]:
             call, _ = line.accept()
             with suppress(ChildProcessError):
                 while os.waitpid(-1, os.WNOHANG)[0]:
                     pass
             if os.fork() == 0:
                 line.close()
-                run_called(call)
+                _run_called(call)
             call.close()
+    shutil.rmtree(folder)
+    os._exit(0)
 
 
-def run_called(call: socket.socket) -> NoReturn:
-    """Run the command of a call in a child, tell the caller how it ended, and leave."""
+def _run_called(call: socket.socket) -> NoReturn:
+    """Run a command in a child; tell the caller its process, and then how it ended and its memory; and leave.
+
+    The request has `arguments`, `folder` and `environment` of the command, and the numbers of the streams that are
+    `closed`. It may have the `limit` of `limit_files`; `alone`, for a session of its own; `guard`, what
+    `limited_commands.guard` is given; and `function`, a file of Python and the name of what is called there instead.
+    """
     _, streams, _, _ = socket.recv_fds(call, 1, 3)
     request = json.loads(call.makefile().readline())
     pid = os.fork()
     if pid:
         for stream in (0, 1, 2, *streams):  # a pipe ends with the command
             os.close(stream)
-        _, status = os.waitpid(pid, 0)
-        call.sendall(f"{os.waitstatus_to_exitcode(status)}\n".encode())
+        with suppress(ConnectionError):  # the caller was killed
+            call.sendall(f"{pid}\n".encode())
+            call.recv(1)  # the caller has taken hold of it
+        _, status, usage = os.wait4(pid, 0)
+        with suppress(ConnectionError):
+            call.sendall(f"{os.waitstatus_to_exitcode(status)} {usage.ru_maxrss}\n".encode())
         os._exit(0)
     call.close()
+    if request.get("alone"):
+        os.setsid()
     for number, stream in enumerate(streams):
         os.dup2(stream, number)
         os.close(stream)
-    sys.stdin = os.fdopen(0, closefd=False)
-    sys.stdout, sys.stderr = (os.fdopen(number, "w", encoding="utf-8", closefd=False) for number in (1, 2))
+    sys.stdin, sys.stdout, sys.stderr = (_reopened(number, number in request["closed"]) for number in range(3))
     os.environ.clear()
-    os.environ.update(request["environment"])
-    os.chdir(request["folder"])
-    leave_quickly(request["arguments"])
+    os.environb.update(
+        {name.encode("latin-1"): value.encode("latin-1") for name, value in request["environment"].items()}
+    )
+    os.chdir(request["folder"].encode("latin-1"))
+    arguments = [os.fsdecode(one.encode("latin-1")) for one in request["arguments"]]
+    limit_files(request.get("limit"))
+    if "guard" in request:
+        from limited_commands import guard
+
+        guard(**request["guard"])
+    leave_quickly(lambda: _work(arguments, request.get("function")))
 
 
-def leave_quickly(arguments: list[str]) -> NoReturn:
-    """Run a command; leave without taking down, module by module, what was imported, which takes a second."""
-    from mcis_cli.cli.start import main
+def _reopened(number: int, is_closed: bool) -> Any:
+    """A stream as Python opens it in this environment, or none where the caller has closed it."""
+    if is_closed:
+        return os.close(number)
+    own = (sys.__stdin__, sys.__stdout__, sys.__stderr__)[number]
+    assert own is not None
+    mode, by_line = ("w" if number else "r"), (1 if number == 2 else -1)
+    return os.fdopen(number, mode, by_line, encoding=own.encoding, errors=own.errors, closefd=False)
 
-    sys.argv = ["mcis", *arguments]
+
+def _work(arguments: list[str], function: list[str] | None) -> None:
+    if function is None:
+        from mcis_cli.cli.start import main
+
+        sys.argv = ["mcis", *arguments]
+        return main(arguments)
+    path, name = function
+    sys.path.insert(0, os.path.dirname(path))
+    getattr(importlib.import_module(Path(path).stem), name)(*map(json.loads, arguments))
+    return None
+
+
+def leave_quickly(work: Callable[[], None]) -> NoReturn:
+    """Do what there is to do; leave without taking down, module by module, what was imported, which takes a second."""
+    status = 0
     try:
-        main(arguments)
+        work()
     except SystemExit as left:
-        threading._shutdown()
-        atexit._run_exitfuncs()
-        sys.stdout.flush()
-        sys.stderr.flush()
-        os._exit(int(left.code or 0))
-    raise AssertionError("a command leaves")
+        status = int(left.code or 0)
+    except KeyboardInterrupt:  # before the command listens: Python answers, as where a real one imports
+        raise
+    except BaseException:
+        traceback.print_exc()
+        status = 1
+    threading._shutdown()
+    atexit._run_exitfuncs()
+    for stream in filter(None, (sys.stdout, sys.stderr)):
+        stream.flush()
+    os._exit(status)
 
 
 if __name__ == "__main__":
-    if sys.argv[1:]:
-        listen(sys.argv[1])
-    arguments = serve()
-    if arguments is not None:
-        leave_quickly(arguments)
+    listen(sys.argv[1])

@@ -1,12 +1,16 @@
-"""Commands as a shell would run them: in a process of their own, or in a line of bash."""
+"""Commands as a shell would run them: in a process of their own, or in a line of bash; forked ones, or real ones."""
 
 import os
+import shlex
 import subprocess
 import sys
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
+from functools import cache
 from pathlib import Path
 from typing import Any
+
+from fork_server import listening
 
 
 @dataclass(frozen=True)
@@ -22,34 +26,50 @@ class Answer:
         return self.out.splitlines()
 
 
+# What whoever runs the tests may have set, and no command shall depend on.
+OF_THE_CALLER = ("MCIS_", "PYTHONUNBUFFERED", "PYTHONDONTWRITEBYTECODE")
+READ_AT_START = ("LC_ALL", "PYTHONUTF8", "PYTHONCOERCECLOCALE")  # by Python, of a forked command's server
+
+
 def environment(**given: str) -> dict[str, str]:
     """The variables that commands are run with."""
-    inherited = {name: value for name, value in os.environ.items() if not name.startswith("MCIS_")}
+    inherited = {name: value for name, value in os.environ.items() if not name.startswith(OF_THE_CALLER)}
     return {**inherited, "OMP_NUM_THREADS": "1", "OMP_WAIT_POLICY": "passive", "NO_COLOR": "1", **given}
 
 
-def mcis(
-    *arguments: str | Path, cwd: Path, piped: str | None = None, programs: Path | None = None, **variables: str
-) -> Answer:
+@cache
+def programs(**at_start: str) -> Path:
+    """A folder of programs for the path of a shell: `mcis` is forked by a server, which saves seconds of imports.
+
+    Args:
+        at_start: what is set where Python starts, of `READ_AT_START`.
+    """
+    return listening(environment(**at_start))
+
+
+def mcis(*arguments: str | Path, cwd: Path, piped: str | None = None, real: bool = False, **variables: str) -> Answer:
     """Run one command in a process of its own.
 
     Args:
         arguments: after `mcis`.
         cwd: the folder to run in.
         piped: what comes through a pipe on stdin; None for no pipe.
-        programs: of the fixture `programs`: the process is forked, which saves its imports; None for a new one.
+        real: a new process that imports all it needs, which takes seconds, and not a forked one.
         variables: of the environment.
     """
     stdin: dict[str, Any] = {"stdin": subprocess.DEVNULL} if piped is None else {"input": piped}
-    program = [sys.executable, "-m", "mcis_cli"] if programs is None else [str(programs / "mcis")]
-    return _finished([*program, *map(str, arguments)], cwd, variables, stdin)
+    return _finished([*_program(real, variables), *map(str, arguments)], cwd, variables, stdin)
 
 
-def shell(script: str, *, cwd: Path, programs: Path | None = None, **variables: str) -> Answer:
-    """Run a line of bash in which `mcis` is the command, with `pipefail`; `programs` as for `mcis`."""
-    program = f'"{sys.executable}" -m mcis_cli' if programs is None else f'"{programs}/mcis"'
-    command = f'set -o pipefail; mcis() {{ {program} "$@"; }}; {script}'
+def shell(script: str, *, cwd: Path, real: bool = False, **variables: str) -> Answer:
+    """Run a line of bash in which `mcis` is the command, with `pipefail`; `real` as for `mcis`."""
+    command = f'set -o pipefail; mcis() {{ {shlex.join(_program(real, variables))} "$@"; }}; {script}'
     return _finished(["bash", "-c", command], cwd, variables, {"stdin": subprocess.DEVNULL})
+
+
+def _program(real: bool, variables: Mapping[str, str]) -> list[str]:
+    at_start = {name: value for name, value in variables.items() if name in READ_AT_START}
+    return [sys.executable, "-m", "mcis_cli"] if real else [str(programs(**at_start) / "mcis")]
 
 
 def python(script: str, *arguments: str, cwd: Path, **variables: str) -> Answer:

@@ -14,8 +14,8 @@ from pathlib import Path
 from random import Random
 from typing import Any
 
-from fork_server import Command, Limit, Real, Server
-from run_commands import environment
+from fork_server import Command, Forked, Limit, Real
+from run_commands import environment, programs
 
 from mcis_cli.data.synthetic.image_set import write_synthetic
 from mcis_cli.store import open_store
@@ -23,6 +23,7 @@ from mcis_cli.store import open_store
 STAGES = ("train-cls", "cams", "pseudo", "train-seg", "eval")
 TRAININGS = ("train-cls", "train-seg")
 INTERVAL = 10  # steps between checkpoints
+IMPORTS = 4.0  # seconds, about: a `Clock` learns
 TOML = """\
 preset = "quick"
 
@@ -75,15 +76,17 @@ class StageFolders:
 
     Attributes:
         folder: has `shapes/`, and `before/STAGE/.mcis`.
-        server: forks commands.
         made: by stage and flags, what it prints with `--json` where nothing stops it.
-        seconds: how long a forked command and a real one take where nothing stops them.
+        seconds: how long a forked command takes where nothing stops it; a real one imports for `IMPORTS` before.
     """
 
     folder: Path
-    server: Server
     made: dict[tuple[str, ...], dict[str, Any]]
-    seconds: dict[tuple[str, bool], float]
+    seconds: dict[str, float]
+
+    def clock(self, stage: str, real: bool, seed: str) -> "Clock":
+        """A clock of a stage."""
+        return Clock(self.seconds[stage] + IMPORTS * real, f"{stage} {seed} {real}")
 
     def expect(self, stage: str, flags: tuple[str, ...]) -> None:
         """Find out what a stage makes with other flags where nothing stops it."""
@@ -123,7 +126,7 @@ class StageFolder:
         arguments = [command or self.stage, "--json", *workers, *flags]
         if real:
             return Real(arguments, self.folder, environment(), limit)
-        return self.origin.server.run(arguments, self.folder, limit)
+        return forked(arguments, self.folder, limit)
 
     @property
     def store(self) -> Path:
@@ -206,29 +209,27 @@ def link_or_copy(source: str, target: str) -> None:
         shutil.copy2(source, target)
 
 
-def build(folder: Path, server: Server) -> StageFolders:
+def forked(arguments: list[str], folder: Path, limit: Limit = None) -> Forked:
+    """A command in a session of its own."""
+    return Forked(programs(), arguments, folder, environment(), alone=True, limit=limit)
+
+
+def build(folder: Path) -> StageFolders:
     """Write the set, and make the chain once, with a copy of the store before each stage."""
     write_synthetic(folder / "shapes", num_train=20, num_val=70, num_classes=3, size=(24, 36), seed=1)
-    made = StageFolders(folder, server, {}, {})
+    made = StageFolders(folder, {}, {})
     store, toml = folder / ".mcis", folder / "mcis.toml"
     toml.write_text(TOML.format(root=folder / "shapes"))
     open_store(store)
     for stage in STAGES:
         shutil.copytree(store, folder / "before" / stage, copy_function=link_or_copy)
         began = time.monotonic()
-        command = server.run([stage, "--json", "--workers", "0"], folder)
+        command = forked([stage, "--json", "--workers", "0"], folder)
         assert command.wait() == 0, command.err
-        made.seconds[stage, False] = time.monotonic() - began
+        made.seconds[stage] = time.monotonic() - began
         printed = json.loads(command.out)
         total = {"train-cls": 30, "cams": 90, "pseudo": 90, "train-seg": 27, "eval": 70}[stage]
         made.made[stage,] = printed | {"total": total}
-    # The imports are what a real one has besides, and they are the same for all.
-    began = time.monotonic()
-    command = Real(["eval", "--json"], folder, environment())
-    assert command.wait() == 0, command.err
-    imports = time.monotonic() - began
-    for stage in STAGES:
-        made.seconds[stage, True] = made.seconds[stage, False] + imports
     return made
 
 

@@ -17,7 +17,7 @@ from typing import Any
 
 import recipes
 import torch
-from run_commands import Answer, environment
+from run_commands import Answer, environment, programs
 from tiny_chain import Chain, options
 
 from mcis_cli.config import TrainClsConfig, TrainSegConfig
@@ -197,11 +197,9 @@ def _children(pid: int) -> Sequence[int]:
     return []
 
 
-def torchrun(
-    *arguments: str | Path, cwd: Path, count: int = 2, programs: Path | None = None, **variables: str
-) -> Answer:
-    """Run a command of mcis in several processes; `programs` as for `run_commands.mcis`."""
-    program = ("-m", "mcis_cli") if programs is None else ("--no-python", programs / "mcis")
+def torchrun(*arguments: str | Path, cwd: Path, count: int = 2, real: bool = False, **variables: str) -> Answer:
+    """Run a command of mcis in several processes; `real` as for `run_commands.mcis`."""
+    program = ("-m", "mcis_cli") if real else ("--no-python", programs() / "mcis")
     return Torchrun(*program, *arguments, cwd=cwd, count=count, **variables).finish()
 
 

@@ -263,11 +263,11 @@ def test_a_card_says_which_pairs_are_in_the_graph(equivariant):
 
 
 @pytest.fixture(scope="module")
-def command(programs):
+def command():
     """Runs a command that works."""
 
     def run(*words, cwd):
-        answer = mcis(*words, cwd=cwd, programs=programs)
+        answer = mcis(*words, cwd=cwd)
         assert answer.code == 0, answer.err
         return answer
 
@@ -382,7 +382,7 @@ def test_one_matrix_is_what_web_images_and_who_asks_for_it_get(command, tmp_path
 
 
 @pytest.mark.slow
-def test_two_ranks_train_three_matrices_on_sources(made, programs, tmp_path):
+def test_two_ranks_train_three_matrices_on_sources(made, tmp_path):
     folder, _ = made
     (tmp_path / "mcis.toml").write_text(
         (TOML + SOURCES)
@@ -392,7 +392,7 @@ def test_two_ranks_train_three_matrices_on_sources(made, programs, tmp_path):
         .replace("web/found", str(folder / "web/found"))
     )
     words = ("train-cls", "--set", "train-cls.batch_pairs=2", "--workers", "0")
-    answer = torchrun(*words, cwd=tmp_path, programs=programs)
+    answer = torchrun(*words, cwd=tmp_path)
     assert answer.code == 0, answer.err
     made_by_two = open_store(tmp_path / ".mcis").get(answer.out.strip())
     assert {name.removeprefix("co_attention.") for name in made_by_two.tensors() if "affinity" in name} == THREE

@@ -61,7 +61,7 @@ def test_the_size_of_the_cache_changes_nothing(stage_folders, tmp_path, tally):
 @pytest.mark.parametrize("stage", STAGES)
 def test_kills_with_other_workers_in_between_change_nothing(stage_folders, stage, tmp_path, tally):
     """Again and again the same work is killed, and gone on with by another number of workers."""
-    clock = Clock(stage_folders.seconds[stage, False] / 2, stage)
+    clock = Clock(stage_folders.seconds[stage] / 2, stage)
     place = stage_folders.copy(stage, tmp_path / "0")
     number = 0
     while tally.facts.get("during", 0) < KILLS:

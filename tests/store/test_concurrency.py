@@ -64,7 +64,7 @@ def test_of_two_commands_one_works_and_the_other_waits_and_finds_it_done(chain_c
 @pytest.mark.slow
 def test_what_a_stage_works_on_never_vanishes_while_all_that_is_not_needed_does(chain, workers, tmp_path):
     """Maps come, and nothing keeps them but the stage that makes masks of them; the masks are as little needed."""
-    seconds = size(20.0, 600.0)
+    ended, wanted = tmp_path / "ended", size(6, 1000)
     source, data = chain.made["cams"].path, chain.folder / "shapes"
     inputs = Inputs(upstream=chain.made["cams"], data=chain.data)
     expected = pseudo.run(PseudoConfig(), inputs, chain.store, options()).id
@@ -74,22 +74,23 @@ def test_what_a_stage_works_on_never_vanishes_while_all_that_is_not_needed_does(
     *stages, collector = workers[:4]
     for worker in stages:
         worker.send(
-            act="stage", store=str(store.root), source=str(source), data=str(data), seconds=seconds, expected=expected
+            act="stage", store=str(store.root), source=str(source), data=str(data), ended=str(ended), expected=expected
         )
-    collector.send(act="collect", store=str(store.root), seconds=seconds)
+    collector.send(act="collect", store=str(store.root), artifacts=wanted)
     removed = collector.answer()
+    ended.touch()
     answers = [worker.answer() for worker in stages]
     assert sum(answer["vanished"] for answer in answers) == 0
     assert all(answer["made"] for answer in answers)
     # And yet what was needed no more did go.
-    assert removed["artifacts"] > 3
+    assert removed["artifacts"] >= wanted
     assert removed["partial"] > 0
 
 
 @pytest.mark.promise
 @pytest.mark.slow
 def test_the_command_removes_nothing_under_a_stage(chain_copy):
-    """The real ones. Nothing names the classifier any more as soon as the stage has begun."""
+    """Nothing names the classifier any more as soon as the stage has begun."""
     for artifact in chain_copy.made.values():
         artifact.close()
     for name in chain_copy.store.tags():  # of other tests

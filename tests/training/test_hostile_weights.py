@@ -15,8 +15,7 @@ import numpy as np
 import pytest
 import torch
 from hostile_files import mutate
-from limited_commands import CPU_SECONDS, Guard
-from run_commands import environment
+from limited_commands import CPU_SECONDS, call_limited, run_limited
 from safetensors.torch import save
 from sizes import size
 from torch import nn
@@ -148,8 +147,7 @@ def place(tmp_path_factory):
     os.mkfifo(folder / "pipe.pth")
     (folder / "device.pth").symlink_to("/dev/zero")
     (folder / "nothing.pth").symlink_to("nothing")
-    with Guard(environment()) as guard:
-        yield folder, guard
+    return folder
 
 
 COMMANDS = {
@@ -163,15 +161,14 @@ COMMANDS = {
 @pytest.mark.parametrize("command", COMMANDS)
 @pytest.mark.parametrize("name", [*HOSTILE, "folder.pth", "pipe.pth", "device.pth", "nothing.pth"])
 def test_hostile_weights_are_one_line_and_2(place, name, command, tally):
-    folder, guard = place
-    ended = guard.run([*COMMANDS[command], name], folder)
+    ended = run_limited([*COMMANDS[command], name], place)
     told = [line for line in ended.err.splitlines() if line.startswith("mcis: error:")]
     assert ended.code == 2, f"{ended.code} {ended.err[-800:]}"
     assert len(told) == 1
     assert name in told[0]
     assert len(told[0]) < 1000
     assert "\x1b" not in ended.err
-    assert not (folder / CANARY).exists()
+    assert not (place / CANARY).exists()
     assert ended.megabytes < 1024
     tally.count(files=1)
 
@@ -181,9 +178,8 @@ def mutated(content: bytes, draw: np.random.Generator) -> bytes:
 
 
 @pytest.mark.parametrize("kind", ["zip", "old", "safetensors"])
-def test_mutants_of_weights_load_or_are_refused(place, kind, tmp_path, tally):
-    _, guard = place
-    ended = guard.call(load_mutants, kind, NUM_MUTANTS, folder=tmp_path)
+def test_mutants_of_weights_load_or_are_refused(kind, tmp_path, tally):
+    ended = call_limited(load_mutants, kind, NUM_MUTANTS, folder=tmp_path)
     assert ended.code == 0, f"at mutant {(tmp_path / 'at').read_text()}: {ended.err[-1000:]}"
     tally.count(mutants=NUM_MUTANTS)
 
@@ -310,12 +306,11 @@ SMALL = ("--preset", "quick", "--epochs", "1", "--set", "train-cls.image_size=64
 
 @pytest.mark.parametrize("case", ["canary", "nan", "other network"])
 def test_a_training_that_meets_one_in_partial_is_one_line_and_4(place, case, tmp_path):
-    folder, guard = place
     store = tmp_path / "store"
-    ended = guard.call(leave, case, str(folder / "shapes"), str(store), folder=folder)
+    ended = call_limited(leave, case, str(place / "shapes"), str(store), folder=place)
     assert ended.code == 0, ended.err
-    ended = guard.run(["train-cls", "shapes", *SMALL, "--store", store], folder)
-    assert not (folder / CANARY).exists()
+    ended = run_limited(["train-cls", "shapes", *SMALL, "--store", store], place)
+    assert not (place / CANARY).exists()
     assert ended.code == 4, ended.err
     assert "a checkpoint does not fit this training" in ended.err
 

@@ -138,9 +138,9 @@ def test_two_processes_train_what_one_trains_with_a_batch_twice_as_large(chain, 
 
 
 @pytest.mark.slow
-def test_what_is_done_is_found_by_all_and_by_one(made, call, programs):
+def test_what_is_done_is_found_by_all_and_by_one(made, call):
     folder, answer, _ = made
-    again = torchrun("train-cls", cwd=folder, programs=programs)
+    again = torchrun("train-cls", cwd=folder)
     assert (again.code, again.out) == (0, answer.out)
     assert "cached" in again.err
     one = call("train-cls", "--set", "train-cls.processes=2", cwd=folder)
@@ -153,7 +153,7 @@ def test_what_is_done_is_found_by_all_and_by_one(made, call, programs):
 @pytest.mark.slow
 @pytest.mark.promise
 @pytest.mark.parametrize("end", ["kill the first", "kill the second", "stop"])
-def test_one_that_dies_takes_the_others_along_and_the_next_run_makes_the_same(chain, made, programs, tmp_path, end):
+def test_one_that_dies_takes_the_others_along_and_the_next_run_makes_the_same(chain, made, tmp_path, end):
     folder = folder_of(chain, tmp_path / "work")
     command = Torchrun("-m", "mcis_cli", "train-cls", "--workers", "0", cwd=folder)
     while not has_checkpoint(folder) and command.is_at_work():
@@ -172,7 +172,7 @@ def test_one_that_dies_takes_the_others_along_and_the_next_run_makes_the_same(ch
     assert "mcis: bug" not in answer.err
     assert not sealed(folder / ".mcis")
     assert has_checkpoint(folder)
-    again = torchrun("train-cls", "--workers", "2", "-q", cwd=folder, programs=programs)
+    again = torchrun("train-cls", "--workers", "2", "-q", cwd=folder)
     assert (again.code, again.out.strip()) == (0, made[2].id), again.err
     assert not list(folder.glob(".mcis/partial/*"))
     assert not list(folder.glob(".mcis/tmp/*"))
@@ -194,33 +194,23 @@ def test_all_wait_for_who_works_on_the_same(chain, made, programs, tmp_path):
 
 
 @pytest.mark.slow
-def test_ranks_that_would_train_different_things_are_told_so(chain, tmp_path):
+def test_ranks_that_would_train_different_things_are_told_so(chain, programs, tmp_path):
     folder = folder_of(chain, tmp_path / "work")
-    command = Torchrun(
-        "--no-python", "bash", "-c", "exec python -m mcis_cli train-cls --seed $RANK", cwd=folder, PATH=_path()
-    )
-    answer = command.finish()
+    script = f"exec {programs}/mcis train-cls --seed $RANK"
+    answer = Torchrun("--no-python", "bash", "-c", script, cwd=folder).finish()
     assert answer.code != 0
     assert "mcis: error (rank 1): rank 1 would train something else than rank 0: found the recipe" in answer.err
     assert not sealed(folder / ".mcis")
 
 
-def _path():
-    import os
-    import sys
-
-    return f"{Path(sys.executable).parent}:{os.environ['PATH']}"
-
-
 @pytest.mark.slow
-def test_networks_too_are_trained_by_two(chain, programs, tmp_path):
+def test_networks_too_are_trained_by_two(chain, tmp_path):
     masks = chain.made["pseudo"]
     flags = [f"--set=train-seg.{name}" for name in ("crop=33", "frozen_stages=5", "batch_size=2", "epochs=2")]
     shutil.copy(chain.folder / "mcis.toml", tmp_path)
     answer = torchrun(
         *("train-seg", masks.path, "--data", chain.folder / "shapes", *flags, "--store", tmp_path / "s"),
         cwd=tmp_path,
-        programs=programs,
     )
     assert answer.code == 0, answer.err
     (path,) = answer.lines
