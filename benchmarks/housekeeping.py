@@ -48,7 +48,7 @@ def start_up(sizes: Sizes) -> list[Row]:
         _command(done, bench.folder, store)  # the stat cache is warm after this one
         status = ["status", "--set", f"data.root={bench.data.root}"]
         for arguments, most in ((["--help"], 0.4), (["ls"], 0.4), (status, 0.4), (done, 0.6)):
-            taken = [seconds(partial(_command, arguments, bench.folder, store)) for _ in range(max(3, sizes.repeats))]
+            taken = [seconds(partial(_command, arguments, bench.folder, store)) for _ in range(sizes.repeats)]
             name = "a stage that is done" if arguments is done else f"mcis {arguments[0]}"
             what = f"seconds, {sizes.many:,} images in the set"
             rows.append(at_most(f"start-up ({name})", what, sorted(taken)[len(taken) // 2], most, runs=len(taken)))

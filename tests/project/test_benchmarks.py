@@ -13,6 +13,8 @@ from mcis_cli.maps.pseudo import fuse_saliency
 from mcis_cli.models.classifier import CoAttentionClassifier
 from mcis_cli.models.losses import pair_loss
 
+LONG_ROWS = ("scaling",)  # which starts ten real commands
+
 
 def test_ways_take_turns_and_the_first_turn_does_not_count():
     turns = []
@@ -75,7 +77,7 @@ def test_the_plain_mask_is_that_of_the_package():
 
 
 @pytest.mark.slow
-@pytest.mark.parametrize("row", ROWS)
+@pytest.mark.parametrize("row", [pytest.param(row, marks=pytest.mark.long if row in LONG_ROWS else ()) for row in ROWS])
 def test_quick_rows_are_measured(row):
     rows = ROWS[row](QUICK)
     assert rows

@@ -160,7 +160,7 @@ def test_there_is_a_file_of_every_kind(files):
 @pytest.mark.usefixtures("no_hdf5")
 def test_a_flipped_bit_is_noticed(files):
     draw = Random(0)
-    for turn, sealed in enumerate(turns(files, size(2_000, 20_000))):
+    for turn, sealed in enumerate(turns(files, size(600, 20_000))):
         length = sealed.path.stat().st_size
         offset = draw.randrange(512) if turn % 10 == 0 else draw.randrange(length)
         bit = draw.randrange(8)
@@ -177,7 +177,7 @@ def _byte(path: Path, offset: int) -> int:
 @pytest.mark.usefixtures("no_hdf5")
 def test_a_truncated_file_is_noticed(files):
     draw = Random(1)
-    for turn, sealed in enumerate(turns(files, size(200, 2_000))):
+    for turn, sealed in enumerate(turns(files, size(100, 2_000))):
         length = sealed.path.stat().st_size
         kept = (
             draw.choice([0, 1, 511, 512, 513, length - 1, length - PAGE]) if turn % 4 == 0 else draw.randrange(length)
@@ -194,7 +194,7 @@ def test_a_truncated_file_is_noticed(files):
 @pytest.mark.usefixtures("no_hdf5")
 def test_a_page_of_zeros_is_noticed(files):
     draw = Random(2)
-    for sealed in turns(files, size(100, 1_000)):
+    for sealed in turns(files, size(50, 1_000)):
         data = sealed.path.read_bytes()
         pages = [start for start in range(0, len(data), PAGE) if any(data[start : start + PAGE])]
         start = draw.choice(pages)
@@ -205,7 +205,7 @@ def test_a_page_of_zeros_is_noticed(files):
 @pytest.mark.usefixtures("no_hdf5")
 def test_appended_bytes_are_noticed(files):
     draw = Random(3)
-    for sealed in turns(files, size(100, 1_000)):
+    for sealed in turns(files, size(50, 1_000)):
         length = sealed.path.stat().st_size
         count = draw.choice([1, 8, 512, PAGE, draw.randrange(1, 10_000)])
         with written(sealed.path, length, draw.choice([bytes(count), draw.randbytes(count)])):

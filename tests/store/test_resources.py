@@ -76,7 +76,7 @@ print(json.dumps(samples))
 @pytest.mark.slow
 @pytest.mark.skipif(not Path("/proc/self/statm").exists(), reason="no /proc to count in")
 def test_maps_of_more_images_take_no_more_memory_and_file_handles(tmp_path):
-    num_images = size(2_000, 50_000)
+    num_images = size(1_000, 50_000)
     done = subprocess.run(
         [sys.executable, "-c", MAP_IMAGES, tmp_path, str(num_images)], capture_output=True, text=True, env=environment()
     )

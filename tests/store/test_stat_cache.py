@@ -53,17 +53,6 @@ def test_what_is_put_is_got_at_once_and_by_the_next_process(index, photo):
 
 
 @pytest.mark.usefixtures("later")
-def test_ten_thousand_unchanged_files_are_not_read_again(index, tmp_path):
-    files = [tmp_path / f"{number}" for number in range(10_000)]
-    for file in files:
-        file.touch()
-    remember(index, *files)
-    with StatCache(index) as cache:
-        facts = [cache.get(file, KIND) or pytest.fail("read again") for file in files]
-    assert facts == [{"digest": ""}] * len(files)
-
-
-@pytest.mark.usefixtures("later")
 def test_facts_of_two_kinds_do_not_displace_each_other(index, photo):
     with StatCache(index) as cache:
         cache.put(photo, "tags-1", os.stat(photo), {"tags": ["cat"]})
