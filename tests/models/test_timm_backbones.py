@@ -130,6 +130,7 @@ def test_without_a_connection_both_ways_out_are_named(work, tmp_path):
     answer = mcis(
         *("train-cls", "shapes", "--preset", "quick", "--backbone", TINY, "--store", tmp_path / "store"),
         cwd=work,
+        real=True,  # the variables are read by an import
         HF_HUB_OFFLINE="1",
         HF_HOME=str(tmp_path / "empty"),
     )
