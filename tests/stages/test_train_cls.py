@@ -18,9 +18,10 @@ from mcis_cli.models.equivariance import equivariant_loss, second_view
 from mcis_cli.models.losses import pair_loss
 from mcis_cli.stages.engine.inputs import Inputs
 from mcis_cli.stages.engine.networks import backbone_of, build_classifier, load_tensors, stored_classifier
+from mcis_cli.stages.engine.scratch import Scratch
 from mcis_cli.stages.train_cls import run as train_cls
 from mcis_cli.stages.train_cls.pair_batches import PairBatch, pair_batches, self_views
-from mcis_cli.stages.train_cls.published_features import PublishedFeatures
+from mcis_cli.stages.train_cls.published_features import PublishedFeatures, View
 from mcis_cli.stages.train_cls.run import learning_groups
 from mcis_cli.store import open_store
 
@@ -296,6 +297,18 @@ def test_features_of_a_frozen_backbone_are_computed_once_and_change_no_bit(chain
     ours, theirs = (stored_classifier(one).state_dict() for one in (kept, together))
     for name, tensor in ours.items():
         torch.testing.assert_close(tensor, theirs[name], rtol=1e-3, atol=1e-4)
+
+
+def test_features_are_kept_as_the_published_layers_give_them_without_dropout(tmp_path):
+    backbone = build_backbone("lite0", output_stride=16).train()
+    backbone.trunk.append(torch.nn.Dropout(0.5))
+    given = {"device": torch.device("cpu"), "precision": "fp32", "budget": 0, "scratch": Scratch(tmp_path, 0)}
+    features, pixels = PublishedFeatures(backbone, **given), torch.randn(3, 32, 48)
+    first, again = (features([View("a", 32, False)], lambda: [pixels])[0] for _ in range(2))
+    assert features.num_forwards == 2
+    assert torch.equal(first, again)
+    with torch.inference_mode():
+        torch.testing.assert_close(first, backbone.eval()(pixels[None])[0])
 
 
 @pytest.mark.parametrize(

@@ -69,6 +69,7 @@ class PublishedFeatures:
 
     def _compute(self, pixels: Tensor) -> Tensor:
         self.num_forwards += 1
+        self._backbone.trunk.eval()  # also in a training: dropout would make other features each time
         image = pixels[None].to(self._device, memory_format=torch.channels_last)
         with torch.no_grad(), autocast(self._device, self._precision):
             features = self._backbone.trunk(image)
@@ -76,13 +77,13 @@ class PublishedFeatures:
 
 
 def refuse_changing_features(backbone: Backbone, config: TrainClsConfig) -> None:
-    """Check that every epoch shows a frozen backbone the same views.
+    """Check that every epoch shows a backbone, whose stages are frozen already, the same views.
 
     Raises:
         UsageError: its features change.
     """
     checks = (
-        (config.frozen_stages == backbone.num_stages, f"frozen_stages={backbone.num_stages}"),
+        (not any(one.requires_grad for one in backbone.trunk.parameters()), f"frozen_stages={backbone.num_stages}"),
         (not any(config.color_jitter), "color_jitter=[0,0,0,0]"),
         (config.long_side is None, "long_side unset"),
         (not config.equivariant, "equivariant=false"),

@@ -123,8 +123,6 @@ def _train(
     def prepare(scratch: Scratch | None) -> Training[PairBatch]:
         torch.manual_seed(config.seed)
         model = build_classifier(description)
-        if config.keep_features:
-            refuse_changing_features(backbone_of(model), config)
         initialise(model, initial)
         return _training(model, config, images, tagged, device, options, ranks, scratch)
 
@@ -174,6 +172,7 @@ def _training(
     place(model, device)
     features = None
     if scratch is not None:
+        refuse_changing_features(backbone, config)
         budget, precision = options.cache_mb * 2**20, _settled(config)
         features = PublishedFeatures(backbone, device=device, precision=precision, budget=budget, scratch=scratch)
 
