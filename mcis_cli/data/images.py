@@ -6,7 +6,7 @@ whatever the decoder stumbles over becomes one `DataError` that names the file. 
 
 import io
 import warnings
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 
 import numpy as np
@@ -26,14 +26,15 @@ GREY_TOLERANCE = 2  # by which the channels of a grey JPEG may differ
 # Pillow warns of a bomb on opening. The filter is process-wide because warnings.catch_warnings is not safe in threads.
 warnings.filterwarnings("error", category=Image.DecompressionBombWarning)
 
-_UPRIGHT = {
-    2: Image.Transpose.FLIP_LEFT_RIGHT,
-    3: Image.Transpose.ROTATE_180,
-    4: Image.Transpose.FLIP_TOP_BOTTOM,
-    5: Image.Transpose.TRANSPOSE,
-    6: Image.Transpose.ROTATE_270,
-    7: Image.Transpose.TRANSVERSE,
-    8: Image.Transpose.ROTATE_90,
+_STRIP_PIXELS = 2**22  # converted at a time: Pillow takes several times the memory of what it converts
+_UPRIGHT: Mapping[int, Callable[[UInt8[ndarray, "height width 3"]], UInt8[ndarray, "height_up width_up 3"]]] = {
+    2: np.fliplr,
+    3: lambda pixels: np.rot90(pixels, 2),
+    4: np.flipud,
+    5: lambda pixels: pixels.swapaxes(0, 1),
+    6: lambda pixels: np.rot90(pixels, -1),
+    7: lambda pixels: np.rot90(pixels, 2).swapaxes(0, 1),
+    8: np.rot90,
 }
 
 
@@ -86,16 +87,24 @@ def decode_image(content: bytes, name: str) -> UInt8[ndarray, "height width 3"]:
     image = _open(content, name, PHOTO_FORMATS)
     turn = _UPRIGHT.get(_orientation(image))
     _load(image, name)
+    pixels = np.empty((image.height, image.width, 3), np.uint8)
+    rows = max(1, _STRIP_PIXELS // image.width)
+    for top in range(0, image.height, rows):
+        bottom = min(top + rows, image.height)
+        strip = image if bottom - top == image.height else image.crop((0, top, image.width, bottom))
+        pixels[top:bottom] = np.asarray(_in_colours(strip, name))
+    del image
+    return pixels if turn is None else np.ascontiguousarray(turn(pixels))
+
+
+def _in_colours(image: Image.Image, name: str) -> Image.Image:
     if image.mode.startswith("I"):
         image = Image.fromarray(_eight_bits(image, name))
     elif image.mode == "F":
         raise DataError(
             f"{name}: floating-point pixels; expected 8 or 16 bits a channel; save the photo as JPEG or PNG"
         )
-    image = _convert(image, "RGB", name)
-    if turn is not None:
-        image = image.transpose(turn)
-    return np.array(image, dtype=np.uint8)
+    return _convert(image, "RGB", name)
 
 
 def upright(content: bytes, name: str) -> bytes:
@@ -289,7 +298,7 @@ def _convert(image: Image.Image, mode: str, name: str) -> Image.Image:
         if image.has_transparency_data:
             with_alpha = image.convert("RGBA")
             image = Image.alpha_composite(Image.new("RGBA", with_alpha.size, "white"), with_alpha)
-        return image.convert(mode)
+        return image if image.mode == mode else image.convert(mode)
     except ValueError as error:
         raise DataError(f"{name}: pixels of mode {image.mode}; expected grey or colour; save it as PNG") from error
 

@@ -126,6 +126,19 @@ def bomb(width: int, height: int) -> bytes:
     return b"\x89PNG\r\n\x1a\n" + chunk(b"IHDR", header) + chunk(b"IDAT", zlib.compress(b"\0")) + chunk(b"IEND", b"")
 
 
+@pytest.mark.parametrize("mode", ["L", "P", "RGB", "RGBA", "I;16"])
+@pytest.mark.parametrize("orientation", [1, 6])
+def test_a_large_photo_is_converted_in_strips_to_the_same_pixels(monkeypatch, mode: str, orientation: int) -> None:
+    values = np.random.default_rng(0).integers(0, 2**16, (11, 7, 4), dtype=np.uint16)
+    deep = Image.fromarray(values[..., 0])
+    content = with_orientation(
+        deep if mode == "I;16" else Image.fromarray(values.astype(np.uint8)).convert(mode), orientation, "PNG"
+    )
+    whole = decode_image(content, "x")
+    monkeypatch.setattr(images, "_STRIP_PIXELS", 20)
+    assert np.array_equal(decode_image(content, "x"), whole)
+
+
 @pytest.mark.parametrize("side", [9_000, 10_000, 50_000])
 @pytest.mark.parametrize("decode", [inspect, decode_image, decode_mask, decode_grey])
 def test_too_many_pixels_are_refused_before_decoding(side: int, decode: object) -> None:
