@@ -148,6 +148,8 @@ def _run(arguments: list[str], debug: bool, stdout: Watched, stopping: Callable[
             return int(left.code or 0)
         return _file_fault(broken) if stdout.failure is None else StorageError.exit_code
     except OSError as error:
+        if memory.ran_out(error):
+            return _lack_of_memory(error, arguments)
         return _file_fault(error) if stdout.failure is None else StorageError.exit_code
     except Exception as error:
         # Errors of the command line's own parser bring a message and a code of theirs.
@@ -164,9 +166,7 @@ def _run(arguments: list[str], debug: bool, stdout: Watched, stopping: Callable[
         if debug:
             traceback.print_exc()
         if memory.ran_out(error):
-            lack = memory.explained(error, arguments)
-            complain("error", str(lack))
-            return lack.exit_code
+            return _lack_of_memory(error, arguments)
         reason = " ".join(str(error).split()) or "no message"
         complain("bug", f"{type(error).__name__}: {reason} (run again with `mcis --debug` to see where)")
         return BUG
@@ -182,6 +182,12 @@ def _call(arguments: list[str], stopping: Callable[[], bool]) -> int:
     if code == INTERRUPTED:  # Typer makes this of Ctrl-C
         raise KeyboardInterrupt
     return code
+
+
+def _lack_of_memory(error: Exception, arguments: list[str]) -> int:
+    lack = memory.explained(error, arguments)
+    complain("error", str(lack))
+    return lack.exit_code
 
 
 def _file_fault(error: OSError) -> int:

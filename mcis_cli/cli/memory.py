@@ -1,11 +1,20 @@
 """Whether an error says that memory ran out, of the CPU or of the GPU, and which flags take less of it."""
 
+import resource
 from collections.abc import Sequence
 
 from mcis_cli.errors import UsageError
 
-# numpy and Python raise MemoryError; torch raises RuntimeError for the CPU, and a child of it for a GPU.
-_SAID_BY_TORCH = ("out of memory", "can't allocate memory", "not enough memory", "cannot allocate memory")
+# numpy and Python raise MemoryError; torch raises RuntimeError for the CPU, and a child of it for a GPU; the loader of
+# libraries and the system calls have words of their own.
+_SAID = (
+    "out of memory",
+    "can't allocate memory",
+    "not enough memory",
+    "cannot allocate memory",
+    "failed to map segment",
+    "can't start new thread",
+)
 
 _PREDICT = "--window 512 or --scales 1"
 _ANY = "--workers 1, and smaller image sizes and batches with --set (docs/reference/configuration.md)"
@@ -15,7 +24,10 @@ def ran_out(error: BaseException) -> bool:
     """Whether memory ran out."""
     if isinstance(error, MemoryError):
         return True
-    return isinstance(error, RuntimeError) and any(words in str(error).lower() for words in _SAID_BY_TORCH)
+    if isinstance(error, SystemError):  # of an interpreter that had no memory left to say so
+        return resource.getrlimit(resource.RLIMIT_AS)[0] != resource.RLIM_INFINITY
+    kinds = (RuntimeError, ImportError, OSError)
+    return isinstance(error, kinds) and any(words in str(error).lower() for words in _SAID)
 
 
 def explained(error: BaseException, arguments: Sequence[str]) -> UsageError:
@@ -25,7 +37,9 @@ def explained(error: BaseException, arguments: Sequence[str]) -> UsageError:
         error: as it was raised.
         arguments: of the command line.
     """
-    asked = " ".join(str(error).split()) or "no more was to be had"
+    lines = str(error).splitlines()
+    said = next((line for line in lines if any(words in line.lower() for words in _SAID)), str(error))
+    asked = " ".join(said.split()) or "no more was to be had"
     where = "the GPU's" if "CUDA" in asked or type(error).__name__ == "OutOfMemoryError" else "the machine's"
     return UsageError(
         f"{where} memory ran out ({asked[:160]}); expected enough for these settings: give {_flags_for_less(arguments)}"
@@ -34,8 +48,10 @@ def explained(error: BaseException, arguments: Sequence[str]) -> UsageError:
 
 def _flags_for_less(arguments: Sequence[str]) -> str:
     """Flags with which the command that was called needs less memory."""
-    from mcis_cli.stages import stages, stages_of
-
+    try:
+        from mcis_cli.stages import stages, stages_of
+    except (MemoryError, ImportError):
+        return _ANY
     names = (name for argument in arguments for name in stages_of(argument))
     work = next((stages()[name].work for name in names), None)
     return work.less_memory if work is not None else _PREDICT if "predict" in arguments else _ANY
