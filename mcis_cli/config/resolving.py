@@ -62,6 +62,7 @@ def parse_assignment(text: str) -> dict[str, Any]:
         raise UsageError(f"--set {text!r:.80} has a value that no setting has; give another") from error
     for key in reversed(keys):
         parsed = {key: parsed}
+    _refuse_strange(parsed)
     return dict(parsed)
 
 
