@@ -5,7 +5,8 @@ import math
 from dataclasses import dataclass
 from pathlib import Path
 
-from mcis_cli.data.regular_files import read_regular
+from mcis_cli.errors import MissingError
+from mcis_cli.store import files
 
 MAX_BYTES = 2**27
 _PLACES = ("step", "epoch")
@@ -36,12 +37,14 @@ def read_log(path: Path) -> MetricsLog | None:
     """The log of a training; None where there is none, or nothing in it.
 
     Raises:
-        DataError: it is no regular file, or too large.
+        DamagedError: it is no regular file (no link is followed), or too large.
     """
-    if not path.exists():
+    try:
+        log = files.read_regular(path, MAX_BYTES)
+    except MissingError:
         return None
     reports: dict[int, dict[str, float]] = {}
-    for line in read_regular(path, MAX_BYTES).splitlines():
+    for line in log.splitlines():
         report = _report(line)
         if report is not None:
             reports[int(report["step"])] = report

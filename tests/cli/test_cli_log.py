@@ -2,6 +2,7 @@
 
 import json
 import math
+import os
 import subprocess
 import sys
 from dataclasses import replace
@@ -92,6 +93,18 @@ def test_what_cannot_be_drawn_is_told(call, chain):
     answer = call("log", "--metric", "los", cwd=chain.folder)
     assert answer.code == 2
     assert "reported no 'los': found total" in answer.err
+
+
+@pytest.mark.parametrize("kind", ["link", "pipe"])
+def test_a_log_that_is_no_file_of_the_store_is_not_read(call, chain_copy, tmp_path, kind):
+    log = chain_copy.made["train-cls"].log_path
+    (tmp_path / "outside").write_bytes(b'{"step":1,"total":2.0}\n')
+    log.unlink()
+    log.symlink_to(tmp_path / "outside") if kind == "link" else os.mkfifo(log)
+    for command in (("log", chain_copy.made["train-cls"].id), ("report", "-q", "--no-attention", "--no-predictions")):
+        answer = call(*command, cwd=chain_copy.folder)
+        assert (answer.code, answer.out) == (4, ""), answer.err
+        assert "it is a link, a folder, a pipe or a device" in answer.err
 
 
 def test_a_falling_line_goes_from_the_upper_left_to_the_lower_right():
