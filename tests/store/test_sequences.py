@@ -71,9 +71,10 @@ class Modelled:
 
     def make(self, draw: Random) -> None:
         """Make a stage from the newest artifact of the stage before it."""
-        place = draw.randrange(len(STAGES))
-        before = [one for one, path in self.artifacts().items() if path.name.startswith(f"{STAGES[place - 1]}-")]
-        inputs = {"upstream": before[-1]} if place and before else {}
+        made = {path.name.rpartition("-")[0]: one for one, path in self.artifacts().items()}
+        possible = [place for place in range(len(STAGES)) if not place or STAGES[place - 1] in made]
+        place = draw.choice((possible[-1], draw.choice(possible)))  # rather the last: chains are what `gc` has to keep
+        inputs = {"upstream": made[STAGES[place - 1]]} if place else {}
         of = Recipe(STAGES[place], 1, {"seed": draw.randrange(2)}, inputs)
         note = self.store.note_path(of.stage, of.key)
         done = notes.parse_done(self.must[note], of.stage, of.key) if note in self.must else None
