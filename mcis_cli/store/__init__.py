@@ -5,9 +5,10 @@ docs/reference/artifact-format.md specifies what is written.
 
 from mcis_cli.store.artifact import Artifact
 from mcis_cli.store.format.identity import ContentHash, Recipe, Record, Schema, canonical_json
-from mcis_cli.store.segments import SEGMENT_SIZE, Begun, Partial, segments_of
+from mcis_cli.store.segments import SEGMENT_SIZE, Partial, segments_of
 from mcis_cli.store.stat_cache import StatCache
 from mcis_cli.store.store import Store, open_store
+from mcis_cli.store.workplace import Begun
 
 __all__ = [
     "SEGMENT_SIZE",

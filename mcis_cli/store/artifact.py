@@ -194,3 +194,32 @@ class Artifact:
 
     def __exit__(self, *_: object) -> None:
         self.close()
+
+
+def load(path: Path, *, hold: bool = True) -> Artifact:
+    """An artifact of a store, which must have the name that its content gives it.
+
+    Raises:
+        MissingError: there is no such file.
+        DamagedError: it is not an artifact, is damaged where a first look can tell, or has the name of another.
+    """
+    artifact = Artifact(path, held=hold)
+    if path.name != file_name(artifact.stage, artifact.id):
+        raise files.damaged(path, f"it is {file_name(artifact.stage, artifact.id)}", "the file of its name")
+    return artifact
+
+
+def placed(temporary: Path, path: Path) -> Artifact:
+    """Give a sealed file its final name, and hold it; what has the name already, and is intact, stays."""
+    while not files.link(temporary, path):
+        try:
+            existing = Artifact(path, held=True)
+        except MissingError:  # removed meanwhile
+            continue
+        except DamagedError:
+            existing = None
+        if existing is not None and existing.is_intact():
+            return existing
+        files.replace(temporary, path)
+        break
+    return Artifact(path, held=True)

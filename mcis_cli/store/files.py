@@ -255,6 +255,14 @@ def claimed(path: Path) -> Iterator[bool]:
         os.close(descriptor)
 
 
+def sweep(folder: Path, owner: str) -> None:
+    """Remove the temporary files of an owner that is gone; those of one that is not are held."""
+    for path in folder.glob(f"{owner}.*"):
+        with suppress(StorageError), claimed(path) as mine:
+            if mine:
+                unlink(path)
+
+
 def is_named(descriptor: int, path: Path) -> bool:
     """Whether `path` is a name of the open file or folder, and not of another one, or of none."""
     try:
@@ -308,6 +316,19 @@ def replace(source: Path, target: Path) -> None:
     """Give a synced file a name that may be taken, in one step: for tags, logs, and what was found damaged."""
     with reported("replace", target):
         os.replace(source, target)
+
+
+def put(new: Path, path: Path, data: bytes, *, overwrite: bool) -> bool:
+    """Write a small file in one step, first under the name `new`. Returns False where `path` is taken, and stays."""
+    with temporary(new) as descriptor:
+        with reported("write", path):
+            write(descriptor, data, 0)
+        sync(descriptor, new)
+        if overwrite:
+            replace(new, path)
+        done = overwrite or link(new, path)
+        sync_folder(path.parent)
+    return done
 
 
 def unlink(path: Path) -> None:

@@ -15,6 +15,7 @@ from typing import Any, TypeVar
 from mcis_cli.errors import MissingError, UsageError
 from mcis_cli.store import files
 from mcis_cli.store.format.identity import Recipe, canonical_json
+from mcis_cli.store.workplace import RECIPE
 
 T = TypeVar("T")
 MAX_BYTES = 2**23  # an artifact's manifest, which has the same parts, is at most 4 MiB
@@ -110,3 +111,21 @@ def parse_recipe(parts: Any) -> Recipe | None:
             except ValueError:
                 return None
     return None
+
+
+def read_done(path: Path) -> Done | None:
+    """What is noted in a file of `keys/`; None where there is none.
+
+    Raises:
+        DamagedError: it is no such note, or that of another recipe.
+    """
+    return read(path, lambda data: parse_done(data, path.parent.name, path.stem))
+
+
+def read_recipe(folder: Path) -> Recipe | None:
+    """What is made in a folder of `partial/`; None where it does not say.
+
+    Raises:
+        DamagedError: the file that should say so is damaged.
+    """
+    return read(folder / RECIPE, lambda data: parse_recipe(parse(data)))

@@ -4,34 +4,31 @@ The sorted list of images is cut into fixed segments. A finished segment is an i
 presence with a good digest is the record that it is done: there is no bitmap that a crash could turn into a lie.
 """
 
-import json
 import os
-import re
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from contextlib import contextmanager, suppress
-from dataclasses import dataclass
 from datetime import UTC, datetime
 from pathlib import Path
-from typing import TYPE_CHECKING, Any, Protocol
+from typing import TYPE_CHECKING, Any
 
-from mcis_cli.errors import DamagedError, MissingError, StorageError, UsageError
-from mcis_cli.store import files
+from mcis_cli.errors import DamagedError, MissingError, StorageError
+from mcis_cli.store import files, parts
+from mcis_cli.store.arithmetic import Arithmetic, Noted, noted_in, require_one
 from mcis_cli.store.artifact import Artifact
 from mcis_cli.store.format import user_block
 from mcis_cli.store.format.identity import FORMAT, ContentHash, Recipe, Record, Schema, canonical_json, hashed
-from mcis_cli.store.notes import Done
 from mcis_cli.store.workplace import Workplace
 
 if TYPE_CHECKING:
     from numpy.typing import NDArray
 
+    from mcis_cli.store.store import Store
+
 SEGMENT_SIZE = 64
 KEPT_CHECKPOINTS = 2
 LOG = "metrics.jsonl"
-Arithmetic = Mapping[str, str | int]
 MAX_LOG = 2**30  # bytes of a metrics log
 KEY_DIGITS = 16
-_PART = re.compile(r"segment-([0-9]{6})\.h5|checkpoint-([0-9]{12})\.ckpt")
 
 
 def segments_of(ids: Iterable[str]) -> list[Sequence[str]]:
@@ -39,37 +36,6 @@ def segments_of(ids: Iterable[str]) -> list[Sequence[str]]:
     ordered = sorted(ids)
     assert len(set(ordered)) == len(ordered), "an id is there twice"
     return [tuple(ordered[start : start + SEGMENT_SIZE]) for start in range(0, len(ordered), SEGMENT_SIZE)]
-
-
-@dataclass(frozen=True)
-class Begun:
-    """How far unfinished work is, by the names of its files: segments that are there, newest checkpoint's step."""
-
-    num_segments: int
-    step: int | None
-
-
-def begun_in(folder: Path) -> Begun | None:
-    """How far the work in a folder of `partial/` is; None where nothing is kept yet."""
-    num_segments = sum(1 for _ in folder.glob("segment-*.h5"))
-    steps = [int(path.stem[11:]) for path in folder.glob("checkpoint-*.ckpt") if path.stem[11:].isdecimal()]
-    return Begun(num_segments, max(steps, default=None)) if num_segments or steps else None
-
-
-class Shelf(Protocol):
-    """What sealing asks of the store."""
-
-    def find(self, recipe: Recipe) -> Artifact | None:
-        """The artifact of a recipe."""
-
-    def done(self, stage: str, key: str) -> Done | None:
-        """What is noted of a recipe that was done before."""
-
-    def shelve(self, temporary: Path, recipe: Recipe, content_id: str, log: bytes | None) -> Artifact:
-        """Give a sealed temporary file its final name, and note its key."""
-
-    def temporary(self, owner: str) -> Path:
-        """A new name in the store's folder of temporary files."""
 
 
 class Partial:
@@ -80,20 +46,20 @@ class Partial:
         folder: `partial/<stage>-<key>/`.
     """
 
-    def __init__(self, shelf: Shelf, recipe: Recipe, workplace: Workplace) -> None:
+    def __init__(self, store: "Store", recipe: Recipe, workplace: Workplace) -> None:
         self.recipe = recipe
         self.folder = workplace.folder
-        self._shelf = shelf
+        self._store = store
         self._workplace = workplace
         self._known: set[int] = set()
 
     def sealed(self) -> Artifact | None:
         """The artifact, where another process finished it while this one waited."""
-        return self._shelf.find(self.recipe)
+        return self._store.find(self.recipe)
 
     @contextmanager
     def _temporary(self) -> Iterator[tuple[Path, int]]:
-        path = self._shelf.temporary(self.folder.name)
+        path = self._store.temporary(self.folder.name)
         with files.temporary(path) as descriptor:
             yield path, descriptor
 
@@ -105,7 +71,7 @@ class Partial:
 
     def segment(self, index: int) -> bool:
         """Whether segment `index` is there and intact; reads all of it once."""
-        if index not in self._known and self._is_intact(self._segment_path(index), "segment", index):
+        if index not in self._known and parts.is_intact(self._segment_path(index), "segment", self.recipe.key, index):
             self._known.add(index)
         return index in self._known
 
@@ -132,7 +98,7 @@ class Partial:
             container.write_records(
                 descriptor, path, "segment", schema, records, lambda count: {**manifest, "num_records": count}
             )
-            _check_readable(path, "segment")
+            parts.check_readable(path, "segment")
             self._place(path, self._segment_path(index), "segment", index)
         self._known.add(index)
 
@@ -142,57 +108,24 @@ class Partial:
         Raises:
             UsageError: they were not: no single run leads to such a result.
         """
-        found = self._arithmetics(num_segments)
-        if arithmetic is not None:
-            found.setdefault(canonical_json(arithmetic), (None, arithmetic))
-        if len(found) > 1:
-            (one, with_one), (other, with_other) = list(found.values())[:2]
-            now = "the rest would be" if other is None else f"segment {other}"
-            raise UsageError(
-                f"segment {one} was computed with {_in_words(with_one)}, and {now} with {_in_words(with_other)}, which "
-                "may change bits; compute all with the same (OMP_NUM_THREADS=N), begin anew after `mcis gc --partial "
-                "--delete`, or allow the mixture with MCIS_MIXED=1"
-            )
+        require_one(self._noted(num_segments), arithmetic)
 
-    def _arithmetics(self, num_segments: int | None) -> dict[bytes, tuple[int | None, Arithmetic]]:
-        """What segments that are there were computed with, each once, with the number of the first; by its JSON."""
-        paths = (
-            sorted(self.folder.glob("segment-*.h5"))
-            if num_segments is None
-            else map(self._segment_path, range(num_segments))
-        )
-        found: dict[bytes, tuple[int | None, Arithmetic]] = {}
-        for path in paths:
-            with suppress(MissingError, DamagedError, ValueError):
-                with open(files.open_regular(path), "rb") as file:
-                    manifest = user_block.read_manifest(file.fileno(), path, "segment")
-                noted = manifest.get("arithmetic", {})
-                found.setdefault(canonical_json(noted), (int(path.stem[8:]), noted))
-        return found
+    def _noted(self, num_segments: int | None) -> dict[bytes, Noted]:
+        """What segments that are there, or the first `num_segments`, were computed with."""
+        if num_segments is None:
+            return noted_in(sorted(self.folder.glob("segment-*.h5")))
+        return noted_in(map(self._segment_path, range(num_segments)))
 
     def _segment_path(self, index: int) -> Path:
-        return self.folder / f"segment-{index:06d}.h5"
+        return self.folder / parts.segment_name(index)
 
     def _place(self, temporary: Path, target: Path, kind: user_block.Kind, number: int) -> None:
         def place() -> None:
-            if not files.link(temporary, target) and not self._is_intact(target, kind, number):
+            if not files.link(temporary, target) and not parts.is_intact(target, kind, self.recipe.key, number):
                 files.replace(temporary, target)
             files.sync_folder(self.folder)
 
         self._workplace.do(place)
-
-    def _is_intact(self, path: Path, kind: user_block.Kind, number: int) -> bool:
-        try:
-            descriptor = files.open_regular(path)
-        except (MissingError, DamagedError):
-            return False
-        try:
-            check_part(descriptor, path, kind, self.recipe.key, number)
-        except DamagedError:
-            return False
-        finally:
-            os.close(descriptor)
-        return True
 
     # Checkpoints
 
@@ -211,9 +144,9 @@ class Partial:
                 files.write(descriptor, payload, user_block.SIZE)
                 files.write(descriptor, manifest, place.offset)
             user_block.seal(descriptor, path, "checkpoint", place)
-            self._place(path, self.folder / f"checkpoint-{step:012d}.ckpt", "checkpoint", step)
+            self._place(path, self.folder / parts.checkpoint_name(step), "checkpoint", step)
         for later, path in self._checkpoints():
-            if later > step and not self._is_intact(path, "checkpoint", later):
+            if later > step and not parts.is_intact(path, "checkpoint", self.recipe.key, later):
                 files.unlink(path)
         for _, old in self._checkpoints()[KEPT_CHECKPOINTS:]:
             files.unlink(old)
@@ -226,7 +159,7 @@ class Partial:
             except (MissingError, DamagedError):
                 continue
             try:
-                block = check_part(descriptor, path, "checkpoint", self.recipe.key, step)
+                block = parts.check_part(descriptor, path, "checkpoint", self.recipe.key, step)
                 return step, user_block.read_payload(descriptor, path, block)
             except DamagedError:
                 continue
@@ -258,11 +191,10 @@ class Partial:
 
     def _write_log(self, source: Path, step: int) -> None:
         """Make a log of the lines of another, or of the own, up to those of `step`."""
-        lines = files.read_regular(source, MAX_LOG).splitlines(keepends=True)
-        kept = [line for line in lines if _is_before(line, step)]
+        kept = parts.lines_until(files.read_regular(source, MAX_LOG), step)
         with self._temporary() as (path, descriptor):
             with files.reported("write", path):
-                files.write(descriptor, b"".join(kept), 0)
+                files.write(descriptor, kept, 0)
             files.sync(descriptor, path)
             files.replace(path, self.log_path)
 
@@ -280,11 +212,10 @@ class Partial:
         Raises:
             DamagedError: it is not what its name says.
         """
-        match = _PART.fullmatch(source.name)
-        if match is None:
+        named = parts.part_named(source)
+        if named is None:
             return None
-        number = int(match[1] or match[2])
-        kind: user_block.Kind = "segment" if match[1] else "checkpoint"
+        kind, number = named
         newest = self.load_checkpoint() if kind == "checkpoint" else None
         if self.segment(number) if kind == "segment" else newest is not None and newest[0] >= number:
             return None
@@ -293,7 +224,7 @@ class Partial:
                 files.copy(file.fileno(), source, descriptor, os.fstat(file.fileno()).st_size)
             files.sync(descriptor, path)
             try:
-                check_part(descriptor, path, kind, self.recipe.key, number)
+                parts.check_part(descriptor, path, kind, self.recipe.key, number)
                 if kind == "segment":
                     from mcis_cli.store.format.reader import Reader
 
@@ -339,7 +270,7 @@ class Partial:
         def seal() -> Artifact:
             if not mixed:
                 self.check_arithmetic(num_segments=num_segments)
-            used = [arithmetic for _, arithmetic in self._arithmetics(num_segments).values()]
+            used = [arithmetic for _, arithmetic in self._noted(num_segments).values()]
             noted = {**provenance, "arithmetic": used} if len(used) > 1 else provenance
             return self._seal_records(schema, num_segments, self._settled(meta), noted, observe)
 
@@ -364,7 +295,7 @@ class Partial:
 
         with self._temporary() as (path, descriptor):
             container.write_records(descriptor, path, "artifact", schema, records, manifest)
-            _check_readable(path, "artifact")
+            parts.check_readable(path, "artifact")
             return self._shelve(path, content.hexdigest())
 
     def seal_tensors(
@@ -389,7 +320,7 @@ class Partial:
         manifest = self._manifest(meta, provenance) | {"tensors": listed, "id": content.hexdigest()}
         with self._temporary() as (path, descriptor):
             container.write_tensors(descriptor, path, tensors, manifest)
-            _check_readable(path, "artifact")
+            parts.check_readable(path, "artifact")
             return self._shelve(path, content.hexdigest())
 
     def _first(self, seal: Callable[[], Artifact]) -> Artifact:
@@ -422,7 +353,7 @@ class Partial:
     def _settled(self, meta: Mapping[str, Any]) -> Mapping[str, Any]:
         """The meta that this recipe had before, where its artifact was lost and is made again: it names what is no
         part of the recipe (the whole data set, a file of weights), and one recipe has one content id."""
-        before = self._shelf.done(self.recipe.stage, self.recipe.key)
+        before = self._store.done(self.recipe.stage, self.recipe.key)
         return meta if before is None else before.meta
 
     def _manifest(self, meta: Mapping[str, Any], provenance: Mapping[str, Any]) -> dict[str, Any]:
@@ -440,7 +371,7 @@ class Partial:
         log = None
         with suppress(MissingError):
             log = files.read_regular(self.log_path, MAX_LOG)
-        return self._shelf.shelve(path, self.recipe, content_id, log)
+        return self._store.shelve(path, self.recipe, content_id, log)
 
     def _finish(self, artifact: Artifact) -> Artifact:
         self.discard()
@@ -452,44 +383,6 @@ class Partial:
         self._workplace.clear()
 
 
-def _check_readable(path: Path, kind: user_block.Kind) -> None:
-    """Run the checks of a reader on a file before it gets a name: what could not be read is not sealed.
-
-    Raises:
-        UsageError: it has more, or longer, entries than a file of this format can have.
-    """
-    from mcis_cli.store.format.reader import Reader
-
-    try:
-        if kind == "artifact":
-            Artifact(path).close()
-        Reader(path, kind, is_new=True).close()
-    except DamagedError as error:
-        fault = str(error).removeprefix(f"{path} is damaged: ").removesuffix(f"; {files.REMEDY}")
-        raise UsageError(f"what was computed cannot be sealed: {fault}; use fewer or smaller images") from error
-
-
-def check_part(descriptor: int, path: Path, kind: user_block.Kind, key: str, number: int) -> user_block.Block:
-    """Check the digest of a segment or checkpoint, and that it is the one that its name and folder promise.
-
-    Args:
-        descriptor: the open file.
-        path: its name, for the message.
-        kind: what it should be.
-        key: of the recipe, or how that begins.
-        number: of the segment, or the checkpoint's step.
-
-    Raises:
-        DamagedError: it is not.
-    """
-    block = user_block.verify(descriptor, path, kind)
-    manifest = user_block.read_manifest(descriptor, path, kind)
-    found, where = str(manifest.get("key")), "index" if kind == "segment" else "step"
-    if not found.startswith(key) or manifest.get(where) != number:
-        raise files.damaged(path, f"it is {where} {manifest.get(where)} of {found[:12]}", f"{number} of {key[:12]}")
-    return block
-
-
 def _observed(records: Iterator[Record], observe: Callable[[Record], None] | None) -> Iterator[Record]:
     for record in records:
         if observe is not None:
@@ -497,17 +390,5 @@ def _observed(records: Iterator[Record], observe: Callable[[Record], None] | Non
         yield record
 
 
-def _in_words(arithmetic: Arithmetic) -> str:
-    return ", ".join(f"{name} {value}" for name, value in sorted(arithmetic.items())) or "something that is not noted"
-
-
 def _as_json(schema: Schema) -> dict[str, list[str | int]]:
     return {name: [dtype, rank] for name, (dtype, rank) in schema.items()}
-
-
-def _is_before(line: bytes, step: int) -> bool:
-    try:
-        entry = json.loads(line)
-    except ValueError:
-        return False
-    return line.endswith(b"\n") and isinstance(entry, dict) and not entry.get("step", 0) > step

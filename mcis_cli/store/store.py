@@ -14,12 +14,11 @@ from typing import Any
 
 from mcis_cli.errors import DamagedError, MissingError, StorageError, UsageError
 from mcis_cli.store import files, notes
-from mcis_cli.store.artifact import ID_DIGITS, Artifact, file_name
-from mcis_cli.store.format import user_block
+from mcis_cli.store.artifact import ID_DIGITS, Artifact, file_name, load, placed
 from mcis_cli.store.format.identity import Recipe
 from mcis_cli.store.locks import Locking, held
-from mcis_cli.store.segments import KEY_DIGITS, Begun, Partial, begun_in
-from mcis_cli.store.workplace import RECIPE, Workplace
+from mcis_cli.store.segments import KEY_DIGITS, Partial
+from mcis_cli.store.workplace import RECIPE, Begun, Workplace, begun_in
 
 FOLDERS = ("artifacts", "keys", "partial", "refs", "locations", "locks", "tmp")
 _FILES = (".gitignore", "format", "facts")
@@ -120,7 +119,7 @@ class Store:
         if done is None:
             return None
         with suppress(MissingError):
-            return _load(self._path(recipe.stage, done.id))
+            return load(self._path(recipe.stage, done.id))
         return None
 
     def done(self, stage: str, key: str) -> notes.Done | None:
@@ -129,7 +128,7 @@ class Store:
         None where there is no note, or a damaged one: doing the recipe again writes it anew.
         """
         with suppress(DamagedError):
-            return read_done(self.note_path(stage, key))
+            return notes.read_done(self.note_path(stage, key))
         return None
 
     def all_done(self, on_damaged: Callable[[DamagedError], None] = lambda _: None) -> Iterator[notes.Done]:
@@ -137,7 +136,7 @@ class Store:
         for folder in self.folders("keys"):
             for path in sorted(folder.glob("*.json")):
                 try:
-                    if done := read_done(path):
+                    if done := notes.read_done(path):
                         yield done
                 except DamagedError as error:
                     on_damaged(error)
@@ -163,10 +162,10 @@ class Store:
         folder, path = self.root / "artifacts", Path(text)
         for name in (text, f"{text}.h5") if path.name == text else ():
             if os.path.isfile(folder / name):
-                return _load(folder / name)
+                return load(folder / name)
         if os.path.isfile(path):
             is_ours = os.path.abspath(path.parent) == str(folder)
-            return _load(path) if is_ours else Artifact(Path(os.path.realpath(path)), held=True)
+            return load(path) if is_ours else Artifact(Path(os.path.realpath(path)), held=True)
         if not text:
             raise MissingError(
                 "the name of an artifact is empty: the command that should have printed it failed; mcis ls shows what "
@@ -186,7 +185,7 @@ class Store:
         found = []
         for path in paths:
             with suppress(MissingError):  # removed meanwhile
-                found.append(_load(path))
+                found.append(load(path))
         found = [artifact for artifact in found if artifact.id.startswith(prefix)]
         if len(found) > 1:
             names = ", ".join(artifact.path.stem for artifact in found)
@@ -210,7 +209,7 @@ class Store:
         for path in paths:
             try:
                 with suppress(MissingError):  # removed meanwhile
-                    found.append(_load(path, hold=False))
+                    found.append(load(path, hold=False))
             except DamagedError as error:
                 if on_damaged is None:
                     raise
@@ -333,12 +332,12 @@ class Store:
 
         def describe(path: Path) -> None:
             with suppress(DamagedError):
-                if read_recipe(path.parent) == recipe:
+                if notes.read_recipe(path.parent) == recipe:
                     return
             self.put(path, notes.spell(recipe.as_dict()), overwrite=True)
 
         with held(self.root / "locks" / lock_name, on_wait, lock):
-            self._sweep(name)
+            files.sweep(self.root / "tmp", name)
             with Workplace(self.root / "partial" / name, describe) as workplace:
                 yield Partial(self, recipe, workplace)
 
@@ -357,9 +356,9 @@ class Store:
         for folder in self.folders("partial"):
             found[folder] = None
             try:
-                recipe = read_recipe(folder)
+                recipe = notes.read_recipe(folder)
                 if recipe is None and any(folder.iterdir()):  # written first; it may have come this moment
-                    recipe = read_recipe(folder)
+                    recipe = notes.read_recipe(folder)
                     if recipe is None:
                         raise files.damaged(folder / RECIPE, "it is not there", "what the parts beside it are of")
                 found[folder] = recipe
@@ -369,33 +368,17 @@ class Store:
                 on_damaged(folder, error)
         return found
 
-    def _sweep(self, owner: str) -> None:
-        """Remove the temporary files of an owner that is gone; those of one that is not are held."""
-        for path in (self.root / "tmp").glob(f"{owner}.*"):
-            with suppress(StorageError), files.claimed(path) as mine:
-                if mine:
-                    files.unlink(path)
-
     def temporary(self, owner: str) -> Path:
         """A new name in `tmp/`."""
         return self.root / "tmp" / f"{owner}.{os.getpid()}-{secrets.token_hex(4)}"
 
     def put(self, path: Path, data: bytes, *, overwrite: bool = False) -> bool:
         """Write a small file in one step. Returns False where there is one already, and it is to stay."""
-        temporary = self.temporary("put")
-        with files.temporary(temporary) as descriptor:
-            with files.reported("write", path):
-                files.write(descriptor, data, 0)
-            files.sync(descriptor, temporary)
-            if overwrite:
-                files.replace(temporary, path)
-            done = overwrite or files.link(temporary, path)
-            files.sync_folder(path.parent)
-        return done
+        return files.put(self.temporary("put"), path, data, overwrite=overwrite)
 
     def shelve(self, temporary: Path, recipe: Recipe, content_id: str, log: bytes | None) -> Artifact:
         """Give a sealed temporary file its final name, its log one beside it, and note that the recipe is done."""
-        manifest = _manifest(temporary)
+        manifest = Artifact(temporary).manifest
         artifact = self.place(temporary, recipe.stage, content_id, log)
         self.note(notes.Done(recipe, content_id, manifest["meta"], manifest["provenance"]))
         return artifact
@@ -405,7 +388,7 @@ class Store:
         path = self._path(stage, content_id)
         if log is not None:
             self.put(path.with_suffix(".jsonl"), log)
-        artifact = _placed(temporary, path)
+        artifact = placed(temporary, path)
         if artifact.id != content_id:
             raise StorageError(f"{path} is of another content; move it away and run the same command again")
         files.sync_folder(path.parent)
@@ -424,45 +407,3 @@ class Store:
         path = self.note_path(done.recipe.stage, done.recipe.key)
         files.make_folder(path.parent)
         return self.put(path, done.spell())
-
-
-def _load(path: Path, *, hold: bool = True) -> Artifact:
-    """An artifact of the store, which must have the name that its content gives it."""
-    artifact = Artifact(path, held=hold)
-    if path.name != file_name(artifact.stage, artifact.id):
-        raise files.damaged(path, f"it is {file_name(artifact.stage, artifact.id)}", "the file of its name")
-    return artifact
-
-
-def _placed(temporary: Path, path: Path) -> Artifact:
-    """Give a sealed file its final name, and hold it; what has the name already, and is intact, stays."""
-    while not files.link(temporary, path):
-        try:
-            existing = Artifact(path, held=True)
-        except MissingError:  # removed meanwhile
-            continue
-        except DamagedError:
-            existing = None
-        if existing is not None and existing.is_intact():
-            return existing
-        files.replace(temporary, path)
-        break
-    return Artifact(path, held=True)
-
-
-def _manifest(path: Path) -> dict[str, Any]:
-    descriptor = files.open_regular(path)
-    try:
-        return user_block.read_manifest(descriptor, path, "artifact")
-    finally:
-        os.close(descriptor)
-
-
-def read_done(path: Path) -> notes.Done | None:
-    """What is noted in a file of `keys/`; None where there is none."""
-    return notes.read(path, lambda data: notes.parse_done(data, path.parent.name, path.stem))
-
-
-def read_recipe(folder: Path) -> Recipe | None:
-    """What is made in a folder of `partial/`; None where it does not say."""
-    return notes.read(folder / RECIPE, lambda data: notes.parse_recipe(notes.parse(data)))

@@ -8,6 +8,7 @@ sealed.
 import os
 from collections.abc import Callable
 from contextlib import suppress
+from dataclasses import dataclass
 from pathlib import Path
 from typing import TypeVar
 
@@ -17,6 +18,21 @@ from mcis_cli.store import files
 RECIPE = "recipe.json"
 _TRIES = 20
 T = TypeVar("T")
+
+
+@dataclass(frozen=True)
+class Begun:
+    """How far unfinished work is, by the names of its files: segments that are there, newest checkpoint's step."""
+
+    num_segments: int
+    step: int | None
+
+
+def begun_in(folder: Path) -> Begun | None:
+    """How far the work in a folder of `partial/` is; None where nothing is kept yet."""
+    num_segments = sum(1 for _ in folder.glob("segment-*.h5"))
+    steps = [int(path.stem[11:]) for path in folder.glob("checkpoint-*.ckpt") if path.stem[11:].isdecimal()]
+    return Begun(num_segments, max(steps, default=None)) if num_segments or steps else None
 
 
 class Workplace:

@@ -4,6 +4,7 @@ import random
 
 import numpy as np
 import pytest
+import torch
 from concurrent_processes import StoreProcess, image_ids, recipe, start_processes, work
 from sizes import size
 from tiny_chain import Heard, options
@@ -176,6 +177,26 @@ def test_the_command_prints_nothing_until_all_is_there(call, chain_copy, monkeyp
     assert again.out == second.out
     assert "cached" in again.err
     assert call("eval", second.lines[0], "--shard", "1/2", "--min-miou", "1", cwd=chain_copy.folder).code == 0
+
+
+def test_parts_of_different_arithmetic_are_mixed_only_where_the_flag_says_so(call, chain_copy, monkeypatch):
+    monkeypatch.setattr(segments, "SEGMENT_SIZE", 3)
+    changed = ("eval", "--set", "eval.scales=[0.5]")
+    assert call(*changed, "--shard", "1/2", cwd=chain_copy.folder).out == ""
+    before = torch.get_num_threads()
+    torch.set_num_threads(before + 1)
+    try:
+        refused = call(*changed, "--shard", "2/2", cwd=chain_copy.folder)
+        assert (refused.code, refused.out) == (2, "")
+        assert f"threads {before}, " in refused.err
+        assert "and the rest would be with " in refused.err
+        assert "--mixed" in refused.err
+        made = call(*changed, "--shard", "2/2", "--mixed", cwd=chain_copy.folder)
+    finally:
+        torch.set_num_threads(before)
+    assert made.code == 0, made.err
+    noted = open_store(chain_copy.folder / ".mcis").get(made.lines[0]).provenance["arithmetic"]
+    assert [one["threads"] for one in noted] == [before, before + 1]
 
 
 @pytest.mark.parametrize("shard", ["0/2", "3/2", "1", "1/0", "a/b", "-1/2", "1/2/3", "", "01/2", "1/100000"])

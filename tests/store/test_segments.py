@@ -2,6 +2,7 @@
 
 import functools
 import json
+from contextlib import suppress
 
 import numpy as np
 import pytest
@@ -9,7 +10,7 @@ from store_makers import IDS, SCHEMA, TENSORS, make_store, recipe, records, rewr
 
 from mcis_cli.errors import DamagedError, MissingError, UsageError
 from mcis_cli.store import SEGMENT_SIZE, Recipe, segments_of
-from mcis_cli.store.format import reader
+from mcis_cli.store.format import reader, user_block
 
 META = {"class_names": ["cat", "dog"]}
 
@@ -317,7 +318,7 @@ def test_segments_of_different_arithmetic_are_sealed_only_if_that_is_allowed(sto
     with store.begin(recipe()) as partial:
         for index, arithmetic in enumerate((first, second)):
             partial.write_segment(index, SCHEMA, records(segments_of(IDS)[index]), arithmetic)
-        with pytest.raises(UsageError, match=r"segment 0 was computed with .*, and segment 1 with .*MCIS_MIXED"):
+        with pytest.raises(UsageError, match=r"segment 0 was computed with .*, and segment 1 with .*--mixed"):
             partial.seal(SCHEMA, 2, META, {})
         assert partial.segment(0)
         made = partial.seal(SCHEMA, 2, META, {}, mixed=True)
@@ -341,3 +342,12 @@ def test_segments_of_one_arithmetic_are_sealed_and_have_the_same_id_as_without(s
         made = partial.seal(SCHEMA, 3, {"class_names": ["cat", "dog"]}, {"seconds": 1.5})
     assert "arithmetic" not in made.provenance
     assert made.id == seal_records(store).id
+
+
+@pytest.mark.parametrize("forged", [[1], "AVX2", None, {"threads": 2**70}, {"threads": {"a": [1]}}, {"": None}])
+def test_forged_arithmetic_ends_in_one_line_or_is_left_out(store, monkeypatch, forged):
+    with store.begin(recipe()) as partial:
+        partial.write_segment(0, SCHEMA, records(segments_of(IDS)[0]), ONE)
+        monkeypatch.setattr(user_block, "read_manifest", lambda *_: {"arithmetic": forged})
+        with suppress(UsageError):
+            partial.check_arithmetic(TWO)

@@ -455,6 +455,34 @@ def test_swapped_artifacts_get_their_names_back(store):
     assert list((store.root / "damaged").iterdir()) == []
 
 
+def test_what_was_made_again_before_it_is_set_aside_has_its_name_afterwards(store):
+    with seal_records(store) as artifact:
+        whole = artifact.path.read_bytes()
+    rewrite(artifact.path, whole[:-1] + bytes([whole[-1] ^ 1]))
+    findings = verify(store).findings
+    rewrite(artifact.path, whole)
+    (outcome,) = repair(store, findings)
+    assert outcome.is_repaired
+    assert artifact.path.read_bytes() == whole
+
+
+def test_a_tag_that_is_given_again_while_it_is_repaired_stays(store, monkeypatch):
+    tagged, other = seal_tensors(store), seal_records(store)
+    store.tag("best", tagged)
+    path = store.root / "refs" / "best"
+    rewrite(path, path.read_bytes().replace(b"sha256", b"sha257"))
+    findings = verify(store).findings
+
+    def move_aside_and_tag(of, path):
+        moved = move_aside(of, path)
+        store.tag("best", other)
+        return moved
+
+    monkeypatch.setattr("mcis_cli.store.upkeep.repair.move_aside", move_aside_and_tag)
+    list(repair(store, findings))
+    assert store.tags()["best"] == other.id
+
+
 def test_two_repairs_at_once_do_not_meet(store):
     from mcis_cli.errors import BusyError
     from mcis_cli.store.locks import held

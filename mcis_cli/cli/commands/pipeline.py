@@ -13,7 +13,7 @@ import typer
 from mcis_cli.cli.session import completion
 from mcis_cli.cli.session import options as opt
 from mcis_cli.cli.session.call import Call, Start
-from mcis_cli.cli.session.groups import ImageOptions, PipelineOptions, require_images
+from mcis_cli.cli.session.groups import ImageOptions, PartOptions, PipelineOptions, require_images
 from mcis_cli.cli.session.parameters import Flags, SectionFlags, add_command
 from mcis_cli.cli.session.workspace import Workspace
 from mcis_cli.cli.terminal.tables import print_scores
@@ -59,14 +59,14 @@ def cams(
         ),
     ] = 20_480,
     data: opt.DataOption = None,
-    shard: opt.Shard = None,
+    parts: PartOptions,
     options: PipelineOptions,
 ) -> None:
     """Make localization maps: where in each image its tags are.
 
     Example: mcis cams --refs 3
     """
-    call = Call("cams", flags, options, shard)
+    call = Call("cams", flags, options, parts)
     start = call.start(classifier, data)
 
     def work(settings: Settings, options: RunOptions) -> Sequence[Artifact]:
@@ -95,7 +95,7 @@ def affinity(
     ] = None,
     flags: Annotated[Flags, SectionFlags("affinity")],
     data: opt.DataOption = None,
-    shard: opt.Shard = None,
+    parts: PartOptions,
     options: PipelineOptions,
 ) -> None:
     """Refine localization maps by a random walk over AffinityNet.
@@ -105,7 +105,7 @@ def affinity(
 
     Example: mcis affinity --backbone resnet38
     """
-    call = Call("affinity", flags, options, shard)
+    call = Call("affinity", flags, options, parts)
     start = call.start(maps, data)
     named = None if network is None else start.workspace.store.get(network)
     if named is not None:
@@ -150,7 +150,7 @@ def pseudo(
         ),
     ] = None,
     data: opt.DataOption = None,
-    shard: opt.Shard = None,
+    parts: PartOptions,
     options: PipelineOptions,
 ) -> None:
     """Turn localization maps into pseudo masks.
@@ -164,7 +164,7 @@ def pseudo(
     from mcis_cli.stages import holds
 
     folder = str(saliency.resolve()) if saliency and saliency.is_dir() else None
-    call = Call("pseudo", flags.and_also("data", saliency=folder), options, shard)
+    call = Call("pseudo", flags.and_also("data", saliency=folder), options, parts)
     start = call.start(maps, data)
     _require_use_of_saliency(saliency, start)
     asked = None if network is None else start.workspace.store.get(network)
@@ -244,14 +244,14 @@ def evaluate(
         typer.Option("--min-miou", min=0, max=1, help="Exit with 7 if the mean IoU (a fraction) is lower."),
     ] = None,
     data: opt.DataOption = None,
-    shard: opt.Shard = None,
+    parts: PartOptions,
     options: PipelineOptions,
 ) -> None:
     """Score a network, maps or pseudo masks by mean IoU.
 
     Example: mcis eval --crf --min-miou 0.5
     """
-    call = Call("eval", flags, options, shard)
+    call = Call("eval", flags, options, parts)
     start = call.start(artifact, data)
     from mcis_cli.stages import kind_of
     from mcis_cli.stages.stage import SCORED

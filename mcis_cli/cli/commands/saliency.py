@@ -8,7 +8,7 @@ import typer
 from mcis_cli.cli.session import completion
 from mcis_cli.cli.session import options as opt
 from mcis_cli.cli.session.call import Call, Start
-from mcis_cli.cli.session.groups import PipelineOptions, Place, require_images
+from mcis_cli.cli.session.groups import PartOptions, PipelineOptions, Place, require_images
 from mcis_cli.cli.session.parameters import Flags, add_command
 from mcis_cli.cli.terminal.folder_output import OutputFolder
 from mcis_cli.config import RunOptions, Settings
@@ -30,7 +30,7 @@ def saliency(
         Path | None, typer.Option("--output", "-o", help="Folder for the maps as grey PNGs, besides the artifact.")
     ] = None,
     force: Annotated[bool, typer.Option("--force", help="Write into a folder that has something in it.")] = False,
-    shard: opt.Shard = None,
+    parts: PartOptions,
     workers: opt.Workers = None,
     place: Place,
     as_json: opt.AsJson = False,
@@ -45,7 +45,7 @@ def saliency(
     if force and output is None:
         raise UsageError("--force has no meaning without --output; leave it out, or see mcis saliency --help")
     options = PipelineOptions(device="cpu", workers=workers, place=place, as_json=as_json, quiet=quiet)
-    call = Call("saliency", Flags(), options, shard)
+    call = Call("saliency", Flags(), options, parts)
     workspace = call.open()
     images = require_images(workspace, data, "saliency photos/")
     from mcis_cli.interop.saliency import run as stage

@@ -2,7 +2,7 @@
 
 import time
 from collections.abc import Callable, Iterable, Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from pathlib import Path
 from types import MappingProxyType
 from typing import TYPE_CHECKING, Any
@@ -12,7 +12,7 @@ import typer
 from mcis_cli.cli.session import launched
 from mcis_cli.cli.session import options as opt
 from mcis_cli.cli.session.dry_run import forecaster, print_forecasts
-from mcis_cli.cli.session.groups import PipelineOptions
+from mcis_cli.cli.session.groups import PartOptions, PipelineOptions
 from mcis_cli.cli.session.parameters import Flags
 from mcis_cli.cli.session.upstream import expected_artifact, reads_pipe, upstream_reference
 from mcis_cli.cli.session.workspace import Workspace
@@ -77,13 +77,13 @@ class Call:
         stage: its stage, whose name its section of the settings has.
         flags: settings that were given by flags.
         options: that all such commands take.
-        shard: which part of the work, as I/N.
+        parts: which part of the work this is, and whether parts may differ in how they were computed.
     """
 
     stage: str
     flags: Flags
     options: PipelineOptions
-    shard: str | None = None
+    parts: PartOptions = field(default_factory=PartOptions)
 
     @property
     def rank(self) -> launched.Place | None:
@@ -230,6 +230,7 @@ class Call:
             preset=preset,
             reporter=reporter,
             shard=shard,
+            mixed=self.parts.mixed,
             rank=(self.rank.number, self.rank.count) if self.rank else None,
         )
 
@@ -252,8 +253,8 @@ class Call:
 
     def _shard(self, reporter: TerminalReporter) -> tuple[int, int] | None:
         """The part of the work that was named; else that of this process, which is reported."""
-        if self.shard is not None or (self._work is not None and not self._work.by_image):
-            return opt.parse_shard(self.shard)
+        if self.parts.shard is not None or (self._work is not None and not self._work.by_image):
+            return opt.parse_shard(self.parts.shard)
         place = launched.shard()
         if place is None:
             return None

@@ -55,6 +55,14 @@ class PipelineOptions:
 
 
 @dataclass(frozen=True, kw_only=True)
+class PartOptions:
+    """What commands take whose work may be done in parts, side by side."""
+
+    shard: opt.Shard = None
+    mixed: opt.Mixed = False
+
+
+@dataclass(frozen=True, kw_only=True)
 class ImageOptions:
     """What an image set has beside its images: tags, saliency maps, and further images to learn from."""
 

@@ -1,6 +1,5 @@
 """Options that several commands share, each declared once."""
 
-import os
 import re
 from pathlib import Path
 from typing import Annotated, Any
@@ -101,6 +100,13 @@ Shard = Annotated[
         help="Do part I of N, beside commands with the others; the last seals.",
     ),
 ]
+Mixed = Annotated[
+    bool,
+    typer.Option(
+        "--mixed",
+        help="Seal parts that were computed with different threads, instructions or devices; it lists all of them.",
+    ),
+]
 
 
 def words(text: str | None) -> tuple[str, ...] | None:
@@ -143,5 +149,4 @@ def run_options(*, device: str = "auto", workers: int | None = None, **others: A
     given: dict[str, Any] = {} if workers is None else {"workers": workers}
     if workers is None and (sharing := launched.num_local()) > 1:
         given = {"workers": max(1, RunOptions().workers // sharing)}
-    mixed = bool(os.environ.get("MCIS_MIXED"))
-    return RunOptions(device=device, local=launched.local(), mixed=mixed, **given, **others)
+    return RunOptions(device=device, local=launched.local(), **given, **others)

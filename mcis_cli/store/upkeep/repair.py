@@ -158,7 +158,7 @@ def _repair_tag(store: Store, finding: Finding, known: dict[str, notes.Done]) ->
             pairs = zip(whole[start : start + 64], left[start : start + 64], strict=False)
             if sum(a == b for a, b in pairs) >= _MIN_EQUAL:
                 move_aside(store, finding.path)
-                store.put(finding.path, whole, overwrite=True)
+                store.put(finding.path, whole)  # unless somebody gave it again meanwhile
                 return Outcome(finding, True, f"written again: what was left of it is the id {content_id[:12]}")
     how = f"it stays; `mcis name {name} ARTIFACT` gives it again, `mcis name --delete {name}` takes it away"
     return Outcome(finding, False, how)

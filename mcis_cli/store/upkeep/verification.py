@@ -7,6 +7,7 @@ sets it aside.
 import os
 import re
 from collections.abc import Callable, Iterator, Sequence
+from contextlib import suppress
 from dataclasses import dataclass, field
 from functools import partial
 from pathlib import Path
@@ -17,14 +18,14 @@ from mcis_cli.store import files, notes
 from mcis_cli.store.artifact import ID_DIGITS, Artifact, file_name
 from mcis_cli.store.format import user_block
 from mcis_cli.store.format.identity import Recipe
-from mcis_cli.store.segments import LOG, check_part
-from mcis_cli.store.store import Store, newest_of, read_done, read_recipe
+from mcis_cli.store.parts import check_part, part_named
+from mcis_cli.store.segments import LOG
+from mcis_cli.store.store import Store, newest_of
 from mcis_cli.store.workplace import RECIPE
 
 Kind = Literal["artifact", "key", "tag", "location", "part", "recipe", "log"]
 DAMAGED = "damaged"  # folder in the store for what was set aside
 _ARTIFACT = re.compile(rf"([a-z][a-z0-9-]{{0,39}})-([0-9a-f]{{{ID_DIGITS}}})\.h5")
-_PART = re.compile(r"(segment|checkpoint)-([0-9]{6}|[0-9]{12})\.(?:h5|ckpt)")
 _FOLDER = re.compile(r"[a-z][a-z0-9-]{0,39}-([0-9a-f]{16})")
 
 
@@ -84,7 +85,8 @@ def verify(store: Store, only: Sequence[Path] | None = None, progress: Progress 
     total = 2 * len(checks)
     for number, (path, kind, check) in enumerate(checks):
         progress(number, total)
-        verified.num_bytes += path.lstat().st_size if kind != "log" and os.path.lexists(path) else 0
+        with suppress(FileNotFoundError):
+            verified.num_bytes += path.lstat().st_size if kind != "log" else 0
         if (finding := _tried(path, kind, check, is_wanted=only is not None)) is not None:
             verified.findings.append(finding)
         elif path.exists():
@@ -214,7 +216,7 @@ def _check_artifact(path: Path, *, named: bool) -> None:
 def _check_done(path: Path) -> None:
     if path.suffix != ".json":
         raise files.damaged(path, "its name is that of no note", "the key of a recipe")
-    read_done(path)
+    notes.read_done(path)
 
 
 def _check_log(path: Path) -> None:
@@ -222,21 +224,23 @@ def _check_log(path: Path) -> None:
 
 
 def _check_part(path: Path) -> None:
-    part, folder = _PART.fullmatch(path.name), _FOLDER.fullmatch(path.parent.name)
+    part, folder = part_named(path), _FOLDER.fullmatch(path.parent.name)
     if part is None or folder is None:
         raise files.damaged(path, "its name is that of no part", "segment-NNNNNN.h5 or checkpoint-STEP.ckpt")
-    kind: user_block.Kind = "segment" if part[1] == "segment" else "checkpoint"
+    kind, number = part
     descriptor = files.open_regular(path)
     try:
-        check_part(descriptor, path, kind, folder[1], int(part[2]))
+        check_part(descriptor, path, kind, folder[1], number)
     finally:
         os.close(descriptor)
 
 
 def _check_recipe(path: Path) -> None:
-    recipe = read_recipe(path.parent)
-    if recipe is None and path.parent.exists() and any(path.parent.iterdir()) and not path.exists():
-        raise files.damaged(path, "it is not there", "the recipe of the parts beside it")
+    recipe = notes.read_recipe(path.parent)
+    with suppress(FileNotFoundError):
+        names = () if recipe else os.listdir(path.parent)  # at one moment: the recipe comes first and goes last
+        if names and RECIPE not in names:
+            raise files.damaged(path, "it is not there", "the recipe of the parts beside it")
     folder = _FOLDER.fullmatch(path.parent.name)
     if recipe is not None and (folder is None or not recipe.key.startswith(folder[1])):
         raise files.damaged(path, "it is that of another folder", "the recipe that its folder is named for")

@@ -1,0 +1,49 @@
+"""What segments were computed with that may change bits: those of one artifact have the same, or it says otherwise."""
+
+from collections.abc import Iterable, Mapping
+from contextlib import suppress
+from pathlib import Path
+
+from mcis_cli.errors import DamagedError, MissingError, UsageError
+from mcis_cli.store import files
+from mcis_cli.store.format import user_block
+from mcis_cli.store.format.identity import canonical_json
+
+Arithmetic = Mapping[str, str | int]
+Noted = tuple[int | None, Arithmetic]  # number of a segment, None for those to be computed, and what it notes
+
+
+def noted_in(paths: Iterable[Path]) -> dict[bytes, Noted]:
+    """What segments note, each once, with the number of the first; by its JSON. Damaged ones are left out."""
+    found: dict[bytes, Noted] = {}
+    for path in paths:
+        with suppress(MissingError, DamagedError, ValueError, UsageError):
+            with open(files.open_regular(path), "rb") as file:
+                manifest = user_block.read_manifest(file.fileno(), path, "segment")
+            noted = manifest.get("arithmetic", {})
+            if isinstance(noted, dict):
+                found.setdefault(canonical_json(noted), (int(path.stem[8:]), noted))
+    return found
+
+
+def require_one(found: Mapping[bytes, Noted], planned: Arithmetic | None = None) -> None:
+    """Refuse a mixture of what segments note, and of what the rest would be computed with, if that is given.
+
+    Raises:
+        UsageError: no single run leads to such a result.
+    """
+    if planned is not None:
+        found = {canonical_json(planned): (None, planned)} | dict(found)
+    if len(found) < 2:
+        return
+    (one, with_one), (other, with_other) = sorted(found.values(), key=lambda noted: (noted[0] is None, noted[0]))[:2]
+    rest = "the rest would be" if other is None else f"segment {other}"
+    raise UsageError(
+        f"segment {one} was computed with {_in_words(with_one)}, and {rest} with {_in_words(with_other)}, which may "
+        "change bits; compute all with the same (OMP_NUM_THREADS=N), begin anew after `mcis gc --partial --delete`, or "
+        "allow the mixture with --mixed of the command that seals it"
+    )
+
+
+def _in_words(arithmetic: Arithmetic) -> str:
+    return ", ".join(f"{name} {value}" for name, value in sorted(arithmetic.items())) or "something that is not noted"
