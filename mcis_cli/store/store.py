@@ -174,7 +174,7 @@ class Store:
         if (short := _SHORT.fullmatch(text)) is not None:
             return self._by_prefix(short["digits"], short["stage"])
         if (newest := newest_of(self.root, text)) is not None:
-            return _load(newest)
+            return load(newest)
         raise MissingError(
             f"there is no artifact {text!r}: no name, no file, no stage, no id that starts so (8 digits or more); "
             "mcis ls shows what there is"

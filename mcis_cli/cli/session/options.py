@@ -104,7 +104,7 @@ Mixed = Annotated[
     bool,
     typer.Option(
         "--mixed",
-        help="Seal parts that were computed with different threads, instructions or devices; it lists all of them.",
+        help="Seal parts that were computed with different threads, instructions or devices; the artifact lists them.",
     ),
 ]
 
