@@ -238,7 +238,7 @@ def _check_part(path: Path) -> None:
 def _check_recipe(path: Path) -> None:
     recipe = notes.read_recipe(path.parent)
     with suppress(FileNotFoundError):
-        names = () if recipe else os.listdir(path.parent)  # at one moment: the recipe comes first and goes last
+        names = [] if recipe else os.listdir(path.parent)  # at one moment: the recipe comes first and goes last
         if names and RECIPE not in names:
             raise files.damaged(path, "it is not there", "the recipe of the parts beside it")
     folder = _FOLDER.fullmatch(path.parent.name)
