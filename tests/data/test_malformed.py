@@ -608,7 +608,7 @@ def test_what_is_strange_and_sound_is_accepted(call, work: Path, change: Break) 
         "image,tags\ra.png,cat\rb.png,dog\r",
         "image,cat,dog\na.png,1,0\nb.png,,true\n",
         "image,tags\na.png,cat\na.png,dog\nb.png,cat|dog\n",
-        "image,tags\na.png,Löwe 🦁\nb.png,[red]\n",
+        "image,tags\na.png,Löwe 🦁\nb.png,(red)\n",
     ],
 )
 def test_tables_of_every_spelling_are_accepted(call, work: Path, content: str) -> None:

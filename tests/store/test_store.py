@@ -12,6 +12,7 @@ from store_makers import IDS, TENSORS, make_store, recipe, record, rewrite, seal
 
 from mcis_cli.errors import BusyError, DamagedError, MissingError, StorageError, UsageError
 from mcis_cli.store import Artifact, open_store
+from mcis_cli.store import artifact as artifact_module
 from mcis_cli.store import store as store_module
 
 
@@ -123,7 +124,9 @@ def test_digits_that_fit_several_are_refused_with_their_names(store, monkeypatch
     other.path.rename(twin)
     manifest = {**other.manifest, "id": one.id}
     monkeypatch.setattr(
-        store_module, "Artifact", lambda path, **_: _with_manifest(Artifact(path), manifest if path == twin else None)
+        artifact_module,
+        "Artifact",
+        lambda path, **_: _with_manifest(Artifact(path), manifest if path == twin else None),
     )
     with pytest.raises(UsageError, match=rf"fits 2 artifacts: cams-{one.id[:12]}, train-cls-.*give more digits"):
         store.get(one.id[:8])
