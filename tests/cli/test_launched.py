@@ -101,4 +101,4 @@ def test_parts_by_the_environment_make_what_one_command_makes(call, chain_copy, 
     answer = call(*command, *flags, cwd=chain_copy.folder)
     assert (answer.code, answer.out.strip()) == (0, wanted), answer.err
     answer = call(*command[:-1], "--shard", "1/1", *flags, cwd=chain_copy.folder)
-    assert "by " not in answer.err
+    assert "--shard 1/1, by " not in answer.err

@@ -29,6 +29,7 @@ pytestmark = pytest.mark.promise
 COLUMNS = 40
 PLAIN_C = {"LC_ALL": "C", "PYTHONUTF8": "0", "PYTHONCOERCECLOCALE": "0", "COLUMNS": str(COLUMNS)}
 REAL = ("cams", "check", "ls")  # in real processes; the others are forked, which saves their imports
+AGE = re.compile(r" +\d+ (s|min|h|d)\b")  # of artifacts, in the table of `ls`
 COLOUR = re.compile(r"\x1b\[[0-9;]*m")
 
 
@@ -170,12 +171,13 @@ def test_a_reader_may_leave_where_stdin_is_closed_in_the_c_locale(call: Call, wo
     line = " ".join(spelled(work, command))
     whole = shell(f"mcis {line} <&-", cwd=folder, real=command in REAL, **PLAIN_C)
     assert whole.code == case.code, whole.err
-    assert whole.lines == [text.encode("ascii", "backslashreplace").decode() for text in expected.lines]
+    ascii_lines = [text.encode("ascii", "backslashreplace").decode() for text in expected.lines]
+    assert [AGE.sub(" ", line) for line in whole.lines] == [AGE.sub(" ", line) for line in ascii_lines]
     assert whole.err.isascii()
     assert "\x1b" not in whole.err
     head = shell(f"mcis {line} <&- | head -1", cwd=folder, real=command in REAL, **PLAIN_C)
     assert head.code == case.code, head.err
-    assert head.lines == whole.lines[:1]
+    assert [AGE.sub(" ", line) for line in head.lines] == [AGE.sub(" ", line) for line in whole.lines[:1]]
     for word in ("Traceback", "Broken", "Exception ignored"):
         assert word not in head.err + whole.err
 
@@ -216,7 +218,10 @@ def on_a_terminal(program: list[str], arguments: list[str], folder: Path, **vari
 def test_a_narrow_terminal_shows_the_same_lines_whole(
     call: Call, work: Chain, programs: Path, command: str, no_color: str
 ) -> None:
-    """Nothing is wrapped, so that paths can be copied; there are colours only where they are wanted."""
+    """Nothing is wrapped, so that paths can be copied; there are colours only where they are wanted.
+
+    The table of `ls` has fewer columns there, and all the ids.
+    """
     folder = folder_of(work, command)
     expected = call(*spelled(work, command), cwd=folder)
     program = [sys.executable, "-m", "mcis_cli"] if command in REAL else [str(programs / "mcis")]
@@ -227,7 +232,7 @@ def test_a_narrow_terminal_shows_the_same_lines_whole(
         assert not [style for style in COLOUR.findall(seen) if re.search(r"\[(.*;)?[349][0-9]", style)]
     without = COLOUR.sub("", seen)
     for line in expected.lines:
-        assert line.rstrip() in without
+        assert (" ".join(line.split()[1:2]) if command == "ls" else line.rstrip()) in without
 
 
 EVERY_HELP = """
