@@ -18,6 +18,8 @@ def on_terminal(*arguments: str, columns: int, cwd: Path) -> tuple[int, str]:
     ours, theirs = pty.openpty()
     fcntl.ioctl(theirs, termios.TIOCSWINSZ, struct.pack("HHHH", 24, columns, 0, 0))
     env = {**environment(TERM="xterm-256color"), "NO_COLOR": ""}
+    for name in ("COLUMNS", "LINES"):  # which would stand for the size of the terminal
+        env.pop(name, None)
     process = subprocess.Popen(
         [sys.executable, *arguments], stdin=theirs, stdout=theirs, stderr=theirs, env=env, cwd=cwd
     )
