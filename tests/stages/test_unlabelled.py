@@ -31,6 +31,11 @@ def chain(chain_copy):
     return chain_copy
 
 
+def left_out(heard: Heard) -> list[str]:
+    """The notes on images that are left out, without those on shares of foreground."""
+    return [note for note in heard.notes if note.startswith("left out")]
+
+
 def test_no_stage_learns_from_an_image_that_nobody_tagged(chain):
     labelled = {*chain.images().split("train").ids} - {"train-0000"}
     settings, heard = chain.settings(), Heard()
@@ -47,7 +52,7 @@ def test_no_stage_learns_from_an_image_that_nobody_tagged(chain):
     assert not regions.read("train-0001")["labels"].any()
     network = train_seg.run(settings.train_seg, Inputs(upstream=masks), **given)
     assert network.manifest["recipe"]["inputs"]["masks"] == masks.id
-    assert heard.notes == [NOTE.format("maps")]
+    assert left_out(heard) == [NOTE.format("maps")]
     asked = {"settings": settings, "data": chain.data, "catalogue": chain.images()}
     for stage, upstream, kind, made in (
         (CAMS, chain.made["train-cls"], "classifier", maps),
@@ -66,7 +71,7 @@ def test_masks_of_older_maps_and_of_a_network_leave_it_out_too(chain):
         masks = pseudo.run(chain.settings(pseudo=config).pseudo, inputs, chain.store, options(reporter=heard))
         assert "train-0000" not in masks.ids
         assert "train-0001" in masks.ids
-        assert heard.notes == [NOTE.format("pseudo masks")]
+        assert left_out(heard) == [NOTE.format("pseudo masks")]
 
 
 def test_imported_maps_are_of_labelled_images_and_scored_on_them(chain, tmp_path):
