@@ -84,7 +84,7 @@ PHASES: Mapping[str, Callable[[Path], Work]] = {
     "references": _references,
     "a stage, first half": lambda folder: _maps(folder, until=0.5),
     "second half, sealing": lambda folder: _maps(folder, until=1),
-    "found done": lambda folder: _maps(folder, until=0),
+    "cached": lambda folder: _maps(folder, until=0),
 }
 
 

@@ -54,7 +54,7 @@ def classification_view(
     else:
         image, place = _cut_out(image, image_size, long_side, generator)
     view = jitter_colors(image, color_jitter, generator)
-    if mirror and generator.random() < 0.5:
+    if mirror and draws_mirror(generator):
         view = view[:, ::-1]
     pixels = normalise(view, mean, std)
     if long_side is None:
@@ -62,6 +62,11 @@ def classification_view(
     square = torch.zeros(3, image_size, image_size)
     square[:, place[0] : place[0] + view.shape[0], place[1] : place[1] + view.shape[1]] = pixels
     return square
+
+
+def draws_mirror(generator: np.random.Generator) -> bool:
+    """Whether a view is mirrored, as half of the views are; of a warped view with its own colours, the first choice."""
+    return bool(generator.random() < 0.5)
 
 
 def _cut_out(
@@ -127,7 +132,7 @@ def segmentation_view(
     top = int(generator.integers(max(scaled_height - crop, 0) + 1))
     left = int(generator.integers(max(scaled_width - crop, 0) + 1))
     kept_height, kept_width = min(crop, scaled_height), min(crop, scaled_width)
-    step = -1 if mirror and generator.random() < 0.5 else 1
+    step = -1 if mirror and draws_mirror(generator) else 1
 
     # Only the crop is resized: its edges, in pixels of the photograph as it came.
     box = (

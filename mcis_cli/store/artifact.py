@@ -1,9 +1,11 @@
 """A sealed result: its manifest at once, its records or tensors once its digest has been checked."""
 
 import os
+import re
 import threading
 import weakref
 from collections.abc import Iterator
+from contextlib import suppress
 from functools import cached_property
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -20,6 +22,7 @@ if TYPE_CHECKING:
     from mcis_cli.store.format.reader import Reader
 
 ID_DIGITS = 12
+_STAGE = re.compile(r"[a-z][a-z-]{0,40}")
 
 
 def file_name(stage: str, content_id: str) -> str:
@@ -207,6 +210,16 @@ def load(path: Path, *, hold: bool = True) -> Artifact:
     if path.name != file_name(artifact.stage, artifact.id):
         raise files.damaged(path, f"it is {file_name(artifact.stage, artifact.id)}", "the file of its name")
     return artifact
+
+
+def newest_of(folder: Path, stage: str) -> Path | None:
+    """The file of the newest artifact of a stage in a folder of artifacts; None where there is none."""
+    newest: tuple[int, Path] | None = None
+    for path in folder.glob(f"{stage}-{'[0-9a-f]' * ID_DIGITS}.h5") if _STAGE.fullmatch(stage) else ():
+        with suppress(FileNotFoundError):  # removed meanwhile
+            found = path.lstat().st_mtime_ns, path
+            newest = found if newest is None else max(newest, found)
+    return None if newest is None else newest[1]
 
 
 def placed(temporary: Path, path: Path) -> Artifact:

@@ -14,7 +14,7 @@ from typing import Any
 
 from mcis_cli.errors import DamagedError, MissingError, StorageError, UsageError
 from mcis_cli.store import files, notes
-from mcis_cli.store.artifact import ID_DIGITS, Artifact, file_name, load, placed
+from mcis_cli.store.artifact import ID_DIGITS, Artifact, file_name, load, newest_of, placed
 from mcis_cli.store.format.identity import Recipe
 from mcis_cli.store.locks import Locking, held
 from mcis_cli.store.segments import KEY_DIGITS, Partial
@@ -24,7 +24,6 @@ FOLDERS = ("artifacts", "keys", "partial", "refs", "locations", "locks", "tmp")
 _FILES = (".gitignore", "format", "facts")
 _FORMAT = b"mcis store 1\n"
 _PREFIX = re.compile(r"[0-9a-f]{8,64}")
-_STAGE = re.compile(r"[a-z][a-z-]{0,40}")
 _SHORT = re.compile(r"(?P<stage>[a-z][a-z-]{0,40})-(?P<digits>[0-9a-f]{8,64})")
 _TAG = re.compile(r"[A-Za-z0-9][A-Za-z0-9._-]{0,99}")
 
@@ -74,12 +73,6 @@ def _make(root: Path) -> None:
     store = Store(root)
     store.put(root / ".gitignore", b"*\n")
     store.put(root / "format", _FORMAT)
-
-
-def newest_of(root: Path, stage: str) -> Path | None:
-    """The file of the newest artifact of a stage in a store; None where there is none."""
-    paths = (root / "artifacts").glob(f"{stage}-{'[0-9a-f]' * ID_DIGITS}.h5") if _STAGE.fullmatch(stage) else ()
-    return max(paths, key=lambda path: path.stat().st_mtime, default=None)
 
 
 class Store:
@@ -173,7 +166,7 @@ class Store:
             )
         if (short := _SHORT.fullmatch(text)) is not None:
             return self._by_prefix(short["digits"], short["stage"])
-        if (newest := newest_of(self.root, text)) is not None:
+        if (newest := newest_of(self.root / "artifacts", text)) is not None:
             return load(newest)
         raise MissingError(
             f"there is no artifact {text!r}: no name, no file, no stage, no id that starts so (8 digits or more); "

@@ -1,4 +1,4 @@
-"""Commands in a process that may not use much memory or time, and that tells which files it opened."""
+"""Commands in a process with little memory and time, which reports the files that it opened."""
 
 import inspect
 import json

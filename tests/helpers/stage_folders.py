@@ -191,7 +191,7 @@ class StageFolder:
 
 
 def found_done(command: Command) -> int | None:
-    """How much a command says that it found done; None where it says nothing of the kind."""
+    """From how much a command says that it resumes; None where it says nothing of the kind."""
     found = re.search(r"resumes from (\d+) of \d+", command.err)
     return int(found[1]) if found else None
 

@@ -1,4 +1,4 @@
-"""`mcis show --why`: which field of a recipe keeps a stage from being found done."""
+"""`mcis show --why`: which field of a recipe keeps a stage from being cached."""
 
 import json
 from dataclasses import replace

@@ -183,7 +183,7 @@ def test_a_location_is_remembered_and_replaced(store):
 
 
 def test_a_location_that_is_remembered_already_is_not_written_again(store, monkeypatch):
-    """A store that cannot be written is of use still: what is done in it is found done."""
+    """A store that cannot be written is still of use: its artifacts are found."""
     store.set_location("ab" * 32, {"root": "/photos"})
     monkeypatch.setattr(store, "put", lambda *_, **__: pytest.fail("written again"))
     store.set_location("ab" * 32, {"root": "/photos"})

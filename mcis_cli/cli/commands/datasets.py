@@ -2,6 +2,7 @@
 
 import json
 import os
+import shlex
 from collections.abc import Collection, Iterator, Mapping
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any, cast
@@ -173,9 +174,8 @@ def _described(catalogue: "Catalogue", data: Path, chosen: Mapping[str, Mapping[
     without = ""
     if chosen["pseudo"]["background"] == "constant":
         folder = (data if data.is_dir() else data.parent) / "saliency"
-        without = (
-            f", so a constant background score is used; for better masks, first `mcis saliency {data} -o {folder}`"
-        )
+        command = shlex.join(["mcis", "saliency", str(data), "-o", str(folder)])
+        without = f", so a constant background score is used; for better masks, first `{command}`"
     yield f"saliency maps: {_share(num_salient, len(mapped))}{without}"
 
 

@@ -67,8 +67,7 @@ class Workspace:
 
     def preset(self, upstream: Artifact | None = None) -> Preset:
         """The preset that was named; else that of the upstream artifact; else `paper`."""
-        inherited = upstream.provenance.get("preset") if upstream is not None else None
-        return self.named_preset or (cast(Preset, inherited) if inherited in list(PRESETS) else "paper")
+        return self.named_preset or _inherited(upstream)
 
     def settings(self, upstream: Artifact | None = None) -> Settings:
         """All settings: preset, file and flags.
@@ -88,8 +87,7 @@ class Workspace:
         """
         if self.is_file_named:
             return self.settings(upstream)
-        inherited = upstream.provenance.get("preset")
-        return resolve(self.named, cast(Preset, inherited) if inherited in list(PRESETS) else "paper")
+        return resolve(self.named, _inherited(upstream))
 
     def settings_of(self, preset: Preset) -> Settings:
         """All settings, over a preset; see `settings`."""
@@ -138,6 +136,12 @@ class Workspace:
             return self.data()
         section = {key: value for key, value in self.tables.get("data", {}).items() if key != "root"}
         return resolve({"data": merge(place.model_dump(mode="json"), section)}).data
+
+
+def _inherited(upstream: Artifact | None) -> Preset:
+    """The preset that an artifact was made with; else `paper`."""
+    preset = upstream.provenance.get("preset") if upstream is not None else None
+    return cast(Preset, preset) if preset in list(PRESETS) else "paper"
 
 
 def open_workspace(

@@ -13,11 +13,12 @@ from numpy.typing import NDArray
 from torch import Tensor
 
 from mcis_cli.config import RunOptions, TrainClsConfig
-from mcis_cli.data.augment import classification_view, normalise, warp
-from mcis_cli.data.catalogue import Catalogue, ImageEntry
+from mcis_cli.data.augment import classification_view, draws_mirror, normalise, warp
+from mcis_cli.data.catalogue import Catalogue
 from mcis_cli.data.loading import ordered_map
 from mcis_cli.data.pairs import sample_pairs, sample_rings
 from mcis_cli.data.seeds import generator
+from mcis_cli.models.backbones import Backbone
 from mcis_cli.models.classifier import CoAttentionClassifier
 from mcis_cli.stages.engine.networks import backbone_of
 from mcis_cli.stages.train_cls.published_features import PublishedFeatures, View
@@ -91,36 +92,7 @@ def pair_batches(
     steps = [pairs[start : start + size] for start in range(0, len(pairs), size)]
     parts = [ranks.part(step) for step in steps]
     chunks = [part or step[:1] for part, step in zip(parts, steps, strict=True)]
-    backbone = backbone_of(model)
-
-    def view(member: Member) -> list[Tensor]:
-        position, side = member
-        image = images.read_image(tagged[position])
-        shown = classification_view(
-            image,
-            image_size=config.image_size,
-            color_jitter=config.color_jitter,
-            mirror=config.mirror,
-            generator=generator(config.seed, "view", epoch, tagged[position], side),
-            mean=backbone.mean,
-            std=backbone.std,
-            long_side=config.long_side,
-        )
-        of_itself = self_views(image, config.image_size) if config.self_pairs and side != "n" else ()
-        return [shown, *(normalise(pixels, backbone.mean, backbone.std) for pixels in of_itself)]
-
-    def read_ahead(member: Member) -> list[Tensor] | None:
-        """Pixels of a member's views, where no features of them are kept."""
-        return None if features is not None and features.has(names(member)) else view(member)
-
-    def names(member: Member) -> list[View]:
-        return _names(images[tagged[member[0]]], member[1], config, epoch)
-
-    def shown_of(member: Member, pixels: list[Tensor] | None) -> list[Tensor]:
-        def read() -> list[Tensor]:
-            return pixels or view(member)
-
-        return read() if features is None else features(names(member), read)
+    views = _Views(backbone_of(model), config, images, tagged, epoch, features)
 
     def labels_of(some: Sequence[tuple[int, int]]) -> tuple[Tensor, Tensor]:
         m, n = (
@@ -133,10 +105,10 @@ def pair_batches(
         return sent(m, device), sent(n, device)
 
     needed = (member for chunk in chunks for member in _members(chunk, config))
-    views = ordered_map(read_ahead, needed, workers=options.workers, ahead=4 * config.batch_pairs)
+    ahead = ordered_map(views.read_ahead, needed, workers=options.workers, ahead=4 * config.batch_pairs)
     for step, part, chunk in zip(steps, parts, chunks, strict=True):
         members = {member: place for place, member in enumerate(_members(chunk, config))}
-        shown = [shown_of(member, next(views)) for member in members]
+        shown = [views.shown(member, next(ahead)) for member in members]
         stacked = torch.stack([one[0] for one in shown])
         of_first = [shown[members[_member(pair[0], 0, config)]][1:] for pair in chunk]
         of_itself = tuple(
@@ -160,14 +132,58 @@ def self_views(image: UInt8[np.ndarray, "height width 3"], image_size: int) -> l
     return [plain[:, ::-1], *scaled]
 
 
-def _names(image: ImageEntry, side: str, config: TrainClsConfig, epoch: int) -> list[View]:
-    """The views of a member whose colours stay, by name: which one `classification_view` draws, and self-views."""
-    drawn = generator(config.seed, "view", epoch, image.id, side).random()
-    shown = View(image.digest, config.image_size, bool(config.mirror and drawn < 0.5))
-    if not config.self_pairs or side == "n":
-        return [shown]
-    scaled = (View(image.digest, round(config.image_size * factor), False) for factor in SELF_SCALES)
-    return [shown, View(image.digest, config.image_size, True), *scaled]
+@dataclass(frozen=True)
+class _Views:
+    """The views of the images of an epoch: as pixels, or as features where those are kept."""
+
+    backbone: Backbone
+    config: TrainClsConfig
+    images: Catalogue
+    tagged: Sequence[str]
+    epoch: int
+    features: PublishedFeatures | None
+
+    def read_ahead(self, member: Member) -> list[Tensor] | None:
+        """The pixels of a member's views; None where their features are kept."""
+        return None if self.features is not None and self.features.has(self._names(member)) else self._pixels(member)
+
+    def shown(self, member: Member, pixels: list[Tensor] | None) -> list[Tensor]:
+        """What the classifier is shown of a member, given what was read ahead."""
+
+        def read() -> list[Tensor]:
+            return pixels or self._pixels(member)
+
+        return read() if self.features is None else self.features(self._names(member), read)
+
+    def _pixels(self, member: Member) -> list[Tensor]:
+        config, mean, std = self.config, self.backbone.mean, self.backbone.std
+        image = self.images.read_image(self.tagged[member[0]])
+        shown = classification_view(
+            image,
+            image_size=config.image_size,
+            color_jitter=config.color_jitter,
+            mirror=config.mirror,
+            generator=self._choices(member),
+            mean=mean,
+            std=std,
+            long_side=config.long_side,
+        )
+        of_itself = self_views(image, config.image_size) if self._has_self_views(member) else ()
+        return [shown, *(normalise(pixels, mean, std) for pixels in of_itself)]
+
+    def _names(self, member: Member) -> list[View]:
+        """The views of a member, whose colours stay: the one that is drawn, and the self-views."""
+        digest, size = self.images[self.tagged[member[0]]].digest, self.config.image_size
+        shown = View(digest, size, self.config.mirror and draws_mirror(self._choices(member)))
+        if not self._has_self_views(member):
+            return [shown]
+        return [shown, View(digest, size, True), *(View(digest, round(size * scale), False) for scale in SELF_SCALES)]
+
+    def _choices(self, member: Member) -> np.random.Generator:
+        return generator(self.config.seed, "view", self.epoch, self.tagged[member[0]], member[1])
+
+    def _has_self_views(self, member: Member) -> bool:
+        return self.config.self_pairs and member[1] != "n"
 
 
 def _member(position: int, side: int, config: TrainClsConfig) -> Member:

@@ -15,12 +15,12 @@ from typing import Literal
 
 from mcis_cli.errors import DamagedError, MissingError, UsageError
 from mcis_cli.store import files, notes
-from mcis_cli.store.artifact import ID_DIGITS, Artifact, file_name
+from mcis_cli.store.artifact import ID_DIGITS, Artifact, file_name, newest_of
 from mcis_cli.store.format import user_block
 from mcis_cli.store.format.identity import Recipe
 from mcis_cli.store.parts import check_part, part_named
 from mcis_cli.store.segments import LOG
-from mcis_cli.store.store import Store, newest_of
+from mcis_cli.store.store import Store
 from mcis_cli.store.workplace import RECIPE
 
 Kind = Literal["artifact", "key", "tag", "location", "part", "recipe", "log"]
@@ -126,7 +126,7 @@ def locate(store: Store, ref: str) -> Path:
             return folder / names.pop()
     if os.path.lexists(path):
         return Path(os.path.realpath(path))
-    if (newest := newest_of(store.root, text)) is not None:
+    if (newest := newest_of(store.root / "artifacts", text)) is not None:
         return newest
     raise MissingError(
         f"there is no artifact {text!r}: no name, no file, no stage, no id that starts so (8 digits or more); "
