@@ -1,6 +1,9 @@
-"""Whether an error says that memory ran out, of the CPU or of the GPU, and which flags take less of it."""
+"""Memory: kept by the process once it is freed, and what to do if it runs out, on the CPU or on the GPU."""
 
+import ctypes
+import os
 import resource
+import sys
 from collections.abc import Sequence
 
 from mcis_cli.errors import UsageError
@@ -55,3 +58,22 @@ def _flags_for_less(arguments: Sequence[str]) -> str:
     names = (name for argument in arguments for name in stages_of(argument))
     work = next((stages()[name].work for name in names), None)
     return work.less_memory if work is not None else _PREDICT if "predict" in arguments else _ANY
+
+
+# Numbers of mallopt in glibc, and what sets the same from outside.
+_TRIM_THRESHOLD, _MMAP_MAX = -1, -4
+_OWN_WISH = ("MALLOC_TRIM_THRESHOLD_", "MALLOC_TOP_PAD_", "MALLOC_MMAP_THRESHOLD_", "MALLOC_MMAP_MAX_")
+
+
+def keep_freed_memory() -> None:
+    """Let glibc keep what it has: as published it returns each large tensor's pages, and has them zeroed for the next.
+
+    Where there is another allocator, or the environment sets glibc's own variables, nothing is changed.
+    """
+    tuned = "glibc.malloc" in os.environ.get("GLIBC_TUNABLES", "")
+    if sys.platform != "linux" or tuned or any(name in os.environ for name in _OWN_WISH):
+        return
+    mallopt = getattr(ctypes.CDLL(None), "mallopt", None)
+    if mallopt is not None:
+        mallopt(_TRIM_THRESHOLD, 2**31 - 1)
+        mallopt(_MMAP_MAX, 0)

@@ -18,7 +18,7 @@ from mcis_cli.config.sections import (
     TrainClsConfig,
     TrainSegConfig,
 )
-from mcis_cli.config.sections.crf import CrfConfig
+from mcis_cli.config.sections.common import CrfConfig
 from mcis_cli.config.sections.data import SourceConfig
 from mcis_cli.config.setting import Condition, Config, Flag, Setting, setting, unless, when
 from mcis_cli.config.values import BACKBONES, MAX_SEED, AffinityWeights, Backbone, Domain, Precision

@@ -49,12 +49,7 @@ class Row:
             "pseudo": {},
             "train_seg": {"seed": seed},
         }
-        return settings.model_copy(
-            update={
-                name: getattr(settings, name).model_copy(update={**changes, **self.changes.get(name, {})})
-                for name, changes in given.items()
-            }
-        )
+        return settings.changed(**{name: {**new, **self.changes.get(name, {})} for name, new in given.items()})
 
     @property
     def maps(self) -> Literal["maps", "walked maps"]:

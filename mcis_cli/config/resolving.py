@@ -10,7 +10,7 @@ from pydantic import BaseModel, ValidationError
 
 from mcis_cli.config.presets import PRESETS, Preset
 from mcis_cli.config.sections import SECTIONS, Settings
-from mcis_cli.config.sections.crf import CrfConfig
+from mcis_cli.config.sections.common import CrfConfig
 from mcis_cli.config.sections.data import SourceConfig
 from mcis_cli.errors import UsageError
 

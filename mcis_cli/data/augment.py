@@ -5,6 +5,7 @@ tensor. Reading them, and putting views together to batches, is left to others.
 """
 
 from collections.abc import Iterable, Sequence
+from dataclasses import dataclass
 
 import numpy as np
 import numpy.typing as npt
@@ -87,18 +88,40 @@ def _cut_out(
     return np.asarray(cut), (place[0], place[1])
 
 
+@dataclass(frozen=True)
+class Cropping:
+    """How a view for a network that learns from pixels is cut out of a photograph.
+
+    Attributes:
+        side: height and width of the view, in pixels.
+        scales: the smallest and the largest factor on the photograph's size.
+        mirror: mirror half of the views.
+        scale_step: where given, the factor is one of those that lie this far apart, from the smallest on.
+    """
+
+    side: int
+    scales: tuple[float, float]
+    mirror: bool
+    scale_step: float | None = None
+
+    def factor(self, generator: np.random.Generator) -> float:
+        """Draw a factor on the photograph's size."""
+        smallest, largest = self.scales
+        if self.scale_step is None:
+            return generator.uniform(smallest, largest)
+        num_factors = 1 + round((largest - smallest) / self.scale_step - 0.49)
+        return smallest + self.scale_step * int(generator.integers(num_factors))
+
+
 def segmentation_view(
     image: Photograph,
     mask: Mask,
+    cropping: Cropping,
     *,
-    crop: int,
-    scales: tuple[float, float],
-    mirror: bool,
     generator: np.random.Generator,
     mean: Sequence[float],
     std: Sequence[float],
     ignore_index: int = 255,
-    scale_step: float | None = None,
 ) -> tuple[Float[Tensor, "3 crop crop"], UInt8[Tensor, "crop crop"]]:
     """Make a training view for the segmentation network: random scale, random crop, perhaps mirrored.
 
@@ -108,47 +131,36 @@ def segmentation_view(
     Args:
         image: the photograph, any size.
         mask: its mask, of the same size.
-        crop: height and width of the view, in pixels.
-        scales: the smallest and the largest factor on the photograph's size.
-        mirror: mirror half of the views.
+        cropping: size of the view, scales, mirror.
         generator: where the choices come from.
-        mean: mean of each channel on the scale 0..1, as the backbone wants it.
+        mean: mean of each channel on the scale 0..1, as the backbone takes it.
         std: deviation of each channel on the scale 0..1.
         ignore_index: the mask value that no loss counts.
-        scale_step: where given, the factor is one of those that lie this far apart, from the smallest on.
 
     Returns:
         The normalised view and its mask.
     """
-    height, width = mask.shape
-    assert image.shape[:2] == (height, width), "the caller pairs a photograph with its own mask"
-    if scale_step is None:
-        factor = generator.uniform(*scales)
-    else:
-        factor = scales[0] + scale_step * int(
-            generator.integers(1 + round((scales[1] - scales[0]) / scale_step - 0.49))
-        )
-    scaled_height, scaled_width = max(1, round(height * factor)), max(1, round(width * factor))
-    top = int(generator.integers(max(scaled_height - crop, 0) + 1))
-    left = int(generator.integers(max(scaled_width - crop, 0) + 1))
-    kept_height, kept_width = min(crop, scaled_height), min(crop, scaled_width)
-    step = -1 if mirror and draws_mirror(generator) else 1
+    size, side, factor = mask.shape, cropping.side, cropping.factor(generator)
+    assert image.shape[:2] == size, "the caller pairs a photograph with its own mask"
+    scaled = [max(1, round(length * factor)) for length in size]
+    top, left = (int(generator.integers(max(length - side, 0) + 1)) for length in scaled)
+    height, width = (min(side, length) for length in scaled)
+    step = -1 if cropping.mirror and draws_mirror(generator) else 1
 
     # Only the crop is resized: its edges, in pixels of the photograph as it came.
     box = (
-        left * width / scaled_width,
-        top * height / scaled_height,
-        (left + kept_width) * width / scaled_width,
-        (top + kept_height) * height / scaled_height,
+        left * size[1] / scaled[1],
+        top * size[0] / scaled[0],
+        (left + width) * size[1] / scaled[1],
+        (top + height) * size[0] / scaled[0],
     )
-    size = (kept_width, kept_height)
-    kept_image = Image.fromarray(image).resize(size, Image.Resampling.BILINEAR, box=box)
-    kept_mask = Image.fromarray(mask).resize(size, Image.Resampling.NEAREST, box=box)
+    kept_image = Image.fromarray(image).resize((width, height), Image.Resampling.BILINEAR, box=box)
+    kept_mask = Image.fromarray(mask).resize((width, height), Image.Resampling.NEAREST, box=box)
 
-    view = torch.zeros(3, crop, crop)
-    target = torch.full((crop, crop), ignore_index, dtype=torch.uint8)
-    view[:, :kept_height, :kept_width] = normalise(np.asarray(kept_image)[:, ::step], mean, std)
-    target[:kept_height, :kept_width] = torch.from_numpy(np.array(kept_mask)[:, ::step].copy())
+    view = torch.zeros(3, side, side)
+    target = torch.full((side, side), ignore_index, dtype=torch.uint8)
+    view[:, :height, :width] = normalise(np.asarray(kept_image)[:, ::step], mean, std)
+    target[:height, :width] = torch.from_numpy(np.array(kept_mask)[:, ::step].copy())
     return view, target
 
 

@@ -8,7 +8,7 @@ from collections.abc import Sequence
 from typing import Literal
 
 import numpy as np
-from jaxtyping import Float, Float32, UInt8
+from jaxtyping import Float, Float32
 from PIL import Image
 
 BACKGROUND = 0
@@ -128,23 +128,3 @@ def released_combination(
         counts = (scores > min_score) | (position == 0)
         total += clipped * (counts / peaks)[:, None, None]
     return (np.floor(255 * total / len(maps)) / 255).astype(np.float32)
-
-
-def threshold_prediction(
-    maps: Float[np.ndarray, "cls height width"], classes: Sequence[int], threshold: float
-) -> UInt8[np.ndarray, "height width"]:
-    """Mask of the strongest class where it is over a threshold, and of background elsewhere.
-
-    Args:
-        maps: normalised maps in [0, 1].
-        classes: the foreground class of each map, from 0; its value in the mask is one more.
-        threshold: in [0, 1]; a map at the threshold is background. Of equal maps the first wins.
-
-    Returns:
-        Index image: 0 is background, k + 1 is class k.
-    """
-    assert len(classes) == len(maps)
-    if not len(classes):
-        return np.zeros(maps.shape[1:], dtype=np.uint8)
-    winner = np.asarray(classes, dtype=np.uint8)[maps.argmax(axis=0)] + np.uint8(1)
-    return np.where(maps.max(axis=0) > threshold, winner, np.uint8(BACKGROUND))

@@ -19,8 +19,7 @@ from torch import Tensor, nn
 
 from mcis_cli.errors import UsageError, WeightsError, counted
 from mcis_cli.models.depthwise import DepthwiseConv
-from mcis_cli.models.layers import new_conv
-from mcis_cli.models.misfits import listed, misfits
+from mcis_cli.models.layers import listed, misfits, new_conv
 from mcis_cli.models.resnet38 import WIDTH, resnet38
 from mcis_cli.models.timm_networks import PREFIX, build_timm_network
 

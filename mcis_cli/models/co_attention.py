@@ -196,7 +196,7 @@ class CoAttention(nn.Module):
         """Draw the initial weights.
 
         The paper does not say how W_P starts. "uniform" is what a linear layer has, U(−1/√C, 1/√C). "identity" is
-        I/√C: affinity starts as likeness, scaled as in dot-product attention so that the softmax is not saturated;
+        I/√C: affinity starts as similarity, scaled as in dot-product attention so that the softmax is not saturated;
         with `affinity_scale`, which sees to that, it is I.
 
         Args:
@@ -219,19 +219,19 @@ class CoAttention(nn.Module):
             self.affinity_weight_mixed = nn.Parameter(torch.empty(num_features, num_features))
         self.mask_conv = new_conv(num_features, 1, bias=mask_bias, std=0.01, bound=mask_bound, generator=generator)
         bound = num_features**-0.5
-        likeness = (bound if affinity_scale is None else 1) * torch.eye(num_features)
+        similarity = (bound if affinity_scale is None else 1) * torch.eye(num_features)
         with torch.no_grad():
             for weight in self.affinity_parameters():
                 if affinity_init == "uniform":
                     weight.uniform_(-bound, bound, generator=generator)
                 else:
-                    weight.copy_(likeness)
+                    weight.copy_(similarity)
 
     def compared(self, features: Float[Tensor, "*batch channel h w"]) -> Float[Tensor, "*batch channel h w"]:
         """Features as affinities take them: F, or at each position √s F / ‖F‖.
 
-        Eq. 2 of the latter is s times a likeness that does not know how strong the features are: with W_P the identity,
-        s times their cosine. What attention mixes stays F. Not in the paper.
+        Eq. 2 of the latter is s times a similarity that does not depend on the length of the features: s times their
+        cosine if W_P is the identity. What attention mixes stays F. Not in the paper.
 
         Returns:
             The features, as precise and laid out as they were; zero where F is.

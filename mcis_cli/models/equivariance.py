@@ -85,15 +85,15 @@ class PixelCorrelation(nn.Module):
 def refine(
     cues: Float[Tensor, "batch label h w"], embedding: Float[Tensor, "batch channel h w"]
 ) -> Float[Tensor, "batch label h w"]:
-    """Scores of each position as a mean over all positions, weighted by the likeness of their embeddings.
+    """Scores of each position as a mean over all positions, weighted by the similarity of their embeddings.
 
     Args:
         cues: See `cues_of`.
         embedding: See `PixelCorrelation.embed`.
     """
     flat = embedding.flatten(2)
-    likeness = functional.relu(product(flat.transpose(1, 2), flat))
-    weights = likeness / (likeness.sum(dim=1, keepdim=True) + EPSILON)
+    similarity = functional.relu(product(flat.transpose(1, 2), flat))
+    weights = similarity / (similarity.sum(dim=1, keepdim=True) + EPSILON)
     return product(at_least_float32(cues).flatten(2), weights).reshape(cues.shape)
 
 

@@ -11,7 +11,7 @@ from mcis_cli.report.plotting import INK, SOFT, drawing, svg_of, visible
 if TYPE_CHECKING:
     from matplotlib.axes import Axes
 
-COLOURS = {"maps": "#5c186e", "pseudo": "#d9622b", "segmentation": "#1f7a8c"}
+COLOURS = dict(zip(MEASURED_ON, ("#5c186e", "#d9622b", "#1f7a8c"), strict=True))
 _LETTER, _PANEL, _ROW, _LINE = (
     0.075,
     2.5,

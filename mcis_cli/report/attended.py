@@ -10,7 +10,7 @@ from PIL import Image
 
 from mcis_cli.data.catalogue import Catalogue
 from mcis_cli.maps.localization import enlarge, normalise
-from mcis_cli.report import layers
+from mcis_cli.report import figures
 from mcis_cli.report.cards import Card, Photos
 from mcis_cli.stages import read_record
 from mcis_cli.stages.cams.attention import Evidence, Looked
@@ -118,8 +118,8 @@ def _reference(
         image_id=evidence.reference,
         photo=photos.number(evidence.reference),
         ratio=entry.width / entry.height,
-        light=layers.light_layer(_lit(looked)),
-        sprite=layers.light_layer(_tiled(evidence.attention)),
+        light=figures.light_layer(_lit(looked)),
+        sprite=figures.light_layer(_tiled(evidence.attention)),
         heat=_heat(evidence.localization_map, ratio),
         inside=inside,
         area=area,
@@ -130,11 +130,11 @@ def _heat(localization_map: Float32[np.ndarray, "h w"], ratio: float) -> str:
     """A map of the square that images are warped to, with the height over width of the image."""
     width = round(SHOWN_SIDE / max(1.0, ratio))
     grown = enlarge(localization_map[None], max(1, round(width * ratio)), max(1, width))
-    return layers.heat_layer(normalise(grown, "minmax")[0])
+    return figures.heat_layer(normalise(grown, "minmax")[0])
 
 
 def _strongest(result: Float32[np.ndarray, "h w"], cells: tuple[int, ...]) -> Float32[np.ndarray, "h_q w_q"]:
-    """Weights of the cells of an image whose map is over half of its greatest value; they sum to one."""
+    """Weights of the cells of an image whose map is over half of its maximum; they sum to one."""
     small = enlarge(result[None], cells[0], cells[1])[0]
     weights = np.where(small >= 0.5 * small.max(), small, 0).astype(np.float32)
     total = weights.sum()
@@ -142,9 +142,9 @@ def _strongest(result: Float32[np.ndarray, "h w"], cells: tuple[int, ...]) -> Fl
 
 
 def _lit(attention: Float32[np.ndarray, "*query h_r w_r"]) -> Float32[np.ndarray, "*query h_r w_r"]:
-    """Attention as light in [0, 1]: the greatest of each is 1; roots, so that what is faint is seen."""
-    greatest = attention.max(axis=(-2, -1), keepdims=True)
-    return np.asarray(np.sqrt(attention / np.maximum(greatest, 1e-12)), dtype=np.float32)
+    """Attention as light in [0, 1]: the maximum of each is 1; square roots make faint parts visible."""
+    maximum = attention.max(axis=(-2, -1), keepdims=True)
+    return np.asarray(np.sqrt(attention / np.maximum(maximum, 1e-12)), dtype=np.float32)
 
 
 def _tiled(attention: Float32[np.ndarray, "h_q w_q h_r w_r"]) -> Float32[np.ndarray, "rows columns"]:

@@ -10,8 +10,8 @@ from mcis_cli.data.catalogue import Catalogue
 from mcis_cli.data.palette import voc_palette
 from mcis_cli.errors import DataError
 from mcis_cli.maps.localization import enlarge, normalise
-from mcis_cli.maps.scoring import count_pixels
-from mcis_cli.report import layers
+from mcis_cli.maps.metrics import count_pixels
+from mcis_cli.report import figures
 from mcis_cli.report.scores import Scores, image_score
 from mcis_cli.stages import read_record, stages
 from mcis_cli.stages.plan.lineage import Run, split_of
@@ -86,7 +86,7 @@ class Photos:
             DataError: it cannot be read.
         """
         if image_id not in self.numbers:
-            self.pictures.append(layers.photo(self.images.read_image(image_id)))
+            self.pictures.append(figures.photo(self.images.read_image(image_id)))
             self.numbers[image_id] = len(self.pictures) - 1
         return self.numbers[image_id]
 
@@ -183,7 +183,7 @@ def _card(
             own = image_score(count_pixels(mask, target))
             of_image |= {} if own is None else {subject: own}
         score = None if subject is None else of_image.get(subject)
-        tiles[title] = Tile("mask", title, (Layer(layers.mask_layer(mask, voc_palette())),), score)
+        tiles[title] = Tile("mask", title, (Layer(figures.mask_layer(mask, voc_palette())),), score)
     return Card(
         image_id=image_id,
         photo=number,
@@ -197,12 +197,12 @@ def _card(
 
 
 def map_layers(fields: Mapping[str, NDArray[np.generic]], height: int, width: int) -> Iterator[Layer]:
-    """The maps of an image, each of its classes by itself between its least and its greatest value."""
+    """The maps of an image, each class between its own minimum and maximum."""
     maps = np.asarray(fields["maps"], dtype=np.float32)
-    side = layers.HEAT_SIDE / max(height, width)
+    side = figures.HEAT_SIDE / max(height, width)
     small = enlarge(maps, max(1, round(height * side)), max(1, round(width * side)))
     for plane, class_index in zip(normalise(small, "minmax"), fields["classes"].tolist(), strict=True):
-        yield Layer(layers.heat_layer(plane), int(class_index))
+        yield Layer(figures.heat_layer(plane), int(class_index))
 
 
 def columns_of(shown: Iterable[Card]) -> list[str]:

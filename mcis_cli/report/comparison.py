@@ -8,14 +8,14 @@ from mcis_cli.config import DataConfig, RunOptions
 from mcis_cli.data.catalogue import Catalogue
 from mcis_cli.errors import DataError, MissingError, UsageError
 from mcis_cli.report.cards import Card, Photos, Tile, cards
-from mcis_cli.report.charts import Chart, chart
 from mcis_cli.report.content import Report, Wanted, figures, predict, spelled
 from mcis_cli.report.metrics_log import read_log
+from mcis_cli.report.plotting import Chart, chart
 from mcis_cli.report.scores import Scores, points
 from mcis_cli.stages import names_of, stages
 from mcis_cli.stages.engine.inputs import look_behind
 from mcis_cli.stages.plan.lineage import Run, kinds_in_order, settings_of
-from mcis_cli.stages.plan.why import flat
+from mcis_cli.stages.plan.why import changed_settings, flat
 from mcis_cli.stages.stage import SCORED, Kind
 from mcis_cli.store import Artifact, Store
 from mcis_cli.store.artifact import ID_DIGITS
@@ -147,11 +147,7 @@ def _differences(first: Run, second: Run) -> Iterator[Difference]:
 
 def _of_stage(stage: str, first: Artifact, second: Artifact) -> Iterator[Difference]:
     settings = dict(flat(settings_of(first))), dict(flat(settings_of(second)))
-    changed = [
-        name for name in sorted(settings[0].keys() & settings[1].keys()) if settings[0][name] != settings[1][name]
-    ]
-    # Settings have no effect, or have one, because of another that changed; they are worth a line only without it.
-    for name in changed or sorted(settings[0].keys() ^ settings[1].keys()):
+    for name in changed_settings(*settings):
         values = [spelled(one[name]) if name in one else "without effect" for one in settings]
         yield Difference(stage, name, values[0], values[1])
     for role in sorted({*first.inputs, *second.inputs} - _first_role(first)):

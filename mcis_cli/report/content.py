@@ -11,9 +11,9 @@ from mcis_cli.config import DataConfig, EvalConfig, RunOptions
 from mcis_cli.data.catalogue import Catalogue
 from mcis_cli.errors import DataError, MissingError, counted
 from mcis_cli.report.cards import Card, Photos, cards, choose, columns_of
-from mcis_cli.report.charts import Chart, chart
 from mcis_cli.report.diagram import Diagram, draw
 from mcis_cli.report.metrics_log import read_log
+from mcis_cli.report.plotting import Chart, chart
 from mcis_cli.report.scores import Mistake, Scores, confusion_shares, mistakes, read_scores
 from mcis_cli.stages import holds, kind_of
 from mcis_cli.stages.engine.inputs import look_behind

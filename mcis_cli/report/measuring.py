@@ -16,13 +16,14 @@ if TYPE_CHECKING:
     from mcis_cli.stages.plan.forecast import Forecast, Forecaster
     from mcis_cli.stages.stage import Kind
 
-# What can be scored, in the order in which it is made, as the store calls it; maps may be those after a walk.
-_SCORED: Mapping[str, "Kind"] = {"pseudo": "pseudo masks", "segmentation": "network"}
-KINDS = ("maps", *_SCORED)
+# What can be scored, in the order in which it is made: the word for `--on`, and the kind; maps perhaps after a walk.
+_MASKS: "Kind" = "pseudo masks"
+SCORED: Mapping[str, "Kind"] = {"maps": "maps", _MASKS.split()[0]: _MASKS, "segmentation": "network"}
+KINDS = tuple(SCORED)
 
 
 def _kind(row: Row, scored: str) -> "Kind":
-    return row.maps if scored == "maps" else _SCORED[scored]
+    return row.maps if scored == "maps" else SCORED[scored]
 
 
 @dataclass(frozen=True)
@@ -51,7 +52,7 @@ class Ablation:
     def scoring(self, settings: Settings, kind: str) -> Settings:
         """The settings by which a kind is scored."""
         split = settings.eval.split if kind == "segmentation" else self.split
-        return settings.model_copy(update={"eval": settings.eval.model_copy(update={"split": split})})
+        return settings.changed(eval={"split": split})
 
     def require_ground_truth(self, images: "Catalogue") -> None:
         """See whether what is scored will have maps, and has ground truth, before hours go into it.

@@ -1,4 +1,4 @@
-"""Scores of one subject for the page: of classes, of images, and what is taken for what."""
+"""Scores of one subject for the page: of classes, of images, and which classes are confused."""
 
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
@@ -7,7 +7,7 @@ from typing import Any
 import numpy as np
 from jaxtyping import Int64
 
-from mcis_cli.maps.scoring import at_threshold, total_counts
+from mcis_cli.maps.metrics import at_threshold, total_counts
 from mcis_cli.stages import kind_of, read_records
 from mcis_cli.stages.evaluate.run import metrics
 from mcis_cli.stages.stage import IGNORE_INDEX
@@ -65,7 +65,7 @@ def image_score(counts: Int64[np.ndarray, "row 4"], threshold_index: int | None 
     """Mean IoU of one image over the classes that its ground truth or its mask has, in [0, 1]; None without pixels.
 
     Args:
-        counts: rows (level, target, predicted, pixels), see `maps.scoring`.
+        counts: rows (level, target, predicted, pixels), see `maps.metrics`.
         threshold_index: for maps, the number of the threshold that a level has to be over; else background. None for
             masks and networks, whose rows of level 0 count.
     """
@@ -81,7 +81,7 @@ def image_score(counts: Int64[np.ndarray, "row 4"], threshold_index: int | None 
 
 @dataclass(frozen=True)
 class Mistake:
-    """A class that is taken for another one: the share of its pixels, in [0, 1]."""
+    """A class that is predicted as another one: the share of its pixels, in [0, 1]."""
 
     target: int
     predicted: int

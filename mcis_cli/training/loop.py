@@ -1,7 +1,7 @@
 """The step loop that both trainings share: descend, report, checkpoint.
 
 A step depends on the weights, the optimiser's state, the step's number and the seed, and on nothing else: whatever
-draws from torch's generator (dropout) starts from a seed made of (seed, step). So a run that goes on from a checkpoint
+draws from torch's generator (dropout) starts from a seed made of (seed, step). So a run that resumes from a checkpoint
 gives the bits of one that was never interrupted, at the same device and thread count, and number of processes.
 """
 

@@ -47,35 +47,23 @@ def parameter_groups(
     Raises:
         UsageError: every parameter is frozen.
     """
-    named = dict(model.named_parameters())
+    trainable = {name: parameter for name, parameter in model.named_parameters() if parameter.requires_grad}
     new = {id(parameter) for parameter in new_parameters}
     own = {id(parameter): factor for parameter, factor in (own_factors or {}).items()}
-    assert new <= {id(parameter) for parameter in named.values()}, "new parameters must belong to the model"
-
-    def chosen(*, is_new: bool, is_bias: bool) -> list[nn.Parameter]:
-        return [
-            parameter
-            for name, parameter in named.items()
-            if parameter.requires_grad
-            and id(parameter) not in own
-            and (id(parameter) in new) == is_new
-            and _is_bias(name) == is_bias
-        ]
-
-    parts = (
-        ("pretrained weights", chosen(is_new=False, is_bias=False), 1.0),
-        ("pretrained biases", chosen(is_new=False, is_bias=True), pretrained_bias_lr),
-        ("new weights", chosen(is_new=True, is_bias=False), new_layer_lr),
-        ("new biases", chosen(is_new=True, is_bias=True), new_bias_lr),
-    )
-    groups: list[ParameterGroup] = [
-        {"name": name, "params": params, "lr_factor": factor} for name, params, factor in parts if params
+    assert new <= set(map(id, model.parameters())), "new parameters must belong to the model"
+    parts: list[ParameterGroup] = [
+        {"name": "pretrained weights", "params": [], "lr_factor": 1.0},
+        {"name": "pretrained biases", "params": [], "lr_factor": pretrained_bias_lr},
+        {"name": "new weights", "params": [], "lr_factor": new_layer_lr},
+        {"name": "new biases", "params": [], "lr_factor": new_bias_lr},
     ]
-    groups += [
-        {"name": name, "params": [parameter], "lr_factor": own[id(parameter)]}
-        for name, parameter in named.items()
-        if parameter.requires_grad and id(parameter) in own
-    ]
+    apart: list[ParameterGroup] = []
+    for name, parameter in trainable.items():
+        if id(parameter) in own:
+            apart.append({"name": name, "params": [parameter], "lr_factor": own[id(parameter)]})
+        else:
+            parts[2 * (id(parameter) in new) + _is_bias(name)]["params"].append(parameter)
+    groups = [part for part in parts if part["params"]] + apart
     if not groups:
         raise UsageError("nothing to train: all layers are frozen, at least one must learn; lower frozen_stages")
     return groups

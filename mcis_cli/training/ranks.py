@@ -2,7 +2,7 @@
 
 What is averaged is what one process would have averaged: every loss counts with its rank's share of the step, so that
 the sum over ranks is the mean over the whole batch. Two things are not: batch norm that learns normalises by its rank's
-part, and dropout draws other numbers on each. Who started them, and how many they are, is told by the caller; where to
+part, and dropout draws other numbers on each. The caller says who started them and how many they are; where to
 meet is in the environment, as torchrun leaves it.
 """
 
@@ -27,7 +27,7 @@ FOREVER = timedelta(days=3650)  # with a first rank that waits for a process of 
 
 @dataclass(frozen=True)
 class Ranks:
-    """This process and its fellows; by default, it is alone, and everything below does nothing.
+    """The processes of a training; by default this one is alone, and everything below does nothing.
 
     Attributes:
         number: of this process, from 0. The first one reports, and writes.

@@ -8,7 +8,7 @@ import pytest
 
 SCRIPT = """
 import resource
-from mcis_cli.cli.allocator import keep_freed_memory
+from mcis_cli.cli.memory import keep_freed_memory
 keep_freed_memory()
 faults = lambda: resource.getrusage(resource.RUSAGE_SELF).ru_minflt
 bytearray(2**26)

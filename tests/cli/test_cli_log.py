@@ -11,7 +11,7 @@ import pytest
 from golden_results import GOLDEN
 from tiny_chain import begin_with
 
-from mcis_cli.cli.terminal.curves import braille
+from mcis_cli.cli.terminal.tables import braille
 
 
 def test_the_newest_training_is_drawn_with_its_first_and_last_loss(call, chain):

@@ -7,6 +7,7 @@ from PIL import Image, ImageEnhance
 
 from mcis_cli.data.augment import (
     GREY,
+    Cropping,
     classification_view,
     color_map,
     hue_rotation,
@@ -123,7 +124,7 @@ def position_mask() -> tuple[np.ndarray, np.ndarray]:
 def segment(crop: int, scales: tuple[float, float], seed: int) -> tuple[torch.Tensor, torch.Tensor]:
     image, mask = position_mask()
     return segmentation_view(
-        image, mask, crop=crop, scales=scales, mirror=True, generator=random(seed), mean=(0, 0, 0), std=(1, 1, 1)
+        image, mask, Cropping(crop, scales, mirror=True), generator=random(seed), mean=(0, 0, 0), std=(1, 1, 1)
     )
 
 
@@ -156,13 +157,10 @@ def test_factors_lie_a_step_apart_where_there_is_one() -> None:
         _, target = segmentation_view(
             image,
             mask,
-            crop=140,
-            scales=(0.7, 1.3),
-            mirror=False,
+            Cropping(140, (0.7, 1.3), mirror=False, scale_step=0.1),
             generator=random(seed),
             mean=(0, 0, 0),
             std=(1, 1, 1),
-            scale_step=0.1,
         )
         return int((target[:, 0] == 0).sum())
 
@@ -183,7 +181,7 @@ def test_crop_equals_crop_of_the_whole_photograph_resized() -> None:
     image = random(5).integers(0, 255, (60, 90, 3)).astype(np.uint8)
     mask = np.zeros((60, 90), np.uint8)
     view, _ = segmentation_view(
-        image, mask, crop=40, scales=(1.3, 1.3), mirror=False, generator=random(1), mean=(0, 0, 0), std=(1, 1, 1)
+        image, mask, Cropping(40, (1.3, 1.3), mirror=False), generator=random(1), mean=(0, 0, 0), std=(1, 1, 1)
     )
     whole = np.asarray(Image.fromarray(image).resize((117, 78), Image.Resampling.BILINEAR))
     view8 = (view * 255).round().numpy().transpose(1, 2, 0)

@@ -1,11 +1,19 @@
 """The size and the shape of the package in figures: a place to look, never a limit.
 
-`make figures` prints them, and with `--all` what each figure counts.
+`make figures` prints them; `--all` lists what each figure counts.
+
+Functions that declare are not counted by their parameters: constructors, which in networks are flat and keyword-only.
+
+A name of a stage counts where it is written as a text outside the stage's own room, the list of stages, presets and
+the commands of the pipeline. The same words also name sections of the settings, and two of them are values of settings.
+These do not count: everything in `config/`, which knows no stages, and in `data/layouts/`, where "eval" is a folder of
+others; keys of tables of settings; arguments of `SectionFlags`; and a value in an expression that names its setting, as
+in `config.background == "affinity"`.
 """
 
 import ast
 import sys
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 from pathlib import Path
 
 ROOT = Path(__file__).parents[2]
@@ -21,7 +29,10 @@ STAGE_ROOMS = {  # where the name of a stage may be written: its own room
     "train-seg": "stages/train_seg",
     "eval": "stages/evaluate",
 }
-ALL_STAGES = ("stages/__init__.py", "stages/stage.py", "config/presets.py")
+# Lists: of the public names, of the stages, of the commands in the help.
+ALL_STAGES = ("__init__.py", "stages/__init__.py", "stages/stage.py", "cli/terminal/help.py")
+OTHER_NAMES = ("config/", "data/layouts/")
+VALUES = {"affinity": {"background", "backgrounds"}, "pseudo": {"supervision"}}  # of which settings, and their names
 COMMAND_FILES = tuple(
     f"cli/commands/{name}.py" for name in ("pipeline", "train", "photographs", "affinity", "masks", "evaluate")
 )
@@ -75,22 +86,54 @@ def num_parameters(function: ast.FunctionDef | ast.AsyncFunctionDef) -> int:
 
 
 def stage_literals(trees: dict[str, ast.Module]) -> list[str]:
-    """Where the name of a stage is written as a text, other than in its room, in the list of stages and in presets."""
+    """Where the name of a stage is written as a text; see the head of this file."""
     found = []
     for path, tree in trees.items():
+        if path.startswith(OTHER_NAMES) or path in (*ALL_STAGES, *COMMAND_FILES):
+            continue
+        parents = {child: node for node in ast.walk(tree) for child in ast.iter_child_nodes(node)}
         for node in ast.walk(tree):
             if isinstance(node, ast.Constant) and isinstance(node.value, str) and node.value in STAGE_ROOMS:
                 own = path.startswith(f"{STAGE_ROOMS[node.value]}/")
-                if not own and path not in (*ALL_STAGES, *COMMAND_FILES):
+                if not own and not is_section(node, parents) and not is_value(node, parents):
                     found.append(f"mcis_cli/{path}:{node.lineno}: {node.value!r}")
     return found
+
+
+def is_section(word: ast.Constant, parents: Mapping[ast.AST, ast.AST]) -> bool:
+    """Whether a word names a section of the settings."""
+    parent = parents[word]
+    match parent:
+        case ast.Dict():  # {"train-cls": {"backbone": ...}}
+            return any(
+                key is word and isinstance(value, ast.Dict)
+                for key, value in zip(parent.keys, parent.values, strict=True)
+            )
+        case ast.Subscript():  # flags.tables["eval"], tables["eval"]["crf"]
+            return getattr(parent.value, "attr", "") == "tables" or isinstance(parents[parent], ast.Subscript)
+        case ast.Call(func=ast.Name(id="SectionFlags")):
+            return True
+        case ast.Call(func=ast.Attribute(attr="get", value=ast.Attribute(attr="tables" | "named"))):
+            return True
+    return False
+
+
+def is_value(word: ast.Constant, parents: Mapping[ast.AST, ast.AST]) -> bool:
+    """Whether a word is the value of a setting that is named beside it."""
+    node: ast.AST = word
+    while isinstance(parents[node], ast.expr | ast.comprehension | ast.keyword):
+        node = parents[node]
+    whole = parents[node] if isinstance(parents[node], ast.Assign | ast.AnnAssign) else node
+    named = {getattr(part, attribute, None) for part in ast.walk(whole) for attribute in ("id", "attr", "arg", "value")}
+    return bool(VALUES.get(str(word.value), set()) & {name.lower() for name in named if isinstance(name, str)})
 
 
 def main(*, everything: bool = False) -> None:
     """Print the figures."""
     parsed = trees()
     longest = sorted(((f.end_lineno or 0) - f.lineno + 1, path, f.name) for path, f in functions(parsed))[:-6:-1]
-    many = [(num_parameters(f), path, f.name) for path, f in functions(parsed) if num_parameters(f) > MAX_PARAMETERS]
+    others = [(num_parameters(f), path, f.name) for path, f in functions(parsed) if f.name != "__init__"]
+    many = [one for one in others if one[0] > MAX_PARAMETERS]
     literals = stage_literals(parsed)
     tests = sum(len(file.read_text(encoding="utf-8").splitlines()) for file in (ROOT / "tests").rglob("*.py"))
     rows: list[tuple[str, int, str, list[str]]] = [

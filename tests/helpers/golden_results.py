@@ -36,7 +36,7 @@ from mcis_cli.config import (
 from mcis_cli.data.catalogue import Catalogue
 from mcis_cli.data.reading import read_catalogue
 from mcis_cli.data.records import as_records, meta
-from mcis_cli.maps.scoring import count_pixels
+from mcis_cli.maps.metrics import count_pixels
 from mcis_cli.models.backbones import Backbone, _Trunk
 from mcis_cli.models.classifier import CoAttentionClassifier
 from mcis_cli.models.deeplab import DeepLabLargeFOV

@@ -19,8 +19,7 @@ from mcis_cli.config import EvalConfig
 from mcis_cli.data.augment import normalise, warp
 from mcis_cli.data.images import decode_image
 from mcis_cli.interop.exports.model_card import code
-from mcis_cli.interop.exports.onnx import tolerance_of_attention
-from mcis_cli.interop.exports.onnx_networks import DeployedPair
+from mcis_cli.interop.exports.onnx import DeployedPair, tolerance_of_attention
 from mcis_cli.models.backbones import build_backbone
 from mcis_cli.models.classifier import CoAttentionClassifier
 from mcis_cli.models.co_attention import mix
@@ -256,7 +255,7 @@ import sys, torch
 from mcis_cli.models.backbones import build_backbone
 from mcis_cli.models.classifier import CoAttentionClassifier
 from mcis_cli.models.deeplab import DeepLabLargeFOV
-from mcis_cli.interop.exports.onnx_networks import DeployedClassifier, DeployedSegmenter
+from mcis_cli.interop.exports.onnx import DeployedClassifier, DeployedSegmenter
 from mcis_cli.interop.exports.onnx import Graph, export
 
 torch.manual_seed(0)

@@ -2,8 +2,7 @@
 
 import numpy as np
 
-from mcis_cli.maps.confident import confident_regions
-from mcis_cli.maps.crf import dense_crf
+from mcis_cli.maps.crf import confident_regions, dense_crf
 
 # A CRF without weights leaves the strongest score in its place.
 FLAT = {

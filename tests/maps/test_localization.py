@@ -1,4 +1,4 @@
-"""Localization maps: enlarging, normalising, combining, thresholding."""
+"""Localization maps: enlarging, normalising, combining."""
 
 import numpy as np
 import pytest
@@ -7,7 +7,7 @@ from hypothesis import strategies as st
 from hypothesis.extra import numpy as hnp
 from released_maps import resized
 
-from mcis_cli.maps.localization import aggregate, enlarge, normalise, released_combination, threshold_prediction
+from mcis_cli.maps.localization import aggregate, enlarge, normalise, released_combination
 
 finite = st.floats(-100, 100, width=16)
 some_maps = hnp.arrays(np.float16, (2, 3, 4), elements=finite)
@@ -119,25 +119,3 @@ def test_released_combination_agrees_with_its_rule_pixel_by_pixel():
 def test_released_combination_counts_the_first_map_whatever_it_scores():
     weak = np.array([[[-90.0, 1.0]]])
     np.testing.assert_allclose(released_combination([weak, weak]), [[[0, 127 / 255]]])
-
-
-def test_threshold_prediction_by_hand():
-    maps = np.array([[[0.9, 0.2, 0.3]], [[0.4, 0.8, 0.3]]])
-    np.testing.assert_array_equal(threshold_prediction(maps, [4, 1], 0.3), [[5, 2, 0]])
-
-
-def test_threshold_prediction_without_classes_is_background():
-    assert not threshold_prediction(np.zeros((0, 2, 3)), [], 0.5).any()
-
-
-@given(hnp.arrays(np.float32, (2, 3, 4), elements=st.floats(0, 1, width=32)), st.floats(0, 1), st.floats(0, 1))
-def test_a_higher_threshold_leaves_no_more_foreground(maps, one, other):
-    low, high = sorted([one, other])
-    larger, smaller = (threshold_prediction(maps, [0, 6], level) for level in (low, high))
-    assert set(np.unique(larger)) <= {0, 1, 7}
-    assert not (smaller[larger == 0]).any()
-
-
-def test_maps_and_classes_must_fit():
-    with pytest.raises(AssertionError):
-        threshold_prediction(np.zeros((2, 2, 3)), [1], 0.5)

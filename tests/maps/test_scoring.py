@@ -5,10 +5,10 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 from hypothesis.extra import numpy as hnp
+from thresholded_maps import mask_over
 
 from mcis_cli.errors import DataError
-from mcis_cli.maps.localization import threshold_prediction
-from mcis_cli.maps.scoring import at_threshold, count_pixels, scores, sweep, total_counts
+from mcis_cli.maps.metrics import at_threshold, count_pixels, scores, sweep, total_counts
 
 NUM_CLASSES = 4
 SHAPE = (5, 7)
@@ -101,7 +101,7 @@ def test_one_count_of_levels_gives_the_score_at_every_threshold(maps, target):
     level = sum((maps.max(0) > np.float32(t)).astype(np.uint8) for t in THRESHOLDS)
     total = total_counts([count_pixels(winner, target, level=level)], len(THRESHOLDS) + 1)
     for index, found in enumerate(sweep(total, THRESHOLDS, NUM_CLASSES)):
-        mask = threshold_prediction(maps, classes, np.float32(THRESHOLDS[index]))
+        mask = mask_over(maps, classes, np.float32(THRESHOLDS[index]))
         assert found["threshold"] == THRESHOLDS[index]
         assert found["iou"] == pytest.approx(iou_by_pixel([(mask, target)]))
 

@@ -5,7 +5,7 @@ import torch
 from torch import nn
 
 from mcis_cli.models.backbones import build_backbone
-from mcis_cli.models.deeplab_v3 import DeepLabV3
+from mcis_cli.models.deeplab import DeepLabV3
 
 NUM_CLASSES = 5
 

@@ -16,9 +16,9 @@ from mcis_cli.data.palette import voc_palette
 from mcis_cli.data.reading import read_catalogue
 from mcis_cli.data.synthetic.image_set import write_synthetic
 from mcis_cli.maps.localization import enlarge
-from mcis_cli.report import layers
-from mcis_cli.report.charts import chart
+from mcis_cli.report import figures
 from mcis_cli.report.metrics_log import read_log
+from mcis_cli.report.plotting import chart
 from mcis_cli.report.scores import image_score, read_scores
 
 QUICK = ("--no-attention", "--no-predictions", "-q")
@@ -306,7 +306,7 @@ def test_two_hundred_photographs_are_under_fifteen_megabytes(tmp_path: Path) -> 
     rng = np.random.default_rng(0)
     total = 0
     for image_id in images.ids:
-        total += len(layers.photo(images.read_image(image_id)))
-        total += 3 * len(layers.mask_layer(images.read_mask(image_id), voc_palette()))
-        total += 3 * len(layers.heat_layer(enlarge(rng.random((1, 24, 24)), 375, 500)[0]))
+        total += len(figures.photo(images.read_image(image_id)))
+        total += 3 * len(figures.mask_layer(images.read_mask(image_id), voc_palette()))
+        total += 3 * len(figures.heat_layer(enlarge(rng.random((1, 24, 24)), 375, 500)[0]))
     assert 200 * total / len(images) < 15e6

@@ -6,12 +6,13 @@ import numpy as np
 import pytest
 import torch
 from affinity_chain import run_walk, walk_settings
+from thresholded_maps import mask_over
 from tiny_chain import Heard, done, options
 
 from mcis_cli.config import EvalConfig
 from mcis_cli.errors import DataError, MissingError, UsageError
-from mcis_cli.maps.confident import confident_regions
-from mcis_cli.maps.localization import enlarge, normalise, threshold_prediction
+from mcis_cli.maps.crf import confident_regions
+from mcis_cli.maps.localization import enlarge, normalise
 from mcis_cli.stages.affinity import labels as affinity_labels
 from mcis_cli.stages.affinity import train as train_affinity
 from mcis_cli.stages.affinity import walk as affinity
@@ -141,7 +142,7 @@ def test_pseudo_masks_compare_walked_maps_with_the_threshold_as_they_are(chain, 
     for image_id in masks.ids[:4]:
         fields = walked["affinity"].read(image_id)
         full = enlarge(fields["maps"], images[image_id].height, images[image_id].width)
-        expected = threshold_prediction(full, fields["classes"].tolist(), 0.25)
+        expected = mask_over(full, fields["classes"].tolist(), 0.25)
         np.testing.assert_array_equal(masks.read(image_id)["mask"], expected)
 
 

@@ -23,7 +23,7 @@ from mcis_cli.data.synthetic.image_set import write_synthetic
 from mcis_cli.data.synthetic.sources import write_single_label, write_web
 from mcis_cli.errors import DataError
 from mcis_cli.interop.exports.model_card import card_of, markdown
-from mcis_cli.interop.exports.onnx_networks import DeployedPair
+from mcis_cli.interop.exports.onnx import DeployedPair
 from mcis_cli.models.backbones import build_backbone
 from mcis_cli.models.classifier import CoAttentionClassifier
 from mcis_cli.models.co_attention import co_attend

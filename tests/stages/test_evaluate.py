@@ -6,6 +6,7 @@ import numpy as np
 import pytest
 import torch
 from released_maps import resized
+from thresholded_maps import mask_over
 from tiny_chain import CLASSES, Heard, done, options
 
 from mcis_cli.config import EvalConfig
@@ -13,7 +14,7 @@ from mcis_cli.data.augment import normalise as normalise_photograph
 from mcis_cli.data.palette import write_mask_png
 from mcis_cli.errors import DataError, MissingError, UsageError
 from mcis_cli.maps.crf import crf_on_present, dense_crf
-from mcis_cli.maps.localization import enlarge, normalise, threshold_prediction
+from mcis_cli.maps.localization import enlarge, normalise
 from mcis_cli.stages.engine.inputs import Inputs
 from mcis_cli.stages.engine.predictor import load_segmenter
 from mcis_cli.stages.evaluate import run as evaluate
@@ -44,7 +45,7 @@ def mean(iou):
 def masks_at(chain, image_id, threshold, normalization="minmax"):
     fields, entry = chain.made["cams"].read(image_id), chain.images()[image_id]
     maps = normalise(enlarge(fields["maps"].astype(np.float32), entry.height, entry.width), normalization)
-    return threshold_prediction(maps, fields["classes"], np.float32(threshold))
+    return mask_over(maps, fields["classes"], np.float32(threshold))
 
 
 @pytest.mark.parametrize("normalization", ["minmax", "max"])

@@ -96,7 +96,7 @@ CHANGES = {
         lambda view: lambda *a, **k: view(*a, **k).flip(-1),
     ),
     "cams": ("mcis_cli.stages.cams.mapping.draw_references", lambda draw: lambda *a, **k: draw(*a, **k)[:1]),
-    "pseudo": ("mcis_cli.stages.pseudo.fusions.normalising.enlarge", lambda enlarge: lambda *a: enlarge(*a)[:, ::-1]),
+    "pseudo": ("mcis_cli.stages.pseudo.backgrounds.enlarge", lambda enlarge: lambda *a: enlarge(*a)[:, ::-1]),
     "train-seg": ("mcis_cli.stages.train_seg.run.segmentation_loss", lambda loss: lambda *a, **k: 1.01 * loss(*a, **k)),
     "eval": ("mcis_cli.stages.evaluate.run.count_pixels", lambda count: lambda *a, **k: count(*a, **k) + 1),
 }

@@ -14,6 +14,7 @@ from mcis_cli.cli.session import options as opt
 from mcis_cli.cli.session.dry_run import forecaster, print_forecasts
 from mcis_cli.cli.session.groups import PipelineOptions, require_images
 from mcis_cli.cli.session.parameters import add_command
+from mcis_cli.cli.session.workspace import Workspace
 from mcis_cli.cli.terminal.folder_output import OutputFolder
 from mcis_cli.cli.terminal.output import TerminalReporter, console, plain, results, say
 from mcis_cli.config.ablations import TABLES, AblationTable
@@ -73,17 +74,27 @@ def ablate(
             ablation.require_ground_truth(looking.catalogue)
             print_forecasts(list(ablation.forecast(looking, numbers)), as_json=options.as_json)
         return
-    folder = None if output is None else OutputFolder(output, "--output")
+    _measure(ablation, numbers, workspace, None if output is None else OutputFolder(output, "--output"), options)
+
+
+def _measure(
+    ablation: Ablation,
+    seeds: Sequence[int],
+    workspace: Workspace,
+    folder: OutputFolder | None,
+    options: PipelineOptions,
+) -> None:
+    """Make and score what is missing of the rows, and print the table."""
     if folder is not None:
         folder.require()
     reporter = TerminalReporter(quiet=options.quiet)
     here = opt.run_options(device=options.device, workers=options.workers, preset=workspace.preset(), reporter=reporter)
     from mcis_cli.stages.engine.inputs import list_images
 
-    ablation.require_ground_truth(list_images(images, workspace.store))
+    ablation.require_ground_truth(list_images(ablation.data, workspace.store))
     measuring = Measuring(ablation, workspace.store, here)
     try:
-        for seed in numbers:
+        for seed in seeds:
             measuring.measure(seed)
     finally:
         reporter.stop()

@@ -54,16 +54,7 @@ def check(
     from mcis_cli.store import StatCache
 
     reporter = TerminalReporter(quiet=quiet)
-    seen = 0
-
-    def progress(done: int, total: int) -> None:
-        nonlocal seen
-        if not seen:
-            reporter.start("check", total, images=1)
-        reporter.advance(done - seen)
-        seen = done
-
-    options = opt.run_options(workers=workers)
+    options, progress = opt.run_options(workers=workers), reporter.counting("check", images=1)
     try:
         with StatCache(workspace.store.index_path if workspace.has_store else None) as cache:
             catalogue, findings = survey(

@@ -1,8 +1,9 @@
 """`mcis export`: masks, maps and networks as files that other tools read."""
 
 from collections.abc import Iterator
+from dataclasses import dataclass
 from pathlib import Path
-from typing import TYPE_CHECKING, Annotated
+from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
@@ -13,40 +14,80 @@ from mcis_cli.cli.session import options as opt
 from mcis_cli.cli.session.groups import Place
 from mcis_cli.cli.session.parameters import Flags, SectionFlags, add_command
 from mcis_cli.cli.session.upstream import expected_artifact, upstream_reference
+from mcis_cli.cli.session.workspace import Workspace
 from mcis_cli.cli.terminal.folder_output import OutputFolder
 from mcis_cli.cli.terminal.output import TerminalReporter, say_path
+from mcis_cli.config import EvalConfig
 from mcis_cli.errors import UsageError, counted
 
 if TYPE_CHECKING:
     from mcis_cli.interop.exports.content import Export, File
+    from mcis_cli.stages.engine.inputs import Inputs
 
 
-def export(
-    artifact: opt.Upstream = None,
-    *,
-    format: Annotated[Format, FormatFlags()],
-    output: Annotated[Path, typer.Option("--output", "-o", help="Folder for the files.")] = Path("export"),
-    force: Annotated[bool, typer.Option("--force", help="Write into a folder that has something in it.")] = False,
+@dataclass(frozen=True, kw_only=True)
+class Asked:
+    """What is exported, and how."""
+
+    format: Annotated[Format, FormatFlags()]
+    output: Annotated[Path, typer.Option("--output", "-o", help="Folder for the files.")] = Path("export")
+    force: Annotated[bool, typer.Option("--force", help="Write into a folder that has something in it.")] = False
     images: Annotated[
         bool, typer.Option("--images", help="Copy the photographs, too: --voc, --coco, --panoptic, --yolo.")
-    ] = False,
+    ] = False
     split: Annotated[
         str | None,
         typer.Option(
             "--split", help="Which images; else all of an artifact, val for a network.", autocompletion=completion.split
         ),
-    ] = None,
+    ] = None
     full_size: Annotated[
         bool, typer.Option("--full-size", help="--maps: at the photograph's size, in [0, 1]; else as stored.")
-    ] = False,
+    ] = False
     competition: Annotated[
         str | None,
         typer.Option("--competition", help="--voc-submission: comp6 (default), or comp5 for data of VOC alone."),
-    ] = None,
-    flags: Annotated[Flags, SectionFlags("eval", "crf", "scales", "flip", "window")],
-    data: opt.DataOption = None,
-    device: opt.Device = "auto",
-    workers: opt.Workers = None,
+    ] = None
+    flags: Annotated[Flags, SectionFlags("eval", "crf", "scales", "flip", "window")]
+    data: opt.DataOption = None
+    device: opt.Device = "auto"
+    workers: opt.Workers = None
+
+    @property
+    def is_onnx(self) -> bool:
+        """Whether the network itself is exported."""
+        return self.format.flag == "--onnx"
+
+    @property
+    def evaluation(self) -> dict[str, Any]:
+        """Settings of what a network predicts, by flag."""
+        return {f"--{name}": value for name, value in self.flags.tables["eval"].items()}
+
+    def refuse_other_flags(self) -> None:
+        """Check that the flags are for the format.
+
+        Raises:
+            UsageError: one is not, or the competition is not known.
+        """
+        flag, onnx = self.format.flag, self.is_onnx
+        for_others = {
+            "--images": self.images and self.format.photographs is None,
+            "--full-size": self.full_size and flag != "--maps",
+            "--competition": self.competition is not None and flag != "--voc-submission",
+            "--split": onnx and self.split is not None,
+            "--data": onnx and self.data is not None,
+            "--device": onnx and self.device not in ("auto", "cpu"),
+            **{name: onnx and value is not None for name, value in self.evaluation.items()},
+        }
+        _refuse(flag, [name for name, is_odd in for_others.items() if is_odd])
+        if self.competition not in (None, "comp5", "comp6"):
+            raise UsageError(f"competition {self.competition!r:.80} is not known: expected comp5 or comp6")
+
+
+def export(
+    artifact: opt.Upstream = None,
+    *,
+    asked: Asked,
     place: Place,
     quiet: Annotated[bool, typer.Option("--quiet", "-q", help="No progress.")] = False,
 ) -> None:
@@ -56,59 +97,54 @@ def export(
 
     Example: mcis export 3fa8c1d2 --voc --images -o for-cvat
     """
-    onnx = format.flag == "--onnx"
-    given = {f"--{name}": value for name, value in flags.tables["eval"].items()}
-    for_others = {
-        "--images": images and format.photographs is None,
-        "--full-size": full_size and format.flag != "--maps",
-        "--competition": competition is not None and format.flag != "--voc-submission",
-        "--split": onnx and split is not None,
-        "--data": onnx and data is not None,
-        "--device": onnx and device not in ("auto", "cpu"),
-        **{flag: onnx and value is not None for flag, value in given.items()},
-    }
-    _refuse(format.flag, [flag for flag, is_odd in for_others.items() if is_odd])
-    if competition not in (None, "comp5", "comp6"):
-        raise UsageError(f"competition {competition!r:.80} is not known: expected comp5 or comp6")
+    asked.refuse_other_flags()
     from mcis_cli.stages import holds, names_of
-
-    previous = names_of(format.kinds[0])[0]
-    reference = upstream_reference(artifact, previous)
-    workspace = place.open(flags, upstream=reference)
-    if onnx:
-        require_onnx()
-    upstream = expected_artifact(workspace, reference, previous)
-    if onnx:
-        write_onnx(workspace, upstream, output, force=force, quiet=quiet)
-        return
-    if not holds(upstream, "network"):
-        _refuse(f"an artifact of {upstream.stage}", [flag for flag, value in given.items() if value is not None])
-    reporter = TerminalReporter(quiet=quiet)
-    options = opt.run_options(device=device, workers=workers, reporter=reporter)
-    from mcis_cli.interop.exports.content import Export, open_source
     from mcis_cli.stages.engine.inputs import Inputs
 
+    previous = names_of(asked.format.kinds[0])[0]
+    reference = upstream_reference(artifact, previous)
+    workspace = place.open(asked.flags, upstream=reference)
+    if asked.is_onnx:
+        require_onnx()
+    upstream = expected_artifact(workspace, reference, previous)
+    if asked.is_onnx:
+        write_onnx(workspace, upstream, asked.output, force=asked.force, quiet=quiet)
+        return
+    if not holds(upstream, "network"):
+        given = [flag for flag, value in asked.evaluation.items() if value is not None]
+        _refuse(f"an artifact of {upstream.stage}", given)
+    inputs = Inputs(upstream=upstream, data=workspace.data_for(upstream, asked.data, reference))
+    _write_files(asked, inputs, workspace, workspace.settings(upstream).eval, TerminalReporter(quiet=quiet))
+    say_path(asked.output)
+
+
+def _write_files(
+    asked: Asked, inputs: "Inputs", workspace: Workspace, evaluation: EvalConfig, reporter: TerminalReporter
+) -> None:
+    from mcis_cli.interop.exports.content import Export, open_source
+
+    format = asked.format
+    options = opt.run_options(device=asked.device, workers=asked.workers, reporter=reporter)
     source = open_source(
-        Inputs(upstream=upstream, data=workspace.data_for(upstream, data, reference)),
+        inputs,
         workspace.store,
         options,
         kinds=format.kinds,
-        split=split,
-        needs_images=format.needs_images or images or full_size,
+        split=asked.split,
+        needs_images=format.needs_images or asked.images or asked.full_size,
     )
-    folder = OutputFolder(output, "--output")
-    folder.require(empty=not force)
-    evaluation = workspace.settings(upstream).eval
-    content = Export(source, evaluation, options, full_size=full_size, competition=competition or "comp6")
+    folder = OutputFolder(asked.output, "--output")
+    folder.require(empty=not asked.force)
+    competition = asked.competition or "comp6"
+    content = Export(source, evaluation, options, full_size=asked.full_size, competition=competition)
     reporter.start("export", len(source.ids), images=1)
     try:
         num_written = _write(folder, format.files(content))
-        if images and format.photographs is not None:
+        if asked.images and format.photographs is not None:
             num_written += _write(folder, _photographs(content, format))
     finally:
         reporter.stop()
-    reporter.note(f"export: {counted(len(source.ids), 'image')}, {counted(num_written, 'file')} in {output}")
-    say_path(output)
+    reporter.note(f"export: {counted(len(source.ids), 'image')}, {counted(num_written, 'file')} in {asked.output}")
 
 
 def _refuse(what: str, flags: list[str]) -> None:

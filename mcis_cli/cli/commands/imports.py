@@ -1,6 +1,7 @@
 """`mcis import`: artifacts from elsewhere, and what other tools made: maps, saliency, weights."""
 
 import time
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Annotated
 
@@ -19,39 +20,80 @@ from mcis_cli.store import Artifact
 KINDS = "FILE.h5, --cams FOLDER, --saliency FOLDER, --weights FILE or --affinity-net FILE"
 
 
-def import_(
-    artifacts: Annotated[
-        list[Path] | None, typer.Argument(metavar="FILE.h5", help="Artifacts of mcis that were made elsewhere.")
-    ] = None,
+@dataclass(frozen=True, kw_only=True)
+class Foreign:
+    """What other tools made."""
+
     cams: Annotated[
         Path | None,
         typer.Option(
             "--cams", help="Folder of localization maps: ID.npy, ID.npz, ID/CLASS.png or ID_CLASS.png; needs --data."
         ),
-    ] = None,
+    ] = None
     saliency: Annotated[
         Path | None,
         typer.Option("--saliency", help="Folder of saliency maps, of any size: ID.png, ID.jpg, ID.npy; needs --data."),
-    ] = None,
+    ] = None
     weights: Annotated[
         Path | None, typer.Option("--weights", help="File of initial weights, .pth or .safetensors; needs --backbone.")
-    ] = None,
+    ] = None
     affinity_net: Annotated[
         Path | None,
         typer.Option("--affinity-net", help="File of a trained AffinityNet, as its authors name it; needs --backbone."),
-    ] = None,
-    data: Annotated[Path | None, typer.Option("--data", help="Folder of the images; else that of mcis.toml.")] = None,
+    ] = None
+    data: Annotated[Path | None, typer.Option("--data", help="Folder of the images; else that of mcis.toml.")] = None
     split: Annotated[
         str | None,
         typer.Option(
             "--split", help="The images that maps are imported for; else all.", autocompletion=completion.split
         ),
-    ] = None,
+    ] = None
     allow_missing: Annotated[
         bool, typer.Option("--allow-missing", help="Leave out images without a map; else an error.")
-    ] = False,
+    ] = False
+    network: Annotated[Flags, SectionFlags("train-cls", "backbone")]
+
+    @property
+    def backbone(self) -> str | None:
+        """The network that weights are for."""
+        return self.network.tables["train-cls"]["backbone"]  # type: ignore[no-any-return]
+
+    def require_one(self, artifacts: list[Path]) -> None:
+        """Check that one thing is named, and that the other flags are for it.
+
+        Raises:
+            UsageError: nothing is, or several things are, or a flag is for another.
+        """
+        named = {
+            "FILE.h5": artifacts,
+            "--cams": self.cams,
+            "--saliency": self.saliency,
+            "--weights": self.weights,
+            "--affinity-net": self.affinity_net,
+        }
+        given = [name for name, value in named.items() if value]
+        if len(given) != 1:
+            found = " and ".join(given) or "none"
+            raise UsageError(
+                f"what is imported is not clear: found {found}, expected one of {KINDS}; see mcis import --help"
+            )
+        of_maps, of_weights = self.cams or self.saliency, self.weights or self.affinity_net
+        for flag, value, fits in (
+            ("--data", self.data, of_maps),
+            ("--split", self.split, of_maps),
+            ("--allow-missing", self.allow_missing, of_maps),
+            ("--backbone", self.backbone, of_weights),
+        ):
+            if value and not fits:
+                raise UsageError(f"{flag} has no meaning with {given[0]}; leave it out, or see mcis import --help")
+
+
+def import_(
+    artifacts: Annotated[
+        list[Path] | None, typer.Argument(metavar="FILE.h5", help="Artifacts of mcis that were made elsewhere.")
+    ] = None,
     *,
-    network: Annotated[Flags, SectionFlags("train-cls", "backbone")],
+    foreign: Foreign,
     workers: opt.Workers = None,
     place: Place,
     as_json: opt.AsJson = False,
@@ -63,31 +105,16 @@ def import_(
 
     Example: mcis import --cams irn/cams --data VOC2012 --split train
     """
-    given = [name for name, value in (("FILE.h5", artifacts), ("--cams", cams), ("--saliency", saliency)) if value]
-    given += [flag for flag, file in (("--weights", weights), ("--affinity-net", affinity_net)) if file]
-    if len(given) != 1:
-        found = " and ".join(given) or "none"
-        raise UsageError(
-            f"what is imported is not clear: found {found}, expected one of {KINDS}; see mcis import --help"
-        )
-    of_maps, backbone = cams or saliency, network.tables["train-cls"]["backbone"]
-    for flag, value, fits in (
-        ("--data", data, of_maps),
-        ("--split", split, of_maps),
-        ("--allow-missing", allow_missing, of_maps),
-        ("--backbone", backbone, weights or affinity_net),
-    ):
-        if value and not fits:
-            raise UsageError(f"{flag} has no meaning with {given[0]}; leave it out, or see mcis import --help")
+    foreign.require_one(artifacts or [])
     workspace = place.open()
     reporter = TerminalReporter(quiet=quiet)
     options = opt.run_options(workers=workers, reporter=reporter)
     started = time.monotonic()
     try:
-        if weights is not None or affinity_net is not None:
-            made = [_weights(weights, affinity_net, backbone, workspace, options)]
-        elif of_maps is not None:
-            made = [_maps(cams, saliency, data, workspace, options, split, allow_missing)]
+        if foreign.weights or foreign.affinity_net:
+            made = [_weights(foreign, workspace, options)]
+        elif foreign.cams or foreign.saliency:
+            made = [_maps(foreign, workspace, options)]
         else:
             made = _artifacts(artifacts or [], workspace)
     finally:
@@ -108,42 +135,30 @@ def _artifacts(paths: list[Path], workspace: Workspace) -> list[Artifact]:
     return import_artifact.run(paths, workspace.store)
 
 
-def _maps(
-    cams: Path | None,
-    saliency: Path | None,
-    data: Path | None,
-    workspace: Workspace,
-    options: RunOptions,
-    split: str | None,
-    allow_missing: bool,
-) -> Artifact:
-    images = workspace.data(data)
+def _maps(foreign: Foreign, workspace: Workspace, options: RunOptions) -> Artifact:
+    images = workspace.data(foreign.data)
     if images is None:
         raise UsageError("no images are named: expected the folder that the maps were made for; give it with --data")
-    from mcis_cli.interop.imports import maps as import_maps
-    from mcis_cli.interop.imports import saliency as import_saliency
+    from mcis_cli.interop.imports import maps, saliency
     from mcis_cli.stages.engine.inputs import Inputs
 
-    inputs = Inputs(data=images)
-    if cams is not None:
-        return import_maps.run(cams, inputs, workspace.store, options, split=split, allow_missing=allow_missing)
-    assert saliency is not None, "one of both was given"
-    return import_saliency.run(saliency, inputs, workspace.store, options, split=split, allow_missing=allow_missing)
+    folder = foreign.cams or foreign.saliency
+    assert folder is not None, "one of both was given"
+    run = maps.run if foreign.cams else saliency.run
+    inputs, missing = Inputs(data=images), foreign.allow_missing
+    return run(folder, inputs, workspace.store, options, split=foreign.split, allow_missing=missing)
 
 
-def _weights(
-    weights: Path | None, affinity_net: Path | None, backbone: str | None, workspace: Workspace, options: RunOptions
-) -> Artifact:
-    file = weights or affinity_net
+def _weights(foreign: Foreign, workspace: Workspace, options: RunOptions) -> Artifact:
+    file, backbone = foreign.weights or foreign.affinity_net, foreign.backbone
     assert file is not None, "one of both was given"
     if backbone is None:
         raise UsageError(f"{file} is for a network that is not named: expected --backbone vgg16, resnet50, … with it")
     checked = resolve({"train-cls": {"backbone": backbone}}).train_cls.backbone
-    from mcis_cli.interop.imports import affinity_net as import_affinity_net
-    from mcis_cli.interop.imports import weights as import_weights
+    from mcis_cli.interop.imports import weights
     from mcis_cli.training.initial_weights import load_initial_weights
 
-    run = import_weights.run if weights is not None else import_affinity_net.run
+    run = weights.run if foreign.weights else weights.run_affinity_net
     return run(checked, load_initial_weights(checked, file), workspace.store, options)
 
 

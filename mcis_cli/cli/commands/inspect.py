@@ -53,7 +53,11 @@ def show(
         found.check()  # from elsewhere: not one line of it is told before all of it is understood
     if as_json:
         say(json.dumps(found.manifest))
-        return
+    else:
+        _print_artifact(found)
+
+
+def _print_artifact(found: Artifact) -> None:
     say(f"{found.path.stem}")
     say(f"id      {found.id}")
     say(f"key     {found.key}")

@@ -1,18 +1,23 @@
 """`mcis name`, `gc` and `merge`: what is kept, what goes, and what comes from other stores. No torch."""
 
 import json
+from dataclasses import dataclass
 from pathlib import Path
-from typing import Annotated
+from typing import TYPE_CHECKING, Annotated
 
 import typer
 
 from mcis_cli.cli.session import completion
 from mcis_cli.cli.session import options as opt
+from mcis_cli.cli.session.parameters import add_command
 from mcis_cli.cli.session.upstream import upstream_reference
 from mcis_cli.cli.session.workspace import STORE_FOLDER, Workspace, open_workspace
 from mcis_cli.cli.terminal.output import complain, say, say_path
 from mcis_cli.errors import DamagedError, DataError, McisError, MissingError, UsageError, WeightsError, counted
 from mcis_cli.store import Store, open_store
+
+if TYPE_CHECKING:
+    from mcis_cli.store.upkeep.collection import Scope
 
 MIB = 2**20
 
@@ -46,7 +51,9 @@ def name(
         else:
             _list_names(workspace)
         return
-    reference = upstream_reference(artifact, "train-seg")
+    from mcis_cli.stages import names_of
+
+    reference = upstream_reference(artifact, *names_of("network"))
     if reference is None:
         raise UsageError(
             f"no artifact is named: expected `mcis name {word} ARTIFACT`, or one through a pipe; see mcis ls"
@@ -66,19 +73,42 @@ def _list_names(workspace: Workspace) -> None:
         raise damaged[0]
 
 
-def gc(
-    artifacts: Annotated[bool, typer.Option("--artifacts", help="Artifacts that nothing needs.")] = False,
-    partial: Annotated[bool, typer.Option("--partial", help="Unfinished work that no command is at.")] = False,
+@dataclass(frozen=True, kw_only=True)
+class Unneeded:
+    """What may go."""
+
+    artifacts: Annotated[bool, typer.Option("--artifacts", help="Artifacts that nothing needs.")] = False
+    partial: Annotated[bool, typer.Option("--partial", help="Unfinished work that no command is at.")] = False
     tmp: Annotated[
         bool, typer.Option("--tmp", help="What killed commands left; logs and notes of artifacts that are gone.")
-    ] = False,
-    everything: Annotated[bool, typer.Option("--all", help="All three.")] = False,
+    ] = False
+    everything: Annotated[bool, typer.Option("--all", help="All three.")] = False
     stage: Annotated[
         str | None, typer.Option("--stage", help="Of this stage alone.", autocompletion=completion.stage)
-    ] = None,
+    ] = None
     older_than: Annotated[
         float | None, typer.Option("--older-than", metavar="DAYS", min=0, help="Not written to for so many days.")
-    ] = None,
+    ] = None
+
+    @property
+    def scopes(self) -> "frozenset[Scope]":
+        """The kinds of files.
+
+        Raises:
+            UsageError: none is named.
+        """
+        given: dict[Scope, bool] = {"artifacts": self.artifacts, "partial": self.partial, "tmp": self.tmp}
+        if not any([*given.values(), self.everything]):
+            raise UsageError(
+                "nothing is named that may go: expected --artifacts (those that nothing needs), --partial (unfinished "
+                "work that no command is at), --tmp (left-overs) or --all; without --delete it is only listed"
+            )
+        return frozenset(scope for scope, is_given in given.items() if is_given or self.everything)
+
+
+def gc(
+    *,
+    unneeded: Unneeded,
     delete: Annotated[bool, typer.Option("--delete", help="Remove it; else it is only listed.")] = False,
     keep_config: Annotated[
         bool, typer.Option("--keep-config/--no-keep-config", help="Whether what mcis.toml names is needed.")
@@ -94,27 +124,21 @@ def gc(
 
     Example: mcis gc --artifacts --older-than 30 --delete
     """
-    from mcis_cli.store.upkeep.collection import DAY, Choice, Scope, collect
+    from mcis_cli.store.upkeep.collection import DAY, Choice, collect
 
-    given: dict[Scope, bool] = {"artifacts": artifacts, "partial": partial, "tmp": tmp}
-    scopes: frozenset[Scope] = frozenset(scope for scope, is_given in given.items() if is_given or everything)
-    if not scopes:
-        raise UsageError(
-            "nothing is named that may go: expected --artifacts (those that nothing needs), --partial (unfinished work "
-            "that no command is at), --tmp (left-overs) or --all; without --delete it is only listed"
-        )
+    scopes = unneeded.scopes
     workspace = open_workspace(store=store, config=config, may_create=False)
     found = workspace.store
     keep = _named(workspace) if keep_config and "artifacts" in scopes else frozenset()
-    choice = Choice(scopes=scopes, stage=stage, older_than=(older_than or 0) * DAY, keep=keep)
+    choice = Choice(scopes=scopes, stage=unneeded.stage, older_than=(unneeded.older_than or 0) * DAY, keep=keep)
     gone: list[str] = []
     num_bytes = 0
-    for unneeded in collect(found, choice, delete=delete):
-        path = str(unneeded.path.relative_to(found.root))
+    for one in collect(found, choice, delete=delete):
+        path = str(one.path.relative_to(found.root))
         gone.append(path)
-        num_bytes += unneeded.num_bytes
+        num_bytes += one.num_bytes
         if not as_json:
-            say(f"{unneeded.num_bytes / MIB:10.2f} MiB  {path}")
+            say(f"{one.num_bytes / MIB:10.2f} MiB  {path}")
     if as_json:
         say(json.dumps({"paths": gone, "bytes": num_bytes, "deleted": delete}))
     hint = "" if delete or not gone else "; add --delete to remove them"
@@ -186,5 +210,5 @@ def _store_at(path: Path) -> Store:
 def register(app: typer.Typer) -> None:
     """Add the commands."""
     app.command("name")(name)
-    app.command("gc")(gc)
+    add_command(app, "gc", gc)
     app.command("merge")(merge)

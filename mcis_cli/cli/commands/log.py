@@ -12,9 +12,9 @@ import typer
 from mcis_cli.cli.session import completion
 from mcis_cli.cli.session import options as opt
 from mcis_cli.cli.session.workspace import Workspace, open_workspace
-from mcis_cli.cli.terminal.curves import curve
 from mcis_cli.cli.terminal.folder_output import OutputFolder
 from mcis_cli.cli.terminal.output import say, say_path
+from mcis_cli.cli.terminal.tables import curve
 from mcis_cli.errors import MissingError, UsageError, counted
 
 if TYPE_CHECKING:
@@ -62,10 +62,12 @@ def log(
     if tensorboard is not None:
         _write_events(found, path, name.partition(",")[0], tensorboard)
         return
-    unknown = sorted(set(metrics or ()) - set(found.values))
-    if unknown:
+    if unknown := sorted(set(metrics or ()) - set(found.values)):
         raise UsageError(f"{name} reported no {unknown[0]!r}: found {', '.join(found.values)}; correct --metric")
-    shown = metrics or list(found.losses)
+    _print_curves(found, name, metrics or list(found.losses), as_json=as_json)
+
+
+def _print_curves(found: "MetricsLog", name: str, shown: Sequence[str], *, as_json: bool) -> None:
     if as_json:
         for place, step in enumerate(found.steps):
             numbers = {one: found.values[one][place] for one in shown if math.isfinite(found.values[one][place])}

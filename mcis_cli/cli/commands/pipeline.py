@@ -172,15 +172,8 @@ def pseudo(
     alone = holds(start.artifact, "network")
     if asked is not None and alone:
         raise UsageError("--network is asked beside maps, found a network in their place: give one or the other")
-
-    def work(settings: Settings, options: RunOptions) -> Artifact:
-        from mcis_cli.stages.pseudo.run import run
-
-        evidence = "network" if alone else "maps" if asked is None else "maps and network"
-        call.warn_without_effect(start.workspace, settings.pseudo, options.reporter, evidence=evidence)
-        return run(settings.pseudo, start.inputs(), start.workspace.store, options)
-
-    call.run(start, work)
+    evidence = "network" if alone else "maps" if asked is None else "maps and network"
+    call.run(start, facts={"evidence": evidence})
 
 
 def _named_saliency(given: Path | None, workspace: Workspace) -> Artifact | None:

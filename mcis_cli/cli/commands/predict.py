@@ -2,6 +2,7 @@
 
 import json
 from collections.abc import Sequence
+from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any
 
@@ -13,12 +14,26 @@ from mcis_cli.cli.session.groups import Place
 from mcis_cli.cli.session.parameters import Flags, SectionFlags, add_command
 from mcis_cli.cli.session.photographs import find
 from mcis_cli.cli.session.settings_file import toml
+from mcis_cli.cli.session.workspace import Workspace
 from mcis_cli.cli.terminal.folder_output import OutputFolder
 from mcis_cli.cli.terminal.output import TerminalReporter, say, say_path
+from mcis_cli.config import EvalConfig
 from mcis_cli.errors import DataError, UsageError, counted
+from mcis_cli.store import Artifact
 
 if TYPE_CHECKING:
     from mcis_cli.stages.predict.run import Prediction
+
+
+@dataclass(frozen=True, kw_only=True)
+class Writing:
+    """What is written and printed of each photograph, and how it is predicted."""
+
+    overlay: Annotated[bool, typer.Option("--overlay", help="Write a picture of photograph and mask beside each.")] = (
+        False
+    )
+    flags: Annotated[Flags, SectionFlags("eval", "crf", "scales", "flip", "window")]
+    device: opt.Device = "auto"
 
 
 def predict(
@@ -35,11 +50,7 @@ def predict(
     ],
     output: Annotated[Path, typer.Option("--output", "-o", help="Folder for the masks.")] = Path("masks"),
     *,
-    overlay: Annotated[
-        bool, typer.Option("--overlay", help="Write a picture of photograph and mask beside each.")
-    ] = False,
-    flags: Annotated[Flags, SectionFlags("eval", "crf", "scales", "flip", "window")],
-    device: opt.Device = "auto",
+    writing: Writing,
     place: Place,
     as_json: Annotated[
         bool, typer.Option("--json", help="Print a JSON object for each: labels, areas, confidences; or the error.")
@@ -54,39 +65,20 @@ def predict(
 
     Example: mcis predict 3fa8c1d2 holiday/ -o masks --overlay
     """
-    workspace = place.open(flags, upstream=model, may_create=False)
-    network = workspace.store.get(model)
-    from mcis_cli.stages import holds, names_of
-
-    if not holds(network, "network"):
-        (stage_name,) = names_of("network")
-        raise UsageError(
-            f"{network.path.name} was made by {network.stage}: expected a network of {stage_name}; "
-            f"`mcis ls --stage {stage_name}` lists them"
-        )
-    named = find(images, output)
-    folder = OutputFolder(output, "--output")
+    workspace = place.open(writing.flags, upstream=model, may_create=False)
+    network = _network(workspace, model)
+    named, folder, reporter = find(images, output), OutputFolder(output, "--output"), TerminalReporter(quiet=quiet)
     folder.require()
-    from mcis_cli.data.palette import voc_palette, write_mask_png
-    from mcis_cli.report.figures import overlay as overlaid
-    from mcis_cli.report.figures import png_bytes
     from mcis_cli.stages.predict import run as stage
 
-    reporter = TerminalReporter(quiet=quiet)
-    if told := named.told_left_out:
-        reporter.warn(told)
-    settings = workspace.settings_apart_from_file(network).eval
-    given = workspace.named.get("eval", {})
-    of_file = [
-        f"{name} = {toml(value)}" for name, value in workspace.tables.get("eval", {}).items() if name not in given
-    ]
-    if workspace.is_file_named and of_file:
-        reporter.note(f"predict: from [eval] of {workspace.config_file}: {', '.join(of_file)}")
+    if left_out := named.told_left_out:
+        reporter.warn(left_out)
+    settings, options = _settings(workspace, network, reporter), opt.run_options(device=writing.device)
     reporter.start("predict", len(named.masks), images=1)
     labels = ["background", *network.meta["class_names"]]
     faults: list[str] = []
     try:
-        for prediction in stage.run(settings, network, named.masks, opt.run_options(device=device)):
+        for prediction in stage.run(settings, network, named.masks, options):
             reporter.advance()
             if prediction.image is None or prediction.mask is None:
                 faults.append(prediction.fault or "unknown")
@@ -95,19 +87,55 @@ def predict(
                 if len(named.masks) > 1:  # else the last line tells it
                     reporter.warn(faults[-1])
                 continue
-            inside = named.masks[prediction.path]
-            target = folder.write(inside, write_mask_png(prediction.mask))
-            if overlay:
-                picture = overlaid(prediction.image, prediction.mask, voc_palette())
-                folder.write(inside.with_name(f"{inside.stem}-overlay.png"), png_bytes(picture))
+            target = _write(prediction, named.masks[prediction.path], folder, overlay=writing.overlay)
             if as_json:
                 say(json.dumps(described(prediction, target, labels)))
             else:
                 say_path(target)
     finally:
         reporter.stop()
+    _raise_for(faults, len(named.masks))
+
+
+def _network(workspace: Workspace, reference: str) -> Artifact:
+    from mcis_cli.stages import holds, names_of
+
+    network = workspace.store.get(reference)
+    if not holds(network, "network"):
+        (stage_name,) = names_of("network")
+        raise UsageError(
+            f"{network.path.name} was made by {network.stage}: expected a network of {stage_name}; "
+            f"`mcis ls --stage {stage_name}` lists them"
+        )
+    return network
+
+
+def _settings(workspace: Workspace, network: Artifact, reporter: TerminalReporter) -> EvalConfig:
+    """How the network predicts: by flags, and by a file that is named, which is reported."""
+    given, all_given = workspace.named.get("eval", {}), workspace.tables.get("eval", {})
+    of_file = [f"{name} = {toml(value)}" for name, value in all_given.items() if name not in given]
+    if workspace.is_file_named and of_file:
+        reporter.note(f"predict: from [eval] of {workspace.config_file}: {', '.join(of_file)}")
+    return workspace.settings_apart_from_file(network).eval
+
+
+def _write(prediction: "Prediction", inside: Path, folder: OutputFolder, *, overlay: bool) -> Path:
+    """Write a mask, and the picture of it; returns the path of the mask."""
+    from mcis_cli.data.palette import voc_palette, write_mask_png
+    from mcis_cli.report.figures import overlay as overlaid
+    from mcis_cli.report.figures import png_bytes
+
+    assert prediction.image is not None
+    assert prediction.mask is not None
+    target = folder.write(inside, write_mask_png(prediction.mask))
+    if overlay:
+        picture = overlaid(prediction.image, prediction.mask, voc_palette())
+        folder.write(inside.with_name(f"{inside.stem}-overlay.png"), png_bytes(picture))
+    return target
+
+
+def _raise_for(faults: Sequence[str], total: int) -> None:
     if faults:
-        total = len(named.masks)
         written = f"the other {total - len(faults)} written" if len(faults) < total else "none written"
         raise DataError(f"no mask for {len(faults)} of {counted(total, 'photograph')}, {written}: {faults[0]}")
 

@@ -1,6 +1,7 @@
 """`mcis report`: one HTML page to look at a run with."""
 
 import os
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Annotated
 
@@ -19,6 +20,23 @@ from mcis_cli.store import Artifact
 MARK = b'<meta name="generator" content="mcis '
 
 
+@dataclass(frozen=True, kw_only=True)
+class Shown:
+    """What the page shows, and how it is made."""
+
+    images: Annotated[int, typer.Option("--images", min=0, max=5000, help="Of the gallery, at most.")] = 60
+    references: Annotated[int, typer.Option("--references", min=0, help="Images of the reference gallery.")] = 8
+    attention: Annotated[
+        bool, typer.Option("--attention/--no-attention", help="Ask the classifier where its attention looked.")
+    ] = True
+    predictions: Annotated[
+        bool, typer.Option("--predictions/--no-predictions", help="Let the network predict the gallery's images.")
+    ] = True
+    data: opt.DataOption = None
+    device: opt.Device = "auto"
+    preset: opt.Preset = None
+
+
 def report(
     artifacts: Annotated[
         list[str] | None,
@@ -34,18 +52,8 @@ def report(
     ] = None,
     output: Annotated[Path, typer.Option("--output", "-o", help="The file to write.")] = Path("report.html"),
     force: Annotated[bool, typer.Option("--force", help="Overwrite an existing file that is no report.")] = False,
-    images: Annotated[int, typer.Option("--images", min=0, max=5000, help="Of the gallery, at most.")] = 60,
-    references: Annotated[int, typer.Option("--references", min=0, help="Images of the reference gallery.")] = 8,
-    attention: Annotated[
-        bool, typer.Option("--attention/--no-attention", help="Ask the classifier where its attention looked.")
-    ] = True,
-    predictions: Annotated[
-        bool, typer.Option("--predictions/--no-predictions", help="Let the network predict the gallery's images.")
-    ] = True,
-    data: opt.DataOption = None,
-    device: opt.Device = "auto",
-    preset: opt.Preset = None,
     *,
+    shown: Shown,
     place: Place,
     quiet: Annotated[bool, typer.Option("--quiet", "-q", help="No progress.")] = False,
 ) -> None:
@@ -56,27 +64,38 @@ def report(
     if artifacts and pair:
         raise UsageError(f"--compare takes the two runs itself: leave out {artifacts[0]}")
     named = [*pair] if pair else artifacts or []
-    workspace = place.open(preset=preset, upstream=named[0] if named else None, may_create=False)
+    workspace = place.open(preset=shown.preset, upstream=named[0] if named else None, may_create=False)
     folder, name = _target(output, force)
+    reporter = TerminalReporter(quiet=quiet)
+    try:
+        page = _page(workspace, _given(workspace, named), pair, shown, reporter)
+    finally:
+        reporter.stop()
+    say_path(folder.write(Path(name), page.encode()))
+
+
+def _page(
+    workspace: Workspace,
+    given: list[Artifact],
+    pair: tuple[str, str] | None,
+    shown: Shown,
+    reporter: TerminalReporter,
+) -> str:
     from mcis_cli.report.comparison import compare
     from mcis_cli.report.content import Wanted, gather
     from mcis_cli.report.page import render, render_comparison
     from mcis_cli.stages.plan.lineage import trace
 
-    given = _given(workspace, named)
-    reporter = TerminalReporter(quiet=quiet)
-    options = opt.run_options(device=device, reporter=reporter)
-    wanted = Wanted(images=images, references=references, attention=attention, predictions=predictions)
-    of_images = workspace.data(data) if data is not None else None  # else where they were listed
-    try:
-        if pair:
-            first, second = (trace([one], workspace.store) for one in given)
-            page = render_comparison(compare(first, second, pair, workspace.store, of_images, wanted, options))
-        else:
-            page = render(gather(trace(given, workspace.store), workspace.store, of_images, wanted, options))
-    finally:
-        reporter.stop()
-    say_path(folder.write(Path(name), page.encode()))
+    options = opt.run_options(device=shown.device, reporter=reporter)
+    wanted = Wanted(
+        images=shown.images, references=shown.references, attention=shown.attention, predictions=shown.predictions
+    )
+    of_images = workspace.data(shown.data) if shown.data is not None else None  # else where they were listed
+    store = workspace.store
+    if pair:
+        first, second = (trace([one], store) for one in given)
+        return render_comparison(compare(first, second, pair, store, of_images, wanted, options))
+    return render(gather(trace(given, store), store, of_images, wanted, options))
 
 
 def _given(workspace: Workspace, references: list[str]) -> list[Artifact]:

@@ -1,5 +1,6 @@
 """`mcis saliency`: saliency maps of photographs, by a network from an ONNX file."""
 
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Annotated
 
@@ -16,20 +17,27 @@ from mcis_cli.errors import UsageError
 from mcis_cli.store import Artifact
 
 
-def saliency(
-    data: opt.Images = None,
-    *,
+@dataclass(frozen=True, kw_only=True)
+class Maps:
+    """By which network maps are made, of which images, and where they are written beside the store."""
+
     model: Annotated[
         str, typer.Option("--model", help="u2netp, u2net or silueta, whose file you have, or FILE.onnx.")
-    ] = "u2netp",
+    ] = "u2netp"
     split: Annotated[
         str | None,
         typer.Option("--split", help="The images that maps are made of; else all.", autocompletion=completion.split),
-    ] = None,
+    ] = None
     output: Annotated[
         Path | None, typer.Option("--output", "-o", help="Folder for the maps as grey PNGs, besides the artifact.")
-    ] = None,
-    force: Annotated[bool, typer.Option("--force", help="Write into a folder that has something in it.")] = False,
+    ] = None
+    force: Annotated[bool, typer.Option("--force", help="Write into a folder that has something in it.")] = False
+
+
+def saliency(
+    data: opt.Images = None,
+    *,
+    maps: Maps,
     parts: PartOptions,
     workers: opt.Workers = None,
     place: Place,
@@ -42,7 +50,7 @@ def saliency(
 
     Example: mcis saliency photos/ --model u2netp.onnx
     """
-    if force and output is None:
+    if maps.force and maps.output is None:
         raise UsageError("--force has no meaning without --output; leave it out, or see mcis saliency --help")
     options = PipelineOptions(device="cpu", workers=workers, place=place, as_json=as_json, quiet=quiet)
     call = Call("saliency", Flags(), options, parts)
@@ -51,17 +59,17 @@ def saliency(
     from mcis_cli.interop.saliency import run as stage
     from mcis_cli.stages.engine.inputs import Inputs
 
-    file = stage.find_model(model)
-    folder = None if output is None else OutputFolder(output, "--output")
+    file = stage.find_model(maps.model)
+    folder = None if maps.output is None else OutputFolder(maps.output, "--output")
     if folder is not None:
-        folder.require(empty=not force)
+        folder.require(empty=not maps.force)
 
     def work(settings: Settings, options: RunOptions) -> Artifact:
-        maps = stage.run(file, Inputs(data=images), workspace.store, options, split=split)
+        made = stage.run(file, Inputs(data=images), workspace.store, options, split=maps.split)
         if folder is not None:
-            for inside, content in stage.pictures(maps):
+            for inside, content in stage.pictures(made):
                 folder.write(inside, content)
-        return maps
+        return made
 
     call.run(Start(workspace, None, images), work)
 

@@ -56,14 +56,7 @@ def verify(
     reporter = TerminalReporter(quiet=quiet)
     verified = _verified(workspace, paths, reporter)
     found = _repaired(workspace, verified) if repair else (Outcome(one, False, "") for one in verified.findings)
-    results: list[Outcome] = []
-    for result in found:
-        results.append(result)
-        if not as_json:
-            say(_line(result))
-    if as_json:
-        listed = [_as_dict(result) for result in results]
-        say(json.dumps({"files": verified.num_files, "bytes": verified.num_bytes, "findings": listed}))
+    results = _printed(found, verified, as_json=as_json)
     if not quiet:
         _summarise(workspace, verified, results, is_repair=repair)
     if left := [result for result in results if not result.is_repaired]:
@@ -72,6 +65,19 @@ def verify(
             f"{len(left)} of {verified.num_files} files in {workspace.store.root} are damaged or missing, the first is "
             f"{left[0].finding.path.name}; {remedy}"
         )
+
+
+def _printed(found: "Iterator[Outcome]", verified: "Verified", *, as_json: bool) -> "list[Outcome]":
+    """What became of each finding, after it has been printed."""
+    results = []
+    for result in found:
+        results.append(result)
+        if not as_json:
+            say(_line(result))
+    if as_json:
+        listed = [_as_dict(result) for result in results]
+        say(json.dumps({"files": verified.num_files, "bytes": verified.num_bytes, "findings": listed}))
+    return results
 
 
 def _state(result: "Outcome") -> str:
@@ -103,17 +109,8 @@ def _refuse_strangers(workspace: Workspace, paths: Sequence[Path]) -> None:
 def _verified(workspace: Workspace, paths: Sequence[Path] | None, reporter: TerminalReporter) -> "Verified":
     from mcis_cli.store.upkeep import verification
 
-    seen = 0
-
-    def progress(done: int, total: int) -> None:
-        nonlocal seen
-        if not done:
-            reporter.start("verify", total)
-        reporter.advance(done - seen)
-        seen = done
-
     try:
-        return verification.verify(workspace.store, paths, progress)
+        return verification.verify(workspace.store, paths, reporter.counting("verify"))
     finally:
         reporter.stop()
 

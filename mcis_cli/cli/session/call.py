@@ -140,11 +140,7 @@ class Call:
         found = [settings]
         for (section, name), values in self.flags.several.items():
             place = section.replace("-", "_")
-            found = [
-                one.model_copy(update={place: getattr(one, place).model_copy(update={name: value})})
-                for one in found
-                for value in values
-            ]
+            found = [one.changed(**{place: {name: value}}) for one in found for value in values]
         return found
 
     def run(

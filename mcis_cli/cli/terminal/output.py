@@ -5,7 +5,7 @@ import os
 import re
 import sys
 import time
-from collections.abc import Iterable, Mapping
+from collections.abc import Callable, Iterable, Mapping
 from contextlib import suppress
 from io import StringIO
 from pathlib import Path
@@ -211,6 +211,19 @@ class TerminalReporter:
             self._last_line = time.monotonic()
             known = "  ".join((", ".join((self._left(), *self._speed())), *self._facts))
             self._console.print(Text(f"{self._title}: {self._done}/{self._total}, {known}"))
+
+    def counting(self, title: str, *, images: int = 0) -> Callable[[int, int], None]:
+        """A function to call with the number of units that are done, and of all; its first call begins the work."""
+        seen: int | None = None
+
+        def progress(done: int, total: int) -> None:
+            nonlocal seen
+            if seen is None:
+                self.start(title, total, images=images)
+            self.advance(done - (seen or 0))
+            seen = done
+
+        return progress
 
     def note(self, text: str) -> None:
         """A line for people; not when quiet."""

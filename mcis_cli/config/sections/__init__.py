@@ -5,6 +5,7 @@ docs/explanation/differences-from-the-paper.md.
 """
 
 from collections.abc import Mapping
+from typing import Any, Self
 
 from pydantic import Field
 
@@ -40,6 +41,12 @@ class Settings(Config):
     pseudo: PseudoConfig = PseudoConfig()
     train_seg: TrainSegConfig = Field(TrainSegConfig(), alias="train-seg")
     eval: EvalConfig = EvalConfig()
+
+    def changed(self, **sections: Mapping[str, Any]) -> Self:
+        """These settings with others in some sections, which are not checked again."""
+        return self.model_copy(
+            update={name: getattr(self, name).model_copy(update=new) for name, new in sections.items()}
+        )
 
 
 def _section(kind: object) -> type[Config]:

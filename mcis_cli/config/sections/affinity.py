@@ -11,8 +11,8 @@ from mcis_cli.config.sections.common import (
     PRECISION,
     WEIGHTS,
     WEIGHTS_FILE,
+    SureCrfConfig,
 )
-from mcis_cli.config.sections.crf import SureCrfConfig
 from mcis_cli.config.setting import Config, setting, when
 from mcis_cli.config.values import MAX_SEED, Backbone, ColorJitter, Normalization, Precision
 

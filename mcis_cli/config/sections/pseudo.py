@@ -3,8 +3,7 @@
 from collections.abc import Mapping
 from typing import ClassVar, Literal
 
-from mcis_cli.config.sections.common import CRF, ENLARGING, FACTORS, NORMALIZATION, ONE_NUMBER, PRECISION
-from mcis_cli.config.sections.crf import CrfConfig
+from mcis_cli.config.sections.common import CRF, ENLARGING, FACTORS, NORMALIZATION, ONE_NUMBER, PRECISION, CrfConfig
 from mcis_cli.config.setting import Config, setting, unless, when
 from mcis_cli.config.values import Enlarging, Normalization, Precision, Scales
 

@@ -1,13 +1,15 @@
-"""What importing stages share: the digests of the files that are read, and reading them as they were then."""
+"""What imports share: which images have files, the digests of these, and reading them as they were then."""
 
 import hashlib
 from collections.abc import Iterable, Mapping, Sequence
 from pathlib import Path
 
+from mcis_cli.config import RunOptions
 from mcis_cli.data.array_files import MAX_ARRAY_BYTES
+from mcis_cli.data.catalogue import Catalogue
 from mcis_cli.data.facts import file_facts, no_facts
 from mcis_cli.data.regular_files import read_regular
-from mcis_cli.errors import DataError
+from mcis_cli.errors import DataError, counted, first_few
 from mcis_cli.store import StatCache, Store, canonical_json
 
 
@@ -31,6 +33,33 @@ def digest_of_all(named: Iterable[tuple[Sequence[str | int | None], str]]) -> st
     for names, digest in named:
         state.update(canonical_json([*names, digest]) + b"\n")
     return state.hexdigest()
+
+
+def without_missing(
+    images: Catalogue, missing: Sequence[str], where: Path, options: RunOptions, *, what: str, names: str, allow: bool
+) -> Catalogue:
+    """The images that have files.
+
+    Args:
+        images: all that were asked for.
+        missing: those of them that need a file and have none.
+        where: the folder.
+        options: has the reporter that is warned.
+        what: the files should hold.
+        names: of such files, for the message.
+        allow: leave the missing ones out.
+
+    Raises:
+        DataError: some are missing and may not be left out, or all are.
+    """
+    if missing and (not allow or len(missing) == len(images)):
+        raise DataError(
+            f"{what} missing in {where} for {len(missing)} of {len(images)} images ({first_few(missing)}): expected "
+            f"{names} for each; add them, choose a --split, or leave them out with --allow-missing"
+        )
+    if missing:
+        options.reporter.warn(f"left out: {counted(len(missing), 'image')} without {what}: {first_few(missing)}")
+    return images.only(set(images.ids) - set(missing))
 
 
 def read_unchanged(path: Path, digests: Mapping[Path, str]) -> bytes:

@@ -1,6 +1,5 @@
 """`import --saliency`: a folder of saliency maps of any origin and size becomes an artifact that `pseudo` takes."""
 
-from collections.abc import Iterator, Sequence
 from pathlib import Path
 
 import numpy as np
@@ -10,15 +9,14 @@ from numpy import ndarray
 from mcis_cli.config import RunOptions
 from mcis_cli.data.array_files import read_npy
 from mcis_cli.data.formats import PHOTO_SUFFIXES
-from mcis_cli.data.images import MAX_PIXELS, decode_grey, resize_saliency
+from mcis_cli.data.images import MAX_PIXELS, decode_grey
 from mcis_cli.data.layouts.listing import index_files
-from mcis_cli.data.loading import ordered_map
-from mcis_cli.errors import DataError, counted, first_few
-from mcis_cli.interop.imports.file_digests import digest_of_all, digests_of, read_unchanged
-from mcis_cli.stages.engine.by_image import run_segments
+from mcis_cli.errors import DataError
+from mcis_cli.interop.imports.file_digests import digest_of_all, digests_of, read_unchanged, without_missing
+from mcis_cli.interop.saliency.run import store_saliency
 from mcis_cli.stages.engine.inputs import Inputs, list_images
 from mcis_cli.stages.materials import SALIENCY
-from mcis_cli.store import Artifact, Record, Store
+from mcis_cli.store import Artifact, Store
 
 SUFFIXES = PHOTO_SUFFIXES | {".npy"}
 
@@ -55,14 +53,8 @@ def run(
     if findings:
         raise DataError(findings[0].message)
     missing = [image_id for image_id in images.ids if image_id not in paths]
-    if missing and (not allow_missing or len(missing) == len(images)):
-        raise DataError(
-            f"saliency missing in {folder} for {len(missing)} of {len(images)} images ({first_few(missing)}): expected "
-            "ID.png, ID.jpg or ID.npy for each; add them, or give --allow-missing to leave these out"
-        )
-    if missing:
-        options.reporter.warn(f"left out: {counted(len(missing), 'image')} without saliency: {first_few(missing)}")
-    images = images.only(set(images.ids) - set(missing))
+    names = "ID.png, ID.jpg or ID.npy"
+    images = without_missing(images, missing, folder, options, what="saliency", names=names, allow=allow_missing)
     files = {image_id: folder / paths[image_id] for image_id in images.ids}
     digests = digests_of(list(files.values()), store)
     digest = digest_of_all(((image_id,), digests[path]) for image_id, path in files.items())
@@ -70,18 +62,11 @@ def run(
     if done := store.find(recipe):
         return done
 
-    def record(image_id: str) -> Record:
-        entry, path = images[image_id], files[image_id]
-        saliency = decode_foreign_saliency(read_unchanged(path, digests), str(path))
-        full = resize_saliency(saliency, entry.height, entry.width)
-        return image_id, {"saliency": np.rint(full * 255).astype(np.uint8)}
+    def saliency_of(image_id: str) -> Float32[ndarray, "height width"]:
+        path = files[image_id]
+        return decode_foreign_saliency(read_unchanged(path, digests), str(path))
 
-    def compute(ids: Sequence[str]) -> Iterator[Record]:
-        return ordered_map(record, ids, workers=options.workers)
-
-    schema = SALIENCY.content.schemas[0]
-    assert schema is not None, "maps are records"
-    return run_segments(recipe, store, options, schema=schema, ids=images.ids, compute=compute, meta=dict)
+    return store_saliency(recipe, images, saliency_of, store, options)
 
 
 def decode_foreign_saliency(content: bytes, name: str) -> Float32[ndarray, "height width"]:

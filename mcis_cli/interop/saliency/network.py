@@ -52,19 +52,19 @@ class SaliencyNetwork:
                 f"{len(inputs)} inputs and {len(outputs)} outputs", f"one of {_WANTED} and any of {_GIVEN}"
             )
         if inputs[0].type != "tensor(float)" or not _is_photograph(inputs[0].shape):
-            found = f"an input of {_spelled(inputs[0].shape)}, {inputs[0].type}"
+            found = f"an input of {_shape_as_text(inputs[0].shape)}, {inputs[0].type}"
             raise self._refused(found, f"one of {_WANTED}, 32-bit floats")
         output = outputs[0]
         if output.type != "tensor(float)" or not _may_be_map(output.shape):
             raise self._refused(
-                f"a first output of {_spelled(output.shape)}, {output.type}", f"one of {_GIVEN}, 32-bit floats"
+                f"a first output of {_shape_as_text(output.shape)}, {output.type}", f"one of {_GIVEN}, 32-bit floats"
             )
         height, width = (side if isinstance(side, int) else FREE_SIDE for side in inputs[0].shape[2:])
         self.size: tuple[int, int] = height, width
         self._input, self._output = inputs[0].name, output.name
 
     def __call__(self, image: UInt8[ndarray, "height width 3"]) -> Float32[ndarray, "height_out width_out"]:
-        """How salient each pixel is: the first output, least and greatest value brought to 0 and 1.
+        """How salient each pixel is: the first output, minimum and maximum brought to 0 and 1.
 
         Args:
             image: RGB, 0..255.
@@ -81,7 +81,7 @@ class SaliencyNetwork:
             raise DataError(f"{self._name} cannot be run: {_reason(error)}; give another --model FILE.onnx") from error
         assert isinstance(output, ndarray), "a tensor by its type"
         if output.shape[:2] != (1, 1) or output.ndim != 4 or not output.size:
-            raise self._refused(f"a first output of {_spelled(output.shape)}", f"one of {_GIVEN}")
+            raise self._refused(f"a first output of {_shape_as_text(output.shape)}", f"one of {_GIVEN}")
         saliency = output[0, 0]
         if not np.isfinite(saliency).all():
             raise self._refused("values that are not finite", "finite ones")
@@ -145,7 +145,7 @@ def _fits(number: int | str | None, expected: int) -> bool:
     return not isinstance(number, int) or number == expected
 
 
-def _spelled(shape: Sequence[int | str | None]) -> str:
+def _shape_as_text(shape: Sequence[int | str | None]) -> str:
     return f"({', '.join('any' if not isinstance(side, int) else str(side) for side in shape)})"
 
 

@@ -3,15 +3,17 @@
 import hashlib
 import io
 import os
-from collections.abc import Iterator, Sequence
+from collections.abc import Callable, Iterator, Mapping
 from importlib.metadata import PackageNotFoundError, distribution
 from pathlib import Path
+from typing import Any
 
 import numpy as np
+from jaxtyping import Float32
 from PIL import Image
 
 from mcis_cli.config import RunOptions
-from mcis_cli.data.catalogue import DOMAINS
+from mcis_cli.data.catalogue import DOMAINS, Catalogue
 from mcis_cli.data.images import resize_saliency
 from mcis_cli.data.loading import ordered_map
 from mcis_cli.data.regular_files import read_regular
@@ -21,8 +23,10 @@ from mcis_cli.stages import read_records
 from mcis_cli.stages.engine.by_image import run_segments
 from mcis_cli.stages.engine.inputs import Inputs, list_images
 from mcis_cli.stages.materials import SALIENCY, saliency_recipe
-from mcis_cli.store import Artifact, Record, Store
+from mcis_cli.store import Artifact, Recipe, Record, Store
 from mcis_cli.training.initial_weights import weights_folder
+
+Saliency = Float32[np.ndarray, "height width"]
 
 MAX_MODEL_BYTES = 2**30
 NAMED = ("u2netp", "u2net", "silueta")  # that take photographs prepared as for U²-Net
@@ -37,7 +41,7 @@ def run(model: Path, inputs: Inputs, store: Store, options: RunOptions, *, split
     A record holds `saliency` (H, W) at the image's size, 255 the most salient.
 
     Args:
-        model: an ONNX file, see `models.saliency_network`.
+        model: an ONNX file, see `SaliencyNetwork`.
         inputs: `data`.
         store: where the artifact goes.
         options: how to run on this machine.
@@ -57,21 +61,49 @@ def run(model: Path, inputs: Inputs, store: Store, options: RunOptions, *, split
         return done
     network = SaliencyNetwork(content, str(model))
 
+    from onnxruntime import __version__ as version
+
+    machine = {"model": model.name, "onnxruntime": version}
+    return store_saliency(
+        recipe, images, lambda image_id: network(images.read_image(image_id)), store, options, machine
+    )
+
+
+def store_saliency(
+    recipe: Recipe,
+    images: Catalogue,
+    saliency_of: Callable[[str], Saliency],
+    store: Store,
+    options: RunOptions,
+    machine: Mapping[str, Any] | None = None,
+) -> Artifact:
+    """Store saliency maps at the sizes of their images.
+
+    Args:
+        recipe: of the artifact.
+        images: that have maps.
+        saliency_of: from an image id to its map, of any size, in [0, 1].
+        store: where the artifact goes.
+        options: how to run on this machine.
+        machine: what makes the maps, for the provenance.
+    """
+
     def record(image_id: str) -> Record:
         entry = images[image_id]
-        full = resize_saliency(network(images.read_image(image_id)), entry.height, entry.width)
+        full = resize_saliency(saliency_of(image_id), entry.height, entry.width)
         return image_id, {"saliency": np.rint(full * 255).astype(np.uint8)}
-
-    def compute(ids: Sequence[str]) -> Iterator[Record]:
-        return ordered_map(record, ids, workers=options.workers)
-
-    from onnxruntime import __version__ as version
 
     schema = SALIENCY.content.schemas[0]
     assert schema is not None, "maps are records"
-    machine = {"model": model.name, "onnxruntime": version}
     return run_segments(
-        recipe, store, options, schema=schema, ids=images.ids, compute=compute, meta=dict, machine=machine
+        recipe,
+        store,
+        options,
+        schema=schema,
+        ids=images.ids,
+        compute=lambda ids: ordered_map(record, ids, workers=options.workers),
+        meta=dict,
+        machine=machine,
     )
 
 

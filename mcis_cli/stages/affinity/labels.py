@@ -14,7 +14,7 @@ from PIL import Image
 
 from mcis_cli.config import AffinityConfig, RunOptions
 from mcis_cli.data.loading import Workers
-from mcis_cli.maps.confident import confident_regions
+from mcis_cli.maps.crf import confident_regions
 from mcis_cli.maps.localization import enlarge, normalise
 from mcis_cli.stages import read_record
 from mcis_cli.stages.affinity.declaration import LABELS_SCHEMA, labels_recipe

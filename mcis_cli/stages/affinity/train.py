@@ -3,25 +3,21 @@
 The second of the three stages of `mcis affinity`.
 """
 
-import math
-from collections.abc import Callable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass
-from itertools import islice
 from typing import Any
 
 import numpy as np
 import torch
-from jaxtyping import Float, UInt8
 from numpy.typing import NDArray
 from PIL import Image
 from torch import Tensor
 
 from mcis_cli.config import AffinityConfig, RunOptions
-from mcis_cli.data.augment import jitter_colors, segmentation_view
+from mcis_cli.data.augment import Cropping, jitter_colors, segmentation_view
 from mcis_cli.data.catalogue import Catalogue
-from mcis_cli.data.loading import ordered_map
-from mcis_cli.data.seeds import generator
 from mcis_cli.errors import DataError
+from mcis_cli.models.backbones import Backbone
 from mcis_cli.models.pairwise_affinity import (
     PairwiseAffinity,
     affinities,
@@ -32,7 +28,8 @@ from mcis_cli.models.pairwise_affinity import (
 )
 from mcis_cli.stages import read_record
 from mcis_cli.stages.affinity.declaration import network_recipe
-from mcis_cli.stages.engine.by_step import train, unless_done
+from mcis_cli.stages.engine.by_step import settled_precision, train, unless_done
+from mcis_cli.stages.engine.crops import CropBatch, Crops, View
 from mcis_cli.stages.engine.evidence import heed_made_masks
 from mcis_cli.stages.engine.inputs import Inputs, images_of
 from mcis_cli.stages.engine.networks import backbone_of, build_affinity_net, describe_affinity_net, initialise, place
@@ -40,11 +37,8 @@ from mcis_cli.stages.engine.starting_weights import load_starting, starting_iden
 from mcis_cli.stages.stage import IGNORE_INDEX
 from mcis_cli.store import Artifact, Recipe, Store
 from mcis_cli.training.loop import Training
-from mcis_cli.training.parameter_groups import parameter_groups, sgd
-from mcis_cli.training.precision import Precision, autocast, choose_device, choose_precision
-from mcis_cli.training.ranks import Ranks
-from mcis_cli.training.schedules import poly
-from mcis_cli.training.transfer import sent
+from mcis_cli.training.parameter_groups import parameter_groups
+from mcis_cli.training.precision import autocast, choose_device, choose_precision
 
 
 @dataclass(frozen=True)
@@ -58,14 +52,6 @@ class Labelled:
 
     images: Catalogue
     read: Callable[[str], NDArray[np.uint8]]
-
-
-@dataclass(frozen=True)
-class LabelledBatch:
-    """Crops of one step, and the labels of their pixels."""
-
-    images: Float[Tensor, "batch 3 crop crop"]
-    labels: UInt8[Tensor, "batch crop crop"]
 
 
 def run(config: AffinityConfig, inputs: Inputs, store: Store, options: RunOptions) -> Artifact:
@@ -96,7 +82,7 @@ def run(config: AffinityConfig, inputs: Inputs, store: Store, options: RunOption
         options,
         processes=1,
         device=device,
-        work=lambda ranks: _train(recipe, config, labels, catalogue, images, store, device, options, ranks),
+        work=lambda alone: _train(recipe, config, labels, catalogue, store, device, options),
     )
 
 
@@ -105,11 +91,9 @@ def _train(
     config: AffinityConfig,
     labels: Artifact,
     catalogue: Catalogue,
-    images: Catalogue,
     store: Store,
     device: torch.device,
     options: RunOptions,
-    ranks: Ranks,
 ) -> Artifact:
     initial = load_starting(config.backbone, config.weights)
     description = describe_affinity_net(config)
@@ -123,14 +107,14 @@ def _train(
             "initialisation": initial.source,
         }
 
-    def prepare() -> Training[LabelledBatch]:
+    def prepare() -> Training[CropBatch]:
         torch.manual_seed(config.seed)
         model = build_affinity_net(description)
         initialise(model, initial)
-        labelled = Labelled(images, lambda image_id: read_record(labels, image_id)["labels"])
+        labelled = Labelled(catalogue.only(labels.ids), lambda image_id: read_record(labels, image_id)["labels"])
         return _training(model, config, labelled, device, options)
 
-    return train(recipe, prepare, meta, store, options, ranks)
+    return train(recipe, prepare, meta, store, options)
 
 
 def _training(
@@ -139,17 +123,11 @@ def _training(
     labelled: Labelled,
     device: torch.device,
     options: RunOptions,
-) -> Training[LabelledBatch]:
+) -> Training[CropBatch]:
     backbone_of(model).freeze_stages(config.frozen_stages)
     place(model, device)
-    useful = [image_id for image_id in labelled.images.ids if _has_pairs(labelled.read(image_id))]
-    if not useful:
-        raise DataError(
-            f"the maps are sure of nothing in all {len(labelled.images)} images: found no two labelled pixels, "
-            "expected some of each class; look at the maps, or raise --set affinity.object_power"
-        )
-    steps_per_epoch = math.ceil(len(useful) / config.batch_size)
-    num_steps = config.epochs * steps_per_epoch
+    crops = _crops(backbone_of(model), config, labelled, device, options)
+    num_steps = config.epochs * crops.batches_per_epoch
     groups = parameter_groups(
         model,
         new_parameters=model.new_parameters(),
@@ -157,74 +135,45 @@ def _training(
         new_bias_lr=config.new_layer_lr,
         pretrained_bias_lr=1.0,
     )
-    precision = _settled(config)
+    precision = settled_precision(config)
     offsets = pair_offsets(config.radius)
 
-    def step_loss(batch: LabelledBatch) -> Mapping[str, Tensor]:
+    def step_loss(batch: CropBatch) -> Mapping[str, Tensor]:
         with autocast(batch.images.device, precision):
             embedding = model(batch.images)
-        reduced = reduced_labels(batch.labels, (embedding.shape[2], embedding.shape[3]))
+        reduced = reduced_labels(batch.masks, (embedding.shape[2], embedding.shape[3]))
         return affinity_loss(affinities(embedding, offsets), pair_labels(reduced, offsets))
 
-    return Training(
-        model=model,
-        optimizer=sgd(groups, momentum=config.momentum, nesterov=False, weight_decay=config.weight_decay),
-        schedule=poly(num_steps, power=config.lr_power),
-        batches=lambda epoch, first: _batches(model, config, labelled, useful, epoch, first, device, options),
-        step_loss=step_loss,
-        num_steps=num_steps,
-        steps_per_epoch=steps_per_epoch,
-        lr=config.lr,
+    return crops.training(model, config, groups, num_steps, step_loss)
+
+
+def _crops(
+    backbone: Backbone, config: AffinityConfig, labelled: Labelled, device: torch.device, options: RunOptions
+) -> Crops:
+    useful = [image_id for image_id in labelled.images.ids if _has_pairs(labelled.read(image_id))]
+    if not useful:
+        raise DataError(
+            f"the maps are sure of nothing in all {len(labelled.images)} images: found no two labelled pixels, "
+            "expected some of each class; look at the maps, or raise --set affinity.object_power"
+        )
+    cropping = Cropping(config.crop, (1.0, 1.0), config.mirror)
+
+    def view(image_id: str, draw: np.random.Generator) -> View:
+        mask = labelled.read(image_id)
+        height, width = mask.shape
+        image = Image.fromarray(labelled.images.read_image(image_id)).resize((width, height), Image.Resampling.BILINEAR)
+        jittered = jitter_colors(np.asarray(image), config.color_jitter, draw)
+        return segmentation_view(jittered, mask, cropping, generator=draw, mean=backbone.mean, std=backbone.std)
+
+    return Crops(
+        view=view,
+        ids=useful,
+        batch_size=config.batch_size,
         seed=config.seed,
+        workers=options.workers,
         device=device,
-        precision=precision,
     )
 
 
 def _has_pairs(labels: NDArray[np.uint8]) -> bool:
     return int(np.count_nonzero(labels != IGNORE_INDEX)) > 1
-
-
-def _batches(
-    model: PairwiseAffinity,
-    config: AffinityConfig,
-    labelled: Labelled,
-    useful: Sequence[str],
-    epoch: int,
-    first: int,
-    device: torch.device,
-    options: RunOptions,
-) -> Iterator[LabelledBatch]:
-    """The crops of one epoch in steps, from step `first` on; what is drawn depends on seed, epoch and id only."""
-    backbone = backbone_of(model)
-    order = generator(config.seed, "order", epoch).permutation(len(useful))[first * config.batch_size :].tolist()
-    steps = [order[start : start + config.batch_size] for start in range(0, len(order), config.batch_size)]
-
-    def view(position: int) -> tuple[Tensor, Tensor]:
-        image_id = useful[position]
-        draw = generator(config.seed, "view", epoch, image_id)
-        mask = labelled.read(image_id)
-        height, width = mask.shape
-        image = Image.fromarray(labelled.images.read_image(image_id)).resize((width, height), Image.Resampling.BILINEAR)
-        return segmentation_view(
-            jitter_colors(np.asarray(image), config.color_jitter, draw),
-            mask,
-            crop=config.crop,
-            scales=(1.0, 1.0),
-            mirror=config.mirror,
-            generator=draw,
-            mean=backbone.mean,
-            std=backbone.std,
-            ignore_index=IGNORE_INDEX,
-        )
-
-    needed = (position for step in steps for position in step)
-    views = ordered_map(view, needed, workers=options.workers, ahead=2 * config.batch_size)
-    for step in steps:
-        pictures, masks = map(torch.stack, zip(*islice(views, len(step)), strict=True))
-        yield LabelledBatch(sent(pictures, device, memory_format=torch.channels_last), sent(masks, device))
-
-
-def _settled(config: AffinityConfig) -> Precision:
-    assert config.precision != "auto", "settled when the stage begins"
-    return config.precision

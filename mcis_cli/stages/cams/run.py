@@ -8,7 +8,7 @@ from mcis_cli.config import CamsConfig, RunOptions
 from mcis_cli.data.catalogue import DOMAINS, Catalogue
 from mcis_cli.errors import UsageError, counted, first_few
 from mcis_cli.stages.cams.declaration import SCHEMA, completed, images_and_carriers, recipe
-from mcis_cli.stages.engine.by_image import Joined, Work, require_segment, run_together, segment_by_segment
+from mcis_cli.stages.engine.by_image import Joined, SegmentedWork, Work, require_segment, run_together
 from mcis_cli.stages.engine.evidence import note_left_out
 from mcis_cli.stages.engine.inputs import Inputs, images_of, warn_if_changed
 from mcis_cli.stages.stage import settled
@@ -138,7 +138,7 @@ def _compute(
 
     def begin(config: CamsConfig, cache: FeatureCache, nearest: Nearest | None) -> Work:
         mapper = Mapper(model, cache, config, carriers, nearest if config.refs else None)
-        return segment_by_segment(
+        return SegmentedWork(
             recipe_of(config),
             store,
             replace(options, reporter=reporter),
@@ -156,7 +156,7 @@ def _compute(
                 **({} if images.domains <= {"target"} else {"domains": list(config.domains)}),
             },
             machine=describe_machine(device, precision),
-        )
+        ).steps()
 
     settled = [config.model_copy(update={"precision": precision}) for config in configs]
     by_key = {recipe_of(config).key: config for config in settled}

@@ -22,9 +22,9 @@ Units = Float32[np.ndarray, "image channel"]
 
 
 class Nearest:
-    """For each image to map and each of its classes, the other images of the class by likeness, the nearest first.
+    """For each image to map and each of its classes, the other images of the class by similarity, the nearest first.
 
-    Likeness is the cosine between the spatial means of features, of the plain view of both images.
+    Similarity is the cosine between the spatial means of features, of the plain view of both images.
     """
 
     def __init__(

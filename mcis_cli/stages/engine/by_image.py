@@ -4,9 +4,8 @@ import platform
 import time
 from collections.abc import Callable, Generator, Iterable, Iterator, Mapping, Sequence
 from contextlib import ExitStack, closing, contextmanager
-from dataclasses import dataclass
+from dataclasses import KW_ONLY, dataclass
 from datetime import UTC, datetime
-from functools import wraps
 from typing import Any, Generic, ParamSpec, TypeVar
 
 from mcis_cli import __version__
@@ -21,90 +20,102 @@ Arguments = ParamSpec("Arguments")
 Result = TypeVar("Result")
 
 
-def segment_by_segment(
-    recipe: Recipe,
-    store: Store,
-    options: RunOptions,
-    *,
-    schema: Schema,
-    ids: Sequence[str],
-    compute: Callable[[Sequence[str]], Iterable[Record]],
-    meta: Callable[[], Mapping[str, Any]],
-    machine: Mapping[str, Any] | None = None,
-    observe: Callable[[Record], None] | None = None,
-    observed: Mapping[str, Any] | None = None,
-) -> Work:
-    """Compute what is missing of an artifact, segment by segment, and seal it; a step for each segment.
+@dataclass(frozen=True)
+class SegmentedWork:
+    """An artifact whose missing segments are computed one by one; then it is sealed.
 
     A shard computes every n-th segment. It seals if all the others are there by then; shards with other counts, and a
     command that does all, may work beside it.
 
-    Args:
+    Attributes:
         recipe: what is computed.
         store: where to.
         options: how to run here.
         schema: the fields of a record.
         ids: sorted image ids.
         compute: from the ids of a segment to its records, in the same order.
-        meta: what downstream stages read; asked for after the last segment.
+        meta: what downstream stages read; called after the last segment.
         machine: what the stage computes on, for the provenance.
         observe: called with every record as it is sealed, also with cached ones.
         observed: what it fills in, for the provenance.
-
-    Returns:
-        The sealed artifact; that of another process, if it was quicker.
-
-    Raises:
-        UnfinishedError: this shard has done its part, and others have not.
     """
-    segments, arithmetic = segments_of(ids), arithmetic_of(machine or {})
 
-    def waits(pid: int) -> None:
-        options.reporter.note(f"waiting for process {pid}")
+    recipe: Recipe
+    store: Store
+    options: RunOptions
+    _: KW_ONLY
+    schema: Schema
+    ids: Sequence[str]
+    compute: Callable[[Sequence[str]], Iterable[Record]]
+    meta: Callable[[], Mapping[str, Any]]
+    machine: Mapping[str, Any] | None = None
+    observe: Callable[[Record], None] | None = None
+    observed: Mapping[str, Any] | None = None
 
-    computed = {"images": 0}
+    def steps(self) -> Work:
+        """Do it, a step for each segment.
 
-    def fill(partial: Partial, indices: Sequence[int], *, tell: bool) -> Generator[None, None, Artifact | None]:
-        """Compute those of some segments that are missing. Returns what another process has sealed meanwhile."""
-        missing = [index for index in indices if not partial.segment(index)]
-        if missing and not options.mixed:
+        Returns:
+            The sealed artifact; that of another process, if it was quicker.
+
+        Raises:
+            UnfinishedError: this shard has done its part, and others have not.
+        """
+        options, segments = self.options, segments_of(self.ids)
+        if options.shard is not None:
+            number, count = options.shard
+            with self.store.begin(self.recipe, self._waits, shard=options.shard) as partial:
+                own = dict(list(enumerate(segments))[number - 1 :: count])
+                done = _sealed(partial) or (yield from self._fill(partial, own, {"images": 0}, announce=True))
+                waiting = sum(not partial.is_written(index) for index in range(len(segments)))
+                if done := done or _sealed(partial):
+                    return done
+            if waiting:
+                raise UnfinishedError(
+                    f"shard {number}/{count} is done; left to the others: {waiting} of {len(segments)} segments, the "
+                    "last of them seals"
+                )
+        with self.store.begin(self.recipe, self._waits) as partial:
+            with provenance_of(options, self.machine) as provenance:
+                computed = provenance["computed"] = {"images": 0}  # in these seconds: a shard's came before
+                everything = dict(enumerate(segments))
+                filling = self._fill(partial, everything, computed, announce=options.shard is None)
+                if done := _sealed(partial) or (yield from filling):
+                    return done
+            sealed_as = {**provenance, **(self.observed or {})}
+            return partial.seal(self.schema, len(segments), self.meta(), sealed_as, self.observe, mixed=options.mixed)
+
+    def _fill(
+        self, partial: Partial, segments: Mapping[int, Sequence[str]], computed: dict[str, int], *, announce: bool
+    ) -> Generator[None, None, Artifact | None]:
+        """Compute those of some segments that are missing. Returns what another process has sealed meanwhile.
+
+        Args:
+            partial: where segments are kept.
+            segments: image ids by the number of the segment.
+            computed: counts the images that are computed.
+            announce: report the work even if nothing is missing.
+        """
+        missing = {index: ids for index, ids in segments.items() if not partial.segment(index)}
+        arithmetic, reporter = arithmetic_of(self.machine or {}), self.options.reporter
+        if missing and not self.options.mixed:
             partial.check_arithmetic(arithmetic)
-        total, left = (sum(len(segments[index]) for index in some) for some in (indices, missing))
-        if missing or tell:
-            options.reporter.start(recipe.stage, total, total - left, images=1)
-        for index in missing:
+        total, left = (sum(map(len, some.values())) for some in (segments, missing))
+        if missing or announce:
+            reporter.start(self.recipe.stage, total, total - left, images=1)
+        for index, ids in missing.items():
             yield
             if done := _sealed(partial):
                 return done
             if partial.segment(index):
-                options.reporter.advance(len(segments[index]))
+                reporter.advance(len(ids))
             else:
-                partial.write_segment(index, schema, _counted(compute(segments[index]), options), arithmetic)
-                computed["images"] += len(segments[index])
+                partial.write_segment(index, self.schema, _counted(self.compute(ids), self.options), arithmetic)
+                computed["images"] += len(ids)
         return None
 
-    if options.shard is not None:
-        number, count = options.shard
-        with store.begin(recipe, waits, shard=options.shard) as partial:
-            own = range(number - 1, len(segments), count)
-            if done := _sealed(partial) or (yield from fill(partial, own, tell=True)):
-                return done
-            waiting = sum(not partial.is_written(index) for index in range(len(segments)))
-            if done := _sealed(partial):
-                return done
-        if waiting:
-            raise UnfinishedError(
-                f"shard {number}/{count} is done; left to the others: {waiting} of {len(segments)} segments, the last "
-                "of them seals"
-            )
-    with store.begin(recipe, waits) as partial:
-        with provenance_of(options, machine) as provenance:
-            everything, computed["images"] = range(len(segments)), 0  # in these seconds: a shard's came before
-            provenance["computed"] = computed
-            if done := _sealed(partial) or (yield from fill(partial, everything, tell=options.shard is None)):
-                return done
-        sealed_as = {**provenance, **(observed or {})}
-        return partial.seal(schema, len(segments), meta(), sealed_as, observe, mixed=options.mixed)
+    def _waits(self, pid: int) -> None:
+        self.options.reporter.note(f"waiting for process {pid}")
 
 
 def require_segment(ids: Sequence[str], options: RunOptions) -> None:
@@ -128,15 +139,14 @@ def arithmetic_of(machine: Mapping[str, Any]) -> dict[str, str | int]:
     return {name: machine[name] for name in (*names, "onnxruntime") if name in machine}
 
 
-def _at_once(begin: Callable[Arguments, Work]) -> Callable[Arguments, Artifact]:
-    @wraps(begin)
+def _at_once(of: Callable[Arguments, SegmentedWork]) -> Callable[Arguments, Artifact]:
     def run(*args: Arguments.args, **kwargs: Arguments.kwargs) -> Artifact:
-        return run_together({"": begin(*args, **kwargs)})[""]
+        return run_together({"": of(*args, **kwargs).steps()})[""]
 
     return run
 
 
-run_segments = _at_once(segment_by_segment)
+run_segments = _at_once(SegmentedWork)
 
 
 def run_together(works: Mapping[Name, Work]) -> dict[Name, Artifact]:

@@ -1,6 +1,6 @@
-"""Stages that train a network: go on from the newest checkpoint, log every report, seal the weights.
+"""Stages that train a network: resume from the newest checkpoint, log every report, seal the weights.
 
-Where several processes train together, the first one alone asks the store, and writes to it; the others do as it says.
+If several processes train together, only the first reads and writes the store; the others do what it decides.
 """
 
 from collections.abc import Callable, Mapping
@@ -8,7 +8,7 @@ from typing import Any, NoReturn, TypeVar
 
 import torch
 
-from mcis_cli.config import RunOptions, TrainClsConfig, TrainSegConfig
+from mcis_cli.config import AffinityConfig, Reporter, RunOptions, TrainClsConfig, TrainSegConfig
 from mcis_cli.errors import DamagedError, UnfinishedError, UsageError
 from mcis_cli.stages.engine.by_image import provenance_of
 from mcis_cli.stages.engine.networks import tensors_of
@@ -16,7 +16,7 @@ from mcis_cli.stages.stage import settled
 from mcis_cli.store import Artifact, Partial, Recipe, Store
 from mcis_cli.training.checkpoints import pack, unpack
 from mcis_cli.training.loop import Training, Watch, fit
-from mcis_cli.training.precision import choose_precision, describe_machine
+from mcis_cli.training.precision import Precision, choose_precision, describe_machine
 from mcis_cli.training.ranks import ALONE, Ranks, joined
 
 Batch = TypeVar("Batch")
@@ -43,7 +43,7 @@ def unless_done(
     device: torch.device,
     work: Callable[[Ranks], Artifact],
 ) -> Artifact:
-    """The artifact of a recipe if it is there, else what `work` makes: in this process, or in this and its fellows.
+    """The artifact of a recipe if it is in the store, else what `work` makes, in this process or in several together.
 
     Args:
         recipe: what is wanted.
@@ -55,7 +55,7 @@ def unless_done(
 
     Raises:
         UsageError: there are not so many processes, or they do not agree what to train.
-        UnfinishedError: it is done, and this is not the process that says so.
+        UnfinishedError: another rank seals the result.
     """
     number, count = options.rank or (0, 1)
     if count == 1 and (done := store.find(recipe)):
@@ -80,6 +80,12 @@ def _found(recipe: Recipe, store: Store, ranks: Ranks) -> Artifact | None:
     return done
 
 
+def settled_precision(config: AffinityConfig | TrainClsConfig | TrainSegConfig) -> Precision:
+    """The precision of settings in which that is no longer "auto"."""
+    assert config.precision != "auto", "settled when the stage begins"
+    return config.precision
+
+
 def batch_of(processes: int, batch: int) -> Mapping[str, Any]:
     """What the meta of a network says of the processes that trained it together; nothing where there was one."""
     return {} if processes == 1 else {"processes": processes, "effective_batch": processes * batch}
@@ -93,7 +99,7 @@ def train(
     options: RunOptions,
     ranks: Ranks = ALONE,
 ) -> Artifact:
-    """Train, or go on with an interrupted training, and seal the weights.
+    """Train, or resume an interrupted training, and seal the weights.
 
     Args:
         recipe: what is trained.
@@ -105,7 +111,7 @@ def train(
 
     Raises:
         UsageError: the training diverged.
-        UnfinishedError: it is done, and this is not the process that seals.
+        UnfinishedError: another rank seals the result.
     """
     if not ranks.is_first:
         _follow(recipe, store, prepare, ranks)
@@ -116,21 +122,11 @@ def train(
         start_step = _resume(partial, training)
         _begin_alike(training, start_step, ranks)
         options.reporter.start(recipe.stage, training.num_steps, start_step, images=training.images_of_step)
-        reported = start_step
-
-        def on_step(step: int, metrics: Mapping[str, float]) -> None:
-            nonlocal reported
-            epoch = (step - 1) // training.steps_per_epoch + 1
-            partial.log({"step": step, "epoch": epoch, **metrics})
-            shown = {name: value for name, value in metrics.items() if name != "grad_norm"}
-            options.reporter.advance(step - reported, **shown)
-            reported = step
-
         with provenance_of(options, describe_machine(training.device, training.precision)) as provenance:
             provenance["computed"] = {"steps": training.num_steps - start_step}
             watch = Watch(
                 section=recipe.stage,
-                on_step=on_step,
+                on_step=_reporting(training, start_step, partial, options.reporter),
                 on_checkpoint=lambda step: partial.save_checkpoint(
                     step, pack(training.model, training.optimizer, step=step)
                 ),
@@ -139,6 +135,22 @@ def train(
             fit(training, watch, start_step, ranks)
         ranks.leave()
         return partial.seal_tensors(tensors_of(training.model), meta(), provenance)
+
+
+def _reporting(
+    training: Training[Batch], start_step: int, partial: Partial, reporter: Reporter
+) -> Callable[[int, Mapping[str, float]], None]:
+    """What logs and shows the metrics of a step."""
+    reported = start_step
+
+    def on_step(step: int, metrics: Mapping[str, float]) -> None:
+        nonlocal reported
+        epoch = (step - 1) // training.steps_per_epoch + 1
+        partial.log({"step": step, "epoch": epoch, **metrics})
+        reporter.advance(step - reported, **{name: value for name, value in metrics.items() if name != "grad_norm"})
+        reported = step
+
+    return on_step
 
 
 def _follow(recipe: Recipe, store: Store, prepare: Callable[[], Training[Batch]], ranks: Ranks) -> NoReturn:

@@ -102,7 +102,7 @@ def images_of(artifact: Artifact, data: DataConfig | None, store: Store) -> Cata
 
     Raises:
         MissingError: nobody remembers where the data set lies.
-        DataError: its classes are other ones now, so that the artifact's would be taken for them.
+        DataError: its classes have changed, so that the artifact's would be read as others.
     """
     catalogue = list_images(data or place_of(artifact, store), store)
     _refuse_other_classes(artifact, catalogue)

@@ -12,8 +12,7 @@ from mcis_cli.config import AffinityConfig, AffinityWeights, TrainClsConfig, Tra
 from mcis_cli.errors import DamagedError, WeightsError
 from mcis_cli.models.backbones import Backbone, Role, build_backbone
 from mcis_cli.models.classifier import CoAttentionClassifier
-from mcis_cli.models.deeplab import DeepLabLargeFOV
-from mcis_cli.models.deeplab_v3 import DeepLabV3
+from mcis_cli.models.deeplab import DeepLabLargeFOV, DeepLabV3
 from mcis_cli.models.pairwise_affinity import PairwiseAffinity
 from mcis_cli.store import Artifact
 from mcis_cli.training.initial_weights import InitialWeights

@@ -12,7 +12,7 @@ from mcis_cli.data.catalogue import Catalogue
 from mcis_cli.data.loading import Workers
 from mcis_cli.errors import DataError
 from mcis_cli.maps.localization import enlarge, normalise
-from mcis_cli.maps.scoring import count_pixels, scores, sweep, total_counts
+from mcis_cli.maps.metrics import count_pixels, scores, sweep, total_counts
 from mcis_cli.stages import check, holds, kind_of, names_of, read_record, read_records
 from mcis_cli.stages.engine.by_image import ByImage, run_segments
 from mcis_cli.stages.engine.evidence import heed_masks
@@ -25,7 +25,7 @@ from mcis_cli.store import Artifact, Recipe, Record, Store
 def run(config: EvalConfig, inputs: Inputs, store: Store, options: RunOptions) -> Artifact:
     """Count the pixels of every image by target and prediction, or return the counts if that was done before.
 
-    A record holds `counts` (n, 4): level, target, predicted, pixels; see `maps.scoring`. `metrics` makes scores of it.
+    A record holds `counts` (n, 4): level, target, predicted, pixels; see `maps.metrics`. `metrics` makes scores of it.
 
     Args:
         config: settings.
@@ -65,20 +65,24 @@ def run(config: EvalConfig, inputs: Inputs, store: Store, options: RunOptions) -
             schema=SCHEMA,
             ids=images.ids,
             compute=counting.records,
-            meta=lambda: {
-                "dataset": catalogue.id,
-                "split": split,
-                "class_names": list(catalogue.class_names),
-                "subject": subject.stage,
-                "subject_id": subject.id,
-                "initialisation": subject.meta["initialisation"],
-                "supervision": subject.meta.get("supervision", "pseudo"),
-                "settings": wanted.as_dict()["config"],
-            },
+            meta=lambda: _meta(subject, catalogue, split, wanted),
             machine=machine,
             observe=totals.add,
             observed={"scores": totals.facts},
         )
+
+
+def _meta(subject: Artifact, catalogue: Catalogue, split: str, recipe: Recipe) -> dict[str, Any]:
+    return {
+        "dataset": catalogue.id,
+        "split": split,
+        "class_names": list(catalogue.class_names),
+        "subject": subject.stage,
+        "subject_id": subject.id,
+        "initialisation": subject.meta["initialisation"],
+        "supervision": subject.meta.get("supervision", "pseudo"),
+        "settings": recipe.as_dict()["config"],
+    }
 
 
 class Totals:

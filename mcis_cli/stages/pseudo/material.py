@@ -1,9 +1,13 @@
 """The material of one pseudo mask: maps, and what the cues know beside them."""
 
+from collections.abc import Callable
 from dataclasses import dataclass
+from typing import NamedTuple
 
 import numpy as np
 from jaxtyping import Float32, UInt8
+
+from mcis_cli.config import PseudoConfig
 
 Maps = Float32[np.ndarray, "cls height width"]
 Mask = UInt8[np.ndarray, "height width"]
@@ -34,3 +38,17 @@ class Material:
     image: UInt8[np.ndarray, "height width 3"] | None = None
     trust: tuple[float, ...] | None = None
     predicted: Float32[np.ndarray, "kept height width"] | None = None
+
+
+class Background(NamedTuple):
+    """A rule that separates background from objects.
+
+    Attributes:
+        mask: for hard fusion: from maps at the image's size to an index image.
+        score: for soft fusion: the score of background, on the scale of the maps.
+        keeps_scale: whether maps are compared as they are, not each normalised to [0, 1].
+    """
+
+    mask: Callable[[PseudoConfig, Material, Maps], Mask]
+    score: Callable[[PseudoConfig, Material, Maps], Score]
+    keeps_scale: bool = False

@@ -1,27 +1,25 @@
 """`train-seg`: pseudo masks, or ground truth as the upper bound, become a segmentation network."""
 
-import math
-from collections.abc import Callable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass
-from itertools import islice
 from typing import Any
 
 import numpy as np
 import torch
-from jaxtyping import Float, UInt8
+from jaxtyping import Float
 from numpy.typing import NDArray
 from torch import Tensor
 from torch.nn import functional
 
 from mcis_cli.config import DataConfig, RunOptions, TrainSegConfig
-from mcis_cli.data.augment import segmentation_view
+from mcis_cli.data.augment import Cropping, segmentation_view
 from mcis_cli.data.catalogue import Catalogue
-from mcis_cli.data.loading import ordered_map
-from mcis_cli.data.seeds import generator
 from mcis_cli.errors import DataError, UsageError
+from mcis_cli.models.backbones import Backbone
 from mcis_cli.models.deeplab import enlarged
 from mcis_cli.stages import read_record
-from mcis_cli.stages.engine.by_step import batch_of, settle, train, unless_done
+from mcis_cli.stages.engine.by_step import batch_of, settle, settled_precision, train, unless_done
+from mcis_cli.stages.engine.crops import CropBatch, Crops, View
 from mcis_cli.stages.engine.evidence import heed_made_masks, heed_masks
 from mcis_cli.stages.engine.inputs import Inputs, images_of, list_images
 from mcis_cli.stages.engine.networks import DeepLab, backbone_of, build_segmenter, describe_segmenter, initialise, place
@@ -30,11 +28,9 @@ from mcis_cli.stages.stage import IGNORE_INDEX
 from mcis_cli.stages.train_seg.declaration import recipe as recipe_of_training
 from mcis_cli.store import Artifact, Recipe, Store
 from mcis_cli.training.loop import Training
-from mcis_cli.training.parameter_groups import parameter_groups, sgd
+from mcis_cli.training.parameter_groups import parameter_groups
 from mcis_cli.training.precision import Precision, autocast, choose_device
 from mcis_cli.training.ranks import ALONE, Ranks
-from mcis_cli.training.schedules import poly
-from mcis_cli.training.transfer import sent
 
 
 @dataclass(frozen=True)
@@ -54,14 +50,6 @@ class Supervision:
     identity: str
     read: Callable[[str], NDArray[np.uint8]]
     dataset: str
-
-
-@dataclass(frozen=True)
-class CropBatch:
-    """Crops and their masks of one step, as far as they are this process's."""
-
-    images: Float[Tensor, "batch 3 crop crop"]
-    masks: UInt8[Tensor, "batch crop crop"]
 
 
 def run(config: TrainSegConfig, inputs: Inputs, store: Store, options: RunOptions) -> Artifact:
@@ -174,14 +162,8 @@ def _training(
 ) -> Training[CropBatch]:
     backbone_of(model).freeze_stages(config.frozen_stages)
     place(model, device)
-    useful = [image_id for image_id in supervision.images.ids if (supervision.read(image_id) != IGNORE_INDEX).any()]
-    if not useful:
-        raise DataError(
-            f"all {len(supervision.images)} masks are wholly ignored: nothing to learn from; lower "
-            "--foreground-threshold of `mcis pseudo`, or look at its maps"
-        )
-    steps_per_epoch = math.ceil(len(useful) / (ranks.count * config.batch_size))
-    num_steps = config.epochs * steps_per_epoch if config.epochs else config.iterations
+    crops = _crops(backbone_of(model), config, supervision, device, options, ranks)
+    num_steps = config.epochs * crops.batches_per_epoch if config.epochs else config.iterations
     groups = parameter_groups(
         model,
         new_parameters=model.new_parameters(),
@@ -189,68 +171,41 @@ def _training(
         new_bias_lr=config.head_bias_lr or config.head_lr,
         pretrained_bias_lr=config.pretrained_bias_lr,
     )
-    precision = _settled(config)
-    return Training(
-        model=model,
-        optimizer=sgd(groups, momentum=config.momentum, nesterov=False, weight_decay=config.weight_decay),
-        schedule=poly(num_steps, power=config.lr_power),
-        batches=lambda epoch, first: _batches(model, config, supervision, useful, epoch, first, device, options, ranks),
-        step_loss=lambda batch: _step_loss(model, config, batch, precision, ranks),
-        num_steps=num_steps,
-        steps_per_epoch=steps_per_epoch,
-        lr=config.lr,
-        seed=config.seed,
-        device=device,
-        precision=precision,
-        images_of_step=ranks.count * config.batch_size,
+    precision = settled_precision(config)
+    return crops.training(
+        model, config, groups, num_steps, lambda batch: _step_loss(model, config, batch, precision, ranks)
     )
 
 
-def _batches(
-    model: DeepLab,
+def _crops(
+    backbone: Backbone,
     config: TrainSegConfig,
     supervision: Supervision,
-    useful: Sequence[str],
-    epoch: int,
-    first: int,
     device: torch.device,
     options: RunOptions,
-    ranks: Ranks = ALONE,
-) -> Iterator[CropBatch]:
-    """The crops of one epoch in steps, from step `first` on; what is drawn depends on seed, epoch and id only.
-
-    All ranks together have the crops that one process would have with a batch as large as theirs together. A rank that
-    is left without any takes one and ignores all of it.
-    """
-    backbone = backbone_of(model)
-    size = ranks.count * config.batch_size
-    order = generator(config.seed, "order", epoch).permutation(len(useful))[first * size :].tolist()
-    steps = [order[start : start + size] for start in range(0, len(order), size)]
-    parts = [ranks.part(step) for step in steps]
-    chunks = [part or step[:1] for part, step in zip(parts, steps, strict=True)]
-
-    def view(position: int) -> tuple[Tensor, Tensor]:
-        image_id = useful[position]
-        return segmentation_view(
-            supervision.images.read_image(image_id),
-            supervision.read(image_id),
-            crop=config.crop,
-            scales=config.scales,
-            mirror=config.mirror,
-            generator=generator(config.seed, "view", epoch, image_id),
-            mean=backbone.mean,
-            std=backbone.std,
-            ignore_index=IGNORE_INDEX,
-            scale_step=config.scale_step,
+    ranks: Ranks,
+) -> Crops:
+    useful = [image_id for image_id in supervision.images.ids if (supervision.read(image_id) != IGNORE_INDEX).any()]
+    if not useful:
+        raise DataError(
+            f"all {len(supervision.images)} masks are wholly ignored: nothing to learn from; lower "
+            "--foreground-threshold of `mcis pseudo`, or look at its maps"
         )
+    cropping = Cropping(config.crop, config.scales, config.mirror, config.scale_step)
 
-    needed = (position for chunk in chunks for position in chunk)
-    views = ordered_map(view, needed, workers=options.workers, ahead=2 * config.batch_size)
-    for part, chunk in zip(parts, chunks, strict=True):
-        images, masks = map(torch.stack, zip(*islice(views, len(chunk)), strict=True))
-        if not part:
-            masks = torch.full_like(masks, IGNORE_INDEX)
-        yield CropBatch(sent(images, device, memory_format=torch.channels_last), sent(masks, device))
+    def view(image_id: str, draw: np.random.Generator) -> View:
+        image, mask = supervision.images.read_image(image_id), supervision.read(image_id)
+        return segmentation_view(image, mask, cropping, generator=draw, mean=backbone.mean, std=backbone.std)
+
+    return Crops(
+        view=view,
+        ids=useful,
+        batch_size=config.batch_size,
+        seed=config.seed,
+        workers=options.workers,
+        device=device,
+        ranks=ranks,
+    )
 
 
 def _step_loss(
@@ -295,8 +250,3 @@ def _compared(logits: Tensor, masks: Tensor, loss_resolution: str) -> Tensor:
     if loss_resolution == "full":
         return masks
     return functional.interpolate(masks[:, None].float(), size=logits.shape[-2:], mode="nearest-exact")[:, 0].long()
-
-
-def _settled(config: TrainSegConfig) -> Precision:
-    assert config.precision != "auto", "settled when the stage begins"
-    return config.precision

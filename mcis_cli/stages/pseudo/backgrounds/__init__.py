@@ -2,8 +2,10 @@
 
 from collections.abc import Mapping
 
+from mcis_cli.config import PseudoConfig
+from mcis_cli.maps.localization import enlarge, normalise
 from mcis_cli.stages.pseudo.backgrounds import affinity, constant, power, saliency
-from mcis_cli.stages.pseudo.backgrounds.rule import Background
+from mcis_cli.stages.pseudo.material import Background, Maps, Material
 
 BACKGROUNDS: Mapping[str, Background] = {
     "affinity": affinity.RULE,
@@ -11,3 +13,11 @@ BACKGROUNDS: Mapping[str, Background] = {
     "power": power.RULE,
     "saliency": saliency.RULE,
 }
+
+
+def normalised(config: PseudoConfig, material: Material) -> Maps:
+    """The maps at the image's size, each in [0, 1]: on the scale that background is compared on."""
+    assert material.maps is not None, "called for maps alone"
+    if BACKGROUNDS[config.background].keeps_scale:
+        return enlarge(material.maps, *material.size)
+    return normalise(enlarge(material.maps, *material.size, config.enlarging), config.normalization)

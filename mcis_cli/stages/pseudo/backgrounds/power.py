@@ -2,8 +2,7 @@
 
 from mcis_cli.config import PseudoConfig
 from mcis_cli.maps.pseudo import fuse_power, power_background
-from mcis_cli.stages.pseudo.backgrounds.rule import Background
-from mcis_cli.stages.pseudo.material import Maps, Mask, Material, Score
+from mcis_cli.stages.pseudo.material import Background, Maps, Mask, Material, Score
 
 
 def _mask(config: PseudoConfig, material: Material, maps: Maps) -> Mask:

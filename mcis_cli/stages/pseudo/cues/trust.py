@@ -10,9 +10,9 @@ import numpy as np
 
 from mcis_cli.data.loading import ordered_map
 from mcis_cli.maps.pseudo import agreement
+from mcis_cli.stages.pseudo.backgrounds import normalised
 from mcis_cli.stages.pseudo.cues import saliency
 from mcis_cli.stages.pseudo.evidence import Evidence
-from mcis_cli.stages.pseudo.fusions.normalising import normalised
 from mcis_cli.stages.pseudo.material import Material
 
 

@@ -2,8 +2,7 @@
 
 from mcis_cli.config import PseudoConfig
 from mcis_cli.maps.crf import refine_mask
-from mcis_cli.stages.pseudo.backgrounds import BACKGROUNDS
-from mcis_cli.stages.pseudo.fusions.normalising import normalised
+from mcis_cli.stages.pseudo.backgrounds import BACKGROUNDS, normalised
 from mcis_cli.stages.pseudo.material import Mask, Material
 
 

@@ -6,8 +6,7 @@ from jaxtyping import Float32
 from mcis_cli.config import PseudoConfig
 from mcis_cli.maps.crf import dense_crf
 from mcis_cli.maps.pseudo import agreed, mask_of_probabilities, soft_scores, with_own_background
-from mcis_cli.stages.pseudo.backgrounds import BACKGROUNDS
-from mcis_cli.stages.pseudo.fusions.normalising import normalised
+from mcis_cli.stages.pseudo.backgrounds import BACKGROUNDS, normalised
 from mcis_cli.stages.pseudo.material import Mask, Material
 
 Probabilities = Float32[np.ndarray, "kept height width"]
