@@ -24,7 +24,7 @@ from mcis_cli.stages.engine.inputs import Inputs
 from mcis_cli.stages.engine.networks import backbone_of, build_classifier, describe_classifier, place
 from mcis_cli.stages.engine.scratch import Scratch
 from mcis_cli.stages.train_cls import run as train_cls
-from mcis_cli.stages.train_cls.pair_batches import PairBatch, pair_batches
+from mcis_cli.stages.train_cls.pair_batches import PairBatch, Pairing
 from mcis_cli.stages.train_cls.published_features import PublishedFeatures
 from mcis_cli.store import Artifact
 from mcis_cli.training.precision import autocast
@@ -178,7 +178,7 @@ def train_vs_plain(sizes: Sizes) -> list[Row]:
             place(ours, DEVICE)
             theirs.to(DEVICE)
             first, second = (_optimizer(model, config) for model in (ours, theirs))
-            batch = next(pair_batches(ours, config, images, list(images.ids), 0, 0, DEVICE, bench.options(workers=0)))
+            batch = next(Pairing(backbone_of(ours), config, images, images.ids, DEVICE, 0).batches(0, 0))
             pairs = batch.images[batch.index_m].contiguous(), batch.images[batch.index_n].contiguous()
             with torch.no_grad():
                 full = config.model_copy(update={"precision": "fp32"})
@@ -248,9 +248,10 @@ def kept_features(sizes: Sizes) -> list[Row]:
         }
 
         def epoch(features: PublishedFeatures) -> list[float]:
-            given = (model, config, images, list(images.ids), 0, 0, DEVICE, bench.options())
+            workers = bench.options().workers
+            pairing = Pairing(backbone_of(model), config, images, images.ids, DEVICE, workers, features=features)
             losses = []
-            for batch in pair_batches(*given, features=features):
+            for batch in pairing.batches(0, 0):
                 optimizer.zero_grad()
                 total = train_cls._step_loss(model, config, batch)["total"]
                 total.backward()  # type: ignore[no-untyped-call]

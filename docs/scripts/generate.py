@@ -18,6 +18,7 @@ from typer.models import ArgumentInfo, OptionInfo, ParameterInfo
 
 from mcis_cli import config, errors
 from mcis_cli.cli.app import app
+from mcis_cli.cli.command_list import COMMANDS, function_of
 
 REFERENCE = Path(__file__).parent.parent / "reference"
 PRESETS = tuple(config.PRESETS)
@@ -38,7 +39,7 @@ def cli_page() -> str:
         "stdout carries the result and nothing else: a pipeline command prints one line, the path of its artifact. "
         "Everything for people goes to stderr. `mcis --install-completion` teaches your shell the commands.",
         "| command | does |\n|---|---|\n"
-        + "\n".join(f"| [`mcis {name}`](#mcis-{name}) | {_summary(call)} |" for name, call in commands()),
+        + "\n".join(f"| [`mcis {name}`](#mcis-{name}) | {COMMANDS[name].summary} |" for name in COMMANDS),
     ]
     assert app.registered_callback is not None
     parts += ["## mcis", _table(("option", "meaning"), _options(app.registered_callback.callback))]
@@ -50,11 +51,7 @@ def cli_page() -> str:
 
 def commands() -> list[tuple[str, Any]]:
     """Name and function of each command, in the order of `mcis --help`."""
-    return [(str(info.name), info.callback) for info in app.registered_commands]
-
-
-def _summary(call: Any) -> str:
-    return inspect.cleandoc(call.__doc__).partition("\n")[0].rstrip(".")
+    return [(name, function_of(name)) for name in COMMANDS]
 
 
 def _command(name: str, call: Any) -> Iterator[str]:

@@ -1,4 +1,4 @@
-"""The command `mcis`: its groups of commands, and how errors become one line and an exit code."""
+"""The command `mcis`, and how errors become one line and an exit code."""
 
 import io
 import os
@@ -13,25 +13,7 @@ import typer
 
 from mcis_cli import __version__
 from mcis_cli.cli import memory
-from mcis_cli.cli.commands import (
-    ablate,
-    chain,
-    datasets,
-    demo,
-    export,
-    imports,
-    inspect,
-    keeping,
-    listing,
-    log,
-    pipeline,
-    predict,
-    report,
-    saliency,
-    settings,
-    verify,
-)
-from mcis_cli.cli.terminal.help import ORDER, GroupedCommands, renamed
+from mcis_cli.cli.command_list import GroupedCommands, renamed
 from mcis_cli.cli.terminal.output import Watched, complain, say
 from mcis_cli.errors import McisError, StorageError
 
@@ -47,26 +29,6 @@ app = typer.Typer(
         "terminal_width": max(38, min(shutil.get_terminal_size().columns, 80) - 2),
     },
 )
-for group in (
-    pipeline,
-    chain,
-    ablate,
-    demo,
-    datasets,
-    saliency,
-    predict,
-    report,
-    log,
-    listing,
-    inspect,
-    imports,
-    export,
-    settings,
-    verify,
-    keeping,
-):
-    group.register(app)
-app.registered_commands.sort(key=lambda command: ORDER.index(str(command.name)))
 
 
 def version(value: bool) -> None:

@@ -84,10 +84,10 @@ def test_a_stderr_that_cannot_be_written_stops_no_work(chain, stderr, buffered):
 
 
 def test_a_pipe_that_breaks_within_is_no_success(call, chain, monkeypatch):
-    def breaks(**_):
+    def breaks(*given, **named):
         raise BrokenPipeError(errno.EPIPE, "Broken pipe")
 
-    monkeypatch.setattr("mcis_cli.cli.commands.listing.open_workspace", breaks)
+    monkeypatch.setattr("mcis_cli.cli.commands.listing.existing_store", breaks)
     answer = call("ls", cwd=chain.folder)
     assert (answer.code, answer.out) == (6, "")
     assert answer.err == "mcis: error: a file or pipe cannot be used: Broken pipe\n"

@@ -21,7 +21,7 @@ from run_commands import Answer, environment, python, shell
 from saliency_models import redness
 from tiny_chain import Chain
 
-from mcis_cli.cli.app import app
+from mcis_cli.cli.command_list import COMMANDS, function_of
 from mcis_cli.store import open_store
 
 pytestmark = pytest.mark.promise
@@ -84,9 +84,7 @@ NAMES = tuple(CASES)
 
 
 def parameters(command: str) -> set[str]:
-    info = next(info for info in app.registered_commands if info.name == command)
-    assert info.callback is not None
-    return set(info.callback.__annotations__)
+    return set(function_of(command).__annotations__)
 
 
 @pytest.fixture(scope="module")
@@ -124,7 +122,7 @@ Call = Callable[..., Answer]
 
 
 def test_every_command_has_a_case() -> None:
-    assert {str(info.name) for info in app.registered_commands} == set(CASES)
+    assert set(COMMANDS) == set(CASES)
 
 
 @pytest.mark.parametrize("command", NAMES)

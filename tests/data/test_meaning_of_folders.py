@@ -88,6 +88,14 @@ def test_a_folder_of_masks_is_no_class(tmp_path, folder, as_colours):
     assert f"name them with --set data.masks={folder}" in found["masks-beside"].message
 
 
+def test_classes_may_be_numbers_in_folders_of_splits(tmp_path):
+    fill(tmp_path, "train/10/a.png", "train/2/b.png", "val/10/c.png")
+    images, found, names = look(tmp_path)
+    assert names == ("10", "2")
+    assert images["val/10/c"] == (("10",), False)
+    assert found["splits"].message == "splits: train 2, val 1"
+
+
 def test_classes_that_number_their_images_alike_are_classes(tmp_path):
     fill(tmp_path, *(f"{name}/{k}.png" for k in range(3) for name in ("cat", "dog")))
     assert look(tmp_path)[2] == ("cat", "dog")

@@ -30,7 +30,7 @@ STAGE_ROOMS = {  # where the name of a stage may be written: its own room
     "eval": "stages/evaluate",
 }
 # Lists: of the public names, of the stages, of the commands in the help.
-ALL_STAGES = ("__init__.py", "stages/__init__.py", "stages/stage.py", "cli/terminal/help.py")
+ALL_STAGES = ("__init__.py", "stages/__init__.py", "stages/stage.py", "cli/command_list.py")
 OTHER_NAMES = ("config/", "data/layouts/")
 VALUES = {"affinity": {"background", "backgrounds"}, "pseudo": {"supervision"}}  # of which settings, and their names
 COMMAND_FILES = tuple(

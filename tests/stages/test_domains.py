@@ -33,9 +33,9 @@ from mcis_cli.stages.cams import run as cams
 from mcis_cli.stages.cams.features import FeatureCache
 from mcis_cli.stages.cams.mapping import Mapper
 from mcis_cli.stages.engine.inputs import Inputs, list_images
-from mcis_cli.stages.engine.networks import build_classifier
+from mcis_cli.stages.engine.networks import backbone_of, build_classifier
 from mcis_cli.stages.train_cls import run as train_cls
-from mcis_cli.stages.train_cls.pair_batches import pair_batches
+from mcis_cli.stages.train_cls.pair_batches import Pairing
 from mcis_cli.store import open_store
 from mcis_cli.training.initial_weights import load_initial_weights
 
@@ -417,7 +417,7 @@ def test_pairs_are_of_both_domains_and_say_so(mixed, chain):
     config = chain.settings(train_cls={"image_size": 32, "batch_pairs": 64}).train_cls
     tagged = [entry.id for entry in mixed.entries if entry.labels]
     model = CoAttentionClassifier(build_backbone("lite0", output_stride=16), 3)
-    (batch,) = pair_batches(model, config, mixed, tagged, 0, 0, CPU, options())
+    (batch,) = Pairing(backbone_of(model), config, mixed, tagged, CPU, 0).batches(0, 0)
     pairs = sample_pairs([mixed[one].labels for one in tagged], tagged, seed=config.seed, epoch=0)
     for side, single in ((0, batch.single_m), (1, batch.single_n)):
         assert single.tolist() == [mixed[tagged[pair[side]]].domain == "single-label" for pair in pairs]

@@ -20,7 +20,7 @@ from mcis_cli.stages.engine.inputs import Inputs
 from mcis_cli.stages.engine.networks import backbone_of, build_classifier, load_tensors, stored_classifier
 from mcis_cli.stages.engine.scratch import Scratch
 from mcis_cli.stages.train_cls import run as train_cls
-from mcis_cli.stages.train_cls.pair_batches import PairBatch, pair_batches, self_views
+from mcis_cli.stages.train_cls.pair_batches import PairBatch, Pairing, self_views
 from mcis_cli.stages.train_cls.published_features import PublishedFeatures, View
 from mcis_cli.stages.train_cls.run import learning_groups
 from mcis_cli.store import open_store
@@ -354,7 +354,7 @@ def test_a_step_passes_each_view_once_and_its_loss_is_that_of_its_pairs_one_by_o
     config = chain.settings(train_cls={"pairing": pairing, "batch_pairs": 8, "precision": "fp32"}).train_cls
     torch.manual_seed(0)
     model = build_classifier(train_cls.describe_classifier(config, images.num_foreground)).eval()
-    batches = list(pair_batches(model, config, images, tagged, 0, 0, torch.device("cpu"), options()))
+    batches = list(Pairing(backbone_of(model), config, images, tagged, torch.device("cpu"), 0).batches(0, 0))
     assert sum(len(batch.index_m) for batch in batches) == len(tagged)
     shared = 0
     for batch in batches:
@@ -391,7 +391,7 @@ def test_the_views_of_first_images_go_with_their_pairs(chain):
     model = build_classifier(train_cls.describe_classifier(config, images.num_foreground))
     tagged = [entry.id for entry in images.entries]
     pairs = sample_pairs([entry.labels for entry in images.entries], tagged, seed=config.seed, epoch=0)
-    (batch, *_) = pair_batches(model, config, images, tagged, 0, 0, torch.device("cpu"), options())
+    (batch, *_) = Pairing(backbone_of(model), config, images, tagged, torch.device("cpu"), 0).batches(0, 0)
     backbone = backbone_of(model)
     for place, (m, _) in enumerate(pairs[: len(batch.index_m)]):
         shown = self_views(images.read_image(tagged[m]), config.image_size)

@@ -13,7 +13,6 @@ from mcis_cli.cli.session import completion, launched
 from mcis_cli.cli.session import options as opt
 from mcis_cli.cli.session.dry_run import forecaster, print_forecasts
 from mcis_cli.cli.session.groups import PipelineOptions, require_images
-from mcis_cli.cli.session.parameters import add_command
 from mcis_cli.cli.session.workspace import Workspace
 from mcis_cli.cli.terminal.folder_output import OutputFolder
 from mcis_cli.cli.terminal.output import TerminalReporter, console, plain, results, say
@@ -181,8 +180,3 @@ def _kinds(text: str) -> tuple[str, ...]:
 
 def _seeds(text: str) -> tuple[int, ...]:
     return tuple(dict.fromkeys(opt.whole_numbers("--seeds", text) or ()))
-
-
-def register(app: typer.Typer) -> None:
-    """Add the command."""
-    add_command(app, "ablate", ablate)

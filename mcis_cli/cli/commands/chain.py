@@ -10,7 +10,7 @@ from mcis_cli.cli.session import launched
 from mcis_cli.cli.session import options as opt
 from mcis_cli.cli.session.dry_run import forecaster, print_forecasts
 from mcis_cli.cli.session.groups import PipelineOptions
-from mcis_cli.cli.session.parameters import Flags, add_command
+from mcis_cli.cli.session.section_flags import Flags
 from mcis_cli.cli.session.workspace import Workspace
 from mcis_cli.cli.terminal.output import TerminalReporter, announce
 from mcis_cli.cli.terminal.tables import print_scores
@@ -94,8 +94,3 @@ def _foretell(workspace: Workspace, data: DataConfig, device: str, *, as_json: b
     with forecaster(workspace, data, device) as looking:
         without = num_without_truth(settings, data, looking.catalogue)
         print_forecasts(list(looking.chain(settings, without_scores(needed(settings), without))), as_json=as_json)
-
-
-def register(app: typer.Typer) -> None:
-    """Add the command."""
-    add_command(app, "run", run)

@@ -13,9 +13,9 @@ from rich.text import Text
 from mcis_cli.cli.session import completion
 from mcis_cli.cli.session import options as opt
 from mcis_cli.cli.session.groups import ImageOptions, Place, require_images
-from mcis_cli.cli.session.parameters import Flags, SectionFlags, add_command
+from mcis_cli.cli.session.location import CONFIG_FILE
+from mcis_cli.cli.session.section_flags import Flags, SectionFlags
 from mcis_cli.cli.session.settings_file import written
-from mcis_cli.cli.session.workspace import CONFIG_FILE
 from mcis_cli.cli.terminal.folder_output import OutputFolder
 from mcis_cli.cli.terminal.output import TerminalReporter, console, for_people, say, say_path
 from mcis_cli.config import PRESETS, DataConfig, Preset, resolve
@@ -236,10 +236,3 @@ def coco_masks(
         reporter.stop()
     reporter.note(f"coco-masks: {counted(len(wanted), 'mask')} in {target}")
     say_path(target)
-
-
-def register(app: typer.Typer) -> None:
-    """Add the commands."""
-    add_command(app, "check", check)
-    add_command(app, "init", init)
-    add_command(app, "coco-masks", coco_masks)

@@ -12,7 +12,7 @@ from rich.table import Table
 from rich.text import Text
 
 from mcis_cli.cli.session import options as opt
-from mcis_cli.cli.session.workspace import CONFIG_FILE
+from mcis_cli.cli.session.location import CONFIG_FILE
 from mcis_cli.cli.terminal.folder_output import OutputFolder
 from mcis_cli.cli.terminal.output import TerminalReporter, announce, console
 from mcis_cli.cli.terminal.tables import percent
@@ -177,8 +177,3 @@ def print_demo(scores: Mapping[str, Mapping[str, float | None]]) -> None:
     for name, found in scores.items():
         table.add_row(Text(name), *map(percent, found.values()))
     console().print(table)
-
-
-def register(app: typer.Typer) -> None:
-    """Add the command."""
-    app.command("demo")(demo)

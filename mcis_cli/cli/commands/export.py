@@ -12,7 +12,7 @@ from mcis_cli.cli.commands.onnx import require_onnx, write_onnx
 from mcis_cli.cli.session import completion
 from mcis_cli.cli.session import options as opt
 from mcis_cli.cli.session.groups import Place
-from mcis_cli.cli.session.parameters import Flags, SectionFlags, add_command
+from mcis_cli.cli.session.section_flags import Flags, SectionFlags
 from mcis_cli.cli.session.upstream import expected_artifact, upstream_reference
 from mcis_cli.cli.session.workspace import Workspace
 from mcis_cli.cli.terminal.folder_output import OutputFolder
@@ -170,8 +170,3 @@ def _photographs(content: "Export", format: Format) -> "Iterator[File]":
         yield File(
             Path(folder, flat_name(name) if format.is_flat else name), content.source.catalogue().read_upright(image_id)
         )
-
-
-def register(app: typer.Typer) -> None:
-    """Add the command."""
-    add_command(app, "export", export)

@@ -10,7 +10,7 @@ import typer
 from mcis_cli.cli.session import completion
 from mcis_cli.cli.session import options as opt
 from mcis_cli.cli.session.groups import Place
-from mcis_cli.cli.session.parameters import Flags, SectionFlags, add_command
+from mcis_cli.cli.session.section_flags import Flags, SectionFlags
 from mcis_cli.cli.session.workspace import Workspace
 from mcis_cli.cli.terminal.output import TerminalReporter, announce
 from mcis_cli.config import RunOptions, resolve
@@ -160,8 +160,3 @@ def _weights(foreign: Foreign, workspace: Workspace, options: RunOptions) -> Art
 
     run = weights.run if foreign.weights else weights.run_affinity_net
     return run(checked, load_initial_weights(checked, file), workspace.store, options)
-
-
-def register(app: typer.Typer) -> None:
-    """Add the command."""
-    add_command(app, "import", import_)

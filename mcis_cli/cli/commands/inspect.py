@@ -10,8 +10,8 @@ from rich.text import Text
 from mcis_cli.cli.session import completion
 from mcis_cli.cli.session import options as opt
 from mcis_cli.cli.session.groups import Place
-from mcis_cli.cli.session.parameters import add_command
-from mcis_cli.cli.session.workspace import Workspace, open_workspace
+from mcis_cli.cli.session.location import existing_store
+from mcis_cli.cli.session.workspace import Workspace
 from mcis_cli.cli.terminal.output import console, plain, results, say
 from mcis_cli.config import DataConfig
 from mcis_cli.errors import CheckError, UsageError
@@ -47,9 +47,9 @@ def show(
         return
     if preset or place.assignments or place.config:
         raise UsageError("--preset, --set and --config are for what is compared: give --why, too")
-    workspace = open_workspace(store=place.store, upstream=artifact, may_create=False)
-    found = workspace.store.get(artifact)
-    if found.path.parent != workspace.store.root / "artifacts":
+    store = existing_store(place.store, artifact)
+    found = store.get(artifact)
+    if found.path.parent != store.root / "artifacts":
         found.check()  # from elsewhere: not one line of it is told before all of it is understood
     if as_json:
         say(json.dumps(found.manifest))
@@ -174,9 +174,3 @@ def _data(workspace: Workspace) -> DataConfig:
     if data is None:
         raise UsageError("no images are named: expected [data] root in mcis.toml; `mcis init DATA` writes it")
     return data
-
-
-def register(app: typer.Typer) -> None:
-    """Add the commands."""
-    add_command(app, "show", show)
-    add_command(app, "status", status)

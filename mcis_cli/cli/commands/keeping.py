@@ -9,9 +9,9 @@ import typer
 
 from mcis_cli.cli.session import completion
 from mcis_cli.cli.session import options as opt
-from mcis_cli.cli.session.parameters import add_command
+from mcis_cli.cli.session.location import STORE_FOLDER, existing_store
 from mcis_cli.cli.session.upstream import upstream_reference
-from mcis_cli.cli.session.workspace import STORE_FOLDER, Workspace, open_workspace
+from mcis_cli.cli.session.workspace import Workspace, open_workspace
 from mcis_cli.cli.terminal.output import complain, say, say_path
 from mcis_cli.errors import DamagedError, DataError, McisError, MissingError, UsageError, WeightsError, counted
 from mcis_cli.store import Store, open_store
@@ -43,13 +43,13 @@ def name(
     Example: mcis train-seg | mcis name best
     """
     if word is None or delete:
-        workspace = open_workspace(store=store, may_create=False)
+        opened = existing_store(store)
         if word is not None:
-            workspace.store.untag(word)
+            opened.untag(word)
         elif delete:
             raise UsageError("no name is given: expected `mcis name --delete NAME`; `mcis name` lists them")
         else:
-            _list_names(workspace)
+            _list_names(opened)
         return
     from mcis_cli.stages import names_of
 
@@ -58,16 +58,16 @@ def name(
         raise UsageError(
             f"no artifact is named: expected `mcis name {word} ARTIFACT`, or one through a pipe; see mcis ls"
         )
-    workspace = open_workspace(store=store, upstream=reference, may_create=False)
-    found = workspace.store.get(reference)
-    workspace.store.tag(word, found)
+    opened = existing_store(store, reference)
+    found = opened.get(reference)
+    opened.tag(word, found)
     say_path(found.path)
 
 
-def _list_names(workspace: Workspace) -> None:
-    names = {artifact.id: artifact.path.stem for artifact in workspace.store.artifacts(on_damaged=lambda _: None)}
+def _list_names(store: Store) -> None:
+    names = {artifact.id: artifact.path.stem for artifact in store.artifacts(on_damaged=lambda _: None)}
     damaged: list[DamagedError] = []
-    for name, content_id in workspace.store.tags(damaged.append).items():
+    for name, content_id in store.tags(damaged.append).items():
         say(f"{content_id[:12]}  {name}  {names.get(content_id, 'which is not here')}")
     if damaged:
         raise damaged[0]
@@ -205,10 +205,3 @@ def merge(
 def _store_at(path: Path) -> Store:
     inner = path / STORE_FOLDER
     return open_store(inner if inner.is_dir() else path, create=False)
-
-
-def register(app: typer.Typer) -> None:
-    """Add the commands."""
-    app.command("name")(name)
-    add_command(app, "gc", gc)
-    app.command("merge")(merge)

@@ -12,7 +12,7 @@ import typer
 
 from mcis_cli.cli.session import completion
 from mcis_cli.cli.session import options as opt
-from mcis_cli.cli.session.workspace import open_workspace
+from mcis_cli.cli.session.location import existing_store
 from mcis_cli.cli.terminal.output import plain, say
 from mcis_cli.cli.terminal.tables import percent
 from mcis_cli.errors import DamagedError, McisError
@@ -39,10 +39,10 @@ def ls(
 
     Example: mcis ls --stage train-seg
     """
-    workspace = open_workspace(store=store, may_create=False)
+    opened = existing_store(store)
     damaged: list[DamagedError] = []
-    names = {content_id: name for name, content_id in workspace.store.tags(damaged.append).items()}
-    found = workspace.store.artifacts(on_damaged=damaged.append)
+    names = {content_id: name for name, content_id in opened.tags(damaged.append).items()}
+    found = opened.artifacts(on_damaged=damaged.append)
     listed = [artifact for artifact in found if stage in (None, artifact.stage)]
     if as_json:
         for artifact in listed:
@@ -132,8 +132,3 @@ def _lines(rows: Sequence[Row]) -> list[str]:
         ).rstrip()
         for row in (*heads, *rows)
     ]
-
-
-def register(app: typer.Typer) -> None:
-    """Add the command."""
-    app.command("ls")(ls)

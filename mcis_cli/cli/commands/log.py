@@ -11,11 +11,12 @@ import typer
 
 from mcis_cli.cli.session import completion
 from mcis_cli.cli.session import options as opt
-from mcis_cli.cli.session.workspace import Workspace, open_workspace
+from mcis_cli.cli.session.location import existing_store
 from mcis_cli.cli.terminal.folder_output import OutputFolder
 from mcis_cli.cli.terminal.output import say, say_path
 from mcis_cli.cli.terminal.tables import curve
 from mcis_cli.errors import MissingError, UsageError, counted
+from mcis_cli.store import Store
 
 if TYPE_CHECKING:
     from mcis_cli.report.metrics_log import MetricsLog
@@ -52,8 +53,8 @@ def log(
     from mcis_cli.stages import names_of
 
     stage = training if training in names_of(*TRAINED) else None
-    workspace = open_workspace(store=store, upstream=None if stage else training, may_create=False)
-    name, path = _found(workspace, training if stage is None else None, stage)
+    opened = existing_store(store, None if stage else training)
+    name, path = _found(opened, training if stage is None else None, stage)
     from mcis_cli.report.metrics_log import read_log
 
     found = read_log(path)
@@ -95,27 +96,20 @@ def _write_events(found: "MetricsLog", path: Path, name: str, output: Path) -> N
     say_path(folder.write(Path(name) / EVENTS, events(found, path.stat().st_mtime)).parent)
 
 
-def _found(workspace: Workspace, reference: str | None, stage: str | None) -> tuple[str, Path]:
+def _found(store: Store, reference: str | None, stage: str | None) -> tuple[str, Path]:
     """The name of a training, and where its log is: one that is named, the newest of a stage, or the newest."""
     if reference is not None:
-        artifact = workspace.store.get(reference)
+        artifact = store.get(reference)
         return artifact.path.stem, artifact.log_path
     from mcis_cli.stages import names_of
 
     wanted = (stage,) if stage else names_of(*TRAINED)
-    logs = [
-        (artifact.path.stem, artifact.log_path) for artifact in workspace.store.artifacts() if artifact.stage in wanted
-    ]
-    for folder, recipe in workspace.store.unfinished().items():
+    logs = [(artifact.path.stem, artifact.log_path) for artifact in store.artifacts() if artifact.stage in wanted]
+    for folder, recipe in store.unfinished().items():
         if recipe is not None and recipe.stage in wanted:
             logs.append((f"{folder.name}, unfinished", folder / "metrics.jsonl"))
     there = [(path.stat().st_mtime, name, path) for name, path in logs if path.is_file()]
     if not there:
-        raise MissingError(f"no training with a metrics log in {workspace.store.root}: run `mcis train-cls` first")
+        raise MissingError(f"no training with a metrics log in {store.root}: run `mcis train-cls` first")
     _, name, path = max(there)
     return name, path
-
-
-def register(app: typer.Typer) -> None:
-    """Add the command."""
-    app.command("log")(log)

@@ -14,7 +14,7 @@ from mcis_cli.cli.session import completion
 from mcis_cli.cli.session import options as opt
 from mcis_cli.cli.session.call import Call, Start
 from mcis_cli.cli.session.groups import ImageOptions, PartOptions, PipelineOptions, require_images
-from mcis_cli.cli.session.parameters import Flags, SectionFlags, add_command
+from mcis_cli.cli.session.section_flags import Flags, SectionFlags
 from mcis_cli.cli.session.workspace import Workspace
 from mcis_cli.cli.terminal.tables import print_scores
 from mcis_cli.config import RunOptions, Settings
@@ -273,13 +273,3 @@ def evaluate(
             f"mean IoU of {start.artifact.path.stem} on split {found['split']}: found {found['mean_iou'] or 0:.4f}, "
             f"expected at least {min_miou:.4f} (--min-miou)"
         )
-
-
-def register(app: typer.Typer) -> None:
-    """Add the commands."""
-    add_command(app, "train-cls", train_cls)
-    add_command(app, "cams", cams)
-    add_command(app, "affinity", affinity)
-    add_command(app, "pseudo", pseudo)
-    add_command(app, "train-seg", train_seg)
-    add_command(app, "eval", evaluate)

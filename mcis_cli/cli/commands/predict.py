@@ -11,8 +11,8 @@ import typer
 from mcis_cli.cli.session import completion
 from mcis_cli.cli.session import options as opt
 from mcis_cli.cli.session.groups import Place
-from mcis_cli.cli.session.parameters import Flags, SectionFlags, add_command
 from mcis_cli.cli.session.photographs import find
+from mcis_cli.cli.session.section_flags import Flags, SectionFlags
 from mcis_cli.cli.session.settings_file import toml
 from mcis_cli.cli.session.workspace import Workspace
 from mcis_cli.cli.terminal.folder_output import OutputFolder
@@ -162,8 +162,3 @@ def described(prediction: "Prediction", target: Path, labels: Sequence[str]) -> 
         "width": width,
         "labels": regions,
     }
-
-
-def register(app: typer.Typer) -> None:
-    """Add the command."""
-    add_command(app, "predict", predict)

@@ -10,7 +10,6 @@ import typer
 from mcis_cli.cli.session import completion
 from mcis_cli.cli.session import options as opt
 from mcis_cli.cli.session.groups import Place
-from mcis_cli.cli.session.parameters import add_command
 from mcis_cli.cli.session.workspace import Workspace
 from mcis_cli.cli.terminal.folder_output import OutputFolder
 from mcis_cli.cli.terminal.output import TerminalReporter, say_path
@@ -153,8 +152,3 @@ def _is_report(path: Path) -> bool:
             return MARK in file.read(4096)
     except (DataError, OSError):
         return False
-
-
-def register(app: typer.Typer) -> None:
-    """Add the command."""
-    add_command(app, "report", report)

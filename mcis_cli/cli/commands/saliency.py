@@ -10,7 +10,7 @@ from mcis_cli.cli.session import completion
 from mcis_cli.cli.session import options as opt
 from mcis_cli.cli.session.call import Call, Start
 from mcis_cli.cli.session.groups import PartOptions, PipelineOptions, Place, require_images
-from mcis_cli.cli.session.parameters import Flags, add_command
+from mcis_cli.cli.session.section_flags import Flags
 from mcis_cli.cli.terminal.folder_output import OutputFolder
 from mcis_cli.config import RunOptions, Settings
 from mcis_cli.errors import UsageError
@@ -72,8 +72,3 @@ def saliency(
         return made
 
     call.run(Start(workspace, None, images), work)
-
-
-def register(app: typer.Typer) -> None:
-    """Add the command."""
-    add_command(app, "saliency", saliency)

@@ -105,9 +105,3 @@ def env(
         say(heading)
         for name, value in facts.items():
             say(f"  {name:<12} {value}")
-
-
-def register(app: typer.Typer) -> None:
-    """Add the commands."""
-    app.command("config")(config)
-    app.command("env")(env)

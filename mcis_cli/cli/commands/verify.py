@@ -148,8 +148,3 @@ def _summarise(workspace: Workspace, verified: "Verified", results: "Sequence[Ou
             f"({verified.absent[0]})"
         )
     console().print(Text(f"mcis: {'; '.join(parts)}"))
-
-
-def register(app: typer.Typer) -> None:
-    """Add the command."""
-    app.command("verify")(verify)

@@ -13,7 +13,7 @@ from mcis_cli.cli.session import launched
 from mcis_cli.cli.session import options as opt
 from mcis_cli.cli.session.dry_run import forecaster, print_forecasts
 from mcis_cli.cli.session.groups import PartOptions, PipelineOptions
-from mcis_cli.cli.session.parameters import Flags
+from mcis_cli.cli.session.section_flags import Flags
 from mcis_cli.cli.session.upstream import expected_artifact, reads_pipe, upstream_reference
 from mcis_cli.cli.session.workspace import Workspace
 from mcis_cli.cli.terminal.output import TerminalReporter, announce, is_watched

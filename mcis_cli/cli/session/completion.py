@@ -8,12 +8,12 @@ from typing import TYPE_CHECKING, Any, Literal
 
 import typer
 
-from mcis_cli.cli.session.workspace import open_workspace
-from mcis_cli.config import SECTIONS, Config, DataConfig
+from mcis_cli.cli.session.location import existing_store
 from mcis_cli.errors import McisError
 from mcis_cli.store import Store
 
 if TYPE_CHECKING:
+    from mcis_cli.config import Config, DataConfig
     from mcis_cli.stages.stage import Kind
 
 Offer = tuple[str, str]
@@ -55,7 +55,7 @@ def stage(ctx: typer.Context, incomplete: str) -> list[Offer]:
 
 
 def _store(ctx: typer.Context) -> Store:
-    return open_workspace(store=ctx.params.get("store"), may_create=False).store
+    return existing_store(ctx.params.get("store"))
 
 
 def _artifacts(store: Store, stages: Sequence[str]) -> Iterator[Offer]:
@@ -95,8 +95,10 @@ def _splits(ctx: typer.Context) -> Iterator[Offer]:
     yield "all", f"{len(listing.items)} images"
 
 
-def _images(ctx: typer.Context) -> DataConfig | None:
+def _images(ctx: typer.Context) -> "DataConfig | None":
     """Where the images of a command are: where an argument or an option says, behind its artifact, or in mcis.toml."""
+    from mcis_cli.cli.session.workspace import open_workspace
+
     workspace = open_workspace(store=ctx.params.get("store"), config=ctx.params.get("config"), may_create=False)
     # The parser stops at the option that has no value yet, and leaves the arguments before it.
     given = ctx.params.get("data") or next(iter(ctx.args), None)
@@ -113,6 +115,8 @@ def setting(ctx: typer.Context, incomplete: str) -> list[Offer]:
 
 
 def _settings(incomplete: str) -> Iterator[Offer]:
+    from mcis_cli.config import SECTIONS
+
     for section, model in SECTIONS.items():
         for name in model.model_fields:
             place = f"{section}.{name}="
@@ -122,13 +126,11 @@ def _settings(incomplete: str) -> Iterator[Offer]:
                 yield from ((f"{place}{value}", "") for value in _values(model, name))
 
 
-def values(section: str, name: str) -> Complete:
-    """The values that a setting may have."""
+def preset(ctx: typer.Context, incomplete: str) -> list[Offer]:
+    """Presets."""
+    from mcis_cli.config import PRESETS
 
-    def complete(ctx: typer.Context, incomplete: str) -> list[Offer]:
-        return _matching(lambda: ((value, "") for value in _values(SECTIONS[section], name)), incomplete)
-
-    return complete
+    return _matching(lambda: ((name, "") for name in PRESETS), incomplete)
 
 
 def words(*known: str) -> Complete:
@@ -140,7 +142,7 @@ def words(*known: str) -> Complete:
     return complete
 
 
-def _values(model: type[Config], name: str) -> Iterator[str]:
+def _values(model: "type[Config]", name: str) -> Iterator[str]:
     kind: Any = model.model_fields[name].annotation
     kinds = typing.get_args(kind) if NoneType in typing.get_args(kind) else (kind,)
     for one in kinds:

@@ -7,7 +7,7 @@ from typing import Annotated, Any
 import typer
 
 from mcis_cli.cli.session import options as opt
-from mcis_cli.cli.session.parameters import Flags, SectionFlags
+from mcis_cli.cli.session.section_flags import Flags, SectionFlags
 from mcis_cli.cli.session.workspace import Workspace, open_workspace
 from mcis_cli.config import DataConfig, Domain
 from mcis_cli.errors import UsageError

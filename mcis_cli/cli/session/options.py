@@ -2,13 +2,15 @@
 
 import re
 from pathlib import Path
-from typing import Annotated, Any
+from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
 from mcis_cli.cli.session import completion, launched
-from mcis_cli.config import PRESETS, RunOptions
 from mcis_cli.errors import UsageError
+
+if TYPE_CHECKING:
+    from mcis_cli.config import RunOptions
 
 
 def _device(name: str) -> str:
@@ -59,7 +61,7 @@ Preset = Annotated[
     typer.Option(
         "--preset",
         help="paper (default), released, best or quick (for a CPU), or lid20; else that of the artifact.",
-        autocompletion=completion.words(*PRESETS),
+        autocompletion=completion.preset,
     ),
 ]
 Assignments = Annotated[
@@ -144,8 +146,10 @@ def whole_numbers(flag: str, text: str | None) -> tuple[int, ...] | None:
     return tuple(map(int, parts))
 
 
-def run_options(*, device: str = "auto", workers: int | None = None, **others: Any) -> RunOptions:
+def run_options(*, device: str = "auto", workers: int | None = None, **others: Any) -> "RunOptions":
     """Run options from flags; what was not given keeps its default, processes on one machine sharing its cores."""
+    from mcis_cli.config import RunOptions
+
     given: dict[str, Any] = {} if workers is None else {"workers": workers}
     if workers is None and (sharing := launched.num_local()) > 1:
         given = {"workers": max(1, RunOptions().workers // sharing)}

@@ -1,6 +1,5 @@
 """Where a command works: configuration file, store, settings, and the artifact that it starts from."""
 
-import os
 import re
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
@@ -10,12 +9,10 @@ from pathlib import Path
 from tempfile import TemporaryDirectory
 from typing import Any, cast
 
+from mcis_cli.cli.session.location import CONFIG_FILE, STORE_FOLDER, store_folder, upwards
 from mcis_cli.config import PRESETS, DataConfig, Preset, Settings, merge, parse_assignment, read_toml, resolve
 from mcis_cli.errors import UsageError
 from mcis_cli.store import Artifact, Store, open_store
-
-CONFIG_FILE = "mcis.toml"
-STORE_FOLDER = ".mcis"
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -168,7 +165,7 @@ def open_workspace(
     Raises:
         UsageError: the file or a value is not understood.
     """
-    config_file = config or _upwards(CONFIG_FILE)
+    config_file = config or upwards(CONFIG_FILE)
     of_file = _with_absolute_paths(read_toml(config_file), config_file.parent) if config_file else {}
     named: dict[str, Any] = {}
     for assignment in assignments:
@@ -184,7 +181,7 @@ def open_workspace(
             raise UsageError(f"{config_file}: {error}") from None
         raise
     return Workspace(
-        store_folder=_store_folder(store, config_file, upstream),
+        store_folder=store_folder(store, config_file, upstream),
         may_create=may_create,
         config_file=config_file,
         tables=tables,
@@ -246,37 +243,3 @@ def names_file(weights: str, folder: Path) -> bool:
     """Whether a name of weights is that of a file: there is one, or it looks like one; else it names an artifact."""
     path = Path(weights)
     return (folder / path).exists() or bool(path.suffix) or len(path.parts) > 1
-
-
-def _store_folder(store: Path | None, config_file: Path | None, upstream: str | None) -> Path:
-    if store is not None:
-        return store
-    if named := os.environ.get("MCIS_STORE"):
-        return Path(named)
-    if upstream is not None and Path(upstream).parent.name == "artifacts" and Path(upstream).is_file():
-        return Path(upstream).resolve().parent.parent
-    if found := _upwards(STORE_FOLDER):
-        return found
-    return (config_file.parent if config_file else Path()) / STORE_FOLDER
-
-
-def _upwards(name: str) -> Path | None:
-    try:
-        here = Path.cwd()
-    except FileNotFoundError:
-        raise UsageError("the folder that this command was started in is gone; cd to one that is there") from None
-    found = next((folder / name for folder in (here, *here.parents) if (folder / name).exists()), None)
-    if found is not None and found.parent != here:
-        _refuse_of_others(found)
-    return found
-
-
-def _refuse_of_others(found: Path) -> None:
-    """Refuse what somebody else put into a folder above, as git does: its settings and results would be used."""
-    owner = found.stat().st_uid
-    if owner not in (os.geteuid(), 0) and not os.environ.get("MCIS_TRUST_OTHERS"):
-        flag = "--config" if found.name == CONFIG_FILE else "--store"
-        raise UsageError(
-            f"{found} belongs to another user (number {owner}), expected one of your own; name it with {flag} "
-            f"{found}, or set MCIS_TRUST_OTHERS=1"
-        )

@@ -27,10 +27,10 @@ def has_class_folders(config: DataConfig, root: Path) -> bool:
         DataError: Its only folders of images are called as splits, so that nothing says what the images show.
     """
     folders = [name for name in _class_folders(config, root) if _has_photos(root / name)]
-    if any(split_of_name(name) for name in folders):
+    if any(map(_means_split, folders)):
         masks = {} if any("/" in name for name in folders) else _folders_of_masks(root, folders)
         folders = [name for name in folders if name not in masks]
-    if folders and all(split_of_name(name) for name in folders):
+    if folders and all(map(_means_split, folders)):
         shown = ", ".join(map(repr, folders))
         other = other_export(root)
         raise DataError(
@@ -39,6 +39,11 @@ def has_class_folders(config: DataConfig, root: Path) -> bool:
             f"_classes.csv{f'; {other}' if other else ''}"
         )
     return bool(folders)
+
+
+def _means_split(folder: str) -> bool:
+    """Whether a folder is called as a split, as `train/images` is; `train/10` may well be a class."""
+    return split_of_name(folder) is not None and not folder.rpartition("/")[2].isdigit()
 
 
 def read_folders(config: DataConfig, root: Path) -> Found:

@@ -3,8 +3,9 @@
 An image that several pairs of a step need is read and seen by the backbone once.
 """
 
-from collections.abc import Iterator, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
+from typing import Any
 
 import numpy as np
 import torch
@@ -12,19 +13,18 @@ from jaxtyping import UInt8
 from numpy.typing import NDArray
 from torch import Tensor
 
-from mcis_cli.config import RunOptions, TrainClsConfig
+from mcis_cli.config import TrainClsConfig
 from mcis_cli.data.augment import classification_view, draws_mirror, normalise, warp
-from mcis_cli.data.catalogue import Catalogue
+from mcis_cli.data.catalogue import Catalogue, ImageEntry
 from mcis_cli.data.loading import ordered_map
 from mcis_cli.data.pairs import sample_pairs, sample_rings
 from mcis_cli.data.seeds import generator
 from mcis_cli.models.backbones import Backbone
-from mcis_cli.models.classifier import CoAttentionClassifier
-from mcis_cli.stages.engine.networks import backbone_of
 from mcis_cli.stages.train_cls.published_features import PublishedFeatures, View
 from mcis_cli.training.ranks import ALONE, Ranks
 from mcis_cli.training.transfer import sent
 
+Pair = tuple[int, int]
 Member = tuple[int, str]
 
 SELF_SCALES = (0.75, 2.0)
@@ -56,73 +56,87 @@ class PairBatch:
     labels_of_step: tuple[Tensor, Tensor] | None = None
 
 
-def pair_batches(
-    model: CoAttentionClassifier,
-    config: TrainClsConfig,
-    images: Catalogue,
-    tagged: Sequence[str],
-    epoch: int,
-    first: int,
-    device: torch.device,
-    options: RunOptions,
-    ranks: Ranks = ALONE,
-    features: PublishedFeatures | None = None,
-) -> Iterator[PairBatch]:
-    """The pairs of one epoch in steps, from step `first` on; what is drawn depends on seed, epoch and id only.
+@dataclass(frozen=True)
+class Pairing:
+    """What the pairs of a training are drawn from.
 
-    All ranks together have the pairs that one process would have with a batch as large as theirs together. For a rank
-    that is left without any, the first of them stands in.
-
-    Args:
-        model: whose backbone says how images are normalised.
+    Attributes:
+        backbone: says how images are normalised.
         config: settings.
         images: the training split, with what sources there are.
         tagged: ids of the images that have a tag.
-        epoch: number, from 0.
-        first: step of the epoch, from 0.
         device: where the batches go.
-        options: how to run on this machine.
+        workers: threads that read.
         ranks: the processes that train together.
         features: of a frozen backbone, in place of pixels.
     """
-    labels = [images[image_id].labels for image_id in tagged]
-    draw = sample_rings if config.pairing == "rings" else sample_pairs
-    size = ranks.count * config.batch_pairs
-    pairs = draw(labels, tagged, seed=config.seed, epoch=epoch)[first * size :]
-    steps = [pairs[start : start + size] for start in range(0, len(pairs), size)]
-    parts = [ranks.part(step) for step in steps]
-    chunks = [part or step[:1] for part, step in zip(parts, steps, strict=True)]
-    views = _Views(backbone_of(model), config, images, tagged, epoch, features)
 
-    def labels_of(some: Sequence[tuple[int, int]]) -> tuple[Tensor, Tensor]:
-        m, n = (
-            torch.stack([_multi_hot(labels[pair[side]], images.num_foreground) for pair in some]) for side in (0, 1)
-        )
-        return sent(m, device), sent(n, device)
+    backbone: Backbone
+    config: TrainClsConfig
+    images: Catalogue
+    tagged: Sequence[str]
+    device: torch.device
+    workers: int
+    ranks: Ranks = ALONE
+    features: PublishedFeatures | None = None
 
-    def singles(some: Sequence[tuple[int, int]]) -> tuple[Tensor, Tensor]:
-        m, n = (torch.tensor([images[tagged[pair[side]]].domain == "single-label" for pair in some]) for side in (0, 1))
-        return sent(m, device), sent(n, device)
+    def batches(self, epoch: int, first: int) -> Iterator[PairBatch]:
+        """The pairs of one epoch in steps, from step `first` on; what is drawn depends on seed, epoch and id only.
 
-    needed = (member for chunk in chunks for member in _members(chunk, config))
-    ahead = ordered_map(views.read_ahead, needed, workers=options.workers, ahead=4 * config.batch_pairs)
-    for step, part, chunk in zip(steps, parts, chunks, strict=True):
-        members = {member: place for place, member in enumerate(_members(chunk, config))}
-        shown = [views.shown(member, next(ahead)) for member in members]
-        stacked = torch.stack([one[0] for one in shown])
-        of_first = [shown[members[_member(pair[0], 0, config)]][1:] for pair in chunk]
-        of_itself = tuple(
-            sent(torch.stack(one), device, memory_format=torch.channels_last) for one in zip(*of_first, strict=True)
+        All ranks together have the pairs that one process would have with a batch as large as theirs together. For a
+        rank that is left without any, the first of them stands in.
+
+        Args:
+            epoch: number, from 0.
+            first: step of the epoch, from 0.
+        """
+        steps = self._steps(epoch, first)
+        parts = [self.ranks.part(step) for step in steps]
+        chunks = [part or step[:1] for part, step in zip(parts, steps, strict=True)]
+        views = _Views(self, epoch)
+        needed = (member for chunk in chunks for member in _members(chunk, self.config))
+        ahead = ordered_map(views.read_ahead, needed, workers=self.workers, ahead=4 * self.config.batch_pairs)
+        for step, part, chunk in zip(steps, parts, chunks, strict=True):
+            shown = {member: views.shown(member, next(ahead)) for member in _members(chunk, self.config)}
+            of_step = None if self.ranks.count == 1 else self._labels(step)
+            yield self._batch(chunk, shown, epoch=epoch, num_pairs=len(part), labels_of_step=of_step)
+
+    def _batch(self, chunk: Sequence[Pair], shown: Mapping[Member, list[Tensor]], **others: Any) -> PairBatch:
+        places = {member: torch.tensor(place) for place, member in enumerate(shown)}
+        of_first = [shown[_member(pair[0], 0, self.config)][1:] for pair in chunk]
+        return PairBatch(
+            self._stacked([one[0] for one in shown.values()]),
+            *self._both_sides(chunk, lambda pair, side: places[_member(pair[side], side, self.config)]),
+            *self._labels(chunk),
+            *self._both_sides(chunk, self._is_single),
+            self_views=tuple(self._stacked(views) for views in zip(*of_first, strict=True)),
+            **others,
         )
-        index_m, index_n = (
-            sent(torch.tensor([members[_member(pair[side], side, config)] for pair in chunk]), device)
-            for side in (0, 1)
-        )
-        of_step = None if ranks.count == 1 else labels_of(step)
-        placed = sent(stacked, device, memory_format=torch.channels_last)
-        yield PairBatch(
-            placed, index_m, index_n, *labels_of(chunk), *singles(chunk), epoch, len(part), of_itself, of_step
-        )
+
+    def _steps(self, epoch: int, first: int) -> list[Sequence[Pair]]:
+        labels = [self.images[image_id].labels for image_id in self.tagged]
+        draw = sample_rings if self.config.pairing == "rings" else sample_pairs
+        size = self.ranks.count * self.config.batch_pairs
+        pairs = draw(labels, self.tagged, seed=self.config.seed, epoch=epoch)[first * size :]
+        return [pairs[start : start + size] for start in range(0, len(pairs), size)]
+
+    def image(self, position: int) -> ImageEntry:
+        """The image at a position among those with a tag."""
+        return self.images[self.tagged[position]]
+
+    def _labels(self, pairs: Sequence[Pair]) -> tuple[Tensor, Tensor]:
+        num_classes = self.images.num_foreground
+        return self._both_sides(pairs, lambda pair, side: _multi_hot(self.image(pair[side]).labels, num_classes))
+
+    def _both_sides(self, pairs: Sequence[Pair], fact: Callable[[Pair, int], Tensor]) -> tuple[Tensor, Tensor]:
+        m, n = (sent(torch.stack([fact(pair, side) for pair in pairs]), self.device) for side in (0, 1))
+        return m, n
+
+    def _is_single(self, pair: Pair, side: int) -> Tensor:
+        return torch.tensor(self.image(pair[side]).domain == "single-label")
+
+    def _stacked(self, views: Sequence[Tensor]) -> Tensor:
+        return sent(torch.stack([*views]), self.device, memory_format=torch.channels_last)
 
 
 def self_views(image: UInt8[np.ndarray, "height width 3"], image_size: int) -> list[NDArray[np.uint8]]:
@@ -136,16 +150,13 @@ def self_views(image: UInt8[np.ndarray, "height width 3"], image_size: int) -> l
 class _Views:
     """The views of the images of an epoch: as pixels, or as features where those are kept."""
 
-    backbone: Backbone
-    config: TrainClsConfig
-    images: Catalogue
-    tagged: Sequence[str]
+    pairing: Pairing
     epoch: int
-    features: PublishedFeatures | None
 
     def read_ahead(self, member: Member) -> list[Tensor] | None:
         """The pixels of a member's views; None where their features are kept."""
-        return None if self.features is not None and self.features.has(self._names(member)) else self._pixels(member)
+        features = self.pairing.features
+        return None if features is not None and features.has(self._names(member)) else self._pixels(member)
 
     def shown(self, member: Member, pixels: list[Tensor] | None) -> list[Tensor]:
         """What the classifier is shown of a member, given what was read ahead."""
@@ -153,11 +164,12 @@ class _Views:
         def read() -> list[Tensor]:
             return pixels or self._pixels(member)
 
-        return read() if self.features is None else self.features(self._names(member), read)
+        features = self.pairing.features
+        return read() if features is None else features(self._names(member), read)
 
     def _pixels(self, member: Member) -> list[Tensor]:
-        config, mean, std = self.config, self.backbone.mean, self.backbone.std
-        image = self.images.read_image(self.tagged[member[0]])
+        config, mean, std = self.pairing.config, self.pairing.backbone.mean, self.pairing.backbone.std
+        image = self.pairing.images.read_image(self.pairing.tagged[member[0]])
         shown = classification_view(
             image,
             image_size=config.image_size,
@@ -173,17 +185,19 @@ class _Views:
 
     def _names(self, member: Member) -> list[View]:
         """The views of a member, whose colours stay: the one that is drawn, and the self-views."""
-        digest, size = self.images[self.tagged[member[0]]].digest, self.config.image_size
-        shown = View(digest, size, self.config.mirror and draws_mirror(self._choices(member)))
+        config, digest = self.pairing.config, self.pairing.image(member[0]).digest
+        shown = View(digest, config.image_size, config.mirror and draws_mirror(self._choices(member)))
         if not self._has_self_views(member):
             return [shown]
-        return [shown, View(digest, size, True), *(View(digest, round(size * scale), False) for scale in SELF_SCALES)]
+        mirrored, sizes = View(digest, config.image_size, True), [round(config.image_size * one) for one in SELF_SCALES]
+        return [shown, mirrored, *(View(digest, size, False) for size in sizes)]
 
     def _choices(self, member: Member) -> np.random.Generator:
-        return generator(self.config.seed, "view", self.epoch, self.tagged[member[0]], member[1])
+        pairing = self.pairing
+        return generator(pairing.config.seed, "view", self.epoch, pairing.tagged[member[0]], member[1])
 
     def _has_self_views(self, member: Member) -> bool:
-        return self.config.self_pairs and member[1] != "n"
+        return self.pairing.config.self_pairs and member[1] != "n"
 
 
 def _member(position: int, side: int, config: TrainClsConfig) -> Member:
@@ -191,7 +205,7 @@ def _member(position: int, side: int, config: TrainClsConfig) -> Member:
     return position, "" if config.pairing == "rings" else "mn"[side]
 
 
-def _members(chunk: Sequence[tuple[int, int]], config: TrainClsConfig) -> list[Member]:
+def _members(chunk: Sequence[Pair], config: TrainClsConfig) -> list[Member]:
     """The views that pairs need, each once."""
     return list(dict.fromkeys(_member(pair[side], side, config) for pair in chunk for side in (0, 1)))
 

@@ -23,7 +23,7 @@ from mcis_cli.stages.engine.starting_weights import load_starting, starting_iden
 from mcis_cli.stages.train_cls.declaration import affinity_weights as weights_of_pairs
 from mcis_cli.stages.train_cls.declaration import learnt
 from mcis_cli.stages.train_cls.declaration import recipe as recipe_of_training
-from mcis_cli.stages.train_cls.pair_batches import PairBatch, pair_batches
+from mcis_cli.stages.train_cls.pair_batches import PairBatch, Pairing
 from mcis_cli.stages.train_cls.published_features import PublishedFeatures, refuse_changing_features
 from mcis_cli.store import Artifact, Recipe, Store
 from mcis_cli.training.loop import Training
@@ -176,10 +176,12 @@ def _training(
         budget, precision = options.cache_mb * 2**20, _settled(config)
         features = PublishedFeatures(backbone, device=device, precision=precision, budget=budget, scratch=scratch)
 
+    pairing = Pairing(backbone, config, images, tagged, device, options.workers, ranks, features)
+
     def batches(epoch: int, first: int) -> Iterator[PairBatch]:
         if config.keep_epochs and epoch and not first:
             model.keep_epoch(epoch - 1)
-        return pair_batches(model, config, images, tagged, epoch, first, device, options, ranks, features)
+        return pairing.batches(epoch, first)
 
     steps_per_epoch = math.ceil(len(tagged) / (ranks.count * config.batch_pairs))
     return Training(
