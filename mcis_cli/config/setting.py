@@ -5,7 +5,7 @@ settings without effect, recipes and forecasts read these facts; none of them kn
 """
 
 import re
-from collections.abc import Iterable, Mapping
+from collections.abc import Iterable, Iterator, Mapping
 from dataclasses import dataclass
 from typing import Any, ClassVar, Literal
 
@@ -254,3 +254,16 @@ class Config(BaseModel):
 def without_marks(description: str) -> str:
     """A description without its numbers of differences, which lead somewhere on a page only."""
     return re.sub(r" ?\[\d+\]", "", description)
+
+
+def flat(config: Mapping[str, Any], prefix: str = "") -> Iterator[tuple[str, Any]]:
+    """Settings by name; those of a nested section with its name and a dot before."""
+    for name, value in config.items():
+        yield from flat(value, f"{prefix}{name}.") if isinstance(value, dict) else [(f"{prefix}{name}", value)]
+
+
+def changed_settings(before: Mapping[str, Any], after: Mapping[str, Any]) -> list[str]:
+    """The settings that differ; those that one side lacks only if no other does: they gain or lose their effect because
+    another setting changed."""
+    changed = [name for name in sorted(before.keys() & after.keys()) if before[name] != after[name]]
+    return changed or sorted(before.keys() ^ after.keys())

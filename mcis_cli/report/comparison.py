@@ -5,6 +5,7 @@ from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass, field, replace
 
 from mcis_cli.config import DataConfig, RunOptions
+from mcis_cli.config.setting import changed_settings, flat
 from mcis_cli.data.catalogue import Catalogue
 from mcis_cli.errors import DataError, MissingError, UsageError
 from mcis_cli.report.cards import Card, Photos, Tile, cards
@@ -15,7 +16,6 @@ from mcis_cli.report.scores import Scores, points
 from mcis_cli.stages import names_of, stages
 from mcis_cli.stages.engine.inputs import look_behind
 from mcis_cli.stages.plan.lineage import Run, kinds_in_order, settings_of
-from mcis_cli.stages.plan.why import changed_settings, flat
 from mcis_cli.stages.stage import SCORED, Kind
 from mcis_cli.store import Artifact, Store
 from mcis_cli.store.artifact import ID_DIGITS

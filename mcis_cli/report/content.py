@@ -8,6 +8,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from mcis_cli.config import DataConfig, EvalConfig, RunOptions
+from mcis_cli.config.setting import flat
 from mcis_cli.data.catalogue import Catalogue
 from mcis_cli.errors import DataError, MissingError, counted
 from mcis_cli.report.cards import Card, Photos, cards, choose, columns_of
@@ -19,7 +20,6 @@ from mcis_cli.stages import holds, kind_of
 from mcis_cli.stages.engine.inputs import look_behind
 from mcis_cli.stages.materials import DATASET
 from mcis_cli.stages.plan.lineage import Run, settings_of
-from mcis_cli.stages.plan.why import flat
 from mcis_cli.stages.stage import Kind
 from mcis_cli.store import Artifact, Store
 from mcis_cli.store.artifact import ID_DIGITS

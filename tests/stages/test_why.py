@@ -1,6 +1,7 @@
 """`mcis show --why`: which field of a recipe keeps a stage from being cached."""
 
 import json
+import re
 from dataclasses import replace
 
 import pytest
@@ -52,11 +53,14 @@ def test_what_has_no_effect_without_references_has_none_either(call, chain_copy,
 def test_a_stage_whose_input_has_yet_to_be_made_says_so(call, chain_copy):
     answer = call("show", "--why", "pseudo", "--set", "cams.refs=5", cwd=chain_copy.folder)
     maps = chain_copy.made["cams"].path.stem
-    assert answer.lines == [
-        f"inputs.maps: {maps}, now what `mcis cams` has yet to make; why: mcis show --why cams",
-    ]
+    (line,) = answer.lines
+    assert re.sub(r" \([0-9a-f]{8}\)", "", line) == (
+        f"inputs.maps: {maps}, now what `mcis cams` has yet to make; why: mcis show --why cams"
+    )
     answer = call("show", "--why", "eval", "--set", "train-cls.epochs=9", cwd=chain_copy.folder)
-    assert answer.lines[0].endswith("now what `mcis train-seg` has yet to make; why: mcis show --why train-cls")
+    assert re.search(
+        r"now what `mcis train-seg` has yet to make \(\w{8}\); why: mcis show --why train-cls$", answer.out
+    )
 
 
 def test_an_input_that_is_another_is_named(call, chain_copy, one_thread):
@@ -70,7 +74,9 @@ def test_an_input_that_is_gone_leaves_nothing_to_compare_but_that(call, chain_co
     chain_copy.made["cams"].path.unlink()
     gone = chain_copy.made["cams"].id[:12]
     answer = call("show", "--why", "pseudo", cwd=chain_copy.folder)
-    assert answer.lines == [f"inputs.maps: {gone}, now what `mcis cams` has yet to make; why: mcis show --why cams"]
+    (line,) = answer.lines
+    assert line.startswith(f"inputs.maps: {gone}, now what `mcis cams` has yet to make (")
+    assert line.endswith("; why: mcis show --why cams")
     answer = call("show", "--why", "cams", cwd=chain_copy.folder)
     assert answer.lines == ["nothing differs, and it is not there: made again when it is needed"]
 
@@ -88,7 +94,7 @@ def test_images_and_tags_are_counted(call, chain_copy):
     answer = call("show", "--why", "train-cls", cwd=chain_copy.folder)
     assert answer.lines == ["inputs.images: other images or tags: 1 removed, 2 changed"]
     answer = call("show", "--why", "pseudo", cwd=chain_copy.folder)
-    assert "inputs.images: other images: 1 changed" in answer.lines
+    assert "inputs.images: other images: 1 removed, 1 changed" in answer.lines
 
 
 def test_maps_of_saliency_and_ground_truth_are_counted(call, chain_copy):

@@ -89,6 +89,19 @@ def plan(settings: Settings, data: DataConfig, store: Store, catalogue: Catalogu
         yield Planned(name, found, wanted, begun)
 
 
+def made_or_expected(
+    settings: Settings, data: DataConfig, store: Store, catalogue: Catalogue
+) -> dict[str, Artifact | Expected]:
+    """For every stage of the chain its artifact, or what is known of it beforehand."""
+    made: dict[str, Artifact | Expected] = {}
+    chain = chain_of(settings)
+    for name in chain:
+        inputs = {role: made[start] for role, start in sources(name, chain).items()}
+        wanted = stages()[name].ask(request(settings, data, catalogue, inputs))
+        made[name] = next(filter(None, map(store.find, wanted.recipes)), None) or wanted.expected(settings)
+    return made
+
+
 def num_without_truth(settings: Settings, data: DataConfig, catalogue: Catalogue) -> int:
     """The number of images of the split that networks are scored on that have no ground truth."""
     scored = catalogue.split(settings.eval.split or data.val)

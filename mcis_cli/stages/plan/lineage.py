@@ -5,11 +5,14 @@ from dataclasses import dataclass
 from typing import Any
 
 from mcis_cli.data.catalogue import Catalogue
-from mcis_cli.errors import MissingError, UsageError
+from mcis_cli.errors import DamagedError, MissingError, UsageError
 from mcis_cli.stages import chained, check, holds, kind_of, stages
+from mcis_cli.stages.materials import DATASET
 from mcis_cli.stages.stage import SCORED, Kind
-from mcis_cli.store import Artifact, Store
-from mcis_cli.store.artifact import ID_DIGITS
+from mcis_cli.store import Artifact, Recipe, Store
+from mcis_cli.store.artifact import ID_DIGITS, file_name
+from mcis_cli.store.notes import Done
+from mcis_cli.store.upkeep.verification import locate
 
 
 @dataclass(frozen=True)
@@ -150,3 +153,47 @@ def split_of(run: Run, images: Catalogue, image_id: str) -> str:
     used = [str(artifact.meta["split"]) for artifact in run.artifacts]
     splits = images[image_id].splits
     return next((name for name in used if name in splits), min(splits, default=""))
+
+
+def recipe_of(ref: str, store: Store) -> tuple[Recipe, Done | None]:
+    """The recipe that a reference names, and what came of it, if that was made.
+
+    Args:
+        ref: an artifact, as in `Store.get`; 8 or more digits of a key; or a stage, which stands for its newest.
+        store: the store.
+
+    Raises:
+        MissingError: nothing of that name was made or begun.
+    """
+    known = sorted(store.all_done(), key=lambda done: str(done.provenance.get("created", "")))
+    stage = stages().get(ref)
+    if stage is not None and (stage.work is not None or stage is DATASET):
+        newest = [done for done in known if done.recipe.stage == ref]
+        if not newest:
+            raise MissingError(f"nothing of {ref} was made in {store.root}, so nothing can differ; run `mcis {ref}`")
+        return newest[-1].recipe, newest[-1]
+    if len(ref) >= 8:
+        begun: list[tuple[Recipe, Done | None]] = [
+            (one, None) for one in store.unfinished().values() if one is not None
+        ]
+        for recipe, done in [*((done.recipe, done) for done in known), *begun]:
+            if recipe.key.startswith(ref):
+                return recipe, done
+    path = locate(store, ref)
+    for done in reversed(known):
+        if file_name(done.recipe.stage, done.id) == path.name:
+            return done.recipe, done
+    with Artifact(path) as artifact:
+        try:
+            recipe = Recipe(stage=artifact.stage, **artifact.manifest["recipe"])
+        except (TypeError, ValueError):
+            raise DamagedError(f"{path} is damaged: its recipe is not understood; copy it again") from None
+        return recipe, Done(recipe, artifact.id, artifact.meta, artifact.provenance)
+
+
+def artifact_of(content_id: str, store: Store) -> Artifact | None:
+    """The artifact of a content id, if it is in the store."""
+    try:
+        return store.get(content_id) if len(content_id) == 64 else None
+    except MissingError:
+        return None
