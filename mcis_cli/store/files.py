@@ -313,7 +313,7 @@ def _rename_new(source: Path, target: Path, refused: OSError) -> bool:
 
 
 def replace(source: Path, target: Path) -> None:
-    """Give a synced file a name that may be taken, in one step: for tags, logs, and what was found damaged."""
+    """Give a synced file a name that may be taken, in one step: for names, logs, and what was found damaged."""
     with reported("replace", target):
         os.replace(source, target)
 

@@ -1,4 +1,4 @@
-"""Notes: small JSON files that check themselves. What came out of a recipe, what a tag names, where images are.
+"""Notes: small JSON files that check themselves. What came out of a recipe, what a name stands for, where images are.
 
 A note has, beside its entries, the SHA-256 of their canonical JSON, and is written in canonical JSON itself, so that a
 changed byte is found. Whoever asks what a note protects must tell a damaged one from one that is absent: `read` does.
@@ -43,7 +43,7 @@ def parse(data: bytes) -> dict[str, Any] | None:
 
 
 def parse_reference(data: bytes) -> str | None:
-    """The content id that a tag names; None where the note is damaged."""
+    """The content id that a name stands for; None where the note is damaged."""
     content_id = (parse(data) or {}).get("id")
     return content_id if isinstance(content_id, str) and _ID.fullmatch(content_id) else None
 

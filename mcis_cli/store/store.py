@@ -25,7 +25,7 @@ _FILES = (".gitignore", "format", "facts")
 _FORMAT = b"mcis store 1\n"
 _PREFIX = re.compile(r"[0-9a-f]{8,64}")
 _SHORT = re.compile(r"(?P<stage>[a-z][a-z-]{0,40})-(?P<digits>[0-9a-f]{8,64})")
-_TAG = re.compile(r"[A-Za-z0-9][A-Za-z0-9._-]{0,99}")
+_NAME = re.compile(r"[A-Za-z0-9][A-Za-z0-9._-]{0,99}")
 
 
 def open_store(path: Path | str, create: bool = True) -> "Store":
@@ -148,7 +148,7 @@ class Store:
             DamagedError: the file is damaged where a first look can tell.
         """
         text = str(ref)
-        if _TAG.fullmatch(text) and (content_id := self._tagged(text)):
+        if _NAME.fullmatch(text) and (content_id := self._named(text)):
             text = content_id
         if _PREFIX.fullmatch(text):
             return self._by_prefix(text)
@@ -216,49 +216,49 @@ class Store:
         """Where it is noted that a recipe is done."""
         return self.root / "keys" / stage / f"{key}.json"
 
-    # Tags, and where data sets are
+    # Names, and where data sets are
 
-    def tag(self, name: str, artifact: Artifact, *, move: bool = True) -> bool:
+    def name(self, name: str, artifact: Artifact, *, move: bool = True) -> bool:
         """Give an artifact a name. Returns False where the name is taken, and `move` is false.
 
         Raises:
             UsageError: it cannot be a name, or the artifact is in another store.
         """
-        if not _TAG.fullmatch(name) or _PREFIX.fullmatch(name) or name.endswith(".h5"):
+        if not _NAME.fullmatch(name) or _PREFIX.fullmatch(name) or name.endswith(".h5"):
             raise UsageError(
                 f"{name!r} cannot be a name: letters, digits, dot, dash and underline, up to 100, and it must not look "
                 "like an id or a file; give another name"
             )
         if not self._path(artifact.stage, artifact.id).exists():
             raise UsageError(
-                f"{artifact.path} cannot be tagged here: it is not in the store {self.root}; mcis merge brings it"
+                f"{artifact.path} cannot be named here: it is not in the store {self.root}; mcis merge brings it"
             )
         return self.put(self.root / "refs" / name, notes.spell({"id": artifact.id}), overwrite=move)
 
-    def untag(self, name: str) -> None:
-        """Take a tag away; the artifact stays.
+    def unname(self, name: str) -> None:
+        """Take a name away; the artifact stays.
 
         Raises:
-            MissingError: there is no such tag.
+            MissingError: there is no such name.
         """
-        if not _TAG.fullmatch(name) or not os.path.lexists(self.root / "refs" / name):
+        if not _NAME.fullmatch(name) or not os.path.lexists(self.root / "refs" / name):
             raise MissingError(f"there is no name {name!r}; `mcis name` lists the names")
         files.unlink(self.root / "refs" / name)
         files.sync_folder(self.root / "refs")
 
-    def tags(self, on_damaged: Callable[[DamagedError], None] | None = None) -> dict[str, str]:
-        """Content id of each tag.
+    def names(self, on_damaged: Callable[[DamagedError], None] | None = None) -> dict[str, str]:
+        """Content id of each name.
 
         Args:
-            on_damaged: Called for each tag that is damaged; without it, the first raises.
+            on_damaged: Called for each name that is damaged; without it, the first raises.
 
         Raises:
-            DamagedError: a tag is damaged, and `on_damaged` is not given.
+            DamagedError: a name is damaged, and `on_damaged` is not given.
         """
         found: dict[str, str] = {}
         for path in sorted((self.root / "refs").iterdir()):
             try:
-                if content_id := self._tagged(path.name):
+                if content_id := self._named(path.name):
                     found[path.name] = content_id
             except DamagedError as error:
                 if on_damaged is None:
@@ -266,8 +266,8 @@ class Store:
                 on_damaged(error)
         return found
 
-    def _tagged(self, name: str) -> str | None:
-        """The content id that a tag names; None where there is no such tag."""
+    def _named(self, name: str) -> str | None:
+        """The content id that a name stands for; None where there is no such name."""
         path = self.root / "refs" / name
         try:
             return notes.read(path, notes.parse_reference)

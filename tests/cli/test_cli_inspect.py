@@ -13,7 +13,7 @@ STAGES = ("train-cls", "cams", "pseudo", "train-seg", "eval")
 
 def test_every_artifact_has_a_line(call, chain_copy):
     store = open_store(chain_copy.folder / ".mcis")
-    store.tag("best", chain_copy.made["train-seg"])
+    store.name("best", chain_copy.made["train-seg"])
     answer = call("ls", cwd=chain_copy.folder)
     assert answer.code == 0
     assert answer.err == ""

@@ -102,10 +102,10 @@ def test_a_table_says_what_was_scored_and_how(call, chain, subject):
         assert part in answer.err
 
 
-def test_an_upstream_artifact_is_given_by_path_name_id_prefix_or_tag(call, chain):
+def test_an_upstream_artifact_is_given_by_path_file_name_id_prefix_or_name(call, chain):
     made = chain.made["cams"]
     store = open_store(chain.folder / ".mcis")
-    store.tag("good-maps", made)
+    store.name("good-maps", made)
     references = (made.path, made.path.relative_to(chain.folder), made.path.name, made.id, made.id[:8], "good-maps")
     for reference in references:
         answer = call("pseudo", reference, cwd=chain.folder)

@@ -44,7 +44,7 @@ def test_stages_and_show_that_meet_a_damaged_file_exit_with_4(call, chain_copy):
 
 
 def test_some_artifacts_can_be_named(call, chain_copy):
-    chain_copy.store.tag("maps", chain_copy.made["cams"])
+    chain_copy.store.name("maps", chain_copy.made["cams"])
     spoil(chain_copy.made["pseudo"].path)
     answer = call(
         "verify", "maps", chain_copy.made["train-cls"].id[:8], chain_copy.made["eval"].path, cwd=chain_copy.folder

@@ -29,10 +29,10 @@ def test_commands_and_flags(offers, tmp_path):
     assert not list(tmp_path.iterdir())
 
 
-def test_artifacts_that_a_command_starts_from_by_tag_and_id(offers, chain_copy):
+def test_artifacts_that_a_command_starts_from_by_name_and_id(offers, chain_copy):
     made = chain_copy.made
-    chain_copy.store.tag("best", made["train-seg"])
-    chain_copy.store.tag("first-maps", made["cams"])
+    chain_copy.store.name("best", made["train-seg"])
+    chain_copy.store.name("first-maps", made["cams"])
     short = {stage: artifact.id[:12] for stage, artifact in made.items()}
     assert offers("mcis predict ", cwd=chain_copy.folder) == ["best", short["train-seg"]]
     assert offers("mcis pseudo f", cwd=chain_copy.folder)[:1] == ["first-maps"]

@@ -40,18 +40,18 @@ def silent(*_: Any) -> None:
 
 
 def work(root: Path, acknowledge: Acknowledge = silent) -> tuple[str, str]:
-    """Make a store with both kinds of artifact, a tag that moves and a location that changes, going on with what is
+    """Make a store with both kinds of artifact, a name that moves and a location that changes, going on with what is
     there; everything that this run itself has written is acknowledged. Returns the content ids."""
     store = open_store(root / ".mcis")
     if store.location(DATA_SET) is None:
         store.set_location(DATA_SET, {"root": "before"})
     maps = _maps(store, acknowledge)
     if store.find(WEIGHTS) is None:
-        store.tag("best", maps)
-        acknowledge("tag", maps.id)
+        store.name("best", maps)
+        acknowledge("name", maps.id)
     weights = _weights(store, acknowledge)
-    store.tag("best", weights)
-    acknowledge("tag", weights.id)
+    store.name("best", weights)
+    acknowledge("name", weights.id)
     store.set_location(DATA_SET, {"root": "after"})
     acknowledge("location", "after")
     return maps.id, weights.id
@@ -111,7 +111,7 @@ def two_stores(root: Path) -> None:
             _weights(store, lambda *what, last=steps: _stop(what == ("checkpoint", last)))
         with store.begin(CONFLICT) as partial:
             scores = partial.seal_tensors({"of": np.frombuffer(name.encode(), np.uint8)}, {}, {})
-            store.tag(f"scores-{name.strip('.')}", scores)
+            store.name(f"scores-{name.strip('.')}", scores)
     _maps(store, silent)
     _damage(next((root / ".mcis" / "partial").glob("*/*.ckpt")))
     open_store(root / ".mcis").temporary("put").write_bytes(b"half")
@@ -184,16 +184,16 @@ def checked(root: Path, promised: frozenset[Mark], run: Recording) -> None:
     store = open_store(root / ".mcis")
     _check_names(root, {}, False)
     kept = ids if run.task is work else ids[1:]  # nothing needs the maps
-    tags = {name: content_id for name, content_id in store.tags().items() if name.startswith("scores-")}
-    assert {artifact.id for artifact in store.artifacts()} == {*kept, *tags.values()}
+    scores = {name: content_id for name, content_id in store.names().items() if name.startswith("scores-")}
+    assert {artifact.id for artifact in store.artifacts()} == {*kept, *scores.values()}
     assert tuple(done.id for recipe in (MAPS, WEIGHTS) if (done := store.find(recipe))) == kept
-    assert store.tags() == {"best": ids[1], **tags}
+    assert store.names() == {"best": ids[1], **scores}
     _check_conflict(root)
     assert store.location(DATA_SET) == {"root": "after"}
 
 
 def _check_names(root: Path, before: State, collecting: bool) -> None:
-    """Nothing under a final name is torn, but what was so before; a key or a tag that is there says what is there."""
+    """Nothing under a final name is torn, but what was so before; a key or a name that is there says what is there."""
 
     def new(pattern: str) -> Iterator[Path]:
         for path in (root / ".mcis").glob(pattern):
@@ -223,10 +223,10 @@ def _check_names(root: Path, before: State, collecting: bool) -> None:
 def _check_conflict(root: Path) -> None:
     """A recipe that was done here leads to what it came to here, whatever another store says."""
     store = open_store(root / ".mcis")
-    if "scores-mcis" in store.tags():
+    if "scores-mcis" in store.names():
         found = store.find(CONFLICT)
         assert found is not None
-        assert found.id == store.tags()["scores-mcis"]
+        assert found.id == store.names()["scores-mcis"]
 
 
 def _check_promises(store: Store, promised: frozenset[Mark], ids: tuple[str, str]) -> None:
@@ -242,8 +242,8 @@ def _check_promises(store: Store, promised: frozenset[Mark], ids: tuple[str, str
             case "sealed":
                 is_maps = what == ids[0]
                 assert done["cams" if is_maps else "train-cls"] or (is_maps and ("collecting", what) in promised)
-            case "tag":
-                assert store.tags().get("best") in ids[ids.index(what) :]
+            case "name":
+                assert store.names().get("best") in ids[ids.index(what) :]
             case "location":
                 assert store.location(DATA_SET) == {"root": what}
 

@@ -93,8 +93,8 @@ def test_the_command_removes_nothing_under_a_stage(chain_copy):
     """Nothing names the classifier any more as soon as the stage has begun."""
     for artifact in chain_copy.made.values():
         artifact.close()
-    for name in chain_copy.store.tags():  # of other tests
-        chain_copy.store.untag(name)
+    for name in chain_copy.store.names():  # of other tests
+        chain_copy.store.unname(name)
     folder, classifier = chain_copy.folder, chain_copy.made["train-cls"].path
     shutil.copytree(folder, folder.with_name("spare"))
     for seed in range(size(2, 40)):

@@ -67,7 +67,7 @@ def test_replay_of_all_calls_is_what_the_run_left(recorded, tmp_path):
     write_state(tmp_path / "root", replay.kill())
     store = open_store(tmp_path / "root" / ".mcis")
     assert (store.find(MAPS).id, store.find(WEIGHTS).id) == recorded.ids
-    assert store.tags() == {"best": recorded.ids[1]}
+    assert store.names() == {"best": recorded.ids[1]}
 
 
 def test_all_runs_end_with_the_same_ids(recorded, mended, kept):

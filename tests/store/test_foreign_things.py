@@ -45,7 +45,7 @@ def made(tmp_path_factory):
     with store.begin(recipe("train-cls")) as partial:
         partial.log({"step": 1})
     classifier = seal_tensors(store)
-    store.tag("best", classifier)
+    store.name("best", classifier)
     classifier.close()
     with store.begin(UNFINISHED) as partial:
         partial.write_segment(0, SCHEMA, records(segments_of(IDS)[0]))
@@ -96,7 +96,7 @@ def use(root, other):
     with suppress(McisError):
         store = open_store(root)
         for act in (
-            lambda: store.tags(),
+            lambda: store.names(),
             lambda: list(store.all_done()),
             lambda: store.location("ab" * 32),
             lambda: store.unfinished(),
@@ -155,7 +155,7 @@ def test_a_link_or_a_pipe_at_one_of_these_is_one_error(made, tmp_path, kind, nam
 
     def act():
         store = open_store(root)
-        store.tags()
+        store.names()
         with store.begin(TRAINING) as partial:
             partial.log({"step": 2})
 
@@ -170,5 +170,5 @@ def test_a_huge_file_is_not_read_whole(made, tmp_path, name, monkeypatch):
     shutil.copytree(made, root)
     os.truncate(root / name, 2**41)  # sparse: it has no blocks
     with suppress(McisError):
-        open_store(root).tags()
+        open_store(root).names()
         StatCache(root / "facts", read_only=True)

@@ -94,17 +94,17 @@ def test_an_artifact_comes_before_what_it_was_made_from(store, made):
     assert order == [made[stage].path.name for stage in ("pseudo", "cams", "train-cls", "dataset")]
 
 
-def test_a_tag_keeps_an_artifact_and_all_that_it_was_made_from(store, made):
+def test_a_name_keeps_an_artifact_and_all_that_it_was_made_from(store, made):
     other = seal(store, "pseudo", {"maps": made["cams"].id}, "da" * 32, seed=1)
-    store.tag("best", made["pseudo"])
+    store.name("best", made["pseudo"])
     assert gone(store, "artifacts") == {f"artifacts/{other.path.name}"}
     assert names(store) == {"dataset", "train-cls", "cams", "pseudo"}
-    store.untag("best")
+    store.unname("best")
     assert len(gone(store, "artifacts")) == 4
 
 
-def test_a_tag_in_the_middle_keeps_no_more_than_it_needs(store, made):
-    store.tag("maps", made["cams"])
+def test_a_name_in_the_middle_keeps_no_more_than_it_needs(store, made):
+    store.name("maps", made["cams"])
     assert gone(store, "artifacts") == {f"artifacts/{made['pseudo'].path.name}"}
 
 
@@ -114,7 +114,7 @@ def test_what_the_caller_names_is_kept(store, made):
 
 def test_the_list_of_images_goes_with_the_last_that_was_made_of_them(store, made):
     other = seal(store, "dataset", {"files": "db" * 32}, seed=1)
-    store.tag("best", made["train-cls"])
+    store.name("best", made["train-cls"])
     assert f"artifacts/{other.path.name}" in gone(store, "artifacts")
     assert names(store) == {"dataset", "train-cls"}
 
@@ -244,13 +244,13 @@ def test_the_inputs_of_a_damaged_artifact_stay_so_that_it_can_be_made_again(stor
     assert gone(store, "artifacts") == set()
 
 
-def test_what_is_tagged_while_it_is_about_to_go_stays(store, made, monkeypatch):
+def test_what_is_named_while_it_is_about_to_go_stays(store, made, monkeypatch):
     """After all was looked at, and before the claim."""
     claimed, first = files.claimed, []
 
     def late(path):
         if not first:
-            first.append(store.tag("late", made["cams"]))
+            first.append(store.name("late", made["cams"]))
         return claimed(path)
 
     monkeypatch.setattr(files, "claimed", late)
@@ -303,7 +303,7 @@ def test_without_a_scope_nothing_happens_and_the_scopes_are_told(call, store, tm
 
 
 def test_the_command_lists_and_with_delete_removes(call, store, made, tmp_path):
-    store.tag("maps", made["cams"])
+    store.name("maps", made["cams"])
     name = made["pseudo"].path.name
     for flags, verb in (((), "could go"), (("--delete",), "removed")):
         answer = call("gc", "--all", *flags, cwd=tmp_path)
@@ -323,8 +323,8 @@ def test_a_store_that_is_not_there_is_missing(call, tmp_path):
 def test_what_the_configuration_names_is_kept_unless_told_otherwise(call, chain_copy):
     for artifact in chain_copy.made.values():
         artifact.close()
-    for name in chain_copy.store.tags():  # of other tests
-        chain_copy.store.untag(name)
+    for name in chain_copy.store.names():  # of other tests
+        chain_copy.store.unname(name)
     of_masks = call("eval", chain_copy.made["pseudo"].path, cwd=chain_copy.folder)
     answer = call("gc", "--all", "--delete", cwd=chain_copy.folder)
     assert answer.code == 0, answer.err
@@ -338,7 +338,7 @@ def test_what_the_configuration_names_is_kept_unless_told_otherwise(call, chain_
     assert "--no-keep-config" in answer.err
 
 
-def test_tags_are_given_listed_and_taken_away(call, store, made, tmp_path):
+def test_names_are_given_listed_and_taken_away(call, store, made, tmp_path):
     artifact = made["cams"]
     answer = call("name", "best", artifact.id[:8], cwd=tmp_path)
     assert (answer.code, answer.lines, answer.err) == (0, [str(artifact.path)], "")
@@ -359,15 +359,15 @@ def test_tags_are_given_listed_and_taken_away(call, store, made, tmp_path):
         (("a/b", "ARTIFACT"), 2, "cannot be a name"),
     ],
 )
-def test_a_tag_that_cannot_be_is_told(call, store, made, tmp_path, arguments, code, word):
+def test_a_name_that_cannot_be_is_told(call, store, made, tmp_path, arguments, code, word):
     named = [made["cams"].id if argument == "ARTIFACT" else argument for argument in arguments]
     answer = call("name", *named, cwd=tmp_path)
     assert (answer.code, answer.out) == (code, "")
     assert word in answer.err
-    assert store.tags() == {}
+    assert store.names() == {}
 
 
-def test_an_artifact_of_another_store_cannot_be_tagged(call, store, tmp_path):
+def test_an_artifact_of_another_store_cannot_be_named(call, store, tmp_path):
     other = make_store(tmp_path / "other")
     artifact = seal(other, "cams")
     answer = call("name", "best", artifact.path, "--store", store.root, cwd=tmp_path)
@@ -386,8 +386,8 @@ def every_bit(path):
         yield bytes(flipped)
 
 
-def test_a_tag_with_any_bit_flipped_keeps_everything(store, made):
-    store.tag("best", made["pseudo"])
+def test_a_name_with_any_bit_flipped_keeps_everything(store, made):
+    store.name("best", made["pseudo"])
     path = store.root / "refs/best"
     for data in every_bit(path):
         rewrite(path, data)

@@ -20,13 +20,13 @@ def store(tmp_path):
 
 @pytest.fixture
 def other(tmp_path):
-    """A store with two artifacts, a tag, a log, segments, and a training that was stopped."""
+    """A store with two artifacts, a name, a log, segments, and a training that was stopped."""
     other = make_store(tmp_path / "there")
     with other.begin(recipe("train-cls")) as partial:
         partial.log({"step": 1})
     classifier = seal_tensors(other)
     maps = seal_records(other)
-    other.tag("best", maps)
+    other.name("best", maps)
     with other.begin(recipe(refs=1)) as partial:
         for index in (0, 2):
             partial.write_segment(index, SCHEMA, records(segments_of(IDS)[index]))
@@ -64,7 +64,7 @@ def test_everything_comes_and_is_the_same(store, other):
     }
     assert {name for name in ours if "keys" not in name and "metrics" not in name and "recipe" not in name} <= paths
     assert store.find(recipe()).id == other.find(recipe()).id
-    assert store.tags() == other.tags()
+    assert store.names() == other.names()
     assert len(store.unfinished()) == 2
     for name in ours:
         assert name.endswith("metrics.jsonl") or ours[name] == theirs[name]
@@ -111,7 +111,7 @@ def test_nothing_that_is_damaged_gets_a_name_here(store, other):
     assert all(str(other.root) in line and "damaged" in line for line in told)
     assert {path for path in paths if path.startswith("artifacts/cams")} == set()
     assert {path for path in paths if path.endswith("segment-000002.h5")} == set()
-    assert store.tags() == {}
+    assert store.names() == {}
     assert store.find(recipe()) is None
     assert list((store.root / "tmp").iterdir()) == []
 
@@ -154,11 +154,11 @@ def test_work_that_somebody_is_at_here_is_left_alone(store, other):
     assert "works on train-seg-" in told[0]
 
 
-def test_tags_and_results_that_differ_stay_as_they_are_here(store, other):
+def test_names_and_results_that_differ_stay_as_they_are_here(store, other):
     ours = seal_records(store, recipe(), IDS[:5])
-    store.tag("best", ours)
+    store.name("best", ours)
     paths, told = brought(store, other)
-    assert store.tags() == {"best": ours.id}
+    assert store.names() == {"best": ours.id}
     assert store.find(recipe()).id == ours.id
     assert any("the name best names" in line for line in told)
     assert any("which stays; machines or threads differ" in line for line in told)

@@ -110,18 +110,18 @@ def test_a_pipe_or_a_folder_in_the_place_of_a_note_is_none(tmp_path):
     os.mkfifo(store.root / "refs/pipe")
     (store.root / "refs/folder").mkdir()
     damaged = []
-    assert store.tags(damaged.append) == {}
+    assert store.names(damaged.append) == {}
     assert len(damaged) == 2
 
 
-def test_a_damaged_tag_is_an_error_and_a_damaged_place_is_none(tmp_path):
+def test_a_damaged_name_is_an_error_and_a_damaged_place_is_none(tmp_path):
     store = make_store(tmp_path)
-    store.tag("best", seal_tensors(store))
+    store.name("best", seal_tensors(store))
     store.set_location("ab" * 32, {"root": "/photos"})
     for path in (store.root / "refs/best", store.root / "locations" / f"{'ab' * 32}.json"):
         rewrite(path, path.read_bytes().replace(b"o", b"0").replace(b"a", b"A"))
     with pytest.raises(DamagedError, match=r"the name .*best is damaged"):
-        store.tags()
+        store.names()
     assert store.location("ab" * 32) is None
 
 

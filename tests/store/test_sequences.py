@@ -1,6 +1,6 @@
 """Random sequences of all that is done with two stores, against a small model of what must be there.
 
-The model knows the bytes of every artifact, note and tag that was written and has neither been removed nor damaged, and
+The model knows the bytes of every artifact, note and name that was written and is neither removed nor damaged, and
 what was made from what. Whatever is done, in whatever order, these bytes stay, but for what `gc` may take.
 """
 
@@ -23,7 +23,7 @@ from mcis_cli.store.upkeep.repair import repair
 from mcis_cli.store.upkeep.verification import verify
 
 STAGES = ("train-cls", "cams", "pseudo", "train-seg")
-TAGS = ("best", "old")
+NAMES = ("best", "old")
 LENGTH = 12
 WEIGHTS = {"make": 5, "name": 3, "unname": 1, "gc": 2, "bring": 2, "import_one": 1, "remove": 1} | {
     "damage": 3,
@@ -55,12 +55,12 @@ class Modelled:
         names = {content_id[:12]: content_id for content_id in self.made_from}
         return {names[path.stem[-12:]]: path for path in self.must if path.suffix == ".h5"}
 
-    def tagged(self) -> set[str]:
+    def named(self) -> set[str]:
         found = (notes.parse_reference(data) for path, data in self.must.items() if path.parent.name == "refs")
         return {content_id for content_id in found if content_id}
 
     def needed(self) -> set[str]:
-        found, left = set(), list(self.tagged())
+        found, left = set(), list(self.named())
         while left:
             if (one := left.pop()) not in found:
                 found.add(one)
@@ -89,14 +89,14 @@ class Modelled:
         self.learn(note)
 
     def name(self, draw: Random) -> None:
-        tag = draw.choice(TAGS)
+        name = draw.choice(NAMES)
         if ids := sorted(self.artifacts()):
-            self.store.tag(tag, self.store.get(draw.choice(ids)))
-            self.learn(self.store.root / "refs" / tag)
+            self.store.name(name, self.store.get(draw.choice(ids)))
+            self.learn(self.store.root / "refs" / name)
 
     def unname(self, draw: Random) -> None:
-        path = self.store.root / "refs" / draw.choice(TAGS)
-        self.store.untag(path.name)
+        path = self.store.root / "refs" / draw.choice(NAMES)
+        self.store.unname(path.name)
         self.must.pop(path, None)
         self.damaged.pop(path, None)
 

@@ -96,10 +96,10 @@ def test_an_artifact_that_was_removed_is_made_again_to_the_same_id(store):
     assert seal_records(store).id == first.id
 
 
-def test_an_artifact_is_got_by_tag_digits_name_and_path(store):
+def test_an_artifact_is_got_by_name_digits_file_and_path(store):
     artifact = seal_records(store)
     seal_tensors(store)
-    store.tag("best", artifact)
+    store.name("best", artifact)
     refs = ["best", artifact.id, artifact.id[:8], artifact.id[:20], artifact.path.name, artifact.path.stem]
     for ref in [*refs, str(artifact.path), artifact.path]:
         assert store.get(ref).path == artifact.path
@@ -159,20 +159,20 @@ def test_artifacts_are_listed_newest_last_and_damaged_ones_told(store):
         store.artifacts()
 
 
-def test_a_tag_moves(store):
+def test_a_name_moves(store):
     one, other = seal_records(store), seal_tensors(store)
-    store.tag("best", one)
-    store.tag("best", other)
-    assert store.tags() == {"best": other.id}
+    store.name("best", one)
+    store.name("best", other)
+    assert store.names() == {"best": other.id}
     assert store.get("best").id == other.id
 
 
 @pytest.mark.parametrize("name", ["", ".hidden", "../up", "a/b", "deadbeef", "x.h5", "a b", "x" * 101, "a\n"])
-def test_names_that_are_no_tags_are_refused(store, name):
+def test_names_that_nothing_can_have_are_refused(store, name):
     artifact = seal_tensors(store)
     with pytest.raises(UsageError, match="cannot be a name"):
-        store.tag(name, artifact)
-    assert store.tags() == {}
+        store.name(name, artifact)
+    assert store.names() == {}
 
 
 def test_a_location_is_remembered_and_replaced(store):

@@ -22,9 +22,9 @@ FEW = IDS[:70]  # two segments
 
 @pytest.fixture(scope="module")
 def filled(tmp_path_factory):
-    """A store with two artifacts, a tag, a place, and unfinished work of two kinds."""
+    """A store with two artifacts, a name, a place, and unfinished work of two kinds."""
     store = make_store(tmp_path_factory.mktemp("filled"))
-    store.tag("best", seal_records(store, ids=FEW))
+    store.name("best", seal_records(store, ids=FEW))
     seal_tensors(store)
     store.set_location("cd" * 32, {"root": "/photos"})
     with store.begin(recipe("pseudo")) as partial:
@@ -275,7 +275,7 @@ def test_parts_under_names_that_say_nothing_are_noticed(store):
     assert found[folder / "segment-000007.h5"].startswith("it is index 1 of ")
 
 
-def test_a_tag_of_an_artifact_that_is_gone_asks_for_it(store):
+def test_a_name_of_an_artifact_that_is_gone_asks_for_it(store):
     artifact = store.get("best")
     artifact.path.unlink()
     (finding,) = verify(store).findings
@@ -284,11 +284,11 @@ def test_a_tag_of_an_artifact_that_is_gone_asks_for_it(store):
     for path in (store.root / "keys/cams").iterdir():
         path.unlink()
     (finding,) = verify(store).findings
-    assert (finding.path, finding.kind, finding.is_missing) == (store.root / "refs/best", "tag", True)
+    assert (finding.path, finding.kind, finding.is_missing) == (store.root / "refs/best", "name", True)
     assert finding.fault == f"it names the artifact {artifact.id[:12]}, which is not there, expected one that is"
 
 
-def test_an_artifact_without_a_tag_may_be_gone(store):
+def test_an_artifact_without_a_name_may_be_gone(store):
     """It is computed again when it is needed."""
     (path,) = (store.root / "artifacts").glob("train-cls-*.h5")
     path.unlink()
@@ -394,7 +394,7 @@ def test_a_damaged_note_of_nothing_is_set_aside(store):
 @pytest.mark.parametrize(
     "damage", [lambda p: flip(p, 20), lambda p: flip(p), lambda p: rewrite(p, p.read_bytes()[:60])]
 )
-def test_a_damaged_tag_is_written_again_where_it_is_clear_what_it_named(store, damage):
+def test_a_damaged_name_is_written_again_where_it_is_clear_what_it_named(store, damage):
     path = store.root / "refs/best"
     before = path.read_bytes()
     damage(path)
@@ -403,7 +403,7 @@ def test_a_damaged_tag_is_written_again_where_it_is_clear_what_it_named(store, d
     assert verify(store).findings == []
 
 
-def test_a_tag_of_which_nothing_is_left_stays_as_it_protects_everything(store):
+def test_a_name_of_which_nothing_is_left_stays_as_it_protects_everything(store):
     path = store.root / "refs/best"
     rewrite(path, b"\0" * 500)
     outcome = repaired(store)[path]
@@ -411,12 +411,12 @@ def test_a_tag_of_which_nothing_is_left_stays_as_it_protects_everything(store):
     assert outcome.how.startswith("it stays; `mcis name best ARTIFACT` gives it again")
     assert path.read_bytes() == b"\0" * 500
     with pytest.raises(DamagedError, match=r"the name .*best is damaged"):
-        store.tags()
-    store.untag("best")
+        store.names()
+    store.unname("best")
     assert verify(store).findings == []
 
 
-def test_a_valid_tag_stays_while_its_artifact_is_missing(store):
+def test_a_valid_name_stays_while_its_artifact_is_missing(store):
     path = store.root / "refs/best"
     before, artifact = path.read_bytes(), store.get("best")
     data = artifact.path.read_bytes()
@@ -466,21 +466,21 @@ def test_what_was_made_again_before_it_is_set_aside_has_its_name_afterwards(stor
     assert artifact.path.read_bytes() == whole
 
 
-def test_a_tag_that_is_given_again_while_it_is_repaired_stays(store, monkeypatch):
-    tagged, other = seal_tensors(store), seal_records(store)
-    store.tag("best", tagged)
+def test_a_name_that_is_given_again_while_it_is_repaired_stays(store, monkeypatch):
+    named, other = seal_tensors(store), seal_records(store)
+    store.name("best", named)
     path = store.root / "refs" / "best"
     rewrite(path, path.read_bytes().replace(b"sha256", b"sha257"))
     findings = verify(store).findings
 
     def move_aside_and_tag(of, path):
         moved = move_aside(of, path)
-        store.tag("best", other)
+        store.name("best", other)
         return moved
 
     monkeypatch.setattr("mcis_cli.store.upkeep.repair.move_aside", move_aside_and_tag)
     list(repair(store, findings))
-    assert store.tags()["best"] == other.id
+    assert store.names()["best"] == other.id
 
 
 def test_two_repairs_at_once_do_not_meet(store):

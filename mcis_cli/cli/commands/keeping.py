@@ -45,7 +45,7 @@ def name(
     if word is None or delete:
         opened = existing_store(store)
         if word is not None:
-            opened.untag(word)
+            opened.unname(word)
         elif delete:
             raise UsageError("no name is given: expected `mcis name --delete NAME`; `mcis name` lists them")
         else:
@@ -60,14 +60,14 @@ def name(
         )
     opened = existing_store(store, reference)
     found = opened.get(reference)
-    opened.tag(word, found)
+    opened.name(word, found)
     say_path(found.path)
 
 
 def _list_names(store: Store) -> None:
     names = {artifact.id: artifact.path.stem for artifact in store.artifacts(on_damaged=lambda _: None)}
     damaged: list[DamagedError] = []
-    for name, content_id in store.tags(damaged.append).items():
+    for name, content_id in store.names(damaged.append).items():
         say(f"{content_id[:12]}  {name}  {names.get(content_id, 'which is not here')}")
     if damaged:
         raise damaged[0]

@@ -41,7 +41,7 @@ def ls(
     """
     opened = existing_store(store)
     damaged: list[DamagedError] = []
-    names = {content_id: name for name, content_id in opened.tags(damaged.append).items()}
+    names = {content_id: name for name, content_id in opened.names(damaged.append).items()}
     found = opened.artifacts(on_damaged=damaged.append)
     listed = [artifact for artifact in found if stage in (None, artifact.stage)]
     if as_json:

@@ -73,7 +73,7 @@ def _made(store: Store) -> dict[str, str]:
 
 def _names(store: Store) -> Iterator[Offer]:
     made = _made(store)
-    for name, content_id in store.tags(lambda error: None).items():
+    for name, content_id in store.names(lambda error: None).items():
         digits = content_id[:12]
         yield name, f"{made.get(digits, 'gone')}-{digits}"
 

@@ -50,7 +50,7 @@ def upstream_reference(given: str | None, previous: str) -> str | None:
     """The reference of the upstream artifact: as given, or one line from a pipe on stdin.
 
     Args:
-        given: the argument: a path, an id prefix, a tag, `-` for stdin, or None.
+        given: the argument: a path, an id prefix, a name, `-` for stdin, or None.
         previous: the stage that should have printed the line.
 
     Returns:

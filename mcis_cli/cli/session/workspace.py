@@ -71,7 +71,7 @@ class Workspace:
 
         Raises:
             UsageError: an unknown name or a value out of range.
-            MissingError: weights are named by an id or tag that is not there.
+            MissingError: weights are named by an id or name that is not there.
         """
         return self.settings_of(self.preset(upstream))
 
@@ -229,7 +229,7 @@ def _with_root(named: Mapping[str, Any], folder: Path) -> dict[str, Any]:
 
 
 def _with_weights_by_path(tables: Mapping[str, Any], store: Callable[[], Store]) -> dict[str, Any]:
-    """Weights that are named by id or tag, by the file of their artifact instead."""
+    """Weights that are given by id or name, by the file of their artifact instead."""
     named = {section: values["weights"] for section, values in tables.items() if _names_artifact(values)}
     return merge(tables, {section: {"weights": str(store().get(name).path)} for section, name in named.items()})
 

@@ -1,8 +1,8 @@
 """What nobody needs any more, and its removal. `mcis gc` is the command.
 
-Kept is what a tag or the caller names, what anybody holds, what unfinished work is made from, and all that these were
-made from. A tag or note that cannot be read may need anything: while there is one, nothing is removed. The roots may
-change while this runs: what is about to go is claimed first, so that nobody can come to need it, and then the roots
+Kept is what has a name or the caller names, what anybody holds, what unfinished work is made from, and all that these
+were made from. A name or note that cannot be read may need anything: while there is one, nothing is removed. The roots
+may change while this runs: what is about to go is claimed first, so that nobody can come to need it, and then the roots
 are looked at once more.
 """
 
@@ -77,7 +77,7 @@ def collect(store: Store, choice: Choice, *, delete: bool) -> Iterator[Unneeded]
     """Tell what nobody needs, and remove it if asked to.
 
     Raises:
-        DamagedError: a tag, or a note of what was made from what, is damaged: what it needs is not known.
+        DamagedError: a name, or a note of what was made from what, is damaged: what it needs is not known.
         StorageError: something cannot be removed, or the file system cannot tell whether it is in use.
     """
     going: set[Path] = set()
@@ -134,7 +134,7 @@ class _Needs:
         working = [
             recipe.inputs.values() for folder, recipe in unfinished.items() if recipe and folder not in self._going
         ]
-        return {*self._keep, *self._store.tags().values(), *(name for names in working for name in names)}
+        return {*self._keep, *self._store.names().values(), *(name for names in working for name in names)}
 
     def all_of(self, roots: Iterable[str]) -> set[str]:
         """Content ids, and all that they were made from."""

@@ -21,7 +21,7 @@ Tell = Callable[[McisError], None]
 
 
 def merge(store: Store, other: Store, tell: Tell) -> Iterator[Path]:
-    """Bring artifacts with their logs, notes of recipes that are done, tags, and parts of unfinished work.
+    """Bring artifacts with their logs, notes of recipes that are done, names, and parts of unfinished work.
 
     Args:
         store: where to.
@@ -43,7 +43,7 @@ def merge(store: Store, other: Store, tell: Tell) -> Iterator[Path]:
         except (DamagedError, DataError, MissingError) as error:
             tell(error)
     yield from _notes(store, other, tell)
-    yield from _tags(store, other, tell)
+    yield from _names(store, other, tell)
     for folder, recipe in other.unfinished(lambda _, error: tell(error)).items():
         if recipe is not None and folder.name == f"{recipe.stage}-{recipe.key[:KEY_DIGITS]}":
             try:
@@ -90,13 +90,13 @@ def _notes(store: Store, other: Store, tell: Tell) -> Iterator[Path]:
             )
 
 
-def _tags(store: Store, other: Store, tell: Tell) -> Iterator[Path]:
-    ours = store.tags(lambda error: None)
-    for name, content_id in other.tags(tell).items():
+def _names(store: Store, other: Store, tell: Tell) -> Iterator[Path]:
+    ours = store.names(lambda error: None)
+    for name, content_id in other.names(tell).items():
         if name not in ours:
             try:
                 with store.get(content_id) as artifact:
-                    came = store.tag(name, artifact, move=False)
+                    came = store.name(name, artifact, move=False)
             except (MissingError, UsageError):
                 continue  # it names nothing there either, or what could not be brought, which was reported
             if came:

@@ -38,7 +38,7 @@ class Outcome:
 
 
 def repair(store: Store, findings: Sequence[Finding]) -> Iterator[Outcome]:
-    """Set damaged files aside, and write again what can be derived: notes and tags first, artifacts after their inputs.
+    """Set damaged files aside, and write again what can be derived: notes, names, then artifacts after their inputs.
 
     Raises:
         BusyError: another process repairs the same store.
@@ -144,8 +144,8 @@ def _repair_key(store: Store, finding: Finding, known: dict[str, notes.Done]) ->
     return Outcome(finding, True, how)
 
 
-def _repair_tag(store: Store, finding: Finding, known: dict[str, notes.Done]) -> Outcome:
-    """Write a tag again where what is left of it is the id of one artifact. Any other stays, since it protects all."""
+def _repair_name(store: Store, finding: Finding, known: dict[str, notes.Done]) -> Outcome:
+    """Write a name again where what is left of it is the id of one artifact. Any other stays, since it protects all."""
     name = finding.path.name
     if not finding.is_missing:
         try:
@@ -186,7 +186,7 @@ def _repair_log(store: Store, finding: Finding, known: dict[str, notes.Done]) ->
 
 _REPAIRS = {
     "key": _repair_key,
-    "tag": _repair_tag,
+    "name": _repair_name,
     "recipe": _repair_recipe,
     "part": _repair_part,
     "location": _repair_location,

@@ -23,7 +23,7 @@ from mcis_cli.store.segments import LOG
 from mcis_cli.store.store import Store
 from mcis_cli.store.workplace import RECIPE
 
-Kind = Literal["artifact", "key", "tag", "location", "part", "recipe", "log"]
+Kind = Literal["artifact", "key", "name", "location", "part", "recipe", "log"]
 DAMAGED = "damaged"  # folder in the store for what was set aside
 _ARTIFACT = re.compile(rf"([a-z][a-z0-9-]{{0,39}})-([0-9a-f]{{{ID_DIGITS}}})\.h5")
 _FOLDER = re.compile(r"[a-z][a-z0-9-]{0,39}-([0-9a-f]{16})")
@@ -35,7 +35,7 @@ class Finding:
 
     Attributes:
         path: the file.
-        kind: an artifact; a note of a recipe that is done, of a tag, of the place of a data set, or of what unfinished
+        kind: an artifact; a note of a recipe that is done, of a name, of the place of a data set, or of what unfinished
             work is for; a part of unfinished work; a metrics log.
         fault: what was found and expected.
         is_missing: whether it is not there.
@@ -109,7 +109,7 @@ def locate(store: Store, ref: str) -> Path:
         MissingError: nothing is known of it.
         UsageError: the digits fit several.
     """
-    text = store.tags(lambda error: None).get(ref, ref)
+    text = store.names(lambda error: None).get(ref, ref)
     folder, path = store.root / "artifacts", Path(text)
     if path.name == text:
         for name in (text, f"{text}.h5"):
@@ -160,7 +160,7 @@ def _checks(store: Store) -> Iterator[Check]:
         for path in sorted((root / "artifacts").glob("*.jsonl")):
             yield path, "log", partial(_check_log, path)
         for path in sorted((root / "refs").iterdir()):
-            yield path, "tag", partial(notes.read, path, notes.parse_reference)
+            yield path, "name", partial(notes.read, path, notes.parse_reference)
         for path in sorted((root / "locations").iterdir()):
             yield path, "location", partial(notes.read, path, notes.parse)
         for path in _inner(store, "keys"):
@@ -282,7 +282,7 @@ def _check_segment(path: Path) -> None:
 
 
 def _check_references(store: Store, verified: Verified) -> None:
-    """Tags name artifacts that are there; what was set aside is there again; notes agree with their artifacts."""
+    """Names stand for artifacts that are there; what was set aside is there again; notes agree with their artifacts."""
     noted: dict[str, notes.Done] = {}
     for done in store.all_done():
         noted[done.id] = done
@@ -293,14 +293,14 @@ def _check_references(store: Store, verified: Verified) -> None:
         return any(name.endswith(f"-{content_id[:ID_DIGITS]}.h5") for name in there)
 
     wanted: dict[str, str] = {}
-    for tag, content_id in store.tags(lambda error: None).items():
+    for given, content_id in store.names(lambda error: None).items():
         if is_there(content_id):
             continue
         if content_id in noted:
-            wanted[content_id] = f"it is not there, expected the artifact that the name {tag} stands for"
+            wanted[content_id] = f"it is not there, expected the artifact that the name {given} stands for"
         else:
             fault = f"it names the artifact {content_id[:ID_DIGITS]}, which is not there, expected one that is"
-            verified.findings.append(Finding(store.root / "refs" / tag, "tag", fault, is_missing=True))
+            verified.findings.append(Finding(store.root / "refs" / given, "name", fault, is_missing=True))
     for name in set_aside(store):
         for content_id, done in noted.items():
             if name == file_name(done.recipe.stage, content_id) and name not in there:
