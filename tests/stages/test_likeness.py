@@ -187,6 +187,27 @@ def test_the_report_says_nearest_in_place_of_a_seed(chain):
     assert [box.facts for box in boxes] == [("3 references · nearest",)]
 
 
+class Bars(Heard):
+    """Counts how far each bar goes."""
+
+    def start(self, title, total, done=0, *, images=0):
+        self.counts = {**getattr(self, "counts", {}), title: [done, total]}
+
+    def advance(self, count=1, **facts):
+        self.counts[next(reversed(self.counts))][0] += count
+
+
+def test_each_phase_fills_its_own_bar_when_maps_are_made_together(chain_copy):
+    """The nearest references need the mean features; maps without references, of an earlier key, had begun by then."""
+    bars = Bars()
+    others = [{"refs": 0, "scales": (1.0, scale)} for scale in (0.5, 0.6, 0.7, 0.8, 0.9, 1.25)]
+    configs = [chain_copy.settings(cams={"image_size": 48, **one}).cams for one in (NEAREST, *others)]
+    inputs = Inputs(upstream=chain_copy.made["train-cls"], data=chain_copy.data)
+    cams.run_all(configs, inputs, chain_copy.store, options(reporter=bars))
+    num_maps = len(configs) * NUM_TRAIN
+    assert bars.counts == {"mean features": [NUM_TRAIN, NUM_TRAIN], "cams": [num_maps, num_maps]}
+
+
 def test_another_choice_is_refused(call, chain):
     answer = call("cams", "--reference-choice", "best", cwd=chain.folder)
     assert (answer.code, answer.out) == (2, "")

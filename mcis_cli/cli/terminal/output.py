@@ -250,7 +250,7 @@ class TerminalReporter:
         fresh, seconds = self._done - self._done_before, time.monotonic() - self._began
         if fresh <= 0 or seconds <= 0:
             return "first step"
-        left = seconds / fresh * (self._total - self._done)
+        left = seconds / fresh * max(0, self._total - self._done)
         return f"{left / 60:.0f} min left" if left >= 90 else f"{left:.0f} s left"
 
     def _speed(self) -> tuple[str, ...]:

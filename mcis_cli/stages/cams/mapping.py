@@ -46,8 +46,6 @@ class Mapper:
 
     def records(self, entries: Sequence[ImageEntry], workers: int) -> Iterator[Record]:
         """The records of images, while `workers` threads read ahead the images and references that will be needed."""
-        if self.nearest is not None:
-            self.nearest.prepare()
         with self.features.reading_ahead(self._order(entries), workers):
             yield from map(self.record, entries)
 

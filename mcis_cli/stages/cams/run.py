@@ -137,13 +137,15 @@ def _compute(
     reporter = Joined(options.reporter)
 
     def begin(config: CamsConfig, cache: FeatureCache, nearest: Nearest | None) -> Work:
-        mapper = Mapper(model, cache, config, carriers, nearest if config.refs else None)
+        compares = config.refs > 0 and config.reference_choice == "nearest"
+        mapper = Mapper(model, cache, config, carriers, nearest if compares else None)
         return SegmentedWork(
             recipe_of(config),
             store,
             replace(options, reporter=reporter),
             schema=SCHEMA,
             ids=images.ids,
+            prepare=mapper.nearest.prepare if mapper.nearest else None,
             compute=lambda ids: mapper.records([images[image_id] for image_id in ids], options.workers),
             meta=lambda: {
                 "dataset": catalogue.id,

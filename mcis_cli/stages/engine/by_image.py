@@ -35,6 +35,8 @@ class SegmentedWork:
         ids: sorted image ids.
         compute: from the ids of a segment to its records, in the same order.
         meta: what downstream stages read; called after the last segment.
+        prepare: what missing segments need, with a progress of its own; of works that are done in turn, all prepare
+            before the first segment of any.
         machine: what the stage computes on, for the provenance.
         observe: called with every record as it is sealed, also with cached ones.
         observed: what it fills in, for the provenance.
@@ -48,6 +50,7 @@ class SegmentedWork:
     ids: Sequence[str]
     compute: Callable[[Sequence[str]], Iterable[Record]]
     meta: Callable[[], Mapping[str, Any]]
+    prepare: Callable[[], None] | None = None
     machine: Mapping[str, Any] | None = None
     observe: Callable[[Record], None] | None = None
     observed: Mapping[str, Any] | None = None
@@ -100,6 +103,8 @@ class SegmentedWork:
         arithmetic, reporter = arithmetic_of(self.machine or {}), self.options.reporter
         if missing and not self.options.mixed:
             partial.check_arithmetic(arithmetic)
+        if missing and self.prepare is not None:
+            self.prepare()
         total, left = (sum(map(len, some.values())) for some in (segments, missing))
         if missing or announce:
             reporter.start(self.recipe.stage, total, total - left, images=1)
