@@ -14,11 +14,13 @@ from mcis_cli.data.layouts.listing import Finding, Item, Listing
 from mcis_cli.errors import DataError
 from mcis_cli.store import StatCache
 
-KIND = "mask-values-1"
+KIND = "mask-values-2"
 
 
 def with_tags_of_masks(listing: Listing, cache: StatCache | None = None) -> Listing:
     """A listing with the classes that are in each mask for tags; images without a mask keep none.
+
+    A mask of background, ignored pixels aside, makes its image a negative. One that is wholly ignored tells nothing.
 
     Args:
         listing: an image set without tags, with class names and masks.
@@ -52,7 +54,9 @@ def with_tags_of_masks(listing: Listing, cache: StatCache | None = None) -> List
             )
             findings.append(Finding("error", "bad-mask", message, (item.id,)))
             continue
-        tagged[item.id] = replace(item, tags=frozenset(listing.class_names[value - 1] for value in facts["values"]))
+        tags = frozenset(listing.class_names[value - 1] for value in facts["values"])
+        shows_no_class = facts["background"] and not tags
+        tagged[item.id] = replace(item, tags=tags, is_negative=item.is_negative or shows_no_class)
     return replace(
         listing,
         items=tuple(tagged.get(item.id, item) for item in listing.items),
@@ -67,4 +71,4 @@ def _digest(colours: Mapping[tuple[int, int, int], int]) -> str:
 
 def _values(colours: Mapping[tuple[int, int, int], int], content: bytes, name: str) -> Facts:
     values = np.unique(decode_mask(content, name, colours)).tolist()
-    return {"values": [value for value in values if value not in (0, IGNORE_INDEX)]}
+    return {"values": [value for value in values if value not in (0, IGNORE_INDEX)], "background": 0 in values}

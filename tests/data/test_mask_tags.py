@@ -1,5 +1,6 @@
 """Tags from masks: only where that is asked for, and said."""
 
+import os
 import shutil
 
 import numpy as np
@@ -9,6 +10,7 @@ from image_sets import TAGS, encode, write, write_voc
 from mcis_cli.config import DataConfig
 from mcis_cli.data.reading import read_catalogue
 from mcis_cli.errors import DataError
+from mcis_cli.store import StatCache
 
 CLASSES = "bird\ncat\ndog\n"
 
@@ -26,6 +28,30 @@ def test_tags_are_the_classes_in_the_masks(root):
     found = read_catalogue(DataConfig(root=str(root), tags_from_masks=True))
     for entry in found.entries:
         assert {found.class_names[label] for label in entry.labels} == set(TAGS[entry.id].split())
+
+
+@pytest.mark.parametrize(
+    ("values", "is_negative"),
+    [((0,), True), ((0, 255), True), ((255,), False), ((2,), False), ((0, 2), False)],
+)
+def test_an_image_whose_mask_is_background_alone_is_a_negative(root, values, is_negative):
+    """A mask that is wholly ignored tells nothing: its image is unlabelled."""
+    write(root / "SegmentationClass/a1.png", encode(np.resize(np.array(values, np.uint8), (6, 9))))
+    found = read_catalogue(DataConfig(root=str(root), tags_from_masks=True))["a1"]
+    assert found.is_negative is is_negative
+    assert found.labels == ((1,) if 2 in values else ())
+
+
+def test_what_was_remembered_of_masks_before_is_read_anew(root, tmp_path):
+    """What an earlier version kept of a mask says nothing of background."""
+    mask = root / "SegmentationClass/a1.png"
+    write(mask, encode(np.zeros((6, 9), np.uint8)))
+    os.utime(mask, (1, 1))  # old enough for what is seen of it to be remembered
+    with StatCache(tmp_path / "facts") as cache:
+        cache.put(mask, "mask-values-1", mask.stat(), {"sha256": "0" * 64, "values": []})
+        for _ in ("read", "remembered"):
+            found = read_catalogue(DataConfig(root=str(root), tags_from_masks=True), cache)
+            assert found["a1"].is_negative
 
 
 def test_without_the_flag_there_are_none_and_the_training_says_how(call, root):
