@@ -33,14 +33,18 @@ class MetricsLog:
         return {name: values for name, values in self.values.items() if name not in ("lr", "grad_norm")}
 
 
-def read_log(path: Path) -> MetricsLog | None:
+def read_log(path: Path, *, end: int | None = None) -> MetricsLog | None:
     """The log of a training; None where there is none, or nothing in it.
+
+    Args:
+        path: the file.
+        end: read its last so many bytes alone; else all of it.
 
     Raises:
         DamagedError: it is no regular file (no link is followed), or too large.
     """
     try:
-        log = files.read_regular(path, MAX_BYTES)
+        log = files.read_regular(path, MAX_BYTES) if end is None else files.read_end(path, end)
     except MissingError:
         return None
     reports: dict[int, dict[str, float]] = {}

@@ -108,6 +108,13 @@ def read_regular(path: Path, limit: int) -> bytes:
     return data
 
 
+def read_end(path: Path, limit: int) -> bytes:
+    """The last `limit` bytes of a file of the store, or all that it has; see `read_regular` for what is raised."""
+    with open(open_regular(path), "rb") as file, reported("read", path):
+        file.seek(max(0, os.fstat(file.fileno()).st_size - limit))
+        return file.read(limit)
+
+
 def copy(source: int, path: Path, target: int, size: int) -> None:
     """Copy the first `size` bytes of an open file, `path`, to another.
 

@@ -27,6 +27,18 @@ def test_every_artifact_has_a_line(call, chain_copy):
     assert made["cams"][4:] == ["16", "quick", "2"] or made["cams"][-1] == "2"
 
 
+def test_the_loss_of_a_training_is_that_of_the_last_lines_of_its_log(call, chain_copy):
+    """However long the log is: a hole of a quarter of a gigabyte is not read."""
+    log = chain_copy.made["train-seg"].log_path
+    log.chmod(0o644)
+    with open(log, "r+b") as file:
+        file.truncate(2**28)
+        file.seek(0, 2)
+        file.write(b'\n{"step":99999,"total":7.25,"lr":0.1}\n')
+    (row,) = [line for line in call("ls", cwd=chain_copy.folder).lines if line.startswith("train-seg")]
+    assert "7.25" in row.split()
+
+
 def test_what_ls_prints_names_an_artifact_in_every_form(call, chain_copy):
     made = chain_copy.made["pseudo"]
     for name in (made.id[:8], f"pseudo-{made.id[:8]}", made.path.stem, made.path.name, "pseudo"):

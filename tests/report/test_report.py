@@ -266,6 +266,15 @@ def test_a_torn_log_is_read_as_far_as_it_goes(tmp_path: Path) -> None:
     assert read_log(tmp_path / "none.jsonl") is None
 
 
+def test_the_end_of_a_log_is_read_from_its_first_whole_line(tmp_path: Path) -> None:
+    log = tmp_path / "metrics.jsonl"
+    log.write_bytes(b"".join(b'{"step":%d,"total":%d.5}\n' % (step, 9 - step) for step in range(9)))
+    found = read_log(log, end=60)
+    assert found is not None
+    assert (found.steps, found.losses) == ((7, 8), {"total": (2.5, 1.5)})
+    assert read_log(log, end=2**20) == read_log(log)
+
+
 def test_a_chart_has_room_for_every_value() -> None:
     drawn = chart("loss", "step", list(range(1000)), {"total": [1 / (1 + step) for step in range(1000)]})
     width, height = re.search(r'viewBox="0 0 ([\d.]+) ([\d.]+)"', drawn.svg).groups()

@@ -23,6 +23,7 @@ COLUMNS = ("stage", "id", "age", "images", "preset", "refs", "loss", "score", "n
 NUMBERS = ("age", "images", "refs", "loss", "score")
 DROPPED = ("loss", "refs", "preset", "images", "age")  # in this order, while a terminal is too narrow
 ID_DIGITS = 8
+LOG_END = 2**14  # bytes of a log: dozens of its lines, of which the last is shown
 
 
 def ls(
@@ -99,7 +100,7 @@ def _loss(log: Path) -> str:
     from mcis_cli.report.metrics_log import read_log
 
     try:
-        found = read_log(log)
+        found = read_log(log, end=LOG_END)
     except McisError:
         return ""
     losses = [] if found is None else [*found.losses.values()]
