@@ -4,7 +4,7 @@ Two kinds, two types: a `*Config` (each in a file of `sections`) is hashed into 
 (`running`: device, workers, progress) never changes a result and is never hashed.
 """
 
-from mcis_cli.config.presets import PRESETS, Preset
+from mcis_cli.config.presets import DEFAULT_PRESET, PRESETS, Preset
 from mcis_cli.config.resolving import merge, parse_assignment, read_toml, resolve
 from mcis_cli.config.running import Reporter, RunOptions, Silent
 from mcis_cli.config.sections import (
@@ -25,6 +25,7 @@ from mcis_cli.config.values import BACKBONES, MAX_SEED, AffinityWeights, Backbon
 
 __all__ = [
     "BACKBONES",
+    "DEFAULT_PRESET",
     "MAX_SEED",
     "PRESETS",
     "SECTIONS",

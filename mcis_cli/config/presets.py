@@ -5,6 +5,9 @@ from typing import Any, Literal
 
 Preset = Literal["paper", "released", "quick", "best", "lid20"]
 
+# Of commands, files and `resolve` that name none: it runs on a fresh machine, without a download and on a CPU.
+DEFAULT_PRESET: Preset = "best"
+
 # The further networks of `quick` and `best`: small, and a few minutes for a thousand images on two CPU cores.
 _SMALL_NETWORKS: Mapping[str, Mapping[str, Any]] = {
     "affinity": {

@@ -8,7 +8,7 @@ from typing import Any
 
 from pydantic import BaseModel, ValidationError
 
-from mcis_cli.config.presets import PRESETS, Preset
+from mcis_cli.config.presets import DEFAULT_PRESET, PRESETS, Preset
 from mcis_cli.config.sections import SECTIONS, Settings
 from mcis_cli.config.sections.common import CrfConfig
 from mcis_cli.config.sections.data import SourceConfig
@@ -71,13 +71,13 @@ def resolve(tables: Mapping[str, Any], preset: Preset | None = None) -> Settings
 
     Args:
         tables: sections as in `mcis.toml`; its own `preset` is used where the argument is None.
-        preset: `paper` where neither names one.
+        preset: `DEFAULT_PRESET` where neither names one.
 
     Raises:
         UsageError: a name is unknown (with a suggestion), or a value is out of its range.
     """
     given = dict(tables)
-    named = given.pop("preset", "paper")
+    named = given.pop("preset", DEFAULT_PRESET)
     chosen = preset or named
     if chosen not in list(PRESETS):  # a file may hold anything there, lists too
         raise UsageError(

@@ -157,12 +157,17 @@ def _how(on: str, metrics: Mapping[str, Any], chosen: bool) -> str:
 
 
 def as_json(
-    table: AblationTable, summaries: Sequence[Summary], measured: Sequence[Measurement], failed: Sequence[Failure]
+    table: AblationTable,
+    summaries: Sequence[Summary],
+    measured: Sequence[Measurement],
+    failed: Sequence[Failure],
+    preset: str,
 ) -> dict[str, Any]:
     """All of it, for JSON."""
     return {
         "table": table.number,
         "title": table.title,
+        "preset": preset,
         "published_on": PUBLISHED_ON,
         "rows": [asdict(one) for one in summaries],
         "scores": [

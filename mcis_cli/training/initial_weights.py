@@ -196,7 +196,7 @@ def missing_weights(backbone: str) -> str | None:
         return None
     return (
         f"the ImageNet weights of {backbone} are not on this machine and would be downloaded; without a network use "
-        "--preset best, which needs no download, or give --weights FILE"
+        "lite0, which needs no download (--preset best, or --backbone lite0), or give --weights FILE"
     )
 
 
@@ -327,8 +327,8 @@ def _torchvision_file(backbone: str, published: Published) -> Path:
     except (OSError, RuntimeError, HTTPException) as error:
         raise WeightsError(
             f"the ImageNet weights of {backbone} are not on this machine and cannot be downloaded "
-            f"({_one_line(error)}): use --preset best, or --backbone lite0, which need no download; or fetch {url} on "
-            f"another machine and give --weights FILE, or put it into {weights_folder()} (found no {path})"
+            f"({_one_line(error)}): use lite0, which needs no download (--preset best, or --backbone lite0); or fetch "
+            f"{url} on another machine and give --weights FILE, or put it into {weights_folder()} (found no {path})"
         ) from None
     return path
 

@@ -205,6 +205,7 @@ def test_table_5_is_one_training_and_what_is_there_is_used(call, chain_copy, tmp
     assert answer.code == 0, answer.err
     found = json.loads(answer.out)
     assert [row["row"] for row in found["rows"]] == [row.name for row in TABLES[5].rows]
+    assert found["preset"] == "quick"
     assert all(row["on"] == "maps" and row["split"] == "train" for row in found["rows"])
     assert all(row["threshold_chosen_with_ground_truth"] and row["deviation"] is None for row in found["rows"])
     assert found["failed"] == []
@@ -220,7 +221,14 @@ def test_table_5_is_one_training_and_what_is_there_is_used(call, chain_copy, tmp
     again = call(*arguments, cwd=chain_copy.folder)
     assert again.code == 0
     assert sealed(chain_copy.folder / ".mcis") == kept
-    for word in ("Table 5: number of references", "66.2", "seeds 0", "chosen with ground truth", "lite0"):
+    for word in (
+        "Table 5: number of references",
+        "66.2",
+        "seeds 0",
+        "chosen with ground truth",
+        "preset quick",
+        "lite0",
+    ):
         assert word in again.out
 
 

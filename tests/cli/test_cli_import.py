@@ -87,7 +87,7 @@ def test_weights_become_an_artifact_that_trainings_take_by_name(call, work):
     trained = call("train-cls", "shapes", *small, "--weights", "start", cwd=work)
     assert trained.code == 0, trained.err
     assert open_store(work / ".mcis").get(trained.lines[0]).inputs["weights"] == made.id
-    refused = call("train-cls", "shapes", "--weights", "start", cwd=work)
+    refused = call("train-cls", "shapes", "--preset", "paper", "--weights", "start", cwd=work)
     assert refused.code == 2
     assert "holds weights of lite0: expected those of vgg16" in refused.err
 

@@ -376,8 +376,8 @@ def test_full_supervision_needs_no_artifact(call, chain):
 def test_vgg_weights_that_cannot_be_had_are_one_line_with_both_ways_out(chain, tmp_path):
     proxy = {f"{scheme}_proxy": "http://127.0.0.1:9" for scheme in ("http", "https", "HTTP", "HTTPS")}
     folders = {"TORCH_HOME": str(tmp_path / "torch"), "XDG_DATA_HOME": str(tmp_path / "data"), "no_proxy": ""}
-    answer = mcis("train-cls", chain.folder / "shapes", cwd=tmp_path, **proxy, **folders)
-    refused(answer, 2, "ImageNet weights of vgg16", "--weights FILE", "--backbone lite0")
+    answer = mcis("train-cls", chain.folder / "shapes", "--preset", "paper", cwd=tmp_path, **proxy, **folders)
+    refused(answer, 2, "ImageNet weights of vgg16", "): use lite0, which needs no download", "--weights FILE")
     assert not sealed(tmp_path / ".mcis")
     assert not list((tmp_path / ".mcis").glob("partial/*"))
 

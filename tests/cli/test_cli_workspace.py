@@ -73,7 +73,29 @@ def test_the_preset_is_that_of_the_flag_the_file_or_what_it_starts_from(chain, f
     assert workspace().preset(made) == "quick"
     (folder / "mcis.toml").write_text("")
     assert workspace().preset(made) == "quick"
-    assert workspace().preset() == "paper"
+    assert workspace().preset() == "best"
+
+
+def test_a_backbone_without_a_preset_is_doubted_where_another_preset_is_made_for_it(folder):
+    for text, doubt in (
+        ('[train-cls]\nbackbone = "vgg16"\n', "--preset paper has values that fit vgg16"),
+        ('[train-cls]\nbackbone = "resnet38"\n', "--preset lid20 has values that fit resnet38"),
+        ('[train-cls]\nbackbone = "lite2"\n', None),
+        ('[train-cls]\nbackbone = "lite0"\n', None),
+        ("[train-cls]\nepochs = 2\n", None),
+        ('preset = "best"\n[train-cls]\nbackbone = "vgg16"\n', None),
+    ):
+        (folder / "mcis.toml").write_text(text)
+        found = workspace().doubt_of_backbone("train-cls")
+        assert found == doubt or (doubt and found.endswith(doubt)), text
+
+
+def test_a_training_warns_of_a_backbone_that_the_default_preset_is_not_made_for(call, chain, tmp_path):
+    for preset, warnings in (((), 1), (("--preset", "best"), 0)):
+        given = ("--backbone", "vgg16", "--weights", "no.pth", *preset)
+        answer = call("train-cls", chain.folder / "shapes", *given, cwd=tmp_path)
+        assert answer.code == 2
+        assert answer.err.count("all else is of the preset best, since none is named; --preset paper has") == warnings
 
 
 def test_a_folder_that_was_named_is_relative_to_where_the_command_is_run(folder):

@@ -27,8 +27,9 @@ def test_help_fits_a_terminal(tmp_path, columns):
 
 def test_help_of_a_command_shows_defaults_and_those_of_presets(call, tmp_path):
     text = " ".join(call("cams", "--help", cwd=tmp_path).out.split())
-    assert "Default: 3 (best 10, lid20 0)." in text
-    assert "Presets: quick 320, best 448." in text
+    assert "Default: 10 (paper/released/quick 3, lid20 0)." in text
+    assert "Default: nearest (other presets random)." in text
+    assert "Default: 448 (quick 320)." in text
     assert "[default: 2048; x>=1]" in text
 
 

@@ -22,6 +22,7 @@ from mcis_cli.config import (
     resolve,
 )
 from mcis_cli.errors import UsageError
+from mcis_cli.training.initial_weights import PACKAGED
 
 tables = st.recursive(
     st.integers() | st.text(max_size=3),
@@ -30,8 +31,8 @@ tables = st.recursive(
 ).filter(lambda value: isinstance(value, dict))
 
 
-def test_defaults_are_those_of_the_paper():
-    settings = resolve({})
+def test_settings_alone_are_those_of_the_paper():
+    settings = Settings()
     classifier = settings.train_cls
     assert (classifier.backbone, classifier.output_stride, classifier.image_size) == ("vgg16", 8, 256)
     assert (classifier.lr, classifier.weight_decay, classifier.momentum) == (1e-3, 2e-4, 0.9)
@@ -42,6 +43,17 @@ def test_defaults_are_those_of_the_paper():
     segmenter = settings.train_seg
     assert (segmenter.crop, segmenter.iterations, segmenter.batch_size) == (321, 16_000, 10)
     assert (segmenter.lr, segmenter.head_lr, segmenter.scales) == (1e-3, 10, (0.7, 1.3))
+
+
+def test_what_names_no_preset_has_best():
+    given = {"train-cls": {"epochs": 9}}
+    assert resolve({}) == resolve({}, "best")
+    assert resolve(given) == resolve(given, "best") == resolve({"preset": "best", **given})
+
+
+def test_the_default_preset_needs_no_download():
+    settings = resolve({})
+    assert {settings.train_cls.backbone, settings.affinity.backbone, settings.train_seg.backbone} <= set(PACKAGED)
 
 
 @pytest.mark.parametrize("preset", PRESETS)

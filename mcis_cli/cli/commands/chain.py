@@ -45,6 +45,8 @@ def run(
         return
     reporter = TerminalReporter(quiet=options.quiet)
     here = opt.run_options(device=options.device, workers=options.workers, preset=workspace.preset(), reporter=reporter)
+    for doubt in filter(None, map(workspace.doubt_of_backbone, SECTIONS)):
+        reporter.warn(doubt)
     started = time.monotonic()
     try:
         from mcis_cli.stages.plan.chain import run_chain

@@ -18,7 +18,7 @@ from mcis_cli.cli.session.section_flags import Flags, SectionFlags
 from mcis_cli.cli.session.settings_file import written
 from mcis_cli.cli.terminal.folder_output import OutputFolder
 from mcis_cli.cli.terminal.output import TerminalReporter, console, for_people, say, say_path
-from mcis_cli.config import PRESETS, DataConfig, Preset, resolve
+from mcis_cli.config import DEFAULT_PRESET, PRESETS, DataConfig, Preset, resolve
 from mcis_cli.errors import CheckError, DataError, UsageError, counted
 
 if TYPE_CHECKING:
@@ -89,7 +89,7 @@ def init(
             help="best or quick (for a CPU), paper, released, or lid20.",
             autocompletion=completion.words(*PRESETS),
         ),
-    ] = "best",
+    ] = DEFAULT_PRESET,
     *,
     images: ImageOptions,
     force: Annotated[bool, typer.Option("--force", help="Overwrite an existing file.")] = False,

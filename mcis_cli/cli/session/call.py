@@ -17,7 +17,7 @@ from mcis_cli.cli.session.section_flags import Flags
 from mcis_cli.cli.session.upstream import expected_artifact, reads_pipe, upstream_reference
 from mcis_cli.cli.session.workspace import Workspace
 from mcis_cli.cli.terminal.output import TerminalReporter, announce, is_watched
-from mcis_cli.config import Config, DataConfig, Reporter, RunOptions, Settings, merge
+from mcis_cli.config import DEFAULT_PRESET, Config, DataConfig, Reporter, RunOptions, Settings, merge
 from mcis_cli.errors import UnfinishedError, UsageError, counted
 from mcis_cli.store import Artifact
 
@@ -218,8 +218,10 @@ class Call:
         shard = self._shard(reporter)
         if self.rank:
             reporter.note(f"{self.stage}: {self.rank.count} processes, by {self.rank.told_by}")
-        if upstream is not None and workspace.named_preset is None and preset != "paper":
+        if upstream is not None and workspace.named_preset is None and preset != DEFAULT_PRESET:
             reporter.note(f"preset {preset}, as {upstream.path.stem} was made with")
+        if upstream is None and (doubt := workspace.doubt_of_backbone(self.stage)):
+            reporter.warn(doubt)
         return opt.run_options(
             device=self.options.device,
             workers=self.options.workers,

@@ -60,7 +60,7 @@ Preset = Annotated[
     str | None,
     typer.Option(
         "--preset",
-        help="paper (default), released, best or quick (for a CPU), or lid20; else that of the artifact.",
+        help="best or quick (for a CPU), paper, released, or lid20. Default: that of the artifact, else best.",
         autocompletion=completion.preset,
     ),
 ]

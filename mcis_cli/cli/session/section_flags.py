@@ -14,7 +14,7 @@ from pydantic_core import PydanticUndefined
 from mcis_cli.cli.session import completion
 from mcis_cli.cli.session.options import numbers, whole_numbers, words
 from mcis_cli.cli.session.workspace import names_file
-from mcis_cli.config import PRESETS, SECTIONS, Config, Flag
+from mcis_cli.config import DEFAULT_PRESET, PRESETS, SECTIONS, Config, Flag
 from mcis_cli.config.setting import without_marks
 
 
@@ -107,15 +107,19 @@ def help_of(model: type[Config], name: str) -> str:
 
 
 def _default_of(model: type[Config], name: str) -> str:
-    """The default of a setting, with those presets that set another value; empty where the text tells it."""
-    default = model.model_fields[name].get_default(call_default_factory=True)
+    """The value of a setting in the default preset, and in those that set another; empty where the text tells it."""
+    without = model.model_fields[name].get_default(call_default_factory=True)
     section = next(one for one, found in SECTIONS.items() if found is model)
+    values = {preset: tables.get(section, {}).get(name, without) for preset, tables in PRESETS.items()}
+    default = values[DEFAULT_PRESET]
     others: dict[str, list[str]] = {}
-    for preset, tables in PRESETS.items():
-        value = tables.get(section, {}).get(name, default)
-        if value != default:
+    for preset, value in values.items():
+        if value not in (default, None):
             others.setdefault(_in_help(value), []).append(preset)
-    told = ", ".join(f"{'/'.join(presets)} {value}" for value, presets in others.items())
+    names = {value: "/".join(presets) for value, presets in others.items()}
+    if [len(presets) for presets in others.values()] == [len(PRESETS) - 1]:
+        names = dict.fromkeys(names, "other presets")
+    told = ", ".join(f"{presets} {value}" for value, presets in names.items())
     if default in (None, PydanticUndefined):
         return told and f" Presets: {told}."
     return f" Default: {_in_help(default)}{told and f' ({told})'}."

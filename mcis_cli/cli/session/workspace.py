@@ -10,7 +10,17 @@ from tempfile import TemporaryDirectory
 from typing import Any, cast
 
 from mcis_cli.cli.session.location import CONFIG_FILE, STORE_FOLDER, store_folder, upwards
-from mcis_cli.config import PRESETS, DataConfig, Preset, Settings, merge, parse_assignment, read_toml, resolve
+from mcis_cli.config import (
+    DEFAULT_PRESET,
+    PRESETS,
+    DataConfig,
+    Preset,
+    Settings,
+    merge,
+    parse_assignment,
+    read_toml,
+    resolve,
+)
 from mcis_cli.errors import UsageError
 from mcis_cli.store import Artifact, Store, open_store
 
@@ -63,7 +73,7 @@ class Workspace:
             yield open_store(Path(folder) / STORE_FOLDER)
 
     def preset(self, upstream: Artifact | None = None) -> Preset:
-        """The preset that was named; else that of the upstream artifact; else `paper`."""
+        """The preset that was named; else that of the upstream artifact; else `DEFAULT_PRESET`."""
         return self.named_preset or _inherited(upstream)
 
     def settings(self, upstream: Artifact | None = None) -> Settings:
@@ -89,6 +99,20 @@ class Workspace:
     def settings_of(self, preset: Preset) -> Settings:
         """All settings, over a preset; see `settings`."""
         return resolve(_with_weights_by_path(self.tables, lambda: self.store), preset)
+
+    def doubt_of_backbone(self, section: str) -> str | None:
+        """That a backbone was given, no preset, and that another preset than the default one is made for it."""
+        given = self.tables.get(section, {}).get("backbone")
+        if given is None or self.named_preset is not None:
+            return None
+        field = section.replace("-", "_")
+        made_for_it = [preset for preset in PRESETS if getattr(resolve({}, preset), field).backbone == given]
+        if not made_for_it or DEFAULT_PRESET in made_for_it:
+            return None
+        return (
+            f"{section}.backbone is {given}, and all else is of the preset {DEFAULT_PRESET}, since none is named; "
+            f"--preset {made_for_it[0]} has values that fit {given}"
+        )
 
     def data(self, folder: Path | None = None) -> DataConfig | None:
         """Where the images are: a folder (or file) that was named, else what the configuration says.
@@ -136,9 +160,9 @@ class Workspace:
 
 
 def _inherited(upstream: Artifact | None) -> Preset:
-    """The preset that an artifact was made with; else `paper`."""
+    """The preset that an artifact was made with; else `DEFAULT_PRESET`."""
     preset = upstream.provenance.get("preset") if upstream is not None else None
-    return cast(Preset, preset) if preset in list(PRESETS) else "paper"
+    return cast(Preset, preset) if preset in list(PRESETS) else DEFAULT_PRESET
 
 
 def open_workspace(
