@@ -62,7 +62,9 @@ class Attended:
 def choose_asked(shown: Sequence[Card], maps: Artifact, count: int) -> list[tuple[str, int]]:
     """Images and classes to look into: from each class in turn one more image of the gallery."""
     by_class: dict[int, list[str]] = {}
-    for card in sorted(shown, key=lambda card: card.rank != "best"):
+    for card in sorted(
+        shown, key=lambda card: (-(card.score or 0.0), -(card.coverage.share if card.coverage else 0.0))
+    ):
         if card.image_id in maps:
             for label in card.labels:
                 by_class.setdefault(label, []).append(card.image_id)

@@ -1,4 +1,4 @@
-"""The gallery: which images are shown, and for each one photograph with its maps, masks and ground truth over it."""
+"""The contact sheet: which images are on it, and for each its photograph with maps, masks and ground truth over it."""
 
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
@@ -6,19 +6,23 @@ from dataclasses import dataclass, field
 import numpy as np
 from numpy.typing import NDArray
 
-from mcis_cli.data.catalogue import Catalogue
+from mcis_cli.data.catalogue import Catalogue, ImageEntry
 from mcis_cli.data.palette import voc_palette
 from mcis_cli.errors import DataError
 from mcis_cli.maps.localization import enlarge, normalise
 from mcis_cli.maps.metrics import count_pixels
 from mcis_cli.report import figures
+from mcis_cli.report.coverage import Coverage, coverage_of
 from mcis_cli.report.scores import Scores, image_score
 from mcis_cli.stages import read_record, stages
 from mcis_cli.stages.plan.lineage import Run, split_of
-from mcis_cli.stages.stage import SCORED, Kind
+from mcis_cli.stages.stage import Kind
 from mcis_cli.store import Artifact
 
 Masks = Mapping[str, NDArray[np.uint8]]
+
+MAIN = ("pseudo mask", "prediction", "walked map", "map")  # the sheet shows the first that an image has
+_SUBJECTS: Mapping[str, Kind] = {"pseudo mask": "pseudo masks", "prediction": "network"}
 
 
 @dataclass(frozen=True)
@@ -31,11 +35,11 @@ class Layer:
 
 @dataclass(frozen=True)
 class Tile:
-    """What is shown of an image in one column: layers of which one at a time is seen.
+    """One way to look at an image: layers of which one at a time is seen.
 
     Attributes:
         kind: "photo", "map" or "mask".
-        title: of the column.
+        title: of the view.
         layers: none for the photograph itself.
         score: mean IoU of this image, if it has one.
     """
@@ -48,7 +52,7 @@ class Tile:
 
 @dataclass(frozen=True)
 class Card:
-    """One image of the gallery.
+    """One image of the contact sheet.
 
     Attributes:
         image_id: its id.
@@ -56,9 +60,11 @@ class Card:
         ratio: width over height.
         labels: foreground classes from 0.
         split: the list that it is on.
-        tiles: by title of the column.
-        score: that it is sorted by; of the last subject that is scored on it.
-        rank: "best" or "worst", or nothing.
+        tiles: by title, in the order of the chain.
+        shown: the titles of those on the sheet; the others are seen when it is enlarged.
+        coverage: of the mask on the sheet, which it is sorted by where there are no scores.
+        score: of what is on the sheet, which it is sorted by.
+        reason: a line on why it stands where it does.
     """
 
     image_id: str
@@ -67,8 +73,10 @@ class Card:
     labels: tuple[int, ...]
     split: str
     tiles: Mapping[str, Tile]
+    shown: tuple[str, ...]
+    coverage: Coverage | None = None
     score: float | None = None
-    rank: str = ""
+    reason: str = ""
 
 
 @dataclass
@@ -91,10 +99,11 @@ class Photos:
         return self.numbers[image_id]
 
 
-def choose(run: Run, images: Catalogue, scores: Mapping[Kind, Scores], count: int) -> dict[str, str]:
-    """The ids of the images to show, with "best", "worst" or nothing: of maps and masks, and of what was scored.
+def choose(run: Run, images: Catalogue, scores: Mapping[Kind, Scores], count: int) -> list[str]:
+    """The ids of the images to show: of maps and masks, and of what the network was scored on.
 
-    A third of each are the best, a third the worst where images have scores; the others are spread over the rest.
+    A third of each are the worst, a third the best by their scores, or without scores by the share of the smallest
+    class in their masks. The others are spread over the rest.
     """
     pools: list[tuple[Sequence[str], Mapping[str, float]]] = []
     pools_of: tuple[tuple[Kind, ...], ...] = (("pseudo masks", "walked maps", "maps"), ("network",))
@@ -104,46 +113,53 @@ def choose(run: Run, images: Catalogue, scores: Mapping[Kind, Scores], count: in
         holding = [*made, *(one.artifact for one in known)]
         if holding:
             there = [image_id for image_id in holding[0].ids if image_id in images]
-            pools.append((there, known[0].images if known else {}))
-    chosen: dict[str, str] = {}
-    for number, (ids, of_images) in enumerate(pools):
+            pools.append((there, known[0].images if known else _shares(run, images, there, count)))
+    chosen: list[str] = []
+    for number, (ids, ranks) in enumerate(pools):
         wanted = (count - len(chosen)) // (len(pools) - number)
-        chosen |= _spread([image_id for image_id in ids if image_id not in chosen], of_images, wanted)
+        chosen += _spread([image_id for image_id in ids if image_id not in chosen], ranks, wanted)
     return chosen
 
 
-def _spread(ids: Sequence[str], of_images: Mapping[str, float], count: int) -> dict[str, str]:
-    ranked = sorted((image_id for image_id in ids if image_id in of_images), key=lambda one: (of_images[one], one))
+def _shares(run: Run, images: Catalogue, ids: Sequence[str], count: int) -> Mapping[str, float]:
+    """The share of the smallest class in each pseudo mask; none where there are none, or all are shown anyway."""
+    masks = run.made.get("pseudo masks")
+    if masks is None or len(ids) <= count:
+        return {}
+    held = [image_id for image_id in ids if image_id in masks]
+    return {one: coverage_of(read_record(masks, one)["mask"], images[one].labels).share for one in held}
+
+
+def _spread(ids: Sequence[str], ranks: Mapping[str, float], count: int) -> list[str]:
+    ranked = sorted((image_id for image_id in ids if image_id in ranks), key=lambda one: (ranks[one], one))
     third = min(count // 3, len(ranked) // 3)
-    chosen = dict.fromkeys(ranked[:third], "worst")
-    chosen |= dict.fromkeys(ranked[len(ranked) - third :], "best")
+    chosen = dict.fromkeys([*ranked[:third], *ranked[len(ranked) - third :]])
     rest = [image_id for image_id in ids if image_id not in chosen]
     wanted = min(count - len(chosen), len(rest))
-    chosen |= {rest[place * len(rest) // wanted]: "" for place in range(wanted)}
-    return chosen
+    return [*chosen, *(rest[place * len(rest) // wanted] for place in range(wanted))]
 
 
 def cards(
     run: Run,
     images: Catalogue,
     photos: Photos,
-    chosen: Mapping[str, str],
+    chosen: Iterable[str],
     predictions: Masks,
     scores: Mapping[Kind, Scores],
 ) -> Iterator[Card | DataError]:
-    """The images of the gallery; the fault of each that cannot be shown.
+    """The images of the sheet; the fault of each that cannot be shown.
 
     Args:
         run: the artifacts.
         images: the data set.
         photos: where photographs are put.
-        chosen: ids with their rank.
+        chosen: ids.
         predictions: masks of the network by id.
         scores: by subject; of images that they do not have, what ground truth says here.
     """
-    for image_id, rank in chosen.items():
+    for image_id in chosen:
         try:
-            yield _card(run, images, photos, image_id, rank, predictions.get(image_id), scores)
+            yield _card(run, images, photos, image_id, predictions.get(image_id), scores)
         except DataError as fault:
             yield fault
 
@@ -153,13 +169,11 @@ def _card(
     images: Catalogue,
     photos: Photos,
     image_id: str,
-    rank: str,
     prediction: NDArray[np.uint8] | None,
     scores: Mapping[Kind, Scores],
 ) -> Card:
     entry = images[image_id]
     number = photos.number(image_id)
-    target = images.read_mask(image_id) if entry.mask is not None else None
     tiles = {"photograph": Tile("photo", "photograph")}
     of_image = {name: one.images[image_id] for name, one in scores.items() if image_id in one.images}
     kinds_of_maps: tuple[Kind, ...] = ("maps", "walked maps")
@@ -168,22 +182,18 @@ def _card(
             title = stages()[maps.stage].content.shown_as
             found = tuple(map_layers(read_record(maps, image_id), entry.height, entry.width))
             tiles[title] = Tile("map", title, found, of_image.get(kind))
-    masks: dict[str, tuple[Kind | None, NDArray[np.uint8] | None]] = {"ground truth": (None, target)}
+    masks: dict[str, NDArray[np.uint8]] = {}
     if (pseudo := _holding(run, "pseudo masks", image_id)) is not None:
-        masks = {"pseudo mask": ("pseudo masks", read_record(pseudo, image_id)["mask"]), **masks}
+        masks["pseudo mask"] = read_record(pseudo, image_id)["mask"]
     if prediction is not None:
-        masks = {**masks, "prediction": ("network", prediction)}
-    for title in ("pseudo mask", "prediction", "ground truth"):
-        subject, mask = masks.get(title, (None, None))
-        if mask is None:
-            continue
-        if mask.shape != (entry.height, entry.width):
-            raise DataError(f"{image_id}: the {title} is of another size than the photograph, which has changed")
-        if subject and subject not in of_image and target is not None:
-            own = image_score(count_pixels(mask, target))
-            of_image |= {} if own is None else {subject: own}
-        score = None if subject is None else of_image.get(subject)
-        tiles[title] = Tile("mask", title, (Layer(figures.mask_layer(mask, voc_palette())),), score)
+        masks["prediction"] = prediction
+    if entry.mask is not None:
+        masks["ground truth"] = images.read_mask(image_id)
+    tiles |= {
+        title: _mask_tile(title, mask, entry, masks.get("ground truth"), of_image) for title, mask in masks.items()
+    }
+    main = next((title for title in MAIN if title in tiles), None)
+    coverage = coverage_of(masks[main], entry.labels) if main in masks else None
     return Card(
         image_id=image_id,
         photo=number,
@@ -191,9 +201,28 @@ def _card(
         labels=entry.labels,
         split=split_of(run, images, image_id),
         tiles=tiles,
-        score=next((of_image[subject] for subject in reversed(SCORED) if subject in of_image), None),
-        rank=rank,
+        shown=("photograph",) if main is None else ("photograph", main),
+        coverage=coverage,
+        score=None if main is None else tiles[main].score,
+        reason="" if coverage is None else coverage.in_words(images.class_names),
     )
+
+
+def _mask_tile(
+    title: str,
+    mask: NDArray[np.uint8],
+    entry: ImageEntry,
+    target: NDArray[np.uint8] | None,
+    of_image: Mapping[Kind, float],
+) -> Tile:
+    """A mask with its score; where no artifact has one, what ground truth says here."""
+    if mask.shape != (entry.height, entry.width):
+        raise DataError(f"{entry.id}: the {title} is of another size than the photograph, which has changed")
+    subject = _SUBJECTS.get(title)
+    score = of_image.get(subject) if subject else None
+    if subject and score is None and target is not None:
+        score = image_score(count_pixels(mask, target))
+    return Tile("mask", title, (Layer(figures.mask_layer(mask, voc_palette())),), score)
 
 
 def map_layers(fields: Mapping[str, NDArray[np.generic]], height: int, width: int) -> Iterator[Layer]:
@@ -203,13 +232,6 @@ def map_layers(fields: Mapping[str, NDArray[np.generic]], height: int, width: in
     small = enlarge(maps, max(1, round(height * side)), max(1, round(width * side)))
     for plane, class_index in zip(normalise(small, "minmax"), fields["classes"].tolist(), strict=True):
         yield Layer(figures.heat_layer(plane), int(class_index))
-
-
-def columns_of(shown: Iterable[Card]) -> list[str]:
-    """The titles of the columns that any card has, in their order."""
-    titles = {title for card in shown for title in card.tiles}
-    known = ("photograph", "map", "walked map", "pseudo mask", "prediction", "ground truth")
-    return [title for title in known if title in titles]
 
 
 def _holding(run: Run, kind: Kind, image_id: str) -> Artifact | None:

@@ -11,7 +11,7 @@ from mcis_cli.config import DataConfig, EvalConfig, RunOptions
 from mcis_cli.config.setting import flat
 from mcis_cli.data.catalogue import Catalogue
 from mcis_cli.errors import DataError, MissingError, counted
-from mcis_cli.report.cards import Card, Photos, cards, choose, columns_of
+from mcis_cli.report.cards import Card, Photos, cards, choose
 from mcis_cli.report.diagram import Diagram, draw
 from mcis_cli.report.metrics_log import read_log
 from mcis_cli.report.plotting import Chart, chart
@@ -33,10 +33,10 @@ class Wanted:
     """What of the page is asked for.
 
     Attributes:
-        images: in the gallery, at most.
+        images: on the contact sheet, at most.
         references: images in the reference gallery, at most.
         attention: whether the classifier looks at those again.
-        predictions: whether the network predicts the images of the gallery.
+        predictions: whether the network predicts the images of the sheet.
     """
 
     images: int = 60
@@ -78,8 +78,8 @@ class Report:
     Attributes:
         title: a few words.
         class_names: background first; place k is mask value k.
-        left_out: by section, why it is not there.
-        notes: what else has to be said.
+        without_images: why there is no contact sheet; empty where there is one.
+        notes: what is not on the page, and why.
     """
 
     title: str
@@ -97,9 +97,8 @@ class Report:
     photos: Photos | None = None
     predictions: Mapping[str, NDArray[np.uint8]] = field(default_factory=dict)
     cards: list[Card] = field(default_factory=list)
-    columns: list[str] = field(default_factory=list)
     attended: list[Any] = field(default_factory=list)
-    left_out: dict[str, str] = field(default_factory=dict)
+    without_images: str = ""
     notes: list[str] = field(default_factory=list)
 
 
@@ -120,20 +119,18 @@ def gather(run: Run, store: Store, data: DataConfig | None, wanted: Wanted, opti
     try:
         report.images = look_behind(run.last, data, store)
     except (DataError, MissingError) as fault:
-        report.left_out["gallery"] = f"The photographs are not where they were: {fault}."
-        report.left_out["references"] = "The photographs are not where they were."
+        report.without_images = f"The photographs are not where they were: {fault}."
         return report
     report.photos = Photos(report.images)
     chosen = choose(run, report.images, report.scores, wanted.images)
-    report.predictions = _predictions(report, list(chosen), wanted, options)
+    report.predictions = _predictions(report, chosen, wanted, options)
     faults: list[DataError] = []
     for found in cards(run, report.images, report.photos, chosen, report.predictions, report.scores):
         faults.append(found) if isinstance(found, DataError) else report.cards.append(found)
-    report.columns = columns_of(report.cards)
     if faults:
-        report.notes.append(f"Left out of the gallery: {counted(len(faults), 'image')}; the first because {faults[0]}.")
+        report.notes.append(f"Images: {counted(len(faults), 'image')} cannot be shown; the first because {faults[0]}.")
     if not report.cards:
-        report.left_out["gallery"] = f"No image can be shown: {faults[0] if faults else 'the artifacts name none'}."
+        report.without_images = f"No image can be shown: {faults[0] if faults else 'none was asked for'}."
     _add_attended(report, wanted, options)
     return report
 
@@ -145,11 +142,11 @@ def figures(run: Run, store: Store) -> Report:
     described = describe_data(run, store)
     curves = tuple(filter(None, (_losses(artifact) for artifact in run.made.values())))
     threshold = _threshold(scores["maps"]) if "maps" in scores else None
-    left_out = {}
+    notes = []
     if not scores:
-        left_out["scores"] = "Nothing of this run was scored: mcis eval does that, where there is ground truth."
+        notes.append("Scores: nothing of this run was scored; mcis eval does that, where there is ground truth.")
     if not curves:
-        left_out["curves"] = "No training of this run is in this store with its log."
+        notes.append("Curves: no training of this run is in this store with its log.")
     return Report(
         title=" · ".join(f"{one.title} {_percent(one.metrics['mean_iou'])}" for one in scores.values())
         or run.last.path.stem,
@@ -163,7 +160,7 @@ def figures(run: Run, store: Store) -> Report:
         threshold=threshold,
         threshold_is_chosen=bool(scores["maps"].metrics["threshold_chosen_with_ground_truth"]) if threshold else False,
         curves=curves,
-        left_out=left_out,
+        notes=notes,
     )
 
 
@@ -172,18 +169,16 @@ def describe_data(run: Run, store: Store) -> tuple[tuple[str, str], ...]:
     place = store.location(run.dataset) or {}
     facts = [("folder", str(place.get("root", "unknown")).rstrip("/").rpartition("/")[2])]
     listed = store.find(DATASET.recipe({}, {"files": run.dataset}))
-    if listed is not None:
-        meta = listed.meta
-        facts.append(("images", counted(int(meta.get("num_images", 0)), "image")))
-        facts.append(("classes", counted(len(run.class_names), "class", "classes")))
-        facts.append(("ground truth", counted(int(meta.get("num_masks", 0)), "mask")))
-        facts.append(("saliency", counted(int(meta.get("num_saliency", 0)), "map")))
-        splits = meta.get("splits")
-        if isinstance(splits, dict):
-            facts.append(("splits", ", ".join(f"{name} {count}" for name, count in splits.items())))
-    else:
-        facts.append(("classes", counted(len(run.class_names), "class", "classes")))
-    facts.append(("content", run.dataset[:ID_DIGITS]))
+    meta: Mapping[str, Any] = {} if listed is None else listed.meta
+    if count := int(meta.get("num_images", 0)):
+        facts.append(("images", counted(count, "image")))
+    facts.append(("classes", counted(len(run.class_names), "class", "classes")))
+    if count := int(meta.get("num_masks", 0)):
+        facts.append(("ground truth", counted(count, "mask")))
+    if count := int(meta.get("num_saliency", 0)):
+        facts.append(("saliency", counted(count, "map")))
+    if splits := _mapping(meta.get("splits")):
+        facts.append(("splits", ", ".join(f"{name} {count}" for name, count in splits.items())))
     return tuple(facts)
 
 
@@ -243,10 +238,10 @@ def predict(network: Artifact, images: Catalogue, ids: Sequence[str], options: R
 def _predictions(report: Report, ids: Sequence[str], wanted: Wanted, options: RunOptions) -> dict[str, Any]:
     network = report.run.made.get("network")
     if network is None or report.images is None:
-        report.notes.append("No predictions: no segmentation network is in this run.")
+        report.notes.append("Predictions: no segmentation network is in this run.")
         return {}
     if not wanted.predictions:
-        report.notes.append("No predictions: they were not asked for (--no-predictions).")
+        report.notes.append("Predictions: left out by --no-predictions.")
         return {}
     report.notes.append("Predictions are made for this page at scale 1, without mirror and without CRF.")
     return predict(network, report.images, ids, options)
@@ -257,15 +252,15 @@ def _add_attended(report: Report, wanted: Wanted, options: RunOptions) -> None:
     classifier, maps = report.run.made.get("classifier"), report.run.made.get("maps")
     why = None
     if not wanted.attention:
-        why = "It was not asked for (--no-attention)."
+        why = "left out by --no-attention"
     elif maps is None:
-        why = "No localization maps are in this run."
+        why = "no localization maps are in this run"
     elif not settings_of(maps).get("refs"):
-        why = "These maps were made without references (mcis cams --refs 3 makes them with three)."
+        why = "these maps were made without references (mcis cams --refs 3 makes them with three)"
     elif classifier is None:
-        why = "The classifier that these maps were made with is not in this store."
+        why = "the classifier that these maps were made with is not in this store"
     if why is not None or maps is None or classifier is None or report.images is None or report.photos is None:
-        report.left_out["references"] = why or "The photographs are not where they were."
+        report.notes.append(f"References: {why}.")
         return
     from mcis_cli.report.attended import attended, choose_asked
     from mcis_cli.stages.cams.attention import look
@@ -277,9 +272,9 @@ def _add_attended(report: Report, wanted: Wanted, options: RunOptions) -> None:
             options.reporter.advance()
             report.attended.append(one)
     except DataError as fault:
-        report.notes.append(f"The reference gallery is not complete: {fault}.")
+        report.notes.append(f"References: not complete: {fault}.")
     if not report.attended:
-        report.left_out["references"] = "No image of the gallery has maps of references that are still there."
+        report.notes.append("References: no image on this page has maps of references that are still there.")
 
 
 def _matrix(scores: Scores, names: tuple[str, ...]) -> Matrix:

@@ -21,17 +21,19 @@ from mcis_cli.report.content import Report
 from mcis_cli.report.scores import points
 from mcis_cli.stages.stage import SCORED
 
+VIEWS = ("map", "walked map", "pseudo mask", "prediction", "ground truth")
+
 
 def render(report: Report) -> str:
     """The page of one run."""
     return _rendered(
         "report.html.j2",
         report=report,
-        class_names=report.class_names,
         pictures=report.photos.pictures if report.photos else (),
         subjects=[subject for subject in SCORED if subject in report.scores],
         rows=_score_rows(report),
         splits=sorted({card.split for card in report.cards}),
+        views=[title for title in VIEWS if any(title in card.tiles for card in report.cards)],
     )
 
 
@@ -45,8 +47,17 @@ def render_comparison(of: Comparison) -> str:
     )
 
 
-def _rendered(template: str, **values: Any) -> str:
+def _rendered(template: str, *, pictures: Sequence[str], **values: Any) -> str:
     script = _asset("page.js")
+    written: set[int] = set()
+
+    def once(number: int) -> str:
+        """The photograph where it comes first; empty elsewhere, where the script takes it from there."""
+        if number in written:
+            return ""
+        written.add(number)
+        return pictures[number]
+
     digest = base64.b64encode(hashlib.sha256(script.encode()).digest()).decode("ascii")
     return (
         _environment()
@@ -56,6 +67,7 @@ def _rendered(template: str, **values: Any) -> str:
             script=Markup(script),
             script_digest=digest,
             version=__version__,
+            once=once,
             **values,
         )
     )

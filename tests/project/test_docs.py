@@ -57,6 +57,13 @@ def test_links_lead_somewhere(page: Path):
     assert not list(broken_links(page))
 
 
+@pytest.mark.parametrize("words", ["offline", "threshold", "own data"])
+def test_a_heading_has_the_words_that_people_search_for(words: str):
+    """The site's search puts pages and sections with such a title first."""
+    headings = [re.findall(r"^#+ (.+)$", page.read_text(encoding="utf-8"), re.MULTILINE) for page in PAGES]
+    assert any(words in heading.lower() for of_page in headings for heading in of_page)
+
+
 def test_contents_list_every_page():
     contents = ROOT / "docs/README.md"
     links = re.findall(r"\]\(([^)#:]+\.md)\)", contents.read_text(encoding="utf-8"))

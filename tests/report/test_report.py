@@ -17,6 +17,7 @@ from mcis_cli.data.reading import read_catalogue
 from mcis_cli.data.synthetic.image_set import write_synthetic
 from mcis_cli.maps.localization import enlarge
 from mcis_cli.report import figures
+from mcis_cli.report.coverage import Coverage, coverage_of
 from mcis_cli.report.metrics_log import read_log
 from mcis_cli.report.plotting import chart
 from mcis_cli.report.scores import image_score, read_scores
@@ -95,7 +96,112 @@ def test_the_page_of_a_chain_shows_each_part(call, chain_copy, tmp_path: Path) -
     assert len(page.of_class("attended")) == 2
     assert len(page.of_class("sprite")) == 4  # two references each
     assert len(page.of_class("plot")) == 2  # both trainings; maps were not scored
-    assert {"pseudo mask", "prediction", "ground truth", "map"} <= set(page.texts)
+    shown = {tile["data-title"] for tile in page.of_class("tile") if "data-title" in tile}
+    assert shown == {"photograph", "pseudo mask", "prediction", "ground truth", "map"}
+
+
+def test_images_come_first_and_hashes_last(call, chain) -> None:
+    assert call("report", *QUICK, cwd=chain.folder).code == 0
+    text = (chain.folder / "report.html").read_text(encoding="utf-8")
+    sections = re.findall(r'<section id="([a-z]+)"', text)
+    assert sections[0] == "gallery"
+    assert sections[-1] == "run"
+    before_the_run = text[text.index("<main") : text.index('<section id="run"')]
+    for digest in (chain.made["pseudo"].meta["dataset"], *(artifact.id for artifact in chain.made.values())):
+        assert digest[:12] not in before_the_run
+
+
+def test_what_is_empty_is_not_shown(call, chain_copy) -> None:
+    assert call("report", chain_copy.made["train-cls"].id, *QUICK, cwd=chain_copy.folder).code == 0
+    page = Page((chain_copy.folder / "report.html").read_text(encoding="utf-8"))
+    sections = [attributes["id"] for tag, attributes in page.elements if tag == "section"]
+    assert sections == ["curves", "run"]
+    links = [attributes["href"] for tag, attributes in page.elements if tag == "a" and "data-do" not in attributes]
+    assert links == ["#main", "#curves", "#run"]
+    told = "".join(page.texts)
+    assert "0 masks" not in told
+    assert "Scores: nothing of this run was scored" in told
+
+
+def test_the_sheet_has_each_photograph_once_and_pictures_of_known_sizes(call, chain) -> None:
+    assert call("report", *QUICK, cwd=chain.folder).code == 0
+    page = Page((chain.folder / "report.html").read_text(encoding="utf-8"))
+    pictures = [attributes for tag, attributes in page.elements if tag == "img"]
+    assert len(page.of_class("open")) == len(page.of_class("card")) > 0
+    for picture in pictures:
+        assert int(picture["width"] or 0) * int(picture["height"] or 0) > 0
+        assert (picture["loading"], picture["decoding"]) == ("lazy", "async")
+    numbers = [picture["data-photo"] for picture in pictures if "data-photo" in picture]
+    with_bytes = [picture["data-photo"] for picture in pictures if "data-photo" in picture and "src" in picture]
+    assert sorted(with_bytes) == sorted(set(numbers))
+    assert len(numbers) > len(with_bytes)
+
+
+def test_the_smallest_class_of_a_mask_says_how_doubtful_it_is() -> None:
+    mask = np.zeros((4, 10), np.uint8)
+    mask[0] = 2
+    mask[1, :5] = 255
+    names = ["cat", "dog"]
+    assert coverage_of(mask, (1,)) == Coverage(2, 10 / 40)
+    assert coverage_of(mask, (1,)).in_words(names) == "dog covers 25 %"
+    assert coverage_of(mask, (0, 1)) == Coverage(1, 0.0)  # a tag without a pixel
+    assert coverage_of(mask, (0, 1)).in_words(names) == "no pixel of cat"
+    mask[:, 1:] = 2  # 4 of 40 pixels are another class, of which one is the background's
+    mask[1:, 0] = (0, 255, 255)
+    assert coverage_of(mask, (1,)) == Coverage(0, 1 / 40)
+    assert coverage_of(mask, (1,)).in_words(names) == "background covers 2.5 %"
+    assert coverage_of(np.zeros((4, 10), np.uint8), ()) == Coverage(0, 1.0)  # a negative
+
+
+def test_without_scores_the_most_doubtful_masks_are_shown(call, chain_copy) -> None:
+    shutil.rmtree(chain_copy.folder / "shapes/SegmentationClass")
+    masks, images = chain_copy.made["pseudo"], chain_copy.images()
+    shares = {one: coverage_of(masks.read(one)["mask"], images[one].labels).share for one in masks.ids}
+    assert call("report", masks.id, *QUICK, "--images", "6", cwd=chain_copy.folder).code == 0
+    page = Page((chain_copy.folder / "report.html").read_text(encoding="utf-8"))
+    shown = {str(card["data-name"]) for card in page.of_class("card")}
+    assert len(shown) == 6
+    assert set(sorted(shares, key=lambda one: (shares[one], one))[:2]) <= shown
+    assert not any(card["data-score"] for card in page.of_class("card"))
+
+
+def test_each_image_of_the_sheet_has_a_reason(call, chain) -> None:
+    assert call("report", *QUICK, cwd=chain.folder).code == 0
+    page = Page((chain.folder / "report.html").read_text(encoding="utf-8"))
+    assert len(page.of_class("reason")) == len(page.of_class("card"))
+    assert all(card["data-doubt"] and card["data-score"] for card in page.of_class("card"))
+
+
+def heading_of(path: Path) -> str:
+    found = re.search(r"<h1>(.*?)</h1>", path.read_text(encoding="utf-8"), re.DOTALL)
+    assert found is not None
+    return " ".join(re.sub(r"<[^>]*>", " ", found[1]).split())
+
+
+def test_compared_runs_are_named_by_what_differs(call, chain, tmp_path: Path) -> None:
+    other = call("cams", "--refs", "0", "-q", "--workers", "0", cwd=chain.folder)
+    assert other.code == 0, other.err
+    target = tmp_path / "two.html"
+    assert call("report", "--compare", other.lines[0], chain.made["cams"].id, "-o", target, cwd=chain.folder).code == 0
+    assert heading_of(target) == "A refs 0 B refs 2"
+    rows = re.findall(r"<tr><td>(.*?)</td><th scope=\"row\">(.*?)</th>", target.read_text(encoding="utf-8"))
+    assert rows == [("cams", "refs")]  # the list of references follows from it
+
+
+def test_masks_without_scores_are_compared_by_their_pixels(call, chain_copy, tmp_path: Path) -> None:
+    masks = chain_copy.made["pseudo"]
+    other = call("pseudo", chain_copy.made["cams"].id, "--background", "constant", "-q", cwd=chain_copy.folder)
+    assert other.code == 0, other.err
+    target = tmp_path / "two.html"
+    assert call("report", "--compare", masks.id, other.lines[0], "-o", target, cwd=chain_copy.folder).code == 0
+    assert heading_of(target).startswith("A background saliency")
+    page = Page(target.read_text(encoding="utf-8"))
+    assert page.of_class("card")
+    second = chain_copy.store.get(other.lines[0])
+    for card in page.of_class("card"):
+        name = card["data-name"]
+        differ = (masks.read(name)["mask"] != second.read(name)["mask"]).mean()
+        assert float(card["data-score"] or 0) == pytest.approx(-differ, abs=1e-4)
 
 
 def test_maps_that_were_scored_show_that_ground_truth_chose_the_threshold(call, chain_copy) -> None:
@@ -173,7 +279,7 @@ def test_what_is_missing_is_left_out_with_a_sentence(call, chain_copy) -> None:
     page = Page(text)
     told = " ".join(page.texts)
     assert "The photographs are not where they were" in told
-    assert "Nothing of this run was scored" in told
+    assert "nothing of this run was scored" in told
     assert "not in this store" in told  # the classifier, as a dashed box
     assert not page.of_class("card")
     assert len(page.of_class("absent")) == 1
@@ -233,7 +339,7 @@ def test_hostile_names_are_text_on_the_page(call, chain, tmp_path: Path, seed: i
         *("button", "main", "header", "h1", "h2", "h3", "dl", "dt", "dd", "ol", "ul", "li", "b", "small", "section"),
         *("defs", "marker", "text", "g", "rect", "table", "thead", "tbody", "tr", "th", "td", "details", "summary"),
         *("code", "mark", "figure", "figcaption", "use", "article", "bdi", "i", "form", "fieldset", "legend"),
-        *("label", "input", "select", "option", "output", "footer", "kbd", "script"),
+        *("label", "input", "select", "option", "output", "footer", "kbd", "script", "img", "dialog"),
     }
     assert not [name for _, *names in page.skeleton for name in names if name.startswith("on")]
     assert len([tag for tag, *_ in page.skeleton if tag == "script"]) == 1

@@ -44,7 +44,8 @@ def test_nothing_is_complained_of_and_nothing_fetched(page: Path, window: Any) -
     assert fetched(window) == [address(page)]
     assert not complaints(window)
     assert window.execute_script("return document.images.length") > 0
-    assert window.execute_script("return [...document.images].every((image) => image.complete && image.naturalWidth)")
+    decoded = "Promise.all([...document.images].map((image) => { image.loading = 'eager'; return image.decode(); }))"
+    assert window.execute_async_script(f"{decoded}.then(() => arguments[0](true), () => arguments[0](false));")
 
 
 def test_a_script_that_is_not_ours_is_not_run(page: Path, window: Any) -> None:
@@ -82,6 +83,9 @@ def test_the_gallery_is_put_in_order(page: Path, window: Any) -> None:
     assert worst_first == sorted(worst_first)
     window.find_element("css selector", "[name=order] [value=best]").click()
     assert [float(score) for score in window.execute_script(scores)] == sorted(worst_first, reverse=True)
+    window.find_element("css selector", "[name=order] [value=doubt]").click()
+    doubts = [float(doubt) for doubt in window.execute_script(scores.replace("score", "doubt"))]
+    assert doubts == sorted(doubts, reverse=True)
     window.find_element("css selector", "[name=order] [value=name]").click()
     assert window.execute_script(names) == sorted(window.execute_script(names))
     window.find_element("css selector", "[name=split] option:nth-child(2)").click()
@@ -89,11 +93,71 @@ def test_the_gallery_is_put_in_order(page: Path, window: Any) -> None:
 
 
 def test_keys_walk_through_the_images(page: Path, window: Any) -> None:
-    at = "return [...document.querySelectorAll('.card')].indexOf(document.activeElement)"
+    at = "return [...document.querySelectorAll('.card')].indexOf(document.activeElement.closest('.card'))"
     press(window, "j")
     assert window.execute_script(at) == 0
     press(window, "j", "j", "k")
     assert window.execute_script(at) == 1
+
+
+def test_another_view_is_shown_beside_the_photographs(page: Path, window: Any) -> None:
+    shown = "return [...document.querySelectorAll('.card .tile:not([hidden])')].map((tile) => tile.dataset.title)"
+    before = window.execute_script(shown)
+    assert "pseudo mask" in before
+    window.find_element("xpath", "//select[@name='view']/option[.='ground truth']").click()
+    after = window.execute_script(shown)
+    assert len(after) == len(before)
+    assert set(after) == {"photograph", "ground truth"}
+
+
+def enlarged(window: Any) -> tuple[str, str, int]:
+    """What the dialog shows: name of the image, view, and width of the picture, once that is drawn."""
+    return tuple(
+        window.execute_async_script("""
+        const [done] = arguments, viewer = document.getElementById("viewer");
+        const view = () => viewer.querySelector("[aria-pressed=true]").textContent;
+        (function wait() {
+          const [name, image] = [viewer.querySelector("h3").textContent, viewer.querySelector(".stage img")];
+          if (image?.alt !== `${view()}, ${name}` || !image.complete) return setTimeout(wait, 10);
+          done([name, view(), image.naturalWidth]);
+        })();
+    """)
+    )
+
+
+def test_a_click_enlarges_an_image_and_arrows_go_on(page: Path, window: Any) -> None:
+    window.find_element("xpath", "//select[@name='split']/option[.='train']").click()
+    seen = "[...document.querySelectorAll('.card:not([hidden])')]"
+    names = window.execute_script(f"return {seen}.map((card) => card.dataset.name)")
+    window.execute_script(f"{seen}[0].querySelector('.open').click()")
+    assert enlarged(window)[:2] == (names[0], "pseudo mask")
+    assert enlarged(window)[2] > 0
+    press(window, "\ue014")  # to the right
+    assert enlarged(window)[0] == names[1]
+    press(window, "\ue012", "\ue013")  # back, and one view up
+    assert enlarged(window)[:1] == (names[0],)
+    assert enlarged(window)[1].startswith("map of ")
+    window.find_element("css selector", "[data-do=next]").click()
+    assert enlarged(window)[0] == names[1]
+    press(window, "\ue00c")  # Escape
+    assert not window.find_element("id", "viewer").is_displayed()
+    assert window.execute_script("return document.activeElement.closest('.card').dataset.name") == names[1]
+
+
+def test_an_enlarged_image_is_opened_in_a_tab_and_saved(page: Path, window: Any) -> None:
+    window.find_element("css selector", ".card .open").click()
+    name, view, _ = enlarged(window)
+    save = window.find_element("css selector", "[data-do=save]")
+    assert save.get_attribute("download") == f"{name} {view}.png"
+    assert save.get_attribute("href").startswith("blob:")
+    first = window.current_window_handle
+    window.find_element("css selector", "[data-do=tab]").click()
+    (other,) = set(window.window_handles) - {first}
+    window.switch_to.window(other)
+    assert window.execute_script("return document.images[0].naturalWidth") > 0
+    window.close()
+    window.switch_to.window(first)
+    fetched(window), complaints(window)
 
 
 def test_dark_and_light(page: Path, window: Any) -> None:
@@ -130,6 +194,13 @@ def test_a_narrow_window_and_paper_have_room_for_it(page: Path, window: Any) -> 
         "Emulation.setDeviceMetricsOverride", {"width": 390, "height": 844, "deviceScaleFactor": 1, "mobile": True}
     )
     assert window.execute_script("return document.documentElement.scrollWidth") <= 390
+    window.find_element("css selector", ".card .open").click()
+    enlarged(window)
+    assert window.execute_script("return document.getElementById('viewer').scrollWidth") <= 390
+    for part in window.find_elements("css selector", "#viewer :is(button, a, img)"):
+        assert part.rect["x"] >= 0
+        assert part.rect["x"] + part.rect["width"] <= 390
+    press(window, "\ue00c")
     window.execute_cdp_cmd("Emulation.clearDeviceMetricsOverride", {})
     window.execute_cdp_cmd("Emulation.setEmulatedMedia", {"media": "print"})
     assert not window.find_element("css selector", ".filters").is_displayed()

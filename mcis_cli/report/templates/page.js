@@ -24,40 +24,62 @@ function switchTheme() {
 if (remembered()) root.dataset.theme = remembered() === "dark" ? "dark" : "light";
 document.getElementById("theme").addEventListener("click", switchTheme);
 
-// The galleries: one class or all, in the order that was asked for.
+// The photographs: each is in the file once, and its other places take it from there.
+
+const photos = new Map(all("img[data-photo][src]").map((image) => [image.dataset.photo, image.src]));
+for (const image of all("img[data-photo]:not([src])")) image.src = photos.get(image.dataset.photo);
+
+// The contact sheet: one class or all, one view beside the photograph, in the order that was asked for.
 
 const filters = document.getElementById("filters");
 const cards = all(".card");
+
+for (const card of cards) card.dataset.shown = all(".tile:not([hidden])", card).at(-1).dataset.title;
 
 function carries(element, value) {
   return !value || element.dataset.classes.split(" ").includes(value);
 }
 
-function showMap(card, value) {
-  const wanted = all(".frame.map .layer", card).some((layer) => layer.dataset.class === value);
-  if (!wanted) return;
-  for (const layer of all(".frame.map .layer", card)) layer.hidden = layer.dataset.class !== value;
-  for (const button of all(".which button", card)) button.setAttribute("aria-pressed", button.dataset.class === value);
+function showMaps(card, value) {
+  for (const tile of all(".tile.map", card)) {
+    const layers = all(".layer", tile);
+    const wanted = layers.find((layer) => layer.dataset.class === value) ?? layers[0];
+    for (const layer of layers) layer.hidden = layer !== wanted;
+  }
+}
+
+function showView(card, title) {
+  const [, ...tiles] = all(".tile", card);
+  const wanted = tiles.some((tile) => tile.dataset.title === title) ? title : card.dataset.shown;
+  for (const tile of tiles) tile.hidden = tile.dataset.title !== wanted;
 }
 
 function applyFilters() {
-  const value = filters.elements.class.value;
-  const split = filters.elements.split?.value;
+  const { class: chosen, split, view } = filters.elements;
+  const value = chosen.value;
   for (const element of all(".attended")) element.hidden = !carries(element, value);
-  for (const card of cards) card.hidden = !carries(card, value) || Boolean(split && card.dataset.split !== split);
   for (const row of all(".scores [data-value]")) row.classList.toggle("chosen", value !== "" && row.dataset.value === value);
-  for (const card of cards) showMap(card, value || all(".which button", card)[0]?.dataset.class);
-  const seen = cards.filter((card) => !card.hidden).length;
-  filters.elements.count.value = `${seen} of ${cards.length} images`;
+  for (const card of cards) {
+    card.hidden = !carries(card, value) || Boolean(split?.value && card.dataset.split !== split.value);
+    showMaps(card, value);
+    if (view) showView(card, view.value);
+  }
+  filters.elements.count.value = `${seen().length} of ${cards.length} images`;
 }
 
 function applyOrder() {
-  const order = filters.elements.order?.value ?? "name";
-  const direction = order === "best" ? -1 : 1;
-  const score = (card) => (card.dataset.score === "" ? Infinity : direction * Number(card.dataset.score));
+  const order = filters.elements.order.value;
   const byName = (a, b) => (a.dataset.name < b.dataset.name ? -1 : 1);
-  cards.sort(order === "name" ? byName : (a, b) => Math.sign(score(a) - score(b)) || byName(a, b));
+  const rank = (card) => {
+    const number = order === "doubt" ? card.dataset.doubt : card.dataset.score;
+    return number === "" ? Infinity : order === "worst" ? Number(number) : -Number(number);
+  };
+  cards.sort((a, b) => (order === "name" ? 0 : Math.sign(rank(a) - rank(b))) || byName(a, b));
   for (const card of cards) card.parentElement.append(card);
+}
+
+function seen() {
+  return all(".card").filter((card) => !card.hidden);
 }
 
 function chooseClass(value) {
@@ -72,24 +94,125 @@ function stepClass(by) {
   next.parentElement.scrollIntoView({ block: "nearest", inline: "nearest" });
 }
 
+function neighbour(card, by) {
+  const found = seen();
+  return found[Math.min(Math.max(found.indexOf(card) + by, 0), found.length - 1)];
+}
+
 function stepCard(by) {
-  const seen = all(".card").filter((card) => !card.hidden);
-  const at = seen.indexOf(document.activeElement.closest(".card"));
-  const next = seen[Math.min(Math.max(at + by, 0), seen.length - 1)];
+  const next = neighbour(document.activeElement.closest(".card"), by);
   next?.scrollIntoView({ block: "center" });
-  next?.focus({ preventScroll: true });
+  next?.querySelector(".open").focus({ preventScroll: true });
 }
 
 if (filters) {
   filters.addEventListener("change", (event) => (event.target.name === "order" ? applyOrder() : applyFilters()));
   filters.addEventListener("submit", (event) => event.preventDefault());
   for (const link of all("[data-filter]")) link.addEventListener("click", () => chooseClass(link.dataset.filter));
-  for (const button of all(".which button")) {
-    button.addEventListener("click", () => showMap(button.closest(".card"), button.dataset.class));
-  }
+  for (const card of cards) card.querySelector(".open").addEventListener("click", () => enlarge(card, ""));
   applyOrder();
   applyFilters();
 }
+
+// One image, enlarged: each view is drawn as one picture, which can be opened in a tab and saved.
+
+const viewer = document.getElementById("viewer");
+let current = null; // the card that is enlarged
+let view = ""; // the title of its view, which stays when another image follows
+let drawings = 0;
+
+function viewsOf(card) {
+  return all(".tile", card).flatMap((tile) => {
+    const photo = tile.querySelector("[data-photo]");
+    const layers = all(".layer", tile);
+    if (!layers.length) return [{ tile, photo, title: photo.alt }];
+    return layers.map((layer) => ({ tile, photo, layer, title: layer.alt }));
+  });
+}
+
+async function loaded(source) {
+  const image = new Image();
+  image.src = source;
+  await image.decode();
+  return image;
+}
+
+async function drawn({ tile, photo, layer }) {
+  const [base, over] = await Promise.all([loaded(photo.src), layer && loaded(layer.src)]);
+  const canvas = document.createElement("canvas");
+  [canvas.width, canvas.height] = [base.naturalWidth, base.naturalHeight];
+  const context = canvas.getContext("2d");
+  context.drawImage(base, 0, 0);
+  if (over) {
+    const isMap = tile.classList.contains("map");
+    context.globalCompositeOperation = "saturation"; // towards grey
+    context.globalAlpha = isMap ? 1 : 0.75;
+    context.fillRect(0, 0, canvas.width, canvas.height);
+    context.globalCompositeOperation = "source-over";
+    context.globalAlpha = isMap ? 0.74 : 1;
+    context.drawImage(over, 0, 0, canvas.width, canvas.height);
+  }
+  return canvas;
+}
+
+async function draw(chosen) {
+  const number = ++drawings;
+  const canvas = await drawn(chosen);
+  const file = await new Promise((done) => canvas.toBlob(done));
+  if (number !== drawings) return; // another one was asked for meanwhile
+  const image = new Image(canvas.width, canvas.height);
+  image.src = canvas.toDataURL();
+  image.alt = `${chosen.title}, ${current.dataset.name}`;
+  viewer.querySelector(".stage").replaceChildren(image);
+  const [tab, save] = ["tab", "save"].map((name) => viewer.querySelector(`[data-do=${name}]`));
+  URL.revokeObjectURL(tab.href);
+  save.href = tab.href = URL.createObjectURL(file);
+  save.download = `${current.dataset.name} ${chosen.title}.png`;
+}
+
+function enlarge(card, title = view) {
+  const found = viewsOf(card);
+  const onSheet = found.find((one) => one.layer && !one.layer.hidden && !one.tile.hidden);
+  const chosen = found.find((one) => one.title === title) ?? onSheet ?? found[0];
+  [current, view] = [card, chosen.title];
+  const buttons = found.map((one) => {
+    const button = document.createElement("button");
+    button.textContent = one.title;
+    button.setAttribute("aria-pressed", one === chosen);
+    button.addEventListener("click", () => enlarge(card, one.title));
+    return button;
+  });
+  viewer.querySelector(".views").replaceChildren(...buttons);
+  const words = all("h3, .tags, .reason", card).map((part) => part.cloneNode(true));
+  viewer.querySelector(".told").replaceChildren(...words);
+  viewer.querySelector("output").value = `${seen().indexOf(card) + 1} of ${seen().length}`;
+  if (!viewer.open) viewer.showModal();
+  draw(chosen);
+}
+
+function stepView(by) {
+  const found = viewsOf(current);
+  const at = found.findIndex((one) => one.title === view) + by;
+  enlarge(current, found[(at + found.length) % found.length].title);
+}
+
+const IN_VIEWER = {
+  close: () => viewer.close(),
+  previous: () => enlarge(neighbour(current, -1)),
+  next: () => enlarge(neighbour(current, 1)),
+  ArrowLeft: () => enlarge(neighbour(current, -1)),
+  ArrowRight: () => enlarge(neighbour(current, 1)),
+  ArrowUp: () => stepView(-1),
+  ArrowDown: () => stepView(1),
+};
+
+viewer.addEventListener("click", (event) => IN_VIEWER[event.target.dataset.do]?.());
+viewer.addEventListener("close", () => current.querySelector(".open").focus());
+viewer.addEventListener("keydown", (event) => {
+  if (!event.key.startsWith("Arrow")) return;
+  event.preventDefault();
+  IN_VIEWER[event.key]();
+});
 
 // The reference gallery: where one spot of the image looked. A sprite has a picture for each spot.
 
@@ -155,6 +278,6 @@ const KEYS = {
 
 document.addEventListener("keydown", (event) => {
   if (event.ctrlKey || event.metaKey || event.altKey || event.target.closest("select, input:not([type=radio])")) return;
-  if (!filters && event.key !== "t") return;
+  if (viewer.open || (!filters && event.key !== "t")) return;
   KEYS[event.key]?.();
 });
