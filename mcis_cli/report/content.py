@@ -122,7 +122,9 @@ def gather(run: Run, store: Store, data: DataConfig | None, wanted: Wanted, opti
         report.without_images = f"The photographs are not where they were: {fault}."
         return report
     report.photos = Photos(report.images)
-    chosen = choose(run, report.images, report.scores, wanted.images)
+    # Without predictions, images that the network alone was scored on have nothing beside the photograph.
+    of_shown = {kind: one for kind, one in report.scores.items() if wanted.predictions or kind != "network"}
+    chosen = choose(run, report.images, of_shown, wanted.images)
     report.predictions = _predictions(report, chosen, wanted, options)
     faults: list[DataError] = []
     for found in cards(run, report.images, report.photos, chosen, report.predictions, report.scores):
