@@ -93,7 +93,7 @@ print(resource.getrusage(resource.RUSAGE_CHILDREN).ru_maxrss)
 def alternate(repeats: int, warm_up: int = 1, /, **ways: Callable[[], object]) -> dict[str, float]:
     """Median seconds of each way, run in turns, after some that do not count; a single turn counts itself.
 
-    Ways that are commands of their own start cold each time, and want no turns to warm up.
+    Ways that start a process of their own start cold each time, and need no turns to warm up.
     """
     taken: dict[str, list[float]] = {name: [] for name in ways}
     unused = 0 if repeats == 1 else warm_up
@@ -105,9 +105,9 @@ def alternate(repeats: int, warm_up: int = 1, /, **ways: Callable[[], object]) -
     return {name: statistics.median(values) for name, values in taken.items()}
 
 
-def at_least(name: str, what: str, ratio: float, least: float, **facts: Any) -> Row:
+def at_least(name: str, what: str, ratio: float, minimum: float, **facts: Any) -> Row:
     """A row whose ratio should be high."""
-    return Row(name, what, ratio, f"≥ {least:g}", ratio >= least, facts)
+    return Row(name, what, ratio, f"≥ {minimum:g}", ratio >= minimum, facts)
 
 
 def at_most(name: str, what: str, ratio: float, most: float, **facts: Any) -> Row:

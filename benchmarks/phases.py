@@ -49,7 +49,7 @@ def _references(folder: Path) -> Work:
 
 
 def _maps(folder: Path, *, until: float) -> Work:
-    """A stage that goes by segments, stopped when that part of its images is done, or going on from there."""
+    """A stage that works by segments: stopped when that part of its images is done, or resumed from there."""
     images, store = _images(folder), open_store(folder / "store")
     few = set(images.ids[int(until * len(images)) :])
 

@@ -22,7 +22,7 @@ def first_few(names: Iterable[str], most: int = NUM_NAMED) -> str:
 
 
 class McisError(Exception):
-    """Anything that a user can mend; `exit_code` is what the command line returns."""
+    """Any error that a user can fix; `exit_code` is what the command line returns."""
 
     exit_code = 2
 

@@ -115,7 +115,7 @@ def _exit_codes() -> Iterator[Row]:
     kinds = errors.McisError.__subclasses__()
     for code in sorted({kind.exit_code for kind in kinds} - {0}):
         yield str(code), " ".join(str(kind.__doc__) for kind in kinds if kind.exit_code == code)
-    yield "130, 143", "Interrupted; what is done is kept, and the same command resumes."
+    yield "130, 143", "Interrupted; finished work is kept, and the same command resumes."
 
 
 def configuration_page() -> str:

@@ -1,5 +1,5 @@
 #!/bin/sh
-# The chain in sh: every command prints the artifact that it made, or found made, for the next one to take.
+# The chain in sh: every command prints its artifact, made now or cached, as the input of the next.
 #   DATA=photos ./pipeline.sh
 set -eu
 test -f mcis.toml || mcis init "${DATA:?names the folder of the images}" --preset best > /dev/null
@@ -10,7 +10,7 @@ maps=$(mcis cams "$classifier")
 masks=$(mcis pseudo "$maps")
 network=$(mcis train-seg "$masks")
 
-# The same in one line. An empty pipe stops the command that reads it, so nothing goes on from a stage that failed.
+# The same in one line. An empty pipe stops the command that reads it, so nothing runs after a stage that failed.
 test "$network" = "$(mcis train-cls | mcis cams | mcis pseudo | mcis train-seg)"
 
 mcis name latest "$network" > /dev/null

@@ -2,16 +2,16 @@
 # The paper's first setting: PASCAL VOC 2012, tags alone.
 #
 # Published (mean IoU in percent, val / test): 63.5 / 63.6 with VGG-16 under the segmentation network, 66.2 / 66.9 with
-# ResNet-101. The authors' network starts from weights for COCO's masks, this one from ImageNet's: less is to be
-# expected of it, and the initialisation stands beside each score.
+# ResNet-101. The authors' network starts from weights trained on COCO's masks, this one from ImageNet's: expect a lower
+# score. Each score is printed with the initialisation.
 #
 # Hardware: a GPU, 16 GB of disk for the images and the store. Data: VOC 2012 in VOCdevkit/, its augmented list, tags of
 # that list's images, saliency maps; see mcis.toml.
 #
-# Expected time: not known. It was never run by the authors of this package, whose machines have neither the data set nor
-# a GPU; docs/explanation/results.md tells what was measured instead. The work is 31,755 steps of 5 pairs (15 epochs of
-# 10,582 images), a pass over these images, then for each network 16,000 steps of 10 crops and 1,449 images with CRF.
-# What that takes on your machine, a short training tells: ./run.sh estimate
+# Expected time: unknown. The authors of this package have not run this script, since they do not have the data set;
+# docs/explanation/results.md lists what was measured instead. The work is 31,755 steps of 5 pairs (15 epochs of 10,582
+# images), a pass over these images, then for each network 16,000 steps of 10 crops and 1,449 images with CRF. To
+# estimate the time on your machine from a short training: ./run.sh estimate
 set -eu
 mcis check
 if [ "${1:-}" = estimate ]; then

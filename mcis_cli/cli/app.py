@@ -54,11 +54,11 @@ def root(
 
 
 def run(arguments: list[str], stopping: Callable[[], bool]) -> int:
-    """Run one command; returns its exit code, once all that it says has been written.
+    """Run one command and return its exit code, after all output has been written.
 
     Args:
         arguments: of the command.
-        stopping: whether a signal has asked to stop: errors then are but its echo.
+        stopping: whether a signal has requested a stop; errors are then only its consequence.
 
     Raises:
         KeyboardInterrupt: Ctrl-C.
@@ -69,7 +69,7 @@ def run(arguments: list[str], stopping: Callable[[], bool]) -> int:
 
 def _watched_run(arguments: list[str], debug: bool, stopping: Callable[[], bool]) -> int:
     for stream in (sys.stdout, sys.stderr):
-        if isinstance(stream, io.TextIOWrapper):  # a name that the locale has no letters for is no reason to fail
+        if isinstance(stream, io.TextIOWrapper):  # a name that the locale cannot encode must not stop the command
             is_utf8 = stream.encoding.lower().replace("-", "") == "utf8"
             stream.reconfigure(errors="surrogateescape" if is_utf8 and stream is sys.stdout else "backslashreplace")
     stdout = Watched(sys.stdout)
@@ -80,19 +80,19 @@ def _watched_run(arguments: list[str], debug: bool, stopping: Callable[[], bool]
         with suppress(OSError):
             stdout.flush()
     finally:
-        sys.stdout, sys.stderr = streams  # Typer puts others in their place where a pipe broke
+        sys.stdout, sys.stderr = streams  # Typer replaces the streams if a pipe broke
     if stdout.failure is None:
         return code
-    with suppress(OSError, ValueError):  # else Python tries once more as it leaves
+    with suppress(OSError, ValueError):  # otherwise Python tries again at exit
         os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
     return _unwritten(stdout.failure) if code in (0, StorageError.exit_code) else code
 
 
 def _unwritten(failure: OSError) -> int:
-    """The exit code where stdout failed. Whoever read it may leave; what is done is kept."""
+    """The exit code if stdout failed. A reader that closes the pipe is no error; finished work is kept."""
     if isinstance(failure, BrokenPipeError):
         return 0
-    complain("error", f"stdout cannot be written: {failure.strerror}; what is done is kept, send the output elsewhere")
+    complain("error", f"stdout cannot be written: {failure.strerror}; finished work is kept, send the output elsewhere")
     return StorageError.exit_code
 
 
@@ -105,7 +105,7 @@ def _run(arguments: list[str], debug: bool, stdout: Watched, stopping: Callable[
         complain("error", str(error))
         return error.exit_code
     except SystemExit as left:
-        broken = left.__context__  # Typer leaves where a pipe broke, whichever that was
+        broken = left.__context__  # Typer exits if any pipe broke
         if not isinstance(broken, BrokenPipeError):
             return int(left.code or 0)
         return _file_fault(broken) if stdout.failure is None else StorageError.exit_code
@@ -114,16 +114,16 @@ def _run(arguments: list[str], debug: bool, stdout: Watched, stopping: Callable[
             return _lack_of_memory(error, arguments)
         return _file_fault(error) if stdout.failure is None else StorageError.exit_code
     except Exception as error:
-        # Errors of the command line's own parser bring a message and a code of theirs.
+        # Errors of the command line's parser have their own message and exit code.
         if hasattr(error, "format_message") and hasattr(error, "exit_code"):
             context = getattr(error, "ctx", None)
             command = "mcis" if context is None else context.command_path
-            told = error.format_message().rstrip(".")
-            if (now := renamed(command, told)) is not None:
-                told = now
-            if told.startswith("Got unexpected extra argument"):
-                told += "; put a name with blanks into quotes"
-            complain("error", f"{told}; see `{command} --help`")
+            message = error.format_message().rstrip(".")
+            if (now := renamed(command, message)) is not None:
+                message = now
+            if message.startswith("Got unexpected extra argument"):
+                message += "; put a name with blanks into quotes"
+            complain("error", f"{message}; see `{command} --help`")
             return 2
         if debug:
             traceback.print_exc()
@@ -141,7 +141,7 @@ def _call(arguments: list[str], stopping: Callable[[], bool]) -> int:
         if isinstance(error, typer.Abort) or stopping():
             raise KeyboardInterrupt from error
         raise
-    if code == INTERRUPTED:  # Typer makes this of Ctrl-C
+    if code == INTERRUPTED:  # Typer raises this for Ctrl-C
         raise KeyboardInterrupt
     return code
 

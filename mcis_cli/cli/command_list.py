@@ -57,7 +57,7 @@ GROUPS: Mapping[str, Mapping[str, Listed]] = {
 COMMANDS: Mapping[str, Listed] = {name: one for group in GROUPS.values() for name, one in group.items()}
 MAX_SUMMARY = 65  # characters of a description, so that a line has 80
 
-# What was called otherwise, as it is typed, and what it is called.
+# Old spellings, and the new ones.
 RENAMED: Mapping[str, str] = {
     "mcis tag": "name",
     "mcis report --out": "--output",

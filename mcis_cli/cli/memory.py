@@ -1,4 +1,4 @@
-"""Memory: kept by the process once it is freed, and what to do if it runs out, on the CPU or on the GPU."""
+"""Memory: keep freed memory in the process, and explain errors when it runs out, on the CPU or the GPU."""
 
 import ctypes
 import os
@@ -9,7 +9,7 @@ from collections.abc import Sequence
 from mcis_cli.errors import UsageError
 
 # numpy and Python raise MemoryError; torch raises RuntimeError for the CPU, and a child of it for a GPU; the loader of
-# libraries and the system calls have words of their own.
+# libraries and the system calls have their own messages.
 _SAID = (
     "out of memory",
     "can't allocate memory",
@@ -27,14 +27,14 @@ def ran_out(error: BaseException) -> bool:
     """Whether memory ran out."""
     if isinstance(error, MemoryError):
         return True
-    if isinstance(error, SystemError):  # of an interpreter that had no memory left to say so
+    if isinstance(error, SystemError):  # from an interpreter that had no memory left for a message
         return resource.getrlimit(resource.RLIMIT_AS)[0] != resource.RLIM_INFINITY
     kinds = (RuntimeError, ImportError, OSError)
     return isinstance(error, kinds) and any(words in str(error).lower() for words in _SAID)
 
 
 def explained(error: BaseException, arguments: Sequence[str]) -> UsageError:
-    """The error that tells so: what asked for how much, and what to give to the command that was called.
+    """An error that names the allocation that failed, and flags of the command that need less memory.
 
     Args:
         error: as it was raised.
@@ -42,7 +42,7 @@ def explained(error: BaseException, arguments: Sequence[str]) -> UsageError:
     """
     lines = str(error).splitlines()
     said = next((line for line in lines if any(words in line.lower() for words in _SAID)), str(error))
-    asked = " ".join(said.split()) or "no more was to be had"
+    asked = " ".join(said.split()) or "the system gave no more"
     where = "the GPU's" if "CUDA" in asked or type(error).__name__ == "OutOfMemoryError" else "the machine's"
     return UsageError(
         f"{where} memory ran out ({asked[:160]}); expected enough for these settings: give {_flags_for_less(arguments)}"
@@ -66,9 +66,10 @@ _OWN_WISH = ("MALLOC_TRIM_THRESHOLD_", "MALLOC_TOP_PAD_", "MALLOC_MMAP_THRESHOLD
 
 
 def keep_freed_memory() -> None:
-    """Let glibc keep what it has: as published it returns each large tensor's pages, and has them zeroed for the next.
+    """Make glibc keep freed memory: by default it returns each large tensor's pages, and the system zeroes them for the
+    next.
 
-    Where there is another allocator, or the environment sets glibc's own variables, nothing is changed.
+    With another allocator, or if the environment sets glibc's variables, nothing is changed.
     """
     tuned = "glibc.malloc" in os.environ.get("GLIBC_TUNABLES", "")
     if sys.platform != "linux" or tuned or any(name in os.environ for name in _OWN_WISH):

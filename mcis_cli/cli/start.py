@@ -1,9 +1,9 @@
-"""Where every command begins and ends: from here on Ctrl-C and SIGTERM are answered, while modules are imported too.
+"""Start and end of every command, with the answer to Ctrl-C and SIGTERM, also while modules are imported.
 
-What a command has done is safe whenever it stops, so stopping need not be gentle, only quick, and said in one line. The
-first signal raises an exception, which takes away bars and temporary files; later ones never raise another. A thread
-watches: where the exception does not get through (a long step in C++, a callback that swallows it), or the signal is
-sent again, the process leaves at once. So it does while torch is imported, whose C++ aborts at an exception.
+Finished work is safe whenever a command stops, so it may stop at once, with one line. The first signal raises an
+exception, which removes bars and temporary files; later ones never raise another. A thread watches: if the exception
+does not get through (a long step in C++, a callback that swallows it), or the signal is sent again, the process exits
+at once. It also exits at once while torch is imported, because torch's C++ aborts at an exception.
 """
 
 import os
@@ -17,10 +17,10 @@ import time
 from contextlib import suppress
 from types import FrameType
 
-# Nothing that takes time is imported before Ctrl-C is answered.
+# Slow imports come after the handlers of signals are set.
 
 SIGNALS = (signal.SIGINT, signal.SIGTERM)
-PATIENCE = 3.0  # seconds that the exception has to get through
+PATIENCE = 3.0  # seconds for the exception to get through
 REPEATED = 0.3  # seconds after which a signal counts as sent again: some tools send it to process and group
 
 
@@ -41,9 +41,9 @@ def main(arguments: list[str] | None = None) -> None:
         from mcis_cli.cli.app import run
 
         code = run(given, lambda: bool(stop.number))
-        stop.ignore()  # all is done and said: what remains is to leave
+        stop.ignore()  # all work and output is done
     except (KeyboardInterrupt, Terminated):
-        code = stop.tell(stop.number or signal.SIGINT)
+        code = stop.explain(stop.number or signal.SIGINT)
         if not stop.number:
             stop.ignore()
         exec(
@@ -63,11 +63,11 @@ class Stop:
     def __init__(self, arguments: list[str]) -> None:
         self.number = 0
         self._hint = _hint(arguments)
-        self._tell_unraisable = sys.unraisablehook
-        self._untold = threading.Lock()
+        self._print_unraisable = sys.unraisablehook
+        self._unexplained = threading.Lock()
 
     def listen(self) -> None:
-        """Raise KeyboardInterrupt at Ctrl-C, Terminated at SIGTERM; what the parent has had ignored stays so."""
+        """Raise KeyboardInterrupt at Ctrl-C, Terminated at SIGTERM; signals that the parent ignores stay ignored."""
         for number in SIGNALS:
             if signal.getsignal(number) is not signal.SIG_IGN:
                 signal.signal(number, self._raise)
@@ -78,17 +78,17 @@ class Stop:
         threading.Thread(target=self._watch, args=(reading,), daemon=True, name="mcis-stop").start()
 
     def ignore(self) -> None:
-        """From now on no signal disturbs."""
+        """Ignore all signals from now on."""
         for number in SIGNALS:
             signal.signal(number, signal.SIG_IGN)
-        sys.unraisablehook = self._tell_unraisable
+        sys.unraisablehook = self._print_unraisable
         writing = signal.set_wakeup_fd(-1)
         if writing >= 0:
             os.close(writing)
 
-    def tell(self, number: int) -> int:
-        """Say how to go on, once, and of several processes the first; returns the exit code."""
-        if self._untold.acquire(blocking=False) and os.environ.get("RANK", "0") == "0":
+    def explain(self, number: int) -> int:
+        """Print how to resume: once, and in a group of processes only the first; returns the exit code."""
+        if self._unexplained.acquire(blocking=False) and os.environ.get("RANK", "0") == "0":
             line = f"mcis: stopped: {self._hint}\n".encode(sys.stderr.encoding or "utf-8", "backslashreplace")
             with suppress(OSError):
                 os.write(2, line)
@@ -102,12 +102,13 @@ class Stop:
             raise KeyboardInterrupt if number == signal.SIGINT else Terminated
 
     def _unraisable(self, left: "sys.UnraisableHookArgs") -> None:
-        """Print no trace of an exception of ours that came where Python drops it; the thread that watches ends it."""
+        """Print no trace of our exception if it comes where Python drops exceptions; the watching thread ends the
+        process."""
         if not (self.number and issubclass(left.exc_type, KeyboardInterrupt | Terminated)):
-            self._tell_unraisable(left)
+            self._print_unraisable(left)
 
     def _watch(self, reading: int) -> None:
-        """Read the numbers of signals as they come, and leave where that takes too long."""
+        """Read the numbers of signals as they come, and exit if stopping takes too long."""
         first, began = 0, 0.0
         while True:
             rest = max(0.0, began + PATIENCE - time.monotonic()) if first else None
@@ -125,7 +126,7 @@ class Stop:
     def _leave(self, number: int) -> None:
         if os.isatty(2):
             os.write(2, b"\n\x1b[?25h")  # a bar hides the cursor
-        os._exit(self.tell(number))
+        os._exit(self.explain(number))
 
 
 def _is_importing(name: str) -> bool:
@@ -134,16 +135,16 @@ def _is_importing(name: str) -> bool:
 
 
 def _hint(arguments: list[str]) -> str:
-    """How to go on: with the same command, which is spelled out."""
+    """How to resume: with the same command, spelled out."""
     command = shlex.join(["mcis", *arguments])
     plain = "".join(letter if letter.isprintable() else " " for letter in command)
     piped = "… | " if stat.S_ISFIFO(os.fstat(0).st_mode) else ""
     several = " by torchrun as before" if os.environ.get("WORLD_SIZE", "1") != "1" else ""
-    return f"what is done is kept; to go on from there, run again{several}: {piped}{plain}"
+    return f"finished work is kept; to resume, run again{several}: {piped}{plain}"
 
 
 def _give_up_on_stderr() -> None:
-    """Drop what stderr still holds where nobody reads it or it is full: Python would try again, and leave with 120."""
+    """Drop unwritten stderr if nobody reads it or it is full: Python would try again and exit with 120."""
     try:
         sys.stderr.flush()
     except (OSError, ValueError):
@@ -152,7 +153,8 @@ def _give_up_on_stderr() -> None:
 
 
 def _fill_closed_streams() -> None:
-    """Where stdin, stdout or stderr came closed, put the null device: else the next file opened gets its number."""
+    """Replace a closed stdin, stdout or stderr by the null device; otherwise the next file that is opened gets its
+    number."""
     for number, (name, mode) in enumerate((("stdin", "r"), ("stdout", "w"), ("stderr", "w"))):
         if getattr(sys, name) is None:
             null = os.open(os.devnull, os.O_RDWR)

@@ -1,5 +1,5 @@
-"""The comparisons of the paper as settings: what can be run of its Table 1, and the rows of its Tables 2, 4 and 5, with
-the figures that it publishes.
+"""The comparisons of the paper as settings: the available rows of its Table 1, and the rows of its Tables 2, 4 and 5,
+with the published figures.
 
 Those are mean IoU in percent of the segmentation network on the val split of PASCAL VOC 2012.
 """
@@ -15,14 +15,14 @@ Loss = Literal["basic", "co-attention", "full"]
 
 @dataclass(frozen=True)
 class Row:
-    """One way to do it.
+    """One row of a table.
 
     Attributes:
         name: for people.
         loss: of the classifier.
         refs: references for each map; 0 is single-round.
         with_contrastive: whether contrastive maps are averaged in.
-        published: mean IoU in percent; None where no page of this project can name a figure.
+        published: mean IoU in percent; None if this project cannot cite a figure.
         changes: further settings, by section.
     """
 
@@ -34,7 +34,7 @@ class Row:
     changes: Mapping[str, Mapping[str, Any]] = field(default_factory=dict)
 
     def of(self, settings: Settings, seed: int) -> Settings:
-        """Settings that do it so, with that seed of every stage; all else as it is.
+        """The settings of the row, with that seed for every stage; other settings are unchanged.
 
         Single-round maps are φ of the image's own features in every preset: the released code's five maps need a W_P
         and a second head, which the basic loss does not train.
@@ -53,13 +53,13 @@ class Row:
 
     @property
     def maps(self) -> Literal["maps", "walked maps"]:
-        """The kind of its maps: those of the classifier, or what a walk makes of them."""
+        """The kind of its maps: those of the classifier, or those after a walk."""
         return "walked maps" if self.changes.get("pseudo", {}).get("background") == "affinity" else "maps"
 
 
 @dataclass(frozen=True)
 class AblationTable:
-    """A table of the paper; its first row is what the others are compared with."""
+    """A table of the paper; the other rows are compared with the first."""
 
     number: int
     title: str

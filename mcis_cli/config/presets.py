@@ -1,4 +1,4 @@
-"""Presets: values that fit each other, under a name; a setting that is given goes before them."""
+"""Presets: values that fit each other, under a name; settings that the user gives override them."""
 
 from collections.abc import Mapping
 from typing import Any, Literal
@@ -34,7 +34,7 @@ _SMALL_NETWORKS: Mapping[str, Mapping[str, Any]] = {
     },
 }
 
-# Where the paper says nothing, the preset `paper` has the values of the authors' code too.
+# Where the paper says nothing, the preset `paper` uses the values of the authors' code.
 _RELEASED_NEW_LAYERS: Mapping[str, Any] = {
     "new_layer_init": "released",
     "mask_bias": False,
@@ -64,7 +64,7 @@ _RELEASED_SEGMENTATION: Mapping[str, Mapping[str, Any]] = {
         "crf_settings": {"iterations": 1},
     },
 }
-_AFFINITY_MOMENTUM = 5e-4  # the published code passes the weight decay where SGD takes the momentum
+_AFFINITY_MOMENTUM = 5e-4  # the published code passes the weight decay where SGD expects the momentum
 
 PRESETS: Mapping[Preset, Mapping[str, Any]] = {
     "paper": {
@@ -107,8 +107,7 @@ PRESETS: Mapping[Preset, Mapping[str, Any]] = {
         "cams": {"image_size": 320},
         **_SMALL_NETWORKS,
     },
-    # What gave the best masks in docs/explanation/results.md, on a CPU: the features of a classifier as it was
-    # published, compared by their direction alone.
+    # The best masks in docs/explanation/results.md, on a CPU: published features, compared by their direction alone.
     "best": {
         "train-cls": {
             "backbone": "lite0",
@@ -147,7 +146,7 @@ PRESETS: Mapping[Preset, Mapping[str, Any]] = {
         **_SMALL_NETWORKS,
         "eval": {"normalization": "max"},
     },
-    # The setting of the LID challenge (§4.4), where the paper names SEAM and says no more, with SEAM's values.
+    # The setting of the LID challenge (§4.4), for which the paper only names SEAM; with SEAM's values.
     "lid20": {
         "train-cls": {
             "backbone": "resnet38",
@@ -169,7 +168,8 @@ PRESETS: Mapping[Preset, Mapping[str, Any]] = {
         "cams": {"refs": 0, "refine": True, "scales": (1.0, 0.5, 1.5, 2.0), "flip": True},
         "affinity": {"backbone": "resnet38", "frozen_stages": 2, "momentum": _AFFINITY_MOMENTUM},
         "pseudo": {"background": "affinity", "background_threshold": 0.2},
-        # Four cards in the paper: twelve crops for each. What it does not say (crop, scales, stride) is torchvision's.
+        # Four cards in the paper: twelve crops for each. Values on which it is silent (crop, scales, stride) are
+        # torchvision's.
         "train-seg": {
             "network": "deeplabv3",
             "backbone": "resnet101",

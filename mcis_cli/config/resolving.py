@@ -28,7 +28,7 @@ def read_toml(path: Path) -> dict[str, Any]:
     """The tables of a configuration file.
 
     Raises:
-        UsageError: the file cannot be read or is no TOML.
+        UsageError: the file cannot be read or is not valid TOML.
     """
     try:
         tables = tomllib.loads(path.read_text(encoding="utf-8"))
@@ -39,11 +39,11 @@ def read_toml(path: Path) -> dict[str, Any]:
     except RecursionError as error:
         raise UsageError(f"{path} nests tables too deeply, expected two levels; see mcis init") from error
     except ValueError as error:  # of TOML, of UTF-8, and of an integer of thousands of digits
-        raise UsageError(f"{path} is no TOML: {error!s:.200}; `mcis init` writes one that is") from error
+        raise UsageError(f"{path} is not valid TOML: {error!s:.200}; `mcis init` writes a valid one") from error
 
 
 def parse_assignment(text: str) -> dict[str, Any]:
-    """`section.field=value` of `--set` as nested tables; a value that is no TOML is taken as a string.
+    """`section.field=value` of `--set` as nested tables; a value that is not valid TOML is taken as a string.
 
     Raises:
         UsageError: there is no `=`, or no section.
@@ -59,7 +59,7 @@ def parse_assignment(text: str) -> dict[str, Any]:
     except tomllib.TOMLDecodeError:
         parsed = value.strip()
     except (ValueError, RecursionError) as error:
-        raise UsageError(f"--set {text!r:.80} has a value that no setting has; give another") from error
+        raise UsageError(f"--set {text!r:.80} has a value of a kind that no setting takes; give another") from error
     for key in reversed(keys):
         parsed = {key: parsed}
     _refuse_strange(parsed)
@@ -70,7 +70,7 @@ def resolve(tables: Mapping[str, Any], preset: Preset | None = None) -> Settings
     """Settings from the tables of a file and of flags, over a preset.
 
     Args:
-        tables: sections as in `mcis.toml`; its own `preset` is used where the argument is None.
+        tables: sections as in `mcis.toml`; its own `preset` is used if the argument is None.
         preset: `DEFAULT_PRESET` where neither names one.
 
     Raises:
@@ -79,7 +79,7 @@ def resolve(tables: Mapping[str, Any], preset: Preset | None = None) -> Settings
     given = dict(tables)
     named = given.pop("preset", DEFAULT_PRESET)
     chosen = preset or named
-    if chosen not in list(PRESETS):  # a file may hold anything there, lists too
+    if chosen not in list(PRESETS):  # a file may have anything here, including lists
         raise UsageError(
             f"preset {chosen!r:.80} is not known: expected one of {', '.join(PRESETS)}; set it with --preset"
         )
@@ -91,7 +91,7 @@ def resolve(tables: Mapping[str, Any], preset: Preset | None = None) -> Settings
 
 
 def _refuse_strange(value: object, name: str = "a setting") -> None:
-    """Refuse what TOML lets in, and neither a file name nor an array can have."""
+    """Refuse values that TOML allows, but file names and arrays do not."""
     if isinstance(value, Mapping):
         for key, inner in value.items():
             _refuse_strange(inner, str(key) if name == "a setting" else f"{name}.{key}")
@@ -99,17 +99,17 @@ def _refuse_strange(value: object, name: str = "a setting") -> None:
         for inner in value:
             _refuse_strange(inner, name)
     elif isinstance(value, str) and "\0" in value:
-        raise UsageError(f"{name} has a NUL in it: expected text; give another")
+        raise UsageError(f"{name} contains a NUL: expected text; give another")
     elif isinstance(value, int) and value.bit_length() > 64:
         raise UsageError(f"{name} is an integer of {value.bit_length():,} bits: expected at most 64; give a smaller")
 
 
 def _explain(error: ValidationError) -> str:
-    # A name that is not known may be why another is missing.
+    # An unknown name may be the reason why another is missing.
     first = min(error.errors(), key=lambda one: one["type"] != "extra_forbidden")
     place = [str(part) for part in first["loc"]]
     if first["type"] == "missing" and isinstance(first["loc"][-1], str):
-        return f"setting {'.'.join(place)} is missing: expected one there; docs/reference/configuration.md tells of it"
+        return f"setting {'.'.join(place)} is missing; docs/reference/configuration.md describes it"
     if first["type"] != "extra_forbidden":
         reason = first["msg"].removeprefix("Input should be ").removeprefix("Value error, ")
         return f"{'.'.join(place)} = {first['input']!r:.80} is not accepted: expected {reason}"

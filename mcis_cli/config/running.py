@@ -8,23 +8,24 @@ from mcis_cli.config.presets import Preset
 
 
 class Reporter(Protocol):
-    """Who hears of progress. Stages never print."""
+    """Receives progress. Stages never print."""
 
     def start(self, title: str, total: int, done: int = 0, *, images: int = 0) -> None:
-        """A piece of work of `total` units begins, `done` of them found finished; a unit is of so many photographs."""
+        """Begin a piece of work of `total` units, `done` of them finished earlier; `images` is the photographs of a
+        unit."""
 
     def advance(self, count: int = 1, **facts: float) -> None:
-        """`count` more units are done; `facts` (loss terms, say) are worth showing."""
+        """Report `count` more finished units, with `facts` to show, such as loss terms."""
 
     def note(self, text: str) -> None:
-        """Something that a reader should know."""
+        """Report something that users should know."""
 
     def warn(self, text: str) -> None:
-        """Something that a reader may have to act on."""
+        """Warn of something that users may have to act on."""
 
 
 class Silent:
-    """A reporter that says nothing."""
+    """A reporter that ignores everything."""
 
     def start(self, title: str, total: int, done: int = 0, *, images: int = 0) -> None: ...
     def advance(self, count: int = 1, **facts: float) -> None: ...
@@ -43,7 +44,7 @@ class RunOptions:
     checkpoint_seconds: float = 300.0
     shard: tuple[int, int] | None = None  # number, from 1, and count
     rank: tuple[int, int] | None = None  # among the processes of a training: number, from 0, and count
-    mixed: bool = False  # seal segments that were computed with different numbers of threads, instructions or devices
-    local: int | None = None  # number on this machine, from 0, where it is one of several: which GPU it takes
+    mixed: bool = False  # allow segments that were computed with different numbers of threads, instructions or devices
+    local: int | None = None  # number on this machine, from 0, if it is one of several: selects the GPU
     preset: Preset | None = None
     reporter: Reporter = field(default_factory=Silent)

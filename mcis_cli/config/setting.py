@@ -1,7 +1,7 @@
-"""What a setting is: a field of a section that carries all that the program asks about it.
+"""A setting: a field of a section with all its facts.
 
 `setting(default, description, ...)` declares one. Commands, completion, `mcis.toml`, the reference page, warnings of
-settings without effect, recipes and forecasts read these facts; none of them knows a setting by name.
+settings without effect, recipes and forecasts read these facts, and name no setting.
 """
 
 import re
@@ -16,16 +16,16 @@ _KEPT = object()
 
 @dataclass(frozen=True)
 class Flag:
-    """How a setting is given on the command line.
+    """The flag of a setting.
 
     Attributes:
         name: long name without dashes; None for that of the field, in kebab-case.
         short: one letter.
         off: of a boolean, the name that switches it off; None for `no-NAME`.
         metavar: placeholder of the value in the help.
-        offers: what completion offers: the name of a completer, or words; None for the choices of the field's type.
+        offers: for completion: the name of a completer, or words; None for the choices of the field's type.
         path: whether the value is a path: to a folder; or to a file, unless it names an artifact.
-        several: takes several values with commas between, and makes one result for each.
+        several: takes several values, separated by commas, and makes one result for each.
     """
 
     name: str | None = None
@@ -39,20 +39,21 @@ class Flag:
 
 @dataclass(frozen=True)
 class Choice:
-    """Part of a condition: a field of the section, or a fact about the run, that has one of some values, or has not."""
+    """Part of a condition: a field of the section, or a fact about the run, must or must not have one of some
+    values."""
 
     name: str
     values: tuple[object, ...]
     excluded: bool = False
 
     def holds(self, known: Mapping[str, object]) -> bool:
-        """Whether the value is right. A name that is not known may still get the right value, and holds."""
+        """Whether the condition holds. An unknown fact may still get the right value, so it holds."""
         return self.name not in known or (known[self.name] in self.values) != self.excluded
 
 
 @dataclass(frozen=True)
 class Condition:
-    """When a setting has an effect: where all choices of one of the alternatives hold."""
+    """When a setting has an effect: if all choices of one alternative hold."""
 
     alternatives: tuple[tuple[Choice, ...], ...] = ((),)
 
@@ -63,18 +64,18 @@ class Condition:
         return Condition((*self.alternatives, *other.alternatives))
 
     def unmet(self, known: Mapping[str, object]) -> tuple[Choice, ...]:
-        """The choices that stand between the values and an effect, by the shortest way; none where there is one."""
+        """The fewest choices that prevent an effect; empty if it has one."""
         failing = (tuple(choice for choice in all_of if not choice.holds(known)) for all_of in self.alternatives)
         return min(failing, key=len)
 
 
 def when(**choices: Any) -> Condition:
-    """Where each named field or fact has the value, or one of a tuple of values."""
+    """Condition: each named field or fact has the value, or one of a tuple of values."""
     return Condition((tuple(Choice(name, _tuple(value)) for name, value in choices.items()),))
 
 
 def unless(**choices: Any) -> Condition:
-    """Where no named field or fact has the value, or one of a tuple of values."""
+    """Condition: no named field or fact has the value, or one of a tuple of values."""
     return Condition((tuple(Choice(name, _tuple(value), excluded=True) for name, value in choices.items()),))
 
 
@@ -84,16 +85,16 @@ def _tuple(value: Any) -> tuple[object, ...]:
 
 @dataclass(frozen=True, kw_only=True)
 class Setting:
-    """What a field says of itself beside its type, bounds, default and description.
+    """The facts of a field beside its type, bounds, default and description.
 
     Attributes:
-        flag: how the command of its section takes it; None where only `--set` and files do.
+        flag: the flag of its section's command; None if only `--set` and files set it.
         used: when it has an effect.
-        in_recipe: `used` where it counts for the key exactly when it has an effect; `always`, or `never` (what it
-            leads to is hashed as an input instead).
-        omitted_at: the value that recipes omit, so that a setting that came later did not change existing keys. It
-            stays as it is if the default changes.
-        changes_cost: whether it changes what an image, or a step of a training, takes in time and bytes.
+        in_recipe: `used` if it counts for the key exactly when it has an effect; `always`; or `never` (its result is
+            hashed as an input instead).
+        omitted_at: the value that recipes omit, so that adding the setting did not change existing keys. It does not
+            change with the default.
+        changes_cost: whether it changes the time and bytes of an image, or of a step of a training.
     """
 
     flag: Flag | None = None
@@ -117,10 +118,10 @@ def setting(
     """Declare a field of a section.
 
     Args:
-        default: its value unless given; `...` where it has to be given.
+        default: its default value; `...` if it is required.
         description: for the reference page, help, completion and `mcis.toml`; [n] is the n-th difference of
             docs/explanation/differences-from-the-paper.md.
-        flag: how the command of the section takes it; True for its name in kebab-case.
+        flag: the flag of the section's command; True for its name in kebab-case.
         used: when it has an effect; None for always.
         in_recipe: see `Setting`.
         omitted_at: see `Setting`.
@@ -140,8 +141,8 @@ def setting(
 class Config(BaseModel):
     """Base of all settings: frozen, strict about unknown names and about types; an integer is a number too.
 
-    A section whose settings have an effect or none by something that they do not hold (what is scored, say) lists such
-    facts in `FACTS`: their values, each with the words that follow "has no effect".
+    If the effect of a section's settings depends on facts outside the section (such as the scored subject), `FACTS`
+    lists these: their values, each with the words that follow "has no effect".
     """
 
     model_config = ConfigDict(frozen=True, extra="forbid", strict=True, allow_inf_nan=False)
@@ -149,19 +150,19 @@ class Config(BaseModel):
 
     @classmethod
     def facts_of(cls, name: str) -> Setting:
-        """What a field of the section says of itself."""
+        """The facts of a field of the section."""
         extra = cls.model_fields[name].json_schema_extra
         found = extra.get("setting") if isinstance(extra, dict) else None
         return found if isinstance(found, Setting) else Setting()
 
     @classmethod
     def description_of(cls, name: str) -> str:
-        """What a field means."""
+        """The description of a field."""
         return cls.model_fields[name].description or ""
 
     @classmethod
     def cost_free(cls) -> frozenset[str]:
-        """The settings that change what comes out, and not what an image or a step takes in time and bytes."""
+        """The settings that change the result, and not the time and bytes of an image or a step."""
         return frozenset(name for name in cls.model_fields if not cls.facts_of(name).changes_cost)
 
     @classmethod
@@ -200,11 +201,11 @@ class Config(BaseModel):
         return frozenset(self.without_effect(type(self).model_fields, **facts))
 
     def without_effect(self, given: Iterable[str], **facts: str) -> dict[str, str]:
-        """Those of some settings that have no effect, each with the words that follow "has no effect".
+        """The settings without effect among some, each with the words that follow "has no effect".
 
         Args:
-            given: names; those of other sections are passed over.
-            facts: as far as they are known.
+            given: names; those of other sections are ignored.
+            facts: the known ones.
         """
         known = {**{name: getattr(self, name) for name in type(self).model_fields}, **facts}
         found = {}
@@ -227,7 +228,7 @@ class Config(BaseModel):
 
     @classmethod
     def effect_of(cls, name: str) -> str:
-        """On which other settings it depends whether one has an effect, in words; empty for none, or facts alone."""
+        """The other settings on which its effect depends, in words; empty for none, or if only facts matter."""
         words = []
         for all_of in cls.facts_of(name).used.alternatives:
             of_fields = sorted((one for one in all_of if one.name not in cls.FACTS), key=lambda one: one.excluded)
@@ -246,13 +247,13 @@ class Config(BaseModel):
 
     @classmethod
     def flag_of(cls, name: str) -> str | None:
-        """The flag of a setting with its dashes; None where there is none."""
+        """The flag of a setting with its dashes, or None."""
         flag = cls.facts_of(name).flag
         return None if flag is None else f"--{flag.name or name.replace('_', '-')}"
 
 
 def without_marks(description: str) -> str:
-    """A description without its numbers of differences, which lead somewhere on a page only."""
+    """A description without its numbers of differences, which are links on a page only."""
     return re.sub(r" ?\[\d+\]", "", description)
 
 
@@ -263,7 +264,10 @@ def flat(config: Mapping[str, Any], prefix: str = "") -> Iterator[tuple[str, Any
 
 
 def changed_settings(before: Mapping[str, Any], after: Mapping[str, Any]) -> list[str]:
-    """The settings that differ; those that one side lacks only if no other does: they gain or lose their effect because
-    another setting changed."""
+    """The settings that differ.
+
+    Settings that one side lacks count only if no other differs, because they gain or lose their effect when another
+    setting changes.
+    """
     changed = [name for name in sorted(before.keys() & after.keys()) if before[name] != after[name]]
     return changed or sorted(before.keys() ^ after.keys())

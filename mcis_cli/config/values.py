@@ -1,4 +1,4 @@
-"""Types of settings: what a field accepts beside plain numbers and words."""
+"""Types of settings beside plain numbers and words."""
 
 import re
 from typing import Annotated, Literal, get_args
@@ -37,7 +37,7 @@ def _in_order(domains: tuple[Domain, ...]) -> tuple[Domain, ...]:
     return tuple(sorted(set(domains), key=get_args(Domain).index))
 
 
-# Lists of TOML are lists, no tuples: strict=False lets them in, and does not loosen the check of their members.
+# TOML has lists, not tuples: strict=False accepts them, and does not relax the check of their members.
 Backbone = Annotated[str, AfterValidator(_backbone)]
 Strength = Annotated[float, Field(ge=0)]
 ColorJitter = Annotated[tuple[Strength, Strength, Strength, Strength], Field(strict=False)]

@@ -1,4 +1,4 @@
-"""Images, tags, saliency maps and ground truth: from a folder to a catalogue, and on to pairs, references and views.
+"""Images, tags, saliency maps and ground truth: from a folder to a catalogue, and to pairs, references and views.
 
-A folder each for the layouts of image sets, for exports, for files of other projects, and for the synthetic set.
+`layouts` reads the layouts of image sets, `synthetic` draws the synthetic set.
 """

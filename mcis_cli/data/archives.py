@@ -1,4 +1,4 @@
-"""ZIP archives that others made (`.npz`, `.pth`), opened after a look at their ends and their lists of members.
+"""ZIP archives that others made (`.npz`, `.pth`), opened after checking their ends and their lists of members.
 
 An archive must end as NumPy and PyTorch end theirs, so that no two programs see different members in it: the end
 record in the last 22 bytes, the list of members right before it, and no comment.
@@ -11,21 +11,21 @@ from typing import BinaryIO
 
 from mcis_cli.errors import DataError
 
-MAX_DIRECTORY = 2**22  # bytes: each of a million members would become an object
+MAX_DIRECTORY = 2**22  # bytes: a larger list may hold millions of members, each of which becomes an object
 _END, _END64, _LOCATOR = b"PK\5\6", b"PK\6\6", b"PK\6\7"
 _ANY32 = 2**32 - 1
 
 
 def open_archive(file: BinaryIO, name: str, methods: tuple[int, ...] = (zipfile.ZIP_STORED,)) -> zipfile.ZipFile:
-    """Open an archive; it is read through `file`, which stays the caller's.
+    """Open an archive; it is read through `file`, which the caller closes.
 
     Args:
-        file: All of the archive.
+        file: The whole archive.
         name: How messages call it.
         methods: The compression methods that its members may have.
 
     Raises:
-        DataError: It is no archive, a strange one, has a member twice, or one of another compression.
+        DataError: It is not an archive of this form, has a member twice, or one of another compression.
     """
     if _directory_size(file, name) > MAX_DIRECTORY:
         raise _malformed(name, "a list of members that is huge")
@@ -44,7 +44,7 @@ def open_archive(file: BinaryIO, name: str, methods: tuple[int, ...] = (zipfile.
 
 
 def _directory_size(file: BinaryIO, name: str) -> int:
-    """Bytes of the list of members, which the end record, and where there is one that of large archives, tell."""
+    """Size in bytes of the list of members, as the end record gives it, or that of large archives if there is one."""
     size = file.seek(0, os.SEEK_END)
     file.seek(max(0, size - 98))
     tail = file.read(98)
@@ -66,5 +66,5 @@ def _directory_size(file: BinaryIO, name: str) -> int:
 
 def _malformed(name: str, found: str) -> DataError:
     return DataError(
-        f"{name}: found {found}; expected an archive as numpy.savez or torch.save writes it; save it anew, or remove it"
+        f"{name}: found {found}; expected an archive as numpy.savez or torch.save writes it; save it again or remove it"
     )

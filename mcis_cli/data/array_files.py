@@ -18,7 +18,7 @@ from numpy.typing import NDArray
 from mcis_cli.data.archives import open_archive
 from mcis_cli.errors import DataError
 
-MAX_ARRAY_BYTES = 2**28  # of one file, and of what it unpacks to
+MAX_ARRAY_BYTES = 2**28  # of one file, and of its unpacked content
 
 
 class Header(NamedTuple):
@@ -39,7 +39,7 @@ def read_header(content: bytes, name: str) -> Header:
     try:
         read = npy.read_array_header_1_0 if npy.read_magic(file) == (1, 0) else npy.read_array_header_2_0
         shape, _, dtype = read(file)
-    except Exception as error:  # NumPy parses Python there, which raises many kinds of errors
+    except Exception as error:  # NumPy parses Python here, which raises many kinds of errors
         raise _malformed(name, f"a head that NumPy cannot read ({type(error).__name__})") from None
     return Header(dtype, shape, file.tell())
 
@@ -57,7 +57,7 @@ def read_npy(content: bytes, name: str) -> NDArray[Any]:
         name: How messages call it.
 
     Raises:
-        DataError: The bytes are no `.npy` file, cut off, or hold anything but plain numbers.
+        DataError: The bytes are not a `.npy` file, are truncated, or hold anything but plain numbers.
     """
     header = read_header(content, name)
     if not is_plain(header.dtype):
@@ -76,7 +76,7 @@ def list_npz(content: bytes, name: str) -> tuple[str, ...]:
     """Names of the arrays in a `.npz` file, without the extension of each.
 
     Raises:
-        DataError: The bytes are no `.npz` file.
+        DataError: The bytes are not a `.npz` file.
     """
     with _opened(content, name) as archive:
         return tuple(info.filename.removesuffix(".npy") for info in archive.infolist())
@@ -86,7 +86,7 @@ def read_npz(content: bytes, name: str, wanted: Iterable[str]) -> dict[str, NDAr
     """The arrays of some names in a `.npz` file; the others are not unpacked.
 
     Raises:
-        DataError: The bytes are no `.npz` file, a name is not there, an array is not of plain numbers, or all of them
+        DataError: The bytes are not a `.npz` file, a name is missing, an array is not of plain numbers, or all of them
             unpack to more than `MAX_ARRAY_BYTES`.
     """
     arrays: dict[str, NDArray[Any]] = {}

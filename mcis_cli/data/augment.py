@@ -1,7 +1,7 @@
 """Views of photographs and masks for training: warp, colour jitter, mirror, random scale and crop (paper §3.3).
 
 Photographs are uint8 (height, width, 3), masks uint8 (height, width); what goes into a network is a normalised float32
-tensor. Reading them, and putting views together to batches, is left to others.
+tensor. Other modules read them and collect views into batches.
 """
 
 from collections.abc import Iterable, Sequence
@@ -40,11 +40,11 @@ def classification_view(
         image_size: height and width of the view, in pixels.
         color_jitter: strengths of brightness, contrast, saturation, hue; see `jitter_colors`.
         mirror: mirror half of the views.
-        generator: where the choices come from.
-        mean: mean of each channel on the scale 0..1, as the backbone wants it.
+        generator: source of the random choices.
+        mean: mean of each channel on the scale 0..1, as the backbone requires it.
         std: deviation of each channel on the scale 0..1.
-        long_side: the shortest and the longest that the photograph's long side is made before a square is cut out of
-            it, as SEAM does; None warps. What the square has beyond the photograph is the mean colour.
+        long_side: range of the photograph's long side before a square is cut out of it, as SEAM does; None warps. The
+            area of the square beyond the photograph is the mean colour.
 
     Returns:
         The normalised view.
@@ -66,14 +66,14 @@ def classification_view(
 
 
 def draws_mirror(generator: np.random.Generator) -> bool:
-    """Whether a view is mirrored, as half of the views are; of a warped view with its own colours, the first choice."""
+    """Whether a view is mirrored, as half of the views are; the first random choice of a warped view without jitter."""
     return bool(generator.random() < 0.5)
 
 
 def _cut_out(
     image: Photograph, image_size: int, long_side: tuple[int, int], generator: np.random.Generator
 ) -> tuple[Photograph, tuple[int, int]]:
-    """What a square shows of a photograph of another size, and where in the square that lies: both drawn."""
+    """Draw the part of a photograph that a square shows, and its place in the square."""
     height, width = image.shape[:2]
     factor = int(generator.integers(long_side[0], long_side[1] + 1)) / max(height, width)
     box, kept, place = [], [], []
@@ -90,13 +90,13 @@ def _cut_out(
 
 @dataclass(frozen=True)
 class Cropping:
-    """How a view for a network that learns from pixels is cut out of a photograph.
+    """How a view is cut out of a photograph, for a network that learns from pixels.
 
     Attributes:
         side: height and width of the view, in pixels.
         scales: the smallest and the largest factor on the photograph's size.
         mirror: mirror half of the views.
-        scale_step: where given, the factor is one of those that lie this far apart, from the smallest on.
+        scale_step: if given, the factor is the smallest one plus a multiple of this step.
     """
 
     side: int
@@ -125,17 +125,17 @@ def segmentation_view(
 ) -> tuple[Float[Tensor, "3 crop crop"], UInt8[Tensor, "crop crop"]]:
     """Make a training view for the segmentation network: random scale, random crop, perhaps mirrored.
 
-    What the crop has beyond the photograph, at its bottom and right, is the mean colour (0 when normalised) and
+    The area of the crop beyond the photograph, at its bottom and right, is the mean colour (0 when normalised) and
     `ignore_index`, as in the released code.
 
     Args:
         image: the photograph, any size.
         mask: its mask, of the same size.
         cropping: size of the view, scales, mirror.
-        generator: where the choices come from.
-        mean: mean of each channel on the scale 0..1, as the backbone takes it.
+        generator: source of the random choices.
+        mean: mean of each channel on the scale 0..1, as the backbone requires it.
         std: deviation of each channel on the scale 0..1.
-        ignore_index: the mask value that no loss counts.
+        ignore_index: the mask value that losses ignore.
 
     Returns:
         The normalised view and its mask.
@@ -147,7 +147,7 @@ def segmentation_view(
     height, width = (min(side, length) for length in scaled)
     step = -1 if cropping.mirror and draws_mirror(generator) else 1
 
-    # Only the crop is resized: its edges, in pixels of the photograph as it came.
+    # Only the crop is resized: its edges, in pixels of the original photograph.
     box = (
         left * size[1] / scaled[1],
         top * size[0] / scaled[0],
@@ -173,7 +173,7 @@ def normalise(image: Photograph, mean: Sequence[float], std: Sequence[float]) ->
         std: deviation of each channel on the scale 0..1.
 
     Returns:
-        A float32 tensor of its own memory.
+        A new float32 tensor.
     """
     planes = np.empty((3, *image.shape[:2]), dtype=np.float32)
     for channel, plane in enumerate(planes):
@@ -200,7 +200,7 @@ def jitter_colors(
         image: the photograph.
         strengths: brightness, contrast and saturation are multiplied by a factor from 1 - strength to 1 + strength; hue
             turns by up to plus or minus strength of a full circle.
-        generator: where the choices come from.
+        generator: source of the random choices.
 
     Returns:
         A new photograph of the same size.
@@ -215,7 +215,7 @@ def jitter_colors(
         (factors[0], factors[1], factors[2], turn),
         order=generator.permutation(4).tolist(),
     )
-    color[:, 3] += 0.5  # Pillow cuts the fraction off
+    color[:, 3] += 0.5  # Pillow truncates the fraction
     return np.asarray(photograph.convert("RGB", matrix=tuple(color.ravel().tolist())))
 
 

@@ -1,8 +1,8 @@
 """An image set as all stages see it: entries sorted by id, each file with its digest, and pixels read on demand.
 
 A catalogue holds names and digests only; images, masks and saliency maps are read one at a time and checked against
-the digest, so that no stage computes on files that are not the ones its recipe names. Who asks for no pixels
-(`mcis status`) does not wait for numpy and Pillow.
+the digest, so that no stage computes on files that are not the ones its recipe names. Commands that read no pixels
+(`mcis status`) do not wait for numpy and Pillow to load.
 """
 
 from __future__ import annotations
@@ -37,8 +37,8 @@ class ImageEntry:
     """One image: files (relative to the root, POSIX, or absolute), SHA-256 digests (hex), size in pixels, labels.
 
     `labels` are sorted 0-based foreground classes; class k has the value k + 1 in masks. An image without labels is a
-    negative, which shows none of the classes, or is unlabelled: nobody looked. `domain` is that of the source that the
-    image is of; only images of the target are in splits.
+    negative, which shows none of the classes, or unlabelled: nobody tagged it. `domain` is that of its source; only
+    images of the target are in splits.
     """
 
     id: str
@@ -57,7 +57,7 @@ class ImageEntry:
 
     @property
     def is_labelled(self) -> bool:
-        """Whether somebody looked at the image: it has labels, or is a negative."""
+        """Whether the image was tagged: it has labels, or is a negative."""
         return bool(self.labels) or self.is_negative
 
 
@@ -65,8 +65,8 @@ class ImageEntry:
 class Catalogue:
     """An image set, its entries sorted by id.
 
-    `missing` names, for each split, the ids without an image; `split_name` is that of the split that was taken, for
-    results to say which images they are of; `mask_colours` is the mask value of each colour, for masks in colours.
+    `missing` lists, for each split, the ids without an image; `split_name` is the selected split, so that results can
+    name their images; `mask_colours` is the mask value of each colour, for masks in colours.
     """
 
     root: Path
@@ -98,17 +98,17 @@ class Catalogue:
 
     @cached_property
     def split_names(self) -> tuple[str, ...]:
-        """The splits that are named, sorted."""
+        """The names of the splits, sorted."""
         return tuple(sorted(self.missing.keys() | {name for entry in self.entries for name in entry.splits}))
 
     @cached_property
     def domains(self) -> frozenset[Domain]:
-        """The domains that there are images of."""
+        """The domains of the images."""
         return frozenset(entry.domain for entry in self.entries)
 
     @cached_property
     def id(self) -> str:
-        """SHA-256 (hex) of all that the set holds; equal for equal content, wherever the folder is."""
+        """SHA-256 (hex) of all content of the set, wherever its folder is."""
         return self.digest(*PARTS)
 
     def __len__(self) -> int:
@@ -136,11 +136,11 @@ class Catalogue:
 
         Args:
             name: The split, a list of images of the target.
-            domains: What is wanted: the target's images of the split, and all images of the sources of other domains,
+            domains: Domains to include: the target's images of the split, and all images of sources of other domains,
                 which are in no list.
 
         Raises:
-            DataError: There is no such split, it is empty, or it lists images that are not there.
+            DataError: There is no such split, it is empty, or it lists images that do not exist.
         """
         if absent := set(domains) - {*TARGET, *self.domains} if len(domains) < len(DOMAINS) else set():
             raise DataError(f"no {min(absent)} images with {self.root}; name them with --{min(absent)} PATH")
@@ -154,7 +154,7 @@ class Catalogue:
         missing = self.missing.get(name, ())
         if missing:
             raise DataError(
-                f"the split {name!r} of {self.root} lists images that are not there: {len(missing)}, the first is "
+                f"the split {name!r} of {self.root} lists images that do not exist: {len(missing)}, the first is "
                 f"{missing[0]!r}; add them or take them off the list"
             )
         entries = tuple(entry for entry in self._of(domains) if name in entry.splits or entry.domain != "target")
@@ -163,16 +163,16 @@ class Catalogue:
         return replace(self, entries=entries, missing={}, split_name=name)
 
     def only(self, ids: Iterable[str], split_name: str | None = None) -> Catalogue:
-        """The images of these ids; `split_name` is that of the split they are, where that is known.
+        """The images of these ids; `split_name` is their split, if it is known.
 
         Raises:
-            DataError: One of them is not there.
+            DataError: One of them does not exist.
         """
         entries = tuple(self[image_id] for image_id in sorted(set(ids)))
         return replace(self, entries=entries, missing={}, split_name=split_name)
 
     def labelled(self) -> Catalogue:
-        """The images that somebody looked at: those with labels, and the negatives.
+        """The images that were tagged: those with labels, and the negatives.
 
         Raises:
             DataError: There are none.
@@ -188,10 +188,10 @@ class Catalogue:
         return self._carriers[class_index]
 
     def digest(self, *parts: Part) -> str:
-        """Identity of what a stage reads: SHA-256 (hex) over the asked parts of every entry, by id.
+        """Identity of the input of a stage: SHA-256 (hex) over the given parts of every entry, by id.
 
-        Class names count with labels and with masks, domains with labels: they say how much those are worth. Paths and
-        the order of work never do.
+        Class names are part of it with labels and with masks, domains with labels, because they give these their
+        meaning. Paths and the order of work never are.
         """
         assert parts, "name at least one part"
         asked = frozenset(parts)
@@ -218,7 +218,7 @@ class Catalogue:
         return self._bytes(entry.image, entry.digest)
 
     def read_upright(self, image_id: str) -> bytes:
-        """Read the file of a photograph; one that its EXIF data turns is written anew, upright.
+        """Read the file of a photograph; if its EXIF data turns it, it is encoded again, upright.
 
         Raises:
             DataError: as `read_image`.
@@ -308,7 +308,7 @@ class Catalogue:
 
 
 def mask_fault(mask: UInt8[ndarray, "height width"], entry: ImageEntry, num_classes: int) -> str | None:
-    """Say why a mask does not fit its image or the classes, or None."""
+    """The reason why a mask does not fit its image or the classes, or None."""
     if mask.shape != (entry.height, entry.width):
         return (
             f"a mask of {mask.shape[1]} x {mask.shape[0]} pixels for an image of {entry.width} x {entry.height}; "
@@ -323,7 +323,7 @@ def mask_fault(mask: UInt8[ndarray, "height width"], entry: ImageEntry, num_clas
 
 
 def _own_colours(colours: Mapping[tuple[int, int, int], int]) -> list[object]:
-    """The colours of masks, where they are not those of PASCAL VOC, which need no telling."""
+    """The colours of masks, if they differ from those of PASCAL VOC, which are the default."""
     if not colours:
         return []
     from mcis_cli.data.palette import voc_palette
@@ -334,7 +334,7 @@ def _own_colours(colours: Mapping[tuple[int, int, int], int]) -> list[object]:
 
 
 def count_domains(catalogue: Catalogue) -> dict[Domain, int]:
-    """The number of images of each domain that there is."""
+    """The number of images of each domain."""
     counts = Counter(entry.domain for entry in catalogue.entries)
     return {domain: counts[domain] for domain in DOMAINS if counts[domain]}
 

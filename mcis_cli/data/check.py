@@ -1,6 +1,5 @@
-"""`mcis check`: what is in an image set, and what is wrong with it: names, splits, tags, and files that lack.
-
-Pixels are in `check_pixels`.
+"""`mcis check`: the contents and the faults of an image set: names, splits, tags, and missing files. `check_pixels`
+checks pixels.
 """
 
 import difflib
@@ -30,7 +29,7 @@ def check(
     workers: int = 2,
     progress: Progress | None = None,
 ) -> list[Finding]:
-    """Tell what is in an image set and what is wrong with it, errors first.
+    """Report what an image set contains and what is wrong with it, errors first.
 
     Args:
         config: Where everything is.
@@ -56,7 +55,7 @@ def survey(
     workers: int = 2,
     progress: Progress | None = None,
 ) -> tuple[Catalogue | None, list[Finding]]:
-    """As `check`, with the catalogue of what can be read; None where there is no image set at all.
+    """As `check`, with the catalogue of everything readable; None if there is no image set at all.
 
     Raises:
         DataError: The path is neither a folder nor a table.
@@ -72,11 +71,11 @@ def survey(
         *listing.findings,
         *unreadable,
         *left_out(config, listing),
-        *(told for source in listing.sources for told in left_out(source.config, source.listing)),
+        *(finding for source in listing.sources for finding in left_out(source.config, source.listing)),
         *_ids(catalogue),
         *_splits(config, catalogue),
         *_one_folder(listing),
-        *(told for told in of_tags(catalogue) if told.code != "one-tag" or listing.layout != "folders"),
+        *(one for one in of_tags(catalogue) if one.code != "one-tag" or listing.layout != "folders"),
         *_tags(config, catalogue, num_references),
         *_companions(config, catalogue),
         *_sizes(listing, catalogue),
@@ -107,14 +106,14 @@ def _split_sizes(catalogue: Catalogue) -> Iterator[tuple[str, int]]:
 
 
 def _ids(catalogue: Catalogue) -> Iterator[Finding]:
-    alike: dict[str, list[str]] = defaultdict(list)
+    groups: dict[str, list[str]] = defaultdict(list)
     for image_id in catalogue.ids:
-        alike[unicodedata.normalize("NFC", image_id).casefold()].append(image_id)
-    clashes = [ids for ids in alike.values() if len(ids) > 1]
+        groups[unicodedata.normalize("NFC", image_id).casefold()].append(image_id)
+    clashes = [ids for ids in groups.values() if len(ids) > 1]
     if clashes:
         message = (
-            f"{_count(clashes, 'group')} of image ids with no difference but case or how letters are composed "
-            f"({', '.join(map(repr, clashes[0]))}); other file systems hold only one of them; rename"
+            f"{_count(clashes, 'group')} of image ids that differ only in case or in how letters are composed "
+            f"({', '.join(map(repr, clashes[0]))}); other file systems keep only one of them; rename them"
         )
         yield Finding("warning", "ids-alike", message, tuple(image_id for ids in clashes for image_id in ids))
 
@@ -171,19 +170,19 @@ def _tags(config: DataConfig, catalogue: Catalogue, num_references: int) -> Iter
 
 
 def _one_folder(listing: Listing) -> Iterator[Finding]:
-    """Most often a folder of all photographs, whose table is missing or no CSV file."""
+    """Warn of a single folder: most often it holds all photographs, and the table is missing or not a CSV file."""
     has_negatives = any(item.is_negative for item in listing.items)
     if listing.layout == "folders" and len(listing.class_names) == 1 and not has_negatives:
         (name,), other = listing.class_names, other_export(listing.root)
         message = (
-            f"the folder {name!r} is taken for the tag of all {_count(listing.items, 'image')}; expected a folder for "
+            f"the folder {name!r} is used as the tag of all {_count(listing.items, 'image')}; expected a folder for "
             f"each class, or tags in a table beside it, such as tags.csv{f'; {other}' if other else ''}"
         )
         yield Finding("warning", "one-folder", message)
 
 
 def _slips(few: Mapping[str, int], counts: Mapping[str, int]) -> Iterator[Finding]:
-    """Rare classes whose names are nearly those of usual ones: most often one tag, spelled in two ways."""
+    """Warn of rare classes with nearly the name of a frequent one: most often one tag, spelled in two ways."""
     usual = {name.casefold(): name for name, count in counts.items() if name not in few and count}
     for name, count in few.items():
         near = difflib.get_close_matches(name.casefold(), usual, n=1, cutoff=0.8)
@@ -213,7 +212,7 @@ def _companions(config: DataConfig, catalogue: Catalogue) -> Iterator[Finding]:
 
 
 def _sizes(listing: Listing, catalogue: Catalogue) -> Iterator[Finding]:
-    """Photographs of other proportions than their annotations give them, so that outlines would lie elsewhere."""
+    """Report photographs whose proportions differ from their annotations, so that outlines would be displaced."""
     differ = []
     for entry in catalogue.entries:
         height, width = listing.sizes.get(entry.id, (entry.height, entry.width))
@@ -241,7 +240,7 @@ def _contents(config: DataConfig, catalogue: Catalogue) -> Iterator[Finding]:
         message = f"{_count(groups, 'group')} of images with the same content (the first: {ids[0]!r}, {ids[1]!r})"
         yield Finding("warning", "same-content", message, ids)
     train, val = _members(catalogue, config.train), _members(catalogue, config.val)
-    train |= {entry.id for entry in catalogue.entries if entry.domain != "target"}  # they are learnt from, too
+    train |= {entry.id for entry in catalogue.entries if entry.domain != "target"}  # the training uses them, too
     leaks = [e for e in groups if {x.id for x in e} & (train - val) and {x.id for x in e} & (val - train)]
     if leaks:
         ids = tuple(entry.id for entries in leaks for entry in entries)

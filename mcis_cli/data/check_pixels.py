@@ -1,6 +1,6 @@
-"""What only decoding tells of an image set: files cut off, masks that do not fit, saliency of another shape.
+"""Faults of an image set that only decoding shows: truncated files, masks that do not fit, saliency of another shape.
 
-Ground truth is looked at here, to say where it disagrees with the tags; training from tags never does.
+Ground truth is read here to report where it disagrees with the tags; training from tags never reads it.
 """
 
 from collections import defaultdict
@@ -14,7 +14,7 @@ from mcis_cli.data.layouts.listing import Finding
 from mcis_cli.data.loading import ordered_map
 from mcis_cli.errors import DataError, counted
 
-ASPECT_TOLERANCE = 0.02  # of a ratio; shrunk maps are rounded to whole pixels
+ASPECT_TOLERANCE = 0.02  # of a ratio, since shrunk maps are rounded to whole pixels
 
 Progress = Callable[[int, int], None]
 
@@ -28,7 +28,7 @@ def check_pixels(catalogue: Catalogue, *, workers: int = 2, progress: Progress |
         progress: Called with (images decoded, images in all).
 
     Yields:
-        One finding for each file with an error; of warnings and notes one for each kind, naming the first.
+        One finding for each file with an error; for warnings and notes one of each kind, naming the first.
     """
     gathered: dict[str, list[Finding]] = defaultdict(list)
     looks: dict[str, MaskLook] = {}
@@ -51,7 +51,8 @@ def check_pixels(catalogue: Catalogue, *, workers: int = 2, progress: Progress |
 
 
 def _depth(catalogue: Catalogue, depths: Mapping[str, int]) -> Iterator[Finding]:
-    """A warning where no 16-bit photograph uses more than 14 bits: cameras of 10 or 12 write so, and all is dark."""
+    """Warn if no 16-bit photograph uses more than 14 bits: cameras of 10 or 12 bits write such files, which look
+    dark."""
     if depths and max(depths.values()) < 2**14:
         ids = tuple(image_id for image_id in catalogue.ids if image_id in depths)
         bits = max(1, max(depths.values()).bit_length())
@@ -95,12 +96,12 @@ def _mask(catalogue: Catalogue, entry: ImageEntry, looks: dict[str, MaskLook]) -
     if not (tagged or entry.is_negative) or seen == tagged:
         return
     parts = [("in the mask only", seen - tagged), ("in the tags only", tagged - seen)]
-    told = "; ".join(
+    differences = "; ".join(
         f"{where}: {', '.join(catalogue.class_names[k] for k in sorted(classes))}"
         for where, classes in parts
         if classes
     )
-    yield Finding("note", "tags-and-mask-differ", f"tags and mask of {entry.id!r} differ: {told}", (entry.id,))
+    yield Finding("note", "tags-and-mask-differ", f"tags and mask of {entry.id!r} differ: {differences}", (entry.id,))
 
 
 def _saliency(catalogue: Catalogue, entry: ImageEntry) -> Iterator[Finding]:

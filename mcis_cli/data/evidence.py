@@ -1,7 +1,7 @@
-"""Whether an image set means what it is taken to mean: what names, tags and masks say of each other.
+"""Contradictions between names, tags and masks, which show that an image set is misread.
 
-Files can be valid and still be misread: classes in another order, masks of 0 and 255, several tags in one. `mcis check`
-looks at every mask; a stage that is about to use the set, at a sample of them.
+Valid files can be misread: classes in another order, masks of 0 and 255, several tags in one. `mcis check` reads every
+mask; a stage that is about to use the set reads a sample of them.
 """
 
 import re
@@ -20,13 +20,13 @@ from mcis_cli.data.layouts.names import same_name
 from mcis_cli.data.layouts.tag_cells import joined_tags
 from mcis_cli.errors import DataError, counted, first_few
 
-SAMPLE = 64  # masks that are looked at before a set is used
+SAMPLE = 64  # masks that are read before a set is used
 _YES_NO = (
     *({"0", "1"}, {"0.0", "1.0"}, {"-1", "1"}, {"-1.0", "1.0"}),
     *({"no", "yes"}, {"n", "y"}, {"false", "true"}, {"f", "t"}, {"absent", "present"}, {"normal", "abnormal"}),
 )
 _WITH_ANSWER = re.compile(r"\S.*[:=]\s*(?:0|1|0\.0|1\.0|true|false|yes|no)", re.IGNORECASE)
-# Words for no object, or for that nobody looked; the last may also be a part of a name, as in BACKGROUND_Google.
+# Words for "no object" or "not tagged"; the last may also be a part of a name, as in BACKGROUND_Google.
 _NO_TAG = frozenset({"nan", "null", "nil", "na", "n/a", "-", "?", "unknown", "unlabeled", "unlabelled", "untagged"})
 _NO_OBJECT = frozenset({"neg", "nothing", "empty", "clutter", "noise", "background", "negative", "negatives"})
 _NOT = re.compile(r"(?:no|not|non|without)[\s_-]+(.+)")
@@ -34,7 +34,8 @@ _NOT = re.compile(r"(?:no|not|non|without)[\s_-]+(.+)")
 
 @dataclass(frozen=True, slots=True)
 class MaskLook:
-    """What one mask holds: its classes (0-based), whether pixels are ignored, and the colour of each index it uses."""
+    """The content of one mask: its classes (0-based), whether it has ignored pixels, and the colour of each index it
+    uses."""
 
     classes: frozenset[int]
     ignores: bool
@@ -55,13 +56,13 @@ def look_at_mask(catalogue: Catalogue, entry: ImageEntry, *, colours: bool = Tru
 
 
 def classes_in(mask: UInt8[ndarray, "height width"]) -> frozenset[int]:
-    """The foreground classes (0-based) that a mask has pixels of."""
+    """The foreground classes (0-based) with pixels in a mask."""
     present = np.flatnonzero(np.bincount(mask.ravel(), minlength=256))
     return frozenset(int(value) - 1 for value in present if value not in (0, IGNORE_INDEX))
 
 
 def sampled_masks(catalogue: Catalogue) -> list[Finding]:
-    """What a sample of the masks says against a set; masks that cannot be read are left to who reads them all."""
+    """Findings against a set from a sample of its masks; unreadable masks are left to code that reads all of them."""
     with_mask = [entry for entry in catalogue.entries if entry.mask is not None]
     step = max(1, len(with_mask) // SAMPLE)
     looks: dict[str, MaskLook] = {}
@@ -74,12 +75,12 @@ def sampled_masks(catalogue: Catalogue) -> list[Finding]:
 
 
 def of_tags(catalogue: Catalogue) -> Iterator[Finding]:
-    """Warnings about tags that are probably not what they were meant to be."""
+    """Warn of tags that probably do not mean what the user intended."""
     names = catalogue.class_names
-    alike: dict[str, list[str]] = defaultdict(list)
+    spellings: dict[str, list[str]] = defaultdict(list)
     for name in names:
-        alike[same_name(name)].append(name)
-    for same in alike.values():
+        spellings[same_name(name)].append(name)
+    for same in spellings.values():
         if len(same) > 1:
             message = (
                 f"classes that are spelled nearly the same: {', '.join(map(repr, same))} (capitals, or letters that"
@@ -102,24 +103,24 @@ def of_tags(catalogue: Catalogue) -> Iterator[Finding]:
 
 
 def _answers(catalogue: Catalogue) -> Iterator[Finding]:
-    """Tags that say whether an object is there, and do not name it."""
+    """Warn of tags that say whether an object is present, and do not name it."""
     names = catalogue.class_names
     if {name.casefold() for name in names} in _YES_NO:
         message = (
-            f"the only tags are {names[0]!r} and {names[1]!r}, and both are taken for objects; if they say whether one "
-            "object is there, name the column after it, as in image,cat, with 1 and 0"
+            f"the only tags are {names[0]!r} and {names[1]!r}, and both are treated as objects; if they say whether "
+            "one object is there, name the column after it, as in image,cat, with 1 and 0"
         )
         yield Finding("warning", "yes-no-tags", message, names)
     if answered := [name for name in names if _WITH_ANSWER.fullmatch(name)]:
         message = (
-            f"tags with an answer in them: {first_few(map(repr, answered))}, each taken for an object; write a column "
+            f"tags with an answer in them: {first_few(map(repr, answered))}, each treated as an object; write a column "
             "of 1 and 0 for each class, as in image,cat,dog"
         )
         yield Finding("warning", "yes-no-tags", message, tuple(answered))
 
 
 def _is_of_nothing(name: str, names: Sequence[str]) -> bool:
-    """Whether a name sounds as if an image shows none of the others."""
+    """Whether a name seems to mean that an image shows none of the other classes."""
     text = name.casefold().strip()
     others = {other.casefold() for other in names} - {text}
     negated = _NOT.fullmatch(text)
@@ -134,19 +135,19 @@ def _one_tag(catalogue: Catalogue) -> Iterator[Finding]:
         return
     named = ", ".join(catalogue.class_names[k] for k in only)
     message = (
-        f"all {counted(len(looked_at), 'tagged image')} have the same tag ({named}), so nothing tells it from other "
-        "images; add images without it: with an empty cell of tags, or in a folder called background"
+        f"all {counted(len(looked_at), 'tagged image')} have the same tag ({named}), so nothing shows how "
+        "other images differ; add images without it: with an empty cell of tags, or in a folder called background"
     )
     yield Finding("warning", "one-tag", message)
 
 
 def of_masks(catalogue: Catalogue, looks: Mapping[str, MaskLook], *, is_complete: bool = True) -> Iterator[Finding]:
-    """Where masks and tags, or masks and masks, contradict each other.
+    """Report contradictions between masks and tags, or between masks.
 
     Args:
         catalogue: The image set.
-        looks: What masks hold, by image.
-        is_complete: Whether these are all masks that there are.
+        looks: Contents of masks, by image.
+        is_complete: Whether these are all masks.
     """
     tagged = [catalogue[image_id] for image_id in looks if catalogue[image_id].labels]
     against = [entry.id for entry in tagged if _contradict(set(entry.labels), looks[entry.id].classes)]
@@ -175,7 +176,7 @@ def of_masks(catalogue: Catalogue, looks: Mapping[str, MaskLook], *, is_complete
 
 
 def classes_in_no_mask(catalogue: Catalogue) -> list[str]:
-    """Classes that images with masks are tagged with and none of these masks has; reads masks until each is found."""
+    """Classes in the tags of images with masks that none of these masks has; reads masks until each is found."""
     seen: set[int] = set()
     absent: list[str] = []
     for k, name in enumerate(catalogue.class_names):
@@ -191,7 +192,7 @@ def classes_in_no_mask(catalogue: Catalogue) -> list[str]:
 
 
 def _contradict(tags: set[int], classes: frozenset[int]) -> bool:
-    """Whether each has what the other lacks, or the mask has nothing."""
+    """Whether each of tags and mask has a class that the other lacks, or the mask has none."""
     return not classes or bool(tags - classes and classes - tags)
 
 
@@ -201,7 +202,7 @@ def _is_absent(k: int, tagged: Sequence[ImageEntry], looks: Mapping[str, MaskLoo
 
 
 def _repacked(looks: Iterable[MaskLook]) -> int | None:
-    """The first index that has different colours in different files; None where none has."""
+    """The first index that has different colours in different files, or None."""
     colours: dict[int, tuple[int, int, int]] = {}
     for look in looks:
         for index, colour in look.colours.items():
@@ -234,7 +235,7 @@ def _likely_reason(
 
 
 def _order(catalogue: Catalogue, tagged: Sequence[ImageEntry], looks: Mapping[str, MaskLook]) -> list[str] | None:
-    """The order of classes in which masks and tags would agree, where each class goes with one value and no other."""
+    """The order of classes in which masks and tags would agree, if each class corresponds to exactly one value."""
     together: dict[int, Counter[int]] = defaultdict(Counter)
     images: Counter[int] = Counter()
     for entry in tagged:

@@ -1,4 +1,4 @@
-"""What is known of a file by reading it once: its SHA-256 and what a measure tells of its bytes.
+"""Facts about a file from reading it once: its SHA-256 and what a measure computes from its bytes.
 
 Facts are remembered by the store's stat cache, so that a second command does not read the images again.
 """
@@ -17,31 +17,31 @@ from mcis_cli.store import StatCache
 
 Facts = dict[str, Any]
 Measure = Callable[[bytes, str], Facts]
-BATCH = 1024  # files in flight: bounds memory whatever the size of the set
+BATCH = 1024  # files in flight: bounds memory for any size of the set
 WORKERS = 4
 
 
 def no_facts(content: bytes, name: str) -> Facts:
-    """Measure nothing: the digest alone is wanted."""
+    """Measure nothing, if only the digest is needed."""
     return {}
 
 
 def file_facts(
     files: Sequence[Path | str], kind: str, measure: Measure, cache: StatCache | None = None
 ) -> Iterator[Facts | DataError]:
-    """Read files in threads, or remember what was read before.
+    """Read files in threads, except those whose facts are remembered.
 
     Args:
         files: The files, in the order of the results.
-        kind: Name and version of the measure; facts of another kind are not taken from the cache.
+        kind: Name and version of the measure; the cache only returns facts of this kind.
         measure: Facts of (bytes, name); may raise DataError.
         cache: The store's stat cache.
 
     Yields:
-        For each file its facts with "sha256", or the error that reading it gave.
+        For each file its facts with "sha256", or the error from reading it.
     """
     remaining = iter(files)
-    with ThreadPoolExecutor(WORKERS) as pool:  # without threads, until there is something to read
+    with ThreadPoolExecutor(WORKERS) as pool:  # starts no threads until there is something to read
         while batch := list(islice(remaining, BATCH)):
             known = _remembered(batch, kind, cache)
             unknown = [file for file, facts in zip(batch, known, strict=True) if facts is None]

@@ -1,7 +1,7 @@
 """From the bytes of a file to pixels: photographs, masks of class indices, saliency maps.
 
 All input is untrusted: formats come from an allow-list, the number of pixels is limited before anything is decoded, and
-whatever the decoder stumbles over becomes one `DataError` that names the file. Nothing here opens a path.
+every failure of the decoder becomes one `DataError` that names the file. Nothing here opens a path.
 """
 
 import io
@@ -18,15 +18,15 @@ from mcis_cli.data.regular_files import other_file
 from mcis_cli.errors import DataError
 
 PHOTO_FORMATS = ("JPEG", "PNG", "BMP", "TIFF", "WEBP", "GIF")
-MASK_FORMATS = ("PNG", "BMP", "TIFF", "GIF")  # lossless only: a class index has no neighbours
+MASK_FORMATS = ("PNG", "BMP", "TIFF", "GIF")  # lossless only: a class index must not change by one
 MAX_PIXELS = 80_000_000
-MASK_COLOURS = 64  # the most of an image that may be a mask
+MASK_COLOURS = 64  # largest part of an image that may be masked
 GREY_TOLERANCE = 2  # by which the channels of a grey JPEG may differ
 
 # Pillow warns of a bomb on opening. The filter is process-wide because warnings.catch_warnings is not safe in threads.
 warnings.filterwarnings("error", category=Image.DecompressionBombWarning)
 
-_STRIP_PIXELS = 2**22  # converted at a time: Pillow takes several times the memory of what it converts
+_STRIP_PIXELS = 2**22  # converted at a time: Pillow needs several times the memory of its input
 _UPRIGHT: Mapping[int, Callable[[UInt8[ndarray, "height width 3"]], UInt8[ndarray, "height_up width_up 3"]]] = {
     2: np.fliplr,
     3: lambda pixels: np.rot90(pixels, 2),
@@ -59,7 +59,7 @@ def inspect(content: bytes, name: str) -> Header:
         Its size after the EXIF orientation is applied, mode and format.
 
     Raises:
-        DataError: The bytes are no image of an allowed format, or it has too many pixels.
+        DataError: The bytes are not an image of an allowed format, or it has too many pixels.
     """
     image = _open(content, name, PHOTO_FORMATS)
     width, height = image.size
@@ -71,8 +71,8 @@ def inspect(content: bytes, name: str) -> Header:
 def decode_image(content: bytes, name: str) -> UInt8[ndarray, "height width 3"]:
     """Decode a photograph to RGB, upright.
 
-    Grey, palette, CMYK and 16-bit files are converted; what is transparent becomes white; of an animation the first
-    frame counts.
+    Grey, palette, CMYK and 16-bit files are converted; transparent pixels become white; of an animation the first frame
+    is used.
 
     Args:
         content: The bytes of the file.
@@ -82,7 +82,7 @@ def decode_image(content: bytes, name: str) -> UInt8[ndarray, "height width 3"]:
         Values in 0..255.
 
     Raises:
-        DataError: The bytes are no image of an allowed format, are cut off, or have too many pixels.
+        DataError: The bytes are not an image of an allowed format, are truncated, or have too many pixels.
     """
     image = _open(content, name, PHOTO_FORMATS)
     turn = _UPRIGHT.get(_orientation(image))
@@ -108,7 +108,7 @@ def _in_colours(image: Image.Image, name: str) -> Image.Image:
 
 
 def upright(content: bytes, name: str) -> bytes:
-    """A photograph as a file that needs no turning: the same bytes, or, where EXIF data turns it, written anew.
+    """A photograph as a file that needs no turning: the same bytes, or encoded again if EXIF data turns it.
 
     Raises:
         DataError: as `decode_image`.
@@ -122,7 +122,7 @@ def upright(content: bytes, name: str) -> bytes:
 
 
 def highest_of_16_bits(content: bytes, name: str) -> int | None:
-    """The highest value of a photograph with 16 bits a channel, of colours as far as 8 bits tell; None for others.
+    """The highest value of a photograph with 16 bits a channel (for colours, as 8 bits give it); None for others.
 
     Raises:
         DataError: as `decode_image`.
@@ -138,7 +138,7 @@ def highest_of_16_bits(content: bytes, name: str) -> int | None:
 
 
 def has_few_colours(content: bytes) -> bool:
-    """Whether an image has the few colours of a mask, where a photograph has thousands; False where it is none."""
+    """Whether an image has the few colours of a mask, unlike a photograph with thousands; False for other files."""
     try:
         image = _open(content, "", PHOTO_FORMATS)
         _load(image, "")
@@ -156,14 +156,14 @@ def decode_mask(
     Args:
         content: The bytes of the file.
         name: How messages call the file.
-        colours: The value of each colour (RGB), where the data set has a list of them. They are the meaning of a mask
-            in colours, and of a palette image that has these colours at other indices.
+        colours: The value of each colour (RGB), if the data set lists them. They apply to a mask in colours, and to a
+            palette image that has these colours at other indices.
 
     Returns:
         0 background, then the classes, 255 to be ignored.
 
     Raises:
-        DataError: The bytes are no lossless image with one 8-bit channel, or have a colour that is not listed.
+        DataError: The bytes are not a lossless image with one 8-bit channel, or have a colour that is not listed.
     """
     image = _open(content, name, MASK_FORMATS)
     if image.mode in ("RGB", "RGBA") and colours:
@@ -187,7 +187,7 @@ def decode_mask(
 
 
 def palette_of(content: bytes, name: str) -> dict[int, tuple[int, int, int]]:
-    """The colour (RGB) of each index that a palette mask uses; nothing for masks of other kinds."""
+    """The colour (RGB) of each index that a palette mask uses; empty for masks of other kinds."""
     image = _open(content, name, MASK_FORMATS)
     if image.mode != "P":
         return {}
@@ -198,7 +198,7 @@ def palette_of(content: bytes, name: str) -> dict[int, tuple[int, int, int]]:
 
 
 def _palette_values(image: Image.Image, colours: Mapping[tuple[int, int, int], int]) -> Int16[ndarray, "256"]:
-    """The value of each index by its colour, -1 where the colour is not listed."""
+    """The value of each index by its colour; -1 if the colour is not listed."""
     palette = image.getpalette("RGB") or []
     table = np.full(256, -1, np.int16)
     for k in range(len(palette) // 3):
@@ -238,7 +238,7 @@ def decode_grey(content: bytes, name: str) -> Float32[ndarray, "height width"]:
         Values in [0, 1].
 
     Raises:
-        DataError: The bytes are no image of an allowed format, or it has colours or transparent pixels.
+        DataError: The bytes are not an image of an allowed format, or it has colours or transparent pixels.
     """
     image = _open(content, name, PHOTO_FORMATS)
     _load(image, name)
@@ -273,7 +273,7 @@ def _open(content: bytes, name: str, formats: tuple[str, ...]) -> Image.Image:
         image = Image.open(io.BytesIO(content), formats=formats)
     except (Image.DecompressionBombError, Image.DecompressionBombWarning) as error:
         raise DataError(f"{name}: too many pixels; expected at most {MAX_PIXELS:,}; shrink or remove it") from error
-    except Exception as error:  # each of Pillow's formats has failures of its own
+    except Exception as error:  # each of Pillow's formats raises other errors
         if found := other_file(content):
             raise DataError(f"{name}: not a readable image, but {found}") from None
         raise DataError(f"{name}: not a readable image; {expected}; replace or remove it") from error
@@ -320,5 +320,5 @@ def _orientation(image: Image.Image) -> int:
         return 1
     try:
         return int(image.getexif().get(ExifTags.Base.Orientation, 1))
-    except Exception:  # broken EXIF is no reason to lose the photo
+    except Exception:  # broken EXIF must not lose the photograph
         return 1

@@ -1,6 +1,5 @@
-"""Work done ahead in threads or processes, with results in order and a bound on what waits.
-
-What the work is (reading photographs, a CRF) is left to the caller.
+"""Work ahead in threads or processes, with results in order and a bounded queue. The caller defines the work, such as
+reading photographs or a CRF.
 """
 
 import multiprocessing
@@ -36,19 +35,20 @@ def ordered_map(
 
 
 class Workers(Generic[Item, Result]):
-    """Threads or processes that do one kind of work, for several lots of items one after the other.
+    """Threads or processes that do one kind of work, for several batches of items in turn.
 
-    A context manager: its end, also by an exception or Ctrl-C, drops what has not begun; threads end after what they
-    are at, processes at once. Nothing starts before the first result is asked for.
+    A context manager: its
+    end, also by an exception or Ctrl-C, drops items that have not begun; threads finish their item, processes end at
+    once. Nothing starts before the first result is requested.
     """
 
     def __init__(self, function: Callable[[Item], Result], number: int, *, processes: bool = False) -> None:
-        """Say what the work is.
+        """Define the work.
 
         Args:
             function: the work; with `processes`, importable by name (as must be items and results by pickle).
             number: threads or processes; 0 does the work inline.
-            processes: for work in Python that holds the interpreter's lock. They are spawned, not forked.
+            processes: for work that holds the interpreter's lock. They are spawned, not forked.
         """
         self._function, self._number = function, number
         self._crew = Crew(function, number) if processes and number > 0 else None
@@ -63,14 +63,14 @@ class Workers(Generic[Item, Result]):
         self._pool.shutdown(wait=True, cancel_futures=True)
 
     def map(self, items: Iterable[Item], *, ahead: int | None = None) -> Generator[Result, None, None]:
-        """Results in the order of the items. An exception of an item surfaces where its result would have come.
+        """Results in the order of the items. An exception of an item is raised in place of its result.
 
         Args:
-            items: read no further than `ahead` beyond the result asked for, so they may be endless.
-            ahead: how many items may be at work or wait for the caller, at least 1; twice the workers by default.
+            items: read at most `ahead` beyond the requested result, so they may be endless.
+            ahead: how many items may be in work or wait for the caller, at least 1; twice the workers by default.
 
         Raises:
-            McisError: a worker process was killed, as happens where memory runs out.
+            McisError: a worker process was killed, as happens if memory runs out.
         """
         if self._number <= 0:
             yield from map(self._function, items)
@@ -103,10 +103,10 @@ def submit_each(
 
 
 class Crew:
-    """A worker process for each thread of a pool, each at the end of a pipe of its own.
+    """A worker process for each thread of a pool, each with its own pipe.
 
-    They share no lock and no queue: any of them can be killed at any moment, and no other waits for it. One whose
-    parent was killed finds its pipe closed once it is done with its item, and leaves.
+    They share no lock and no queue, so any of them can be killed at any moment, and no other waits for it. If the
+    parent was killed, a process finds its pipe closed after its item, and exits.
     """
 
     def __init__(self, function: Callable[[Any], Any], size: int) -> None:
@@ -118,7 +118,7 @@ class Crew:
         self._dismissed = False
 
     def work(self, item: Any) -> Any:
-        """Have the process of this thread do an item.
+        """Compute an item in the process of this thread.
 
         Raises:
             McisError: it died.
@@ -139,10 +139,10 @@ class Crew:
 
     def _hire(self) -> Connection:
         """Start the process of this thread."""
-        # Ctrl-C reaches the whole group, and only the parent shall answer it: what a thread starts inherits its mask.
-        resource_tracker.ensure_running()  # first, as it sets the mask back
+        # Ctrl-C reaches the whole group, but only the parent must answer it: a new process inherits the thread's mask.
+        resource_tracker.ensure_running()  # first, because it resets the mask
         signal.pthread_sigmask(signal.SIG_BLOCK, {signal.SIGINT})
-        # A forked child would inherit the locks of torch's and HDF5's threads in whatever state they are.
+        # A forked child would inherit the locks of torch's and HDF5's threads in any state.
         context = multiprocessing.get_context("spawn")
         pipe, far_end = context.Pipe()
         process = context.Process(target=serve, args=(far_end, self._function), daemon=True)
@@ -154,7 +154,7 @@ class Crew:
         return pipe
 
     def dismiss(self) -> None:
-        """End all processes, whatever they are at."""
+        """End all processes at once."""
         with self._lock:
             self._dismissed = True
             for process in self._processes:
@@ -164,7 +164,7 @@ class Crew:
 
 
 def serve(pipe: Connection, function: Callable[[Any], Any]) -> None:
-    """The life of a worker process: answer each item with whether it failed, and its result or exception."""
+    """The loop of a worker process: answer each item with whether it failed, and its result or exception."""
     with suppress(EOFError, ConnectionError):  # the parent is gone
         while True:
             item = pipe.recv()

@@ -1,4 +1,4 @@
-"""Tags that are taken from the masks of images: pixel supervision, and so only where somebody asks for it."""
+"""Tags taken from the masks of images. That is pixel supervision, so it happens only if a setting requests it."""
 
 import hashlib
 from collections.abc import Mapping
@@ -18,16 +18,16 @@ KIND = "mask-values-2"
 
 
 def with_tags_of_masks(listing: Listing, cache: StatCache | None = None) -> Listing:
-    """A listing with the classes that are in each mask for tags; images without a mask keep none.
+    """A listing whose tags are the classes in each mask; images without a mask have none.
 
-    A mask of background, ignored pixels aside, makes its image a negative. One that is wholly ignored tells nothing.
+    A mask of background, ignored pixels aside, makes its image a negative. One that is wholly ignored shows nothing.
 
     Args:
         listing: an image set without tags, with class names and masks.
         cache: The store's stat cache; without it every mask is read.
 
     Raises:
-        DataError: There are tags already, there is no mask, or one cannot be read or has a value that is no class.
+        DataError: There are tags already, there is no mask, or one cannot be read or has a value that is not a class.
     """
     if any(item.tags for item in listing.items):
         raise DataError(

@@ -1,6 +1,6 @@
 """The pairs of images that the classifier trains on (paper §3.3): both members share a class.
 
-What is done with a pair (its common and unshared labels, its own views) is left to the training stage.
+The training stage computes common and unshared labels and the views.
 """
 
 from collections.abc import Mapping, Sequence
@@ -21,8 +21,8 @@ def sample_pairs(
 
     First one of m's classes is drawn, among those that another image has too, then one of that class's other images;
     so a rare class leads to partners as often as a frequent one. An image that shares no class with any other is paired
-    with itself: all its labels are then common, which is true, where a stranger as partner would be no pair at all. The
-    paper does not say how it draws; see docs/explanation/differences-from-the-paper.md.
+    with itself: all its labels are then common, which is true; an unrelated partner would share nothing. The paper does
+    not say how it draws; see docs/explanation/differences-from-the-paper.md.
 
     Args:
         labels: the foreground classes of each image.
@@ -31,7 +31,7 @@ def sample_pairs(
         epoch: which epoch; each has its own order and partners.
 
     Returns:
-        As many pairs of positions in `ids` as there are images, in the order to train in. Memory is O(images).
+        As many pairs of positions in `ids` as images, in training order. Memory is O(images).
     """
     assert len(labels) == len(ids), "one tuple of labels for each image"
     carriers = carriers_by_class(labels)
@@ -44,12 +44,12 @@ def sample_pairs(
 def sample_rings(
     labels: Sequence[tuple[int, ...]], ids: Sequence[str], *, seed: int, epoch: int
 ) -> list[tuple[int, int]]:
-    """Draw the pairs of one epoch in rings: as `sample_pairs`, but that every image is in two pairs, near each other.
+    """Draw the pairs of one epoch in rings: as `sample_pairs`, but every image is in two pairs, close together.
 
-    For each image a class is drawn as there. Images of one drawn class stand in rings of 3, at the end of a class of up
-    to 5, and each is paired with the next: a, b, c give (a, b), (b, c), (c, a). So a step passes half as many images
-    through the network as it would with partners drawn one by one. Where only one or two images drew a class, a ring
-    would be no pair, or the same twice: their partners are drawn as `sample_pairs` does.
+    For each image a class is drawn as in `sample_pairs`. Images of one drawn class form rings of 3, at the end of a
+    class of up to 5, and each is paired with the next: a, b, c give (a, b), (b, c), (c, a). So a step passes half as
+    many images through the network as it would with partners drawn one by one. If only one or two images drew a class,
+    a ring would be no pair, or the same pair twice; their partners are drawn as in `sample_pairs`.
 
     Args, Returns: as `sample_pairs`; the pairs of a ring follow each other.
     """
@@ -90,7 +90,7 @@ def carriers_by_class(labels: Sequence[tuple[int, ...]]) -> dict[int, Positions]
 def draw_partner(
     image_m: int, labels_m: Sequence[int], carriers: Mapping[int, Positions], random: np.random.Generator
 ) -> int:
-    """Draw the partner of one image; the image itself where no other shares a class."""
+    """Draw the partner of one image; the image itself if no other shares a class."""
     shared = _shared_classes(labels_m, carriers)
     if not shared:
         return image_m

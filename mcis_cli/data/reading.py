@@ -1,6 +1,6 @@
 """From the settings of a data set to its catalogue: which layout it has, its names, then digests and sizes.
 
-`read_catalogue` stops at the first fault; `check` uses the same two steps and tells all of them.
+`read_catalogue` stops at the first fault; `check` uses the same two steps and reports all faults.
 """
 
 import os
@@ -31,7 +31,7 @@ ARCHIVES = (".tar", ".tar.gz", ".tgz", ".zip")
 
 
 def read_catalogue(config: DataConfig, cache: StatCache | None = None) -> Catalogue:
-    """Read an image set: what is in it, with digests, without decoding images.
+    """Read an image set with digests, without decoding images.
 
     Args:
         config: Where everything is.
@@ -48,7 +48,7 @@ def read_catalogue(config: DataConfig, cache: StatCache | None = None) -> Catalo
 
 
 def require_root(config: DataConfig) -> Path:
-    """The folder of an image set, or its table of tags.
+    """The folder or the table of an image set, checked.
 
     Raises:
         DataError: There is neither: nothing, another file, a pipe or a device.
@@ -114,10 +114,10 @@ def _read_place(config: DataConfig, cache: StatCache | None) -> Listing:
 
 
 def layout_of(config: DataConfig, root: Path) -> Layout:
-    """The layout that the settings name, or else the first that matches.
+    """The layout that the settings name, or the first that matches.
 
     Raises:
-        DataError: None does.
+        DataError: None matches.
     """
     wanted = config.layout
     for layout in LAYOUTS:
@@ -131,7 +131,7 @@ def layout_of(config: DataConfig, root: Path) -> Layout:
 
 
 def _meant(config: DataConfig, root: Path) -> Path | None:
-    """A folder below that is an image set, or the one above, whose photographs these are."""
+    """A folder below that is an image set, or the one above that these photographs belong to."""
     below = sorted(one for one in root.glob("*/") if one.name not in JUNK_FOLDERS and not one.name.startswith("."))
     if found := next((one for one in below if _has_layout(config, one)), None):
         return found
@@ -142,7 +142,7 @@ def _meant(config: DataConfig, root: Path) -> Path | None:
 def _has_layout(config: DataConfig, folder: Path) -> bool:
     try:
         return any(layout.matches(config, folder) for layout in LAYOUTS)
-    except DataError:  # of several tables, say
+    except DataError:  # such as several tables
         return False
 
 
@@ -191,7 +191,7 @@ def _size(content: bytes, name: str) -> Facts:
 def _facts(
     root: Path, paths: Sequence[str | None], kind: str, measure: Measure, cache: StatCache | None
 ) -> Iterator[Facts | DataError | None]:
-    """Facts of the files that there are, None where there is none."""
+    """Facts of existing files, None for missing ones."""
     facts = file_facts([os.path.join(root, path) for path in paths if path is not None], kind, measure, cache)
     for path in paths:
         yield None if path is None else next(facts)

@@ -1,4 +1,4 @@
-"""An image set as an artifact keeps it: a record for each image, and a summary; paths are remembered apart."""
+"""An image set as records of an artifact, one for each image, and a summary; paths are stored elsewhere."""
 
 from collections import Counter
 from collections.abc import Iterator, Mapping
@@ -21,7 +21,7 @@ SCHEMA_WITH_SOURCES: Mapping[str, tuple[str, int]] = {**SCHEMA, "domain": ("uint
 
 
 def schema_of(catalogue: Catalogue) -> Mapping[str, tuple[str, int]]:
-    """The fields of the records: domains are told where there are others than the target."""
+    """The fields of the records, with domains if the set has others than the target."""
     return SCHEMA if catalogue.domains <= {*TARGET} else SCHEMA_WITH_SOURCES
 
 

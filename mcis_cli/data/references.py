@@ -1,6 +1,6 @@
 """The references of multi-round localization maps (paper §3.2): other images that have the class in question.
 
-Which images have a class, and what is computed with them, is left to the stage.
+The stage decides which images have a class, and computes with the references.
 """
 
 from bisect import bisect_left
@@ -25,7 +25,7 @@ def draw_references(
 ) -> tuple[str, ...]:
     """Draw the references R of one image and one of its classes.
 
-    The draw depends on the seed, the image, the class and the set of carriers, on nothing else. The first r of R
+    The draw depends only on the seed, the image, the class and the set of carriers. The first r of R
     references are the references for r: maps of 1, 3 and 5 references can share one draw. Time does not depend on how
     many images have the class.
 
@@ -53,29 +53,29 @@ def draw_references(
 
 
 def nearest_references(
-    carriers: Sequence[str], image_id: str, likeness: Float[np.ndarray, " carrier"], num_references: int
+    carriers: Sequence[str], image_id: str, similarity: Float[np.ndarray, " carrier"], num_references: int
 ) -> tuple[str, ...]:
-    """Choose as references R of one image and one of its classes those that are most like it (difference 10).
+    """Choose as references R of one image and one of its classes the most similar images (difference 10).
 
     The first r of R references are the references for r.
 
     Args:
         carriers: ids of all images that have the class, sorted, each once; with or without the image itself.
         image_id: the image that gets the map; never its own reference.
-        likeness: of each carrier with the image. Of equals, the first by id comes first.
+        similarity: of each carrier to the image. Equal ones are ordered by id.
         num_references: how many, 0 or more.
 
     Returns:
-        `num_references` ids, the most alike first; fewer where the class has too few other images.
+        `num_references` ids, the most similar first; fewer if the class has too few other images.
     """
-    order = np.argsort(-likeness, kind="stable")
+    order = np.argsort(-similarity, kind="stable")
     others = (carriers[place] for place in order if carriers[place] != image_id)
     return tuple(islice(others, num_references))
 
 
 def first_of_shuffled(size: int, count: int, random: np.random.Generator) -> list[int]:
     """The first `count` of the shuffled numbers below `size` (Fisher-Yates): a longer draw begins with the shorter."""
-    moved: dict[int, int] = {}  # what the shuffle has put elsewhere than at its own place
+    moved: dict[int, int] = {}  # entries that the shuffle has moved
     chosen = []
     for position in range(count):
         swap = int(random.integers(position, size))

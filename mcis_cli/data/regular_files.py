@@ -1,4 +1,4 @@
-"""Opening files that others made: nothing but a regular file, and none that is longer than was allowed."""
+"""Open files from elsewhere: only regular files, and none longer than a limit."""
 
 import os
 import stat
@@ -13,7 +13,7 @@ def open_regular(path: Path, limit: int) -> tuple[BufferedReader, int]:
 
     Args:
         path: The file; symbolic links are followed, to a file.
-        limit: The most bytes that it may have.
+        limit: The maximum number of bytes.
 
     Raises:
         DataError: It is a folder, a pipe or a device, or is too long.
@@ -41,13 +41,13 @@ def read_regular(path: Path, limit: int) -> bytes:
     try:
         file, size = open_regular(path, limit)
         with file:
-            return file.read(size)  # which takes memory for as many bytes, there or not
+            return file.read(size)  # reading allocates memory for all of them at once
     except OSError as error:
         raise DataError(f"cannot read {path}: {error.strerror}; replace or remove it") from error
 
 
 def other_file(content: bytes) -> str | None:
-    """What a download or a copy left in place of a file, and what to do; None for all else.
+    """What a failed download or copy left in place of a file, and what to do; None for other content.
 
     Args:
         content: The first bytes of the file, or all.

@@ -1,7 +1,7 @@
 """Counter-based random numbers: the one source of everything random in the package.
 
-A generator belongs to a name, not to a moment: (seed, image id, class, ...) always gives the same numbers, whatever was
-drawn before, in whichever order or process. So shards, restarts and the number of workers cannot change a result.
+A generator belongs to a name, not to a moment: (seed, image id, class, ...) always gives the same numbers, independent
+of earlier draws, order and process. So shards, restarts and the number of workers cannot change a result.
 """
 
 import hashlib
@@ -15,7 +15,7 @@ def generator(seed: int, *parts: str | int) -> np.random.Generator:
 
     Args:
         seed: the user's seed, 0 or more.
-        *parts: what the numbers are for, such as ("references", "2007_000032", "dog"). Text and numbers differ:
+        *parts: the purpose of the numbers, such as ("references", "2007_000032", "dog"). Text and numbers differ:
             "1" and 1 are two names, and so are ("ab", "c") and ("a", "bc").
 
     Returns:

@@ -1,1 +1,1 @@
-"""Other tools' formats, in and out."""
+"""Formats of other tools, in and out."""

@@ -1,7 +1,7 @@
 """Ground truth from outlines of objects (COCO, labelme, Label Studio), for scores; and masks in run lengths of COCO.
 
-pycocotools writes run lengths. Those of others are counted here before any memory is taken: pycocotools does not check
-that they cover the image, and would return what the memory held before.
+pycocotools writes run lengths. Run lengths of others are counted here before memory is allocated, because pycocotools
+does not check that they cover the image, and would return uninitialised memory.
 """
 
 from collections.abc import Iterator, Sequence
@@ -18,7 +18,7 @@ from mcis_cli.data.layouts.layout import Outlines, Shape
 from mcis_cli.data.layouts.names import is_background, is_ignored
 from mcis_cli.errors import DataError
 
-LONGEST = 1e6  # pixels around a polygon: pycocotools takes memory for each of its steps
+LONGEST = 1e6  # pixels around a polygon: pycocotools allocates memory for each of its steps
 MAX_PIXELS = 80_000_000  # of run lengths of another size
 
 Region = Bool[ndarray, "height width"]
@@ -27,7 +27,7 @@ Region = Bool[ndarray, "height width"]
 def outline_masks(
     outlines: Iterator[Outlines], images: Catalogue
 ) -> Iterator[tuple[str, UInt8[ndarray, "height width"]]]:
-    """The mask of each image that outlines are of, those of all files together.
+    """The mask of each image with outlines, from all files together.
 
     Where objects overlap, the smaller is in front. Regions that are marked as a crowd, and hold no object, are ignored.
 
@@ -39,7 +39,7 @@ def outline_masks(
         Ids with masks: 0 background, k + 1 for class k, 255 ignored.
 
     Raises:
-        DataError: an outline cannot be used, or the file gives an image another size than it has.
+        DataError: an outline is invalid, or the file gives an image a wrong size.
     """
     gathered: dict[str, list[Outlines]] = {}
     for one in outlines:
@@ -53,7 +53,7 @@ def outline_masks(
 def _mask(parts: list[Outlines], values: dict[str, int], entry: ImageEntry) -> UInt8[ndarray, "height width"]:
     regions = [(shape, _region(shape, _scale(part, entry), entry)) for part in parts for shape in part.shapes]
     mask = np.zeros((entry.height, entry.width), dtype=np.uint8)
-    # Crowds first, then from the largest to the smallest: what comes later lies above.
+    # Crowds first, then from the largest to the smallest: later ones are in front.
     for shape, region in sorted(regions, key=lambda pair: (not _is_ignored(pair[0]), -int(pair[1].sum()))):
         if _is_ignored(shape):
             mask[region] = IGNORE_INDEX
@@ -72,10 +72,10 @@ def _is_ignored(shape: Shape) -> bool:
 
 
 def _scale(part: Outlines, entry: ImageEntry) -> Fraction:
-    """By how much the photograph is larger than the frame that its file gives it.
+    """The factor from the size in the file to that of the photograph.
 
     Raises:
-        DataError: the proportions differ, as where a photograph is turned by its EXIF data.
+        DataError: the proportions differ, as for a photograph that its EXIF data turns.
     """
     if part.size is None:
         return Fraction(1)
@@ -91,7 +91,7 @@ def _scale(part: Outlines, entry: ImageEntry) -> Fraction:
 
 
 def _region(shape: Shape, scale: Fraction, entry: ImageEntry) -> Region:
-    """The pixels of one object: of polygons, filled as pycocotools fills them, of run lengths, or as they are."""
+    """The pixels of one object: of polygons, filled by pycocotools, of run lengths, or given as pixels."""
     if shape.run_lengths is not None:
         return _resized(_decoded(shape.run_lengths, scale, entry, shape.where), entry)
     if shape.pixels is not None:
@@ -105,7 +105,7 @@ def _region(shape: Shape, scale: Fraction, entry: ImageEntry) -> Region:
 
 
 def _is_polygon(part: list[Any]) -> bool:
-    """Whether numbers are three corners or more in turn, not too far apart to be filled."""
+    """Whether numbers are at least three corners, not too far apart to be filled."""
     if len(part) < 6 or len(part) % 2 or not all(type(v) in (int, float) and abs(v) <= LONGEST for v in part):
         return False
     corners = np.array(part, dtype=np.float64).reshape(-1, 2)
@@ -114,7 +114,7 @@ def _is_polygon(part: list[Any]) -> bool:
 
 
 def _filled(polygons: list[list[float]], height: int, width: int) -> Region:
-    """What pycocotools fills."""
+    """The pixels that pycocotools fills."""
     from pycocotools import mask as coco
 
     if not polygons:
@@ -153,7 +153,7 @@ def encode_rle(mask: Bool[ndarray, "height width"]) -> dict[str, Any]:
 
 
 def decode_rle(counts: str | Sequence[int], height: int, width: int) -> Bool[ndarray, "height width"] | None:
-    """The mask of run lengths; None where they are none, or not of so many pixels. Nothing larger is allocated.
+    """The mask of run lengths; None if they are invalid, or not for this number of pixels. Nothing larger is allocated.
 
     Args:
         counts: numbers, or the text of pycocotools.

@@ -1,7 +1,7 @@
 """Dense CRF (Krähenbühl & Koltun 2011): masks that follow the edges of the image, by mean-field steps.
 
-The inference is pydensecrf's; here are the unary terms and the restriction to the labels that are present, which is
-what makes it affordable. Keyword arguments carry the names of the settings in `CrfConfig`.
+pydensecrf does the inference. This module has the unary terms, and the restriction to present labels, which makes it
+affordable. Keyword arguments have the names of the settings in `CrfConfig`.
 """
 
 from collections.abc import Mapping, Sequence
@@ -12,7 +12,7 @@ from jaxtyping import Float, Float32, Int64, UInt8
 from numpy.typing import NDArray
 from pydensecrf.densecrf import DenseCRF2D
 
-PROBABILITY_FLOOR = 1e-5  # a label that the network rules out is unlikely, and not impossible: its energy stays finite
+PROBABILITY_FLOOR = 1e-5  # a label that the network rules out is unlikely, not impossible, so its energy stays finite
 
 
 class Terms(TypedDict):
@@ -58,7 +58,7 @@ def crf_on_present(
 ) -> Float32[np.ndarray, "label height width"]:
     """`dense_crf` over the labels that are present only; the others get probability 0.
 
-    Time goes with the number of labels. With every label present the result is that of `dense_crf`.
+    Time is proportional to the number of labels. With every label present the result is that of `dense_crf`.
 
     Args:
         image: RGB photograph.
@@ -82,7 +82,7 @@ def present_labels(probabilities: Float[np.ndarray, "label height width"]) -> ND
 
 
 class Candidates(NamedTuple):
-    """What a mask is made of: small where few labels are present, since it goes to another process for its CRF.
+    """The inputs of a mask, small if few labels are present, since it goes to another process for its CRF.
 
     Attributes:
         image: RGB photograph.
@@ -101,7 +101,7 @@ def candidates(
     *,
     present_only: bool,
 ) -> Candidates:
-    """All labels, or those that are present, for `winners`."""
+    """All labels, or the present ones, for `winners`."""
     if not present_only:
         return Candidates(image, np.arange(len(probabilities)), probabilities)
     labels = present_labels(probabilities)
@@ -109,9 +109,9 @@ def candidates(
 
 
 def winners(given: Candidates, terms: Mapping[str, Any] | None) -> UInt8[np.ndarray, "height width"]:
-    """The most probable label of each pixel, after a dense CRF where there are `Terms` of one.
+    """The most probable label of each pixel, after a dense CRF if `Terms` are given.
 
-    It is that of `dense_crf`, or with the labels that are present that of `crf_on_present`.
+    The CRF is `dense_crf`, or with only the present labels `crf_on_present`.
     """
     probabilities = given.probabilities
     if terms is not None and len(given.labels) > 1:
@@ -127,7 +127,7 @@ def refine_mask(
     fill_ignored: bool = False,
     **terms: Unpack[Terms],
 ) -> UInt8[np.ndarray, "height width"]:
-    """A mask made to follow the edges of the image, among the labels that it has.
+    """Refine a mask to follow the edges of the image, among its own labels.
 
     Args:
         image: RGB photograph.
@@ -138,7 +138,7 @@ def refine_mask(
         **terms: see `Terms`.
 
     Returns:
-        Index image with the labels of `mask`; as it was, if there are fewer than two.
+        Index image with the labels of `mask`; unchanged if there are fewer than two.
     """
     assert mask.shape == image.shape[:2], f"a mask of {mask.shape} for an image of {image.shape}"
     ignored = mask == IGNORE_INDEX
@@ -163,7 +163,7 @@ def _mean_field(
 ) -> Float32[np.ndarray, "label height width"]:
     height, width = image.shape[:2]
     crf = DenseCRF2D(width, height, len(energy))
-    # pydensecrf reads raw memory and refuses, or misreads, what is strided.
+    # pydensecrf reads raw memory and refuses, or misreads, strided arrays.
     crf.setUnaryEnergy(np.require(energy, np.float32, ["C", "W"]).reshape(len(energy), -1))
     crf.addPairwiseGaussian(sxy=terms["gaussian_xy"], compat=terms["gaussian_weight"])
     crf.addPairwiseBilateral(
@@ -187,7 +187,7 @@ def confident_regions(
     background_power: float,
     **terms: Unpack[Terms],
 ) -> UInt8[np.ndarray, "height width"]:
-    """Index image of what the maps are sure of: a class, or background; the rest is 255.
+    """Index image of the regions that the maps are sure of: a class, or background; the rest is 255.
 
     Args:
         image: RGB photograph.
@@ -211,6 +211,6 @@ def _strongest(
     power: float,
     terms: Terms,
 ) -> Int64[np.ndarray, "height width"]:
-    """0 where background wins, else the number of the map that does, from 1."""
+    """0 where background wins, otherwise the number of the strongest map, from 1."""
     background = (1 - maps.max(axis=0, keepdims=True)) ** power
     return np.asarray(dense_crf(image, np.concatenate([background, maps]), **terms).argmax(axis=0))

@@ -1,7 +1,7 @@
 """Localization maps as arrays: enlarging, normalising and combining them (paper §3.2).
 
-The forward passes that make the maps, and the loops over images, are elsewhere. A map is (class, height, width); which
-classes its planes stand for is told beside it.
+Forward passes and loops over images are elsewhere. A map is (class, height, width); the
+classes of its planes are passed beside it.
 """
 
 from collections.abc import Sequence
@@ -23,13 +23,13 @@ def enlarge(
 
     Args:
         maps: finite maps of any range.
-        height: pixels of the result; where it is fewer than the map has, "bilinear" takes the mean of what it covers.
+        height: pixels of the result; if the map has more, "bilinear" averages the covered pixels.
         width: as `height`.
-        interpolation: "bilinear", or "bicubic" as the released code has it, which rounds to bytes besides.
+        interpolation: "bilinear", or "bicubic" as in the released code, which also rounds to bytes.
 
     Returns:
         The maps at height × width. Values of "bilinear" stay within the range of each map; those of "bicubic" may go
-        beyond it, but not out of [0, 1] if the map is within.
+        beyond it, but stay in [0, 1] if the map does.
     """
     if interpolation == "bicubic":
         wide = maps.astype(np.float64)
@@ -106,13 +106,13 @@ def aggregate(
 def released_combination(
     maps: Sequence[Float[np.ndarray, "cls h w"]], *, min_score: float = 0.1
 ) -> Float32[np.ndarray, "cls h w"]:
-    """One map of each class from the maps of several pairings of an image, as the authors' released code does it.
+    """One map of each class from the maps of several pairings of an image, as in the authors' released code.
 
-    Each map is clipped at 0 and divided by its maximum; the sum is divided by the number of pairings, also of those
-    that did not count, and cut to a byte. The paper takes the plain mean over the references (§3.2) instead.
+    Each map is clipped at 0 and divided by its maximum; the sum is divided by the number of pairings, including those
+    that do not count, and truncated to a byte. The paper takes the plain mean over the references (§3.2) instead.
 
     Args:
-        maps: one entry a pairing, unclipped, all on the image's own grid and way round; the first always counts.
+        maps: one entry a pairing, unclipped, all on the image's own grid and not mirrored; the first always counts.
         min_score: a map after the first counts where the sigmoid of its spatial mean is over this, in [0, 1].
 
     Returns:

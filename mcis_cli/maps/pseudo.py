@@ -260,9 +260,9 @@ def _softmax(scores: Float[np.ndarray, "kept height width"]) -> Float[np.ndarray
     return np.asarray(odds / odds.sum(axis=0))
 
 
-def _at_least(scores: Float[np.ndarray, "height width"], least: float) -> Float[np.ndarray, "height width"]:
-    """Scores, with 0 where they are under the least that counts."""
-    return scores * (scores >= least)
+def _at_least(scores: Float[np.ndarray, "height width"], minimum: float) -> Float[np.ndarray, "height width"]:
+    """Scores, with 0 where they are under the minimum."""
+    return scores * (scores >= minimum)
 
 
 def _strongest(

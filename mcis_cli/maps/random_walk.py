@@ -1,4 +1,4 @@
-"""The random walk over affinities (Ahn & Kwak, CVPR 2018): scores spread to what is alike, and stop at edges.
+"""The random walk over affinities (Ahn & Kwak, CVPR 2018): scores spread to similar positions, and stop at edges.
 
 The transition matrix has as many non-zeros a column as a position has neighbours, 69 at most with radius 5. Its powers
 fill in, so it is not squared, as the authors do: the scores take one sparse step after the other, with the same result.

@@ -356,7 +356,7 @@ def _timm_name(key: str, blocks: Sequence[int]) -> str:
     part, _, parameter = rest.partition(".")
     places = [(stage, block) for stage, count in enumerate(blocks) for block in range(count)]
     stage, block = places[int(number)] if int(number) < len(places) else (len(blocks), int(number))
-    # the first block does not expand: it has a convolution and a norm less, and timm counts from what is there
+    # the first block does not expand: it has one convolution and one norm fewer, and timm numbers only existing ones
     inner = {
         "_expand_conv": "conv_pw",
         "_bn0": "bn1",

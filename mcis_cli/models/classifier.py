@@ -32,7 +32,7 @@ ALL_TERMS: frozenset[Term] = frozenset({"basic", "co_attention", "contrastive"})
 
 
 class PairScores(NamedTuple):
-    """Logits of a pair over the foreground classes; None where a term was not asked for.
+    """Logits of a pair over the foreground classes; None for terms that were not requested.
 
     Attributes:
         scores_m, scores_n: From the image's own features (Eq. 1).
@@ -118,11 +118,11 @@ class CoAttentionClassifier(nn.Module):
         self.kept_epochs: KeptEpochs | None = None
 
     def keep_epochs(self, count: int) -> None:
-        """Make room for the weights behind single-round maps, as far as they learn, after so many epochs."""
+        """Allocate the learned weights behind single-round maps for a number of epochs."""
         self.kept_epochs = KeptEpochs(self._learning_for_maps(), count)
 
     def keep_epoch(self, epoch: int) -> None:
-        """Keep those weights as they are after an epoch, counted from 0."""
+        """Store those weights after an epoch, counted from 0."""
         assert self.kept_epochs is not None
         self.kept_epochs.record(epoch, dict(self.named_parameters()))
 
@@ -141,7 +141,7 @@ class CoAttentionClassifier(nn.Module):
     def features_and_embedding(
         self, images: Float[Tensor, "batch 3 h w"]
     ) -> tuple[Float[Tensor, "batch channel h_out w_out"], Float[Tensor, "batch channel_embedded h_out w_out"]]:
-        """Features F of normalised images, and what their positions look like to an equivariant classifier."""
+        """Features F of normalised images, and the appearance of their positions to an equivariant classifier."""
         assert isinstance(self.backbone, Backbone)
         assert self.pixel_correlation is not None, "not equivariant"
         lower, middle, features = self.backbone.taps(images)
@@ -152,7 +152,7 @@ class CoAttentionClassifier(nn.Module):
         features: Float[Tensor, "batch channel h w"],
         embedding: Float[Tensor, "batch channel_embedded h w"],
     ) -> ViewMaps:
-        """Class activation maps of one view, as they are and refined (SEAM; paper §4.4)."""
+        """Class activation maps of one view, unrefined and refined (SEAM; paper §4.4)."""
         maps = self.activation_maps(features)
         return ViewMaps(maps, refine(cues_of(maps), embedding))
 
@@ -246,7 +246,7 @@ class CoAttentionClassifier(nn.Module):
         return PairScores(scores_m, scores_n, common_m, common_n, unshared_m, unshared_n)
 
     def new_parameters(self) -> list[nn.Parameter]:
-        """Parameters that no published weights fill: those of the backbone's new layers, heads and co-attention."""
+        """Parameters without published weights: those of the backbone's new layers, heads and co-attention."""
         own = [parameter for name, parameter in self.named_parameters() if not name.startswith("backbone.")]
         of_backbone: Callable[[], list[nn.Parameter]] = getattr(self.backbone, "new_parameters", list)
         return of_backbone() + own
@@ -261,7 +261,7 @@ class CoAttentionClassifier(nn.Module):
         attention_over_n: Float[Tensor, "batch hw_n hw_m"],
         terms: Set[Term],
     ) -> tuple[Float[Tensor, "batch class"] | None, Float[Tensor, "batch class"] | None]:
-        """What n says about m (Eq. 4-9): scores of m's co-attentive and of its contrastive features."""
+        """Scores of m's co-attentive and of its contrastive features, from n (Eq. 4-9)."""
         common_scores_m = unshared_scores_m = None
         if "co_attention" in terms:
             activation_maps_n = self.activation_maps(features_n, co=True)
@@ -276,5 +276,5 @@ class CoAttentionClassifier(nn.Module):
 
 
 def _under(prefix: str, tensors: Mapping[str, Tensor]) -> dict[str, Tensor]:
-    """The tensors whose names begin so, by the rest of their names."""
+    """The tensors whose names have a prefix, by the rest of their names."""
     return {name.removeprefix(prefix): tensor for name, tensor in tensors.items() if name.startswith(prefix)}

@@ -1,6 +1,6 @@
 """Co-attention between two images (paper §3.1, Eq. 2-4 and 6-8), and the algebra that makes its inference cheap.
 
-All of it is what training and inference execute. The same in features, as the paper writes it, is in `reference`.
+Training and inference execute all of it. `reference` has the same in features, as the paper writes it.
 Positions of an image are its feature map's cells in row-major order. A name ends in `_m` or `_n` by the grid on which
 the values lie, not by the image that they were made of. The heads and the losses are in `classifier` and `losses`.
 """
@@ -13,7 +13,7 @@ from torch import Tensor, nn
 from torch.nn import functional
 
 from mcis_cli.models.layers import at_least_float32, new_conv, product
-from mcis_cli.models.reference import co_attend as co_attend  # a name that others import from here
+from mcis_cli.models.reference import co_attend as co_attend  # other modules import this name from here
 
 AffinityInit = Literal["uniform", "identity"]
 AffinityWeights = Literal["shared", "per-domain-pair"]
@@ -40,7 +40,7 @@ def affinity(
     weight = affinity_weight.to(features_n.dtype)
     if weight.ndim == 3:
         return product(features_m.mT, weight @ features_n)
-    # As a linear layer over all positions of the batch: one product, forward and backward, where W @ F is one each.
+    # As a linear layer over all positions of the batch: one product, forward and backward, instead of one an image.
     return product(features_m.mT, functional.linear(features_n.mT, weight).mT)
 
 
@@ -64,7 +64,7 @@ def mix(
     attention_over_r: Float[Tensor, "*batch hw_r hw_q"],
     size: torch.Size | tuple[int, int],
 ) -> Float[Tensor, "*batch channel h_q w_q"]:
-    """Lay maps of image r out on the grid of image q by attention over r (Eq. 4): X_r A_r.
+    """Map image r's maps to the grid of image q by attention over r (Eq. 4): X_r A_r.
 
     The columns of A_r sum to one, so this commutes with every 1×1 convolution φ, its bias included:
     φ(X_r A_r) = φ(X_r) A_r. Mixing the few activation maps therefore equals mixing all features first.
@@ -113,7 +113,7 @@ def weigh_activations(
 ) -> Float[Tensor, "*batch class h w"]:
     """Activations of weighted features, from those of the features: φ(F ⊗ w) = w ⊗ (φ(F) − b) + b (Eq. 8-9).
 
-    One factor a position scales all channels alike, so it can be applied after the linear part of φ.
+    Each position has one factor for all channels, so the factor can be applied after the linear part of φ.
 
     Args:
         activations: φ(F), bias included.
@@ -154,7 +154,7 @@ def attended_activations(
     features_r: Float[Tensor, "*reference channel h_r w_r"],
     activations_r: Float[Tensor, "*reference class h_r w_r"],
 ) -> Float[Tensor, "*reference class h_m w_m"]:
-    """Activations of co-attentive features, without those features: φ(F_r A_r) = φ(F_r) A_r (Eq. 4, §3.2).
+    """Activations of co-attentive features, without forming these: φ(F_r A_r) = φ(F_r) A_r (Eq. 4, §3.2).
 
     Any maps that a 1×1 convolution made of the reference's features can be given: some classes of φ(F_r), or the
     mask's logit W_B F_r; concatenated, they share one softmax. The affinity and its softmax are float32 also where the
@@ -195,9 +195,9 @@ class CoAttention(nn.Module):
     ) -> None:
         """Draw the initial weights.
 
-        The paper does not say how W_P starts. "uniform" is what a linear layer has, U(−1/√C, 1/√C). "identity" is
+        The paper does not say how W_P starts. "uniform" is as in a linear layer, U(−1/√C, 1/√C). "identity" is
         I/√C: affinity starts as similarity, scaled as in dot-product attention so that the softmax is not saturated;
-        with `affinity_scale`, which sees to that, it is I.
+        with `affinity_scale`, which also prevents that, it is I.
 
         Args:
             num_features: C, channels of the features.
@@ -228,10 +228,10 @@ class CoAttention(nn.Module):
                     weight.copy_(similarity)
 
     def compared(self, features: Float[Tensor, "*batch channel h w"]) -> Float[Tensor, "*batch channel h w"]:
-        """Features as affinities take them: F, or at each position √s F / ‖F‖.
+        """Features for affinities: F, or at each position √s F / ‖F‖.
 
         Eq. 2 of the latter is s times a similarity that does not depend on the length of the features: s times their
-        cosine if W_P is the identity. What attention mixes stays F. Not in the paper.
+        cosine if W_P is the identity. Attention still mixes F. Not in the paper.
 
         Returns:
             The features, as precise and laid out as they were; zero where F is.
@@ -263,7 +263,7 @@ class CoAttention(nn.Module):
     def weights_of(
         self, single_m: Bool[Tensor, " batch"] | None, single_n: Bool[Tensor, " batch"] | None
     ) -> Float[Tensor, "channel channel"] | Float[Tensor, "batch channel channel"]:
-        """W_P of each pair of a batch, as `weight_of`; the one there is where it is shared.
+        """W_P of each pair of a batch, as `weight_of`, or the shared one.
 
         Args:
             single_m: Which first images are of a single-label source; none where None.

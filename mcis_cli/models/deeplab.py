@@ -77,7 +77,7 @@ class DeepLabLargeFOV(nn.Module):
         )
 
     def forward(self, images: Float[Tensor, "batch 3 h w"]) -> Float[Tensor, "batch class h_out w_out"]:
-        """Logits at network resolution, background first; enlarging them is left to the caller.
+        """Logits at network resolution, background first; the caller enlarges them.
 
         Args:
             images: Normalised images.
@@ -118,7 +118,7 @@ class DeepLabLargeFOV(nn.Module):
         return True
 
     def new_parameters(self) -> list[nn.Parameter]:
-        """Parameters that no published weights fill: those of the head, and of the backbone's new layers."""
+        """Parameters without published weights: those of the head, and of the backbone's new layers."""
         of_backbone: Callable[[], list[nn.Parameter]] = getattr(self.backbone, "new_parameters", list)
         filled = {id(parameter) for parameter in self._pretrained}
         return of_backbone() + [parameter for parameter in self.head.parameters() if id(parameter) not in filled]
@@ -127,7 +127,7 @@ class DeepLabLargeFOV(nn.Module):
 def enlarged(
     logits: Float[Tensor, "batch class h w"], size: tuple[int, int], align_corners: bool
 ) -> Float[Tensor, "batch class height width"]:
-    """Logits at the size of images, bilinearly.
+    """Logits enlarged bilinearly to the size of images.
 
     Args:
         logits: At network resolution, at stride 8 or 16.
@@ -170,10 +170,10 @@ class DeepLabV3(nn.Module):
         self.head = DeepLabHead(channels, num_classes, (dilation, 2 * dilation, 3 * dilation))
 
     def forward(self, images: Float[Tensor, "batch 3 h w"]) -> Float[Tensor, "batch class h_out w_out"]:
-        """Logits at network resolution, background first; enlarging them is left to the caller.
+        """Logits at network resolution, background first; the caller enlarges them.
 
-        A batch of one has but one value a channel after image pooling, which cannot be normalised by its own spread:
-        there batch norm takes its running statistics, also in training.
+        A batch of one has only one value a channel after image pooling, which cannot be normalised by its own spread,
+        so batch norm uses its running statistics there, also in training.
         """
         for module in self.head.modules():
             if isinstance(module, ASPPPooling):
@@ -181,6 +181,6 @@ class DeepLabV3(nn.Module):
         return self.head(self.backbone(images))  # type: ignore[no-any-return]
 
     def new_parameters(self) -> list[nn.Parameter]:
-        """Parameters that no published weights fill: those of the head, and of the backbone's new layers."""
+        """Parameters without published weights: those of the head, and of the backbone's new layers."""
         of_backbone: Callable[[], list[nn.Parameter]] = getattr(self.backbone, "new_parameters", list)
         return of_backbone() + list(self.head.parameters())

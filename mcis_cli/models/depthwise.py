@@ -1,9 +1,9 @@
-"""Depthwise convolution with a quick backward pass on CPUs, where it takes most of the time of training lite0.
+"""Depthwise convolution with a fast backward pass on CPUs, where it takes most of the time of training lite0.
 
-There, PyTorch differentiates a depthwise convolution ten and more times slower than it computes it, but for kernels of
-3×3 without dilation. Three identities help: the gradient of the input is a depthwise convolution itself, with the
-kernel turned by half a circle; a dilated convolution is a plain one of each of the grids that its taps step on; and the
-gradient of a large kernel consists of those of its parts of 3×3. The last two do not pay in float32.
+On CPUs, PyTorch's backward pass of a depthwise convolution is ten and more times slower than its forward pass, except
+for kernels of 3×3 without dilation. Three identities help: the gradient of the input is a depthwise convolution itself,
+with the kernel turned by half a circle; a dilated convolution is a plain one of each of the grids that its taps step
+on; and the gradient of a large kernel consists of those of its parts of 3×3. The last two do not pay in float32.
 """
 
 from typing import Any
@@ -16,10 +16,10 @@ from torch.nn.grad import conv2d_weight
 
 
 class DepthwiseConv(nn.Module):
-    """Stands for a depthwise `nn.Conv2d` at stride 1 without bias: same result, same name and shape of the weight."""
+    """Replaces a depthwise `nn.Conv2d` at stride 1 without bias: same result, same name and shape of the weight."""
 
     def __init__(self, conv: nn.Conv2d) -> None:
-        """Take over the weight of a convolution.
+        """Copy the weight of a convolution.
 
         Args:
             conv: One of those that `can_replace` names.
@@ -77,14 +77,14 @@ class _DepthwiseFunction(torch.autograd.Function):
 def _weight_gradient(
     inputs: Tensor, gradient: Tensor, weight: Tensor, padding: tuple[int, int], dilation: tuple[int, int]
 ) -> Tensor:
-    """The gradient of the kernels; in bfloat16 part by part of 3×3, on the grids of the dilation."""
+    """The gradient of the kernels; in bfloat16 in parts of 3×3, on the grids of the dilation."""
     groups, kernel = len(weight), weight.shape[2:]
     if weight.dtype != torch.bfloat16:
         found: Tensor = conv2d_weight(  # type: ignore[no-untyped-call]
             inputs, weight.shape, gradient, padding=padding, dilation=dilation, groups=groups
         )
         return found
-    # Both cover the same whole number of steps; the kernel's reach comes on top of the inputs.
+    # Both cover the same whole number of steps; the inputs also cover the kernel's reach.
     steps = [-(-size // step) for size, step in zip(gradient.shape[2:], dilation, strict=True)]
     apart = _grids(gradient, (0, 0), steps, dilation)
     around = _grids(inputs, padding, [n + size - 1 for n, size in zip(steps, kernel, strict=True)], dilation)
@@ -108,7 +108,7 @@ def _grids(
     steps: list[int],
     dilation: tuple[int, int],
 ) -> Float[Tensor, "grids_batch channel steps_y steps_x"]:
-    """The grids of every `dilation`-th row and column, as a larger batch, each of so many steps; zeros around."""
+    """The grids of every `dilation`-th row and column, as a larger batch of a given size; padded with zeros."""
     (top, left), (down, across) = before, dilation
     below, right = steps[0] * down - top - tensor.shape[2], steps[1] * across - left - tensor.shape[3]
     if any((top, below, left, right)):

@@ -1,7 +1,7 @@
 """Equivariant attention (SEAM, Wang et al., CVPR 2020), which the paper's LID20 setting adds to co-attention (§4.4).
 
 An image is seen twice, the second time smaller. The maps of both views must agree, and a pixel correlation module lets
-each position take over the scores of positions that look alike. Losses are for each image of a batch.
+each position take over the scores of similar positions. Losses are for each image of a batch.
 """
 
 from collections.abc import Iterable, Mapping, Sequence
@@ -22,7 +22,8 @@ LOWER, MIDDLE, EMBEDDING = 64, 128, 192  # channels
 
 
 class PixelCorrelation(nn.Module):
-    """Scores spread over positions of like colour and texture. Layers are named as in the weights that SEAM publishes.
+    """Scores spread over positions of similar colour and texture. Layers are named as in the weights that SEAM
+    publishes.
 
     Attributes:
         f8_3, f8_4: 1×1 convolutions of the two lower taps, whose gradients stop before them.
@@ -49,7 +50,7 @@ class PixelCorrelation(nn.Module):
         middle: Float[Tensor, "batch channel_middle h_middle w_middle"],
         size: tuple[int, int],
     ) -> Float[Tensor, "batch channel h w"]:
-        """What positions look like: vectors of length one.
+        """Appearance of positions: vectors of length one.
 
         Args:
             images: Normalised images.
@@ -69,7 +70,7 @@ class PixelCorrelation(nn.Module):
     forward = embed
 
     def initialise(self, state: Mapping[str, Tensor]) -> bool:
-        """Take the weights that SEAM publishes, where they are there, all of them and of these shapes.
+        """Load the weights that SEAM publishes, if all of them are present with these shapes.
 
         Returns:
             Whether they were.
@@ -99,9 +100,8 @@ def refine(
 
 @torch.no_grad()
 def cues_of(activation_maps: Float[Tensor, "batch class h w"]) -> Float[Tensor, "batch label h w"]:
-    """What is refined: maps in [0, 1], of which a position keeps the largest; before them background, 1 − the largest.
-
-    No gradient passes.
+    """The input of refinement: maps in [0, 1], of which a position keeps the largest; before them background, 1 − the
+    largest. No gradient passes.
     """
     positive = at_least_float32(activation_maps).relu()
     scaled = (positive - EPSILON).relu() / (positive.amax(dim=(2, 3), keepdim=True) + EPSILON)
@@ -109,10 +109,10 @@ def cues_of(activation_maps: Float[Tensor, "batch class h w"]) -> Float[Tensor, 
 
 
 def scaled_maps(maps: Float[Tensor, "batch label h w"]) -> Float[Tensor, "batch label h w"]:
-    """Maps without what is negative, each stretched from its least to its largest value over [0, 1]."""
+    """Maps with negative values set to 0, each stretched from its minimum to its maximum over [0, 1]."""
     positive = at_least_float32(maps).relu()
-    least, most = (extreme(dim=(2, 3), keepdim=True) for extreme in (positive.amin, positive.amax))
-    return (positive - least - EPSILON).relu() / (most - least + EPSILON)
+    minimum, maximum = (extreme(dim=(2, 3), keepdim=True) for extreme in (positive.amin, positive.amax))
+    return (positive - minimum - EPSILON).relu() / (maximum - minimum + EPSILON)
 
 
 def second_view(images: Float[Tensor, "batch 3 h w"]) -> Float[Tensor, "batch 3 h_small w_small"]:
@@ -144,7 +144,7 @@ class EquivariantLoss:
 
 @dataclass(frozen=True)
 class ViewMaps:
-    """What the network says of one view.
+    """The output of the network for one view.
 
     Attributes:
         activation_maps: φ of the features, over the classes.
@@ -204,6 +204,6 @@ def _hardest(
 
 
 def _largest_alone(maps: Float[Tensor, "batch class h w"]) -> Float[Tensor, "batch label h w"]:
-    """Of the classes of a position the largest alone (all that are, where several are); before them, background."""
+    """The largest class of each position (or all equal ones); before the classes, background."""
     largest = maps.amax(dim=1, keepdim=True)
     return torch.cat([1 - largest, torch.where(maps < largest, 0, maps)], dim=1)

@@ -1,4 +1,4 @@
-"""New layers, which no published weights fill; pooling to scores; and what of published weights does not fit."""
+"""New layers without published weights; pooling to scores; and checks of published weights."""
 
 import math
 from collections.abc import Iterator, Mapping, Sequence
@@ -48,7 +48,7 @@ def new_conv(
 
 
 def num_features_of(backbone: nn.Module) -> int:
-    """Channels of a backbone's features: what it says itself, else what a blank image gives."""
+    """Channels of a backbone's features: as it declares, or those of a blank image."""
     if isinstance(stated := getattr(backbone, "num_features", None), int):
         return stated
     with torch.no_grad():
@@ -70,8 +70,8 @@ def product(
 ) -> Float[Tensor, "*out row column"]:
     """a @ b, summed and returned in float32 at least, also inside autocast.
 
-    The product of two bfloat16 numbers is exact in float32. So where both operands are bfloat16, hardware that
-    multiplies those into float32 sums (AMX, tensor cores) is let do so, and nothing but the order of the sum changes.
+    The product of two bfloat16 numbers is exact in float32. So if both operands are bfloat16, hardware that multiplies
+    them into float32 sums (AMX, tensor cores) is used, and only the order of the sum changes.
 
     Args:
         a: Matrices.
@@ -93,11 +93,11 @@ def _products_of_bfloat16(allowed: bool) -> Iterator[None]:
         torch.set_float32_matmul_precision(before)
 
 
-NUM_LISTED = 12  # a network of another kind differs in hundreds
+NUM_LISTED = 12  # weights of another network differ in hundreds
 
 
 def misfits(own: Mapping[str, Tensor], found: Mapping[str, Tensor]) -> list[str]:
-    """What keeps a state from being taken, a phrase for each tensor; empty where it fits.
+    """The reasons why a state does not fit, one for each tensor; empty if it fits.
 
     Args:
         own: the network's state.
@@ -114,6 +114,6 @@ def misfits(own: Mapping[str, Tensor], found: Mapping[str, Tensor]) -> list[str]
 
 
 def listed(wrong: Sequence[str]) -> str:
-    """The first of them, and how many more there are."""
+    """The first ones, and the number of the others."""
     more = f"; and {len(wrong) - NUM_LISTED} more" if len(wrong) > NUM_LISTED else ""
     return "; ".join(wrong[:NUM_LISTED]) + more

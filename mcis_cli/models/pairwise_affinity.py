@@ -1,4 +1,4 @@
-"""AffinityNet (Ahn & Kwak, CVPR 2018): how alike neighbours in an image are, learned from confident regions of maps.
+"""AffinityNet (Ahn & Kwak, CVPR 2018): how similar neighbours in an image are, learned from confident regions of maps.
 
 Affinities are kept by offset: plane o holds, at each position, its affinity with the position `offsets[o]` away. The
 walk over them is `maps.random_walk`'s.
@@ -19,7 +19,7 @@ Offset = tuple[int, int]
 BACKGROUND, IGNORE_INDEX = 0, 255
 TAP_WIDTHS = (64, 128, 256)
 TAP_GROUPS = (8, 16, 32)
-LOG_FLOOR = 1e-5  # of an affinity, and of what it lacks to one, before the logarithm
+LOG_FLOOR = 1e-5  # minimum of an affinity, and of one minus it, before the logarithm
 
 
 def pair_offsets(radius: int) -> tuple[Offset, ...]:
@@ -41,7 +41,7 @@ class PairwiseAffinity(nn.Module):
     """Three levels of a backbone, each reduced by a 1×1 convolution and ELU, joined, and one more 1×1 with ELU.
 
     The new layers have the names of the authors' public checkpoints. On a backbone without batch norm (VGG-16) the
-    levels differ in scale by orders of magnitude; there the authors put group norm before the first ELU, and so do we.
+    levels differ in scale by orders of magnitude; so group norm is added before the first ELU, as by the authors.
     """
 
     def __init__(self, backbone: Backbone, *, generator: torch.Generator | None = None) -> None:
@@ -59,7 +59,7 @@ class PairwiseAffinity(nn.Module):
         )
         self.f8_3, self.f8_4, self.f8_5 = convs
         joined = sum(TAP_WIDTHS)
-        # The affinity is a mean over channels, so the differences have to be large to be told apart.
+        # The affinity is a mean over channels, so differences must be large to show in it.
         self.f9 = new_conv(joined, joined, bias=False, std=4 / joined**0.5, generator=generator)
         has_norm = any(isinstance(module, nn.BatchNorm2d) for module in backbone.modules())
         norms: list[nn.Module] = [
@@ -68,7 +68,7 @@ class PairwiseAffinity(nn.Module):
         self.gn8_3, self.gn8_4, self.gn8_5 = norms
 
     def forward(self, images: Float[Tensor, "batch 3 h w"]) -> Float[Tensor, "batch 448 h_out w_out"]:
-        """What positions are compared by, on the grid of the backbone's last level."""
+        """The features by which positions are compared, on the grid of the backbone's last level."""
         taps = self.backbone.taps(images)
         size = taps[-1].shape[-2:]
         convs, norms = (self.f8_3, self.f8_4, self.f8_5), (self.gn8_3, self.gn8_4, self.gn8_5)
@@ -78,7 +78,7 @@ class PairwiseAffinity(nn.Module):
         return functional.elu(self.f9(torch.cat(reduced, 1)))
 
     def new_parameters(self) -> list[nn.Parameter]:
-        """Parameters that no published weights fill."""
+        """Parameters without published weights."""
         of_trunk = {id(parameter) for parameter in self.backbone.trunk.parameters()}
         return [parameter for parameter in self.parameters() if id(parameter) not in of_trunk]
 
@@ -108,7 +108,7 @@ def affinities(
 
 
 def _windows(grid: Tensor, offsets: Sequence[Offset]) -> Iterator[tuple[Tensor, Tensor]]:
-    """For each offset, the positions that have another one there, and those others, in the same order."""
+    """For each offset, the positions with a neighbour there, and these neighbours, in the same order."""
     height, width = grid.shape[-2:]
     for down, right in offsets:
         left, first = max(0, -right), max(0, right)
@@ -120,7 +120,7 @@ def _windows(grid: Tensor, offsets: Sequence[Offset]) -> Iterator[tuple[Tensor, 
 
 
 def _placed(values: Tensor, offset: Offset, size: torch.Size) -> Tensor:
-    """Values of the positions that have another one at an offset, on the whole grid; 0 elsewhere."""
+    """Values of the positions with a neighbour at an offset, on the whole grid; 0 elsewhere."""
     down, right = offset
     missing_rows, missing_columns = size[0] - values.shape[-2], size[1] - values.shape[-1]
     sides = (missing_columns, 0) if right < 0 else (0, missing_columns)
@@ -129,7 +129,7 @@ def _placed(values: Tensor, offset: Offset, size: torch.Size) -> Tensor:
 
 
 class PairLabels(NamedTuple):
-    """Which pairs are known to belong together, and which are known not to; in the order of `affinities`.
+    """The pairs that are known to belong together, and those known not to; in the order of `affinities`.
 
     Attributes:
         background: both positions are background.
@@ -143,7 +143,7 @@ class PairLabels(NamedTuple):
 
 
 def pair_labels(labels: UInt8[Tensor, "batch h w"], offsets: Sequence[Offset]) -> PairLabels:
-    """Labels of pairs from labels of positions; a pair counts where neither is ignored (255)."""
+    """Labels of pairs from labels of positions; a pair counts if neither is ignored (255)."""
     planes: tuple[list[Tensor], ...] = ([], [], [])
     for offset, (here, there) in zip(offsets, _windows(labels, offsets), strict=True):
         known = (here != IGNORE_INDEX) & (there != IGNORE_INDEX)
@@ -174,7 +174,7 @@ def _mean(values: Tensor, counts: Tensor) -> Tensor:
 
 
 def reduced_labels(labels: UInt8[Tensor, "batch height width"], size: tuple[int, int]) -> UInt8[Tensor, "batch h w"]:
-    """Labels on a coarser grid: what most of a cell's pixels have, be it a class or to be ignored (255).
+    """Labels on a coarser grid: the most frequent one of a cell's pixels, a class or 255.
 
     Args:
         labels: of pixels.

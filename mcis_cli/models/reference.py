@@ -1,7 +1,7 @@
 """Co-attention as the paper writes it (§3.1, Eq. 2-4, 6-8): definitions in features, for tests to compare with.
 
-Neither training nor inference executes these: they compute the same numbers from activations, see `co_attention` and
-`classifier`, and never form what these return.
+Training and inference do not execute these: they compute the same numbers from activations, see `co_attention` and
+`classifier`.
 """
 
 import torch
@@ -14,7 +14,7 @@ def co_attend(
     features_n: Float[Tensor, "batch channel h_n w_n"],
     affinity_weight: Float[Tensor, "channel channel"],
 ) -> tuple[Float[Tensor, "batch channel h_m w_m"], Float[Tensor, "batch channel h_n w_n"]]:
-    """Co-attention of a pair (Eq. 2-4): what each image finds of itself in the other.
+    """Co-attention of a pair (Eq. 2-4): features of each image from the other.
 
     P = F_mᵀ W_P F_n, A_m = softmax(P) and A_n = softmax(Pᵀ) by columns, F_m^{m∩n} = F_n A_n, F_n^{m∩n} = F_m A_m.
 

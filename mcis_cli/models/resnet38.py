@@ -20,7 +20,7 @@ WIDTH = 64
 
 
 class Block(nn.Module):
-    """Two 3×3 convolutions and a shortcut. Where the shape changes, that starts from the activated input."""
+    """Two 3×3 convolutions and a shortcut. If the shape changes, the shortcut starts from the activated input."""
 
     def __init__(self, inputs: int, middle: int, outputs: int, *, stride: int, dilations: tuple[int, int]) -> None:
         """Lay out the block, with random weights.

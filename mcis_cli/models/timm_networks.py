@@ -1,6 +1,6 @@
 """Convolutional networks of timm as dense feature extractors: any that timm lists and builds with an output stride.
 
-timm is asked by name alone, and names are those of its list: an address of a hub or a folder is none.
+Only names in timm's list are accepted, not addresses of a hub or folders.
 """
 
 import difflib
@@ -21,7 +21,7 @@ Triple = tuple[float, float, float]
 
 @dataclass(frozen=True)
 class TimmNetwork:
-    """A network without its classifier, and what its users need to know.
+    """A network without its classifier, and the facts that its users need.
 
     Attributes:
         network: From images to unpooled features.
@@ -42,13 +42,13 @@ class TimmNetwork:
 
 
 def is_listed(name: str) -> bool:
-    """Whether timm lists a network of that name, and where the name has a tag, weights of that tag."""
+    """Whether timm lists a network of that name, and, if the name has a tag, weights of that tag."""
     architecture, tag = split_model_name_tag(name)
     return is_model(architecture) and (not tag or name in timm.list_pretrained(f"{architecture}.*"))
 
 
 def require_listed(name: str) -> None:
-    """See to it that timm lists a network.
+    """Check that timm lists a network.
 
     Raises:
         UsageError: it does not.
@@ -73,7 +73,7 @@ def build_timm_network(name: str, *, output_stride: int) -> TimmNetwork:
     """
     require_listed(name)
     _refuse_without_stride(name, output_stride)
-    # What timm notes on its networks has no types.
+    # timm's attributes of its networks have no types.
     network: Any = timm.create_model(name, pretrained=False, num_classes=0, global_pool="", output_stride=output_stride)
     with torch.device("meta"):
         published = timm.create_model(name, pretrained=False).state_dict()
@@ -91,7 +91,7 @@ def build_timm_network(name: str, *, output_stride: int) -> TimmNetwork:
 
 
 def _refuse_without_stride(name: str, output_stride: int) -> None:
-    """See whether a network gives maps of features at a stride, without computing any."""
+    """Check whether a network gives maps of features at a stride, without computing any."""
     try:
         with torch.device("meta"):
             network: Any = timm.create_model(
@@ -100,7 +100,7 @@ def _refuse_without_stride(name: str, output_stride: int) -> None:
             features = network(torch.zeros(1, 3, 64, 96))
         expected = (1, network.num_features, 64 // output_stride, 96 // output_stride)
         fault = None if tuple(features.shape) == expected else f"features of the shape {tuple(features.shape)}"
-    except (TypeError, AssertionError, NotImplementedError, RuntimeError) as error:  # by what timm's networks refuse
+    except (TypeError, AssertionError, NotImplementedError, RuntimeError) as error:  # timm raises various errors
         fault = " ".join(f"{type(error).__name__}: {error}".split())[:120].rstrip(": ")
     if fault:
         raise UsageError(
@@ -110,7 +110,7 @@ def _refuse_without_stride(name: str, output_stride: int) -> None:
 
 
 def _stages(network: Any) -> list[list[nn.Parameter]]:
-    """The parameters by level, in the order in which timm registers them; what comes after the last belongs to it."""
+    """The parameters by level, in the order in which timm registers them; those after the last level belong to it."""
     places = {name: place for place, name in enumerate(dict(network.named_modules()))}
     levels = [level["module"] for level in network.feature_info]
     ends = [max(place for name, place in places.items() if f"{name}.".startswith(f"{level}.")) for level in levels[:-1]]

@@ -1,4 +1,4 @@
-"""What an ablation measured: means and spreads over seeds, beside the figures that the paper publishes."""
+"""Results of an ablation: means and spreads over seeds, beside the published figures."""
 
 import csv
 import io
@@ -22,7 +22,7 @@ class Measurement:
     Attributes:
         row: its name.
         seed: of every stage.
-        on: what was scored: maps, pseudo (masks) or segmentation.
+        on: the scored kind: maps, pseudo (masks) or segmentation.
         metrics: as `stages.evaluate.metrics` gives them.
         artifact: id of the scores.
     """
@@ -36,7 +36,7 @@ class Measurement:
 
 @dataclass(frozen=True)
 class Failure:
-    """A row that came to nothing with one seed, and why."""
+    """A row that failed with one seed, and the reason."""
 
     row: str
     seed: int
@@ -45,15 +45,15 @@ class Failure:
 
 @dataclass(frozen=True)
 class Summary:
-    """The scores of one row on one kind of result, over all seeds. Fractions; None where there is nothing to tell.
+    """The scores of one row on one kind of result, over all seeds. Fractions; None where there is no value.
 
     Attributes:
         table: number of the table.
         row: its name.
         on: what was scored.
-        split, num_images: what was scored.
+        split, num_images: the scored images.
         initialisation: of the network behind it.
-        threshold_chosen_with_ground_truth: whether that was a way to a better score.
+        threshold_chosen_with_ground_truth: whether ground truth chose the threshold.
         thresholds: of background in maps, one for each seed.
         how: the same in words.
         seeds: of the scores.
@@ -62,8 +62,8 @@ class Summary:
         deviation: their standard deviation, of a sample; None for a single one.
         gain: mean over the seeds of the difference from the first row.
         gain_deviation: its standard deviation.
-        published: mean IoU of the paper's segmentation network; None where no figure is cited.
-        published_gain: its difference from the first row; None where either is not cited.
+        published: mean IoU of the paper's segmentation network; None if no figure is cited.
+        published_gain: its difference from the first row; None if one is not cited.
     """
 
     table: int
@@ -163,7 +163,7 @@ def as_json(
     failed: Sequence[Failure],
     preset: str,
 ) -> dict[str, Any]:
-    """All of it, for JSON."""
+    """Everything, for JSON."""
     return {
         "table": table.number,
         "title": table.title,
@@ -197,13 +197,13 @@ def _cell(value: object) -> str:
 
 
 def by_subject(summaries: Sequence[Summary]) -> Iterator[tuple[str, list[Summary]]]:
-    """What was scored, and its summaries."""
+    """The scored kinds, each with its summaries."""
     for on in dict.fromkeys(one.on for one in summaries):
         yield on, [one for one in summaries if one.on == on]
 
 
-def told(mean: float | None, deviation: float | None, *, signed: bool = False) -> str:
-    """A fraction in percent, with its spread where there is one."""
+def in_percent(mean: float | None, deviation: float | None, *, signed: bool = False) -> str:
+    """A fraction in percent, with its spread if there is one."""
     if mean is None:
         return "–"
     shown = f"{100 * mean:+.1f}" if signed else f"{100 * mean:.1f}"

@@ -5,7 +5,7 @@ from collections.abc import Iterator, Sequence
 from typing import TYPE_CHECKING
 
 from mcis_cli.config.ablations import AblationTable
-from mcis_cli.report.ablation import MEASURED_ON, PUBLISHED_ON, Summary, by_subject, told
+from mcis_cli.report.ablation import MEASURED_ON, PUBLISHED_ON, Summary, by_subject, in_percent
 from mcis_cli.report.plotting import INK, SOFT, drawing, svg_of, visible
 
 if TYPE_CHECKING:
@@ -67,7 +67,7 @@ def _measured(panel: "Axes", y: int, summary: Summary, colour: str) -> None:
         panel.plot([mean - reach, mean + reach], [y, y], color=colour, linewidth=1.5, zorder=2)
     for value in summary.values:
         panel.plot(100 * value, y, "o", color="white", markeredgecolor=colour, markersize=4, zorder=3, gid="seed")
-    _mean(panel, mean, y, told(summary.mean_iou, summary.deviation), colour, colour)
+    _mean(panel, mean, y, in_percent(summary.mean_iou, summary.deviation), colour, colour)
 
 
 def _mean(panel: "Axes", x: float, y: int, words: str, colour: str, fill: str) -> None:

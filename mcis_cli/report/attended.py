@@ -1,4 +1,4 @@
-"""The reference gallery: an image, its references, where its attention looked, and the map that each of them gave."""
+"""The reference gallery: an image, its references, its attention over each, and the map from each."""
 
 from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import dataclass
@@ -27,11 +27,11 @@ class Reference:
         image_id: of the reference.
         photo: its number.
         ratio: width over height.
-        light: where the strongest part of the image's map looked.
-        sprite: where each cell of the image looked, as a picture of `rows` × `columns` pictures.
-        heat: the map that the reference gave.
+        light: attention of the strongest part of the image's map.
+        sprite: attention of each cell of the image, as one image of `rows` × `columns` tiles.
+        heat: the map from the reference.
         inside: share of that light that is on the class by the reference's ground truth, if there is any.
-        area: share of the reference that the class takes.
+        area: share of the reference that the class covers.
     """
 
     image_id: str
@@ -46,7 +46,7 @@ class Reference:
 
 @dataclass(frozen=True)
 class Attended:
-    """One class of one image, with its references; `rows` × `columns` cells of it can be asked."""
+    """One class of one image, with its references; `rows` × `columns` cells of it can be selected."""
 
     image_id: str
     class_index: int
@@ -60,7 +60,7 @@ class Attended:
 
 
 def choose_asked(shown: Sequence[Card], maps: Artifact, count: int) -> list[tuple[str, int]]:
-    """Images and classes to look into: from each class in turn one more image of the gallery."""
+    """Images and classes to show: from each class in turn one more image of the gallery."""
     by_class: dict[int, list[str]] = {}
     for card in sorted(
         shown, key=lambda card: (-(card.score or 0.0), -(card.coverage.share if card.coverage else 0.0))
@@ -81,7 +81,7 @@ def choose_asked(shown: Sequence[Card], maps: Artifact, count: int) -> list[tupl
 
 
 def attended(found: Iterable[Looked], maps: Artifact, images: Catalogue, photos: Photos) -> Iterator[Attended]:
-    """What was found, as pictures."""
+    """The evidence, as images."""
     for one in found:
         entry = images[one.image_id]
         fields = read_record(maps, one.image_id)
@@ -150,7 +150,7 @@ def _lit(attention: Float32[np.ndarray, "*query h_r w_r"]) -> Float32[np.ndarray
 
 
 def _tiled(attention: Float32[np.ndarray, "h_q w_q h_r w_r"]) -> Float32[np.ndarray, "rows columns"]:
-    """One picture of a picture for each cell of the image; 32 shades are enough, and small."""
+    """One image with a tile for each cell of the image; 32 shades are enough, and small."""
     lit = np.round(_lit(attention) * 31) / 31
     h_q, w_q, h_r, w_r = lit.shape
     return lit.transpose(0, 2, 1, 3).reshape(h_q * h_r, w_q * w_r)

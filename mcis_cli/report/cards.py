@@ -27,7 +27,7 @@ _SUBJECTS: Mapping[str, Kind] = {"pseudo mask": "pseudo masks", "prediction": "n
 
 @dataclass(frozen=True)
 class Layer:
-    """A picture that lies over a photograph; of one class, from 0, where it is a map."""
+    """An image over a photograph; of one class, from 0, if it is a map."""
 
     picture: str
     class_index: int | None = None
@@ -88,7 +88,7 @@ class Photos:
     numbers: dict[str, int] = field(default_factory=dict)
 
     def number(self, image_id: str) -> int:
-        """The number of a photograph, which is read where that was not done.
+        """The number of a photograph, which is read at first use.
 
         Raises:
             DataError: it cannot be read.
@@ -152,10 +152,10 @@ def cards(
     Args:
         run: the artifacts.
         images: the data set.
-        photos: where photographs are put.
+        photos: collects the photographs.
         chosen: ids.
         predictions: masks of the network by id.
-        scores: by subject; of images that they do not have, what ground truth says here.
+        scores: by subject; other images are scored here by ground truth.
     """
     for image_id in chosen:
         try:

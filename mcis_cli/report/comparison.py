@@ -49,7 +49,7 @@ class Pair:
     Attributes:
         title: what is scored.
         rows: mask value (None for the mean), name, both IoUs; the mean, and the classes that changed.
-        caveat: why they should not be compared, if so.
+        caveat: why they should not be compared, if there is a reason.
     """
 
     title: str
@@ -67,7 +67,7 @@ class Changed:
 
 @dataclass
 class Comparison:
-    """Everything that the page shows of two runs.
+    """The content of the page of two runs.
 
     Attributes:
         names: made of the settings that differ.
@@ -99,7 +99,7 @@ def compare(
     """Compare two runs.
 
     Args:
-        first: the run that differences are told from.
+        first: the run that the other is compared with.
         second: the other.
         ids: as they were asked for.
         store: where both are.
@@ -133,7 +133,7 @@ def compare(
     try:
         images = look_behind(first.last, data, store)
     except (DataError, MissingError) as fault:
-        result.notes.append(f"The photographs are not where they were: {fault}.")
+        result.notes.append(f"The photographs have moved: {fault}.")
         return result
     result.photos = Photos(images)
     for subject in SCORED:
@@ -153,7 +153,7 @@ def _names(differences: Sequence[Difference]) -> tuple[str, str] | None:
 
 
 def _merged_stages(differences: Iterable[Difference]) -> tuple[Difference, ...]:
-    """A setting that differs alike in several stages, as a seed does, is one difference."""
+    """A setting that differs in the same way in several stages, as a seed does, is one difference."""
     merged: dict[tuple[str, str, str], Difference] = {}
     for one in differences:
         key = one.name, one.first, one.second

@@ -1,4 +1,4 @@
-"""What the page shows of one run, gathered; how it looks is in `templates/`. Nothing is written here."""
+"""The content of the page of one run; `templates/` define its look. Nothing is written here."""
 
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
@@ -30,12 +30,12 @@ LOSS_NAMES = {"total": "total", "basic": "basic", "co_attention": "co-attention"
 
 @dataclass(frozen=True)
 class Wanted:
-    """What of the page is asked for.
+    """The requested parts of the page.
 
     Attributes:
         images: on the contact sheet, at most.
         references: images in the reference gallery, at most.
-        attention: whether the classifier looks at those again.
+        attention: whether to compute the classifier's attention for those.
         predictions: whether the network predicts the images of the sheet.
     """
 
@@ -47,7 +47,7 @@ class Wanted:
 
 @dataclass(frozen=True)
 class Step:
-    """How one artifact was made: a row of the table of the run."""
+    """The making of one artifact: a row of the table of the run."""
 
     name: str
     id: str
@@ -73,7 +73,7 @@ class Matrix:
 
 @dataclass
 class Report:
-    """Everything that the page shows of one run.
+    """The content of the page of one run.
 
     Attributes:
         title: a few words.
@@ -119,7 +119,7 @@ def gather(run: Run, store: Store, data: DataConfig | None, wanted: Wanted, opti
     try:
         report.images = look_behind(run.last, data, store)
     except (DataError, MissingError) as fault:
-        report.without_images = f"The photographs are not where they were: {fault}."
+        report.without_images = f"The photographs have moved: {fault}."
         return report
     report.photos = Photos(report.images)
     # Without predictions, images that the network alone was scored on have nothing beside the photograph.
@@ -138,7 +138,7 @@ def gather(run: Run, store: Store, data: DataConfig | None, wanted: Wanted, opti
 
 
 def figures(run: Run, store: Store) -> Report:
-    """What needs no photographs: chain, settings, scores, curves."""
+    """The parts that need no photographs: chain, settings, scores, curves."""
     scores = {subject: read_scores(artifact) for subject, artifact in run.scored.items()}
     names = ("background", *run.class_names)
     described = describe_data(run, store)
@@ -167,7 +167,7 @@ def figures(run: Run, store: Store) -> Report:
 
 
 def describe_data(run: Run, store: Store) -> tuple[tuple[str, str], ...]:
-    """What is known of the data set, in pairs of name and value."""
+    """Facts of the data set, in pairs of name and value."""
     place = store.location(run.dataset) or {}
     facts = [("folder", str(place.get("root", "unknown")).rstrip("/").rpartition("/")[2])]
     listed = store.find(DATASET.recipe({}, {"files": run.dataset}))
@@ -188,14 +188,14 @@ def step(artifact: Artifact) -> Step:
     """How an artifact was made."""
     made, config = artifact.provenance, settings_of(artifact)
     machine = made.get("machine")
-    told = machine if isinstance(machine, dict) else {}
+    of_machine = machine if isinstance(machine, dict) else {}
     seconds = made.get("seconds")
     facts = {
         "id": artifact.id,
         "key": artifact.key,
         **{f"input: {role}": digest for role, digest in artifact.inputs.items()},
         **{f"version of {name}": version for name, version in _mapping(made.get("versions")).items()},
-        **{f"machine: {name}": value for name, value in told.items()},
+        **{f"machine: {name}": value for name, value in of_machine.items()},
         "initialisation": artifact.meta.get("initialisation", ""),
     }
     return Step(
@@ -206,7 +206,7 @@ def step(artifact: Artifact) -> Step:
         created=str(made.get("created", ""))[:16].replace("T", " "),
         took=_duration(float(seconds)) if isinstance(seconds, int | float) else "–",
         seed=str(config.get("seed", "–")),
-        machine=str(told.get("device", "–")),
+        machine=str(of_machine.get("device", "–")),
         preset=str(made.get("preset") or "–"),
         settings=tuple((name, spelled(value)) for name, value in flat(config)),
         facts=tuple((name, spelled(value)) for name, value in facts.items() if value not in ("", None)),
@@ -214,7 +214,7 @@ def step(artifact: Artifact) -> Step:
 
 
 def spelled(value: object) -> str:
-    """A setting as people read it."""
+    """A setting as text."""
     if isinstance(value, bool):
         return str(value).lower()
     if isinstance(value, list | tuple):

@@ -1,4 +1,4 @@
-"""The picture of a run: a box for each stage with its id, fed by the data set, scores hanging below what they score."""
+"""The diagram of a run: a box for each stage with its id, after the data set, with scores below the scored stages."""
 
 from collections.abc import Sequence
 from dataclasses import dataclass, replace
@@ -13,12 +13,12 @@ from mcis_cli.store.artifact import ID_DIGITS
 
 BOX_WIDTH, BOX_HEIGHT, GAP = 176.0, 92.0, 30.0
 RAIL, TOP, BELOW = 30.0, 66.0, 34.0
-LINE, LETTERS = 15.0, 26  # of facts: height of a further line, and what a line has room for
+LINE, LETTERS = 15.0, 26  # of facts: height of a further line, and characters of a line
 
 
 @dataclass(frozen=True)
 class Box:
-    """A stage in the picture: place, size, and lines of words."""
+    """A stage in the diagram: place, size, and lines of words."""
 
     stage: str
     work: str
@@ -33,7 +33,7 @@ class Box:
 
 @dataclass(frozen=True)
 class Diagram:
-    """Boxes, arrows between them (SVG path data), and what feeds them."""
+    """Boxes, arrows between them (SVG path data), and the data set before them."""
 
     boxes: tuple[Box, ...]
     arrows: tuple[str, ...]
@@ -42,15 +42,15 @@ class Diagram:
     width: float
     height: float
     data: str
-    told: str
+    words: str
 
 
 def draw(run: Run, data: str) -> Diagram:
-    """The picture of a run; a stage that is not in the store is a dashed box.
+    """The diagram of a run; a stage that is not in the store is a dashed box.
 
     Args:
         run: the artifacts.
-        data: what is known of the data set, in a few words.
+        data: the data set, in a few words.
     """
     kinds = [kind for kind in kinds_in_order() if kind in run.made or kind in run.absent]
     boxes = _of_one_height([_box(run, kind, column) for column, kind in enumerate(kinds)])
@@ -60,7 +60,7 @@ def draw(run: Run, data: str) -> Diagram:
     arrows = [f"M{a.x + BOX_WIDTH},{a.y + BOX_HEIGHT / 2}H{b.x - 7}" for a, b in pairs]
     arrows += [f"M{s.x + BOX_WIDTH / 2},{s.y - BELOW}V{s.y - 7}" for s in scores]
     lowest = max(box.y + box.height for box in (*boxes, *scores))
-    columns = max(2, len(boxes))  # so many have room for what is known of the data set
+    columns = max(2, len(boxes))  # with this many there is room for the data set
     return Diagram(
         boxes=(*boxes, *scores),
         arrows=tuple(arrows),
@@ -69,7 +69,7 @@ def draw(run: Run, data: str) -> Diagram:
         width=columns * (BOX_WIDTH + GAP) - GAP + 2,
         height=lowest + 2,
         data=data,
-        told=", then ".join(f"{box.work} {box.id}" for box in boxes),
+        words=", then ".join(f"{box.work} {box.id}" for box in boxes),
     )
 
 

@@ -1,6 +1,6 @@
 """Photographs under their masks and maps: as arrays, as files of an export, and as layers for the page.
 
-The page has each photograph once, and what lies over it as layers of about a kilobyte, all as data URIs. No file is
+The page has each photograph once, and layers over it of about a kilobyte, all as data URIs. No file is
 written here.
 """
 
@@ -41,7 +41,7 @@ def overlay(
         opacity: of the tint, in [0, 1].
 
     Returns:
-        RGB picture of the photograph's size.
+        RGB image of the photograph's size.
     """
     assert mask.shape == image.shape[:2], f"a mask of {mask.shape} over an image of {image.shape}"
     photo, grey, colours = image.astype(np.float32), _grey(image), palette[mask].astype(np.float32)
@@ -71,7 +71,7 @@ def heat(
         opacity: of the colours, in [0, 1].
 
     Returns:
-        RGB picture of the photograph's size.
+        RGB image of the photograph's size.
     """
     assert localization_map.shape == image.shape[:2], f"a map of {localization_map.shape} over an image {image.shape}"
     picture = (1 - opacity) * _grey(image) + opacity * heat_colours(localization_map)
@@ -100,7 +100,7 @@ def legend_of(
 
 
 def png_bytes(picture: UInt8[np.ndarray, "height width 3"]) -> bytes:
-    """The picture encoded as PNG."""
+    """The image encoded as PNG."""
     stream = io.BytesIO()
     Image.fromarray(picture).save(stream, format="PNG", optimize=True)
     return stream.getvalue()
@@ -123,7 +123,7 @@ def edges(mask: UInt8[np.ndarray, "height width"], thickness: int) -> Bool[np.nd
 
 
 def hatching(shape: tuple[int, ...], period: int) -> Bool[np.ndarray, "height width"]:
-    """Diagonal stripes, a third of the period wide, over a picture of that height and width."""
+    """Diagonal stripes, a third of the period wide, over an image of that height and width."""
     rows, columns = np.ogrid[: shape[0], : shape[1]]
     return np.asarray((rows + columns) % period < period // 3)
 
@@ -146,7 +146,7 @@ def heat_files(export: Export) -> Iterator[File]:
 
 
 PHOTO_SIDE, MASK_SIDE, HEAT_SIDE = 360, 320, 96
-SHADE = (14, 10, 36)  # what lies over the places that attention left alone
+SHADE = (14, 10, 36)  # cover of places without attention
 
 
 def photo(image: UInt8[np.ndarray, "height width 3"], *, side: int = PHOTO_SIDE) -> str:
@@ -162,7 +162,7 @@ def heat_layer(localization_map: Float[np.ndarray, "height width"]) -> str:
 
 
 def mask_layer(mask: UInt8[np.ndarray, "height width"], palette: UInt8[np.ndarray, "256 3"]) -> str:
-    """A mask with nothing where background is: classes tinted and outlined, ignored pixels hatched."""
+    """A mask with transparent background: classes tinted and outlined, ignored pixels hatched."""
     small = Image.fromarray(mask).resize(_fitting(mask.shape, MASK_SIDE), Image.Resampling.NEAREST)
     mask = np.asarray(small)
     ignored = mask == IGNORE_INDEX
@@ -187,7 +187,7 @@ def light_layer(attention: Float[np.ndarray, "height width"]) -> str:
 
 
 def _fitting(shape: tuple[int, ...], side: int) -> tuple[int, int]:
-    """Width and height of a picture made to fit into a square, never enlarged."""
+    """Width and height of an image made to fit into a square, never enlarged."""
     scale = min(1.0, side / max(shape[:2]))
     return max(1, round(shape[1] * scale)), max(1, round(shape[0] * scale))
 

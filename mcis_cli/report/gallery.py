@@ -1,4 +1,4 @@
-"""A picture of what the stages made of a few images: photograph, maps, pseudo mask, prediction, ground truth."""
+"""A figure of the results of a few images: photograph, maps, pseudo mask, prediction, ground truth."""
 
 import textwrap
 from collections.abc import Mapping, Sequence
@@ -14,7 +14,7 @@ from mcis_cli.report.figures import Colour, heat, legend_of, overlay
 from mcis_cli.report.plotting import drawing, png_of, visible
 from mcis_cli.store import Artifact
 
-_TILE, _LINE = 3.2, 0.23  # inches: the width of a picture, the height of a line of text
+_TILE, _LINE = 3.2, 0.23  # inches: the width of an image, the height of a line of text
 _DPI = 100
 
 
@@ -72,12 +72,12 @@ def panel(
     columns: int,
     legend: Sequence[tuple[str, Colour]] = (),
 ) -> bytes:
-    """Pictures in rows and columns with a caption under each, and a legend of colours below, as PNG.
+    """Images in rows and columns with a caption under each, and a legend of colours below, as PNG.
 
     Args:
-        images: RGB pictures of any sizes, row by row.
-        captions: one a picture, "" for none. Wrapped to two lines; what does not fit ends in an ellipsis.
-        columns: pictures in a row.
+        images: RGB images of any sizes, row by row.
+        captions: one an image, "" for none. Wrapped to two lines; longer ones end in an ellipsis.
+        columns: images in a row.
         legend: names and colours, as from `legend_of`.
     """
     assert len(images) == len(captions) > 0, f"{len(captions)} captions for {len(images)} images"

@@ -1,4 +1,4 @@
-"""Measuring an ablation: for each row of a table of the paper and each seed, the stages that lead to its scores."""
+"""Measure an ablation: for each row of a table of the paper and each seed, run the stages that lead to its scores."""
 
 from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
@@ -16,7 +16,7 @@ if TYPE_CHECKING:
     from mcis_cli.stages.plan.forecast import Forecast, Forecaster
     from mcis_cli.stages.stage import Kind
 
-# What can be scored, in the order in which it is made: the word for `--on`, and the kind; maps perhaps after a walk.
+# Scored kinds, in the order of the chain: the word for `--on`, and the kind; maps perhaps after a walk.
 _MASKS: "Kind" = "pseudo masks"
 SCORED: Mapping[str, "Kind"] = {"maps": "maps", _MASKS.split()[0]: _MASKS, "segmentation": "network"}
 KINDS = tuple(SCORED)
@@ -28,13 +28,13 @@ def _kind(row: Row, scored: str) -> "Kind":
 
 @dataclass(frozen=True)
 class Ablation:
-    """What is asked.
+    """An ablation to measure.
 
     Attributes:
         table: of the paper.
-        settings: of all that the rows have in common.
-        kinds: what is scored, of `KINDS`.
-        split: whose images' maps and pseudo masks are scored; None for all that have them.
+        settings: shared by the rows.
+        kinds: the scored kinds, of `KINDS`.
+        split: the images on which maps and pseudo masks are scored; None for all that have them.
         data: where the images are.
     """
 
@@ -46,7 +46,7 @@ class Ablation:
 
     @property
     def needed(self) -> tuple[str, ...]:
-        """The kinds that are made, whether they are scored or only lead to what is."""
+        """The kinds that are made, scored or not."""
         return KINDS[: 1 + KINDS.index(self.kinds[-1])]
 
     def scoring(self, settings: Settings, kind: str) -> Settings:
@@ -55,10 +55,10 @@ class Ablation:
         return settings.changed(eval={"split": split})
 
     def require_ground_truth(self, images: "Catalogue") -> None:
-        """See whether what is scored will have maps, and has ground truth, before hours go into it.
+        """Check, before hours of work, that the images to score have ground truth and will have maps.
 
         Raises:
-            DataError: it has not.
+            DataError: some have not.
         """
         mapped = images.split(self.settings.cams.split or self.data.train, self.settings.cams.domains)
         for scored in self._scored(images, mapped):
@@ -74,7 +74,7 @@ class Ablation:
                 )
 
     def _scored(self, images: "Catalogue", mapped: "Catalogue") -> "Iterator[Catalogue]":
-        """The images that the stages of `mcis eval` will look at."""
+        """The images that `mcis eval` will score."""
         if self.kinds != ("segmentation",):
             scored = images.split(self.split) if self.split else mapped
             absent = [image_id for image_id in scored.ids if image_id not in mapped]
@@ -88,7 +88,7 @@ class Ablation:
             yield images.split(self.settings.eval.split or self.data.val)
 
     def forecast(self, looking: "Forecaster", seeds: Sequence[int]) -> "Iterator[Forecast]":
-        """What `Measuring.measure` would do; equal work comes up as often as rows have it in common."""
+        """Forecasts of `Measuring.measure`; work that several rows share is listed for each."""
         from mcis_cli.stages import names_of
         from mcis_cli.stages.plan.chain import chain_of
 
@@ -109,14 +109,14 @@ class Ablation:
 
 @dataclass
 class Measuring:
-    """An ablation at work: what was measured so far, and what came to nothing.
+    """A running ablation: its scores so far, and its failures.
 
     Attributes:
-        ablation: what is asked.
-        store: where everything is kept, so that what is there is used.
+        ablation: the ablation to measure.
+        store: holds all results, so that existing ones are used.
         options: how to run on this machine.
         measured: the scores.
-        failed: the rows without.
+        failed: the failed rows.
         reasons: the errors behind those, each once.
     """
 
@@ -144,12 +144,12 @@ class Measuring:
                 classifier = train_cls.run(settings[0].train_cls, Inputs(data=data), self.store, self.options)
                 inputs = Inputs(upstream=classifier, data=data)
                 made = cams.run_all([one.cams for one in settings], inputs, self.store, self.options)
-            for row, one, maps in zip(rows, settings, made, strict=False):  # no maps, where that failed
+            for row, one, maps in zip(rows, settings, made, strict=False):  # empty if that failed
                 with self._failures_of([row], seed):
                     self._row(row, seed, one, maps)
 
     def _together(self, seed: int) -> list[list[Row]]:
-        """The rows whose classifier is the same and whose maps one pass can make, in the order of the table."""
+        """The rows that share a classifier and a pass for their maps, in the order of the table."""
         found: dict[tuple[str, bool], list[Row]] = {}
         for row in self.ablation.table.rows:
             settings = row.of(self.ablation.settings, seed)
@@ -191,7 +191,7 @@ class Measuring:
 
     @contextmanager
     def _failures_of(self, rows: Sequence[Row], seed: int) -> Iterator[None]:
-        """Let other rows continue where some fail; warn of a reason once. A full disk stops all."""
+        """Continue with other rows if some fail, and warn of each reason once. A full disk stops all."""
         from mcis_cli.report.ablation import Failure
 
         try:
@@ -203,4 +203,4 @@ class Measuring:
             self.failed.extend(Failure(row.name, seed, reason) for row in rows)
             if reason not in self.reasons:
                 self.reasons[reason] = error
-                self.options.reporter.warn(f"{rows[0].name}, seed {seed}, came to nothing: {reason}")
+                self.options.reporter.warn(f"{rows[0].name}, seed {seed}, failed: {reason}")

@@ -1,4 +1,4 @@
-"""The metrics log of a training: JSON, one object a line, read leniently, for a crash may tear its last lines."""
+"""The metrics log of a training: JSON, one object a line, read leniently because a crash may tear its last lines."""
 
 import json
 import math
@@ -15,12 +15,12 @@ FIRST = ("total", "basic", "co_attention", "contrastive")
 
 @dataclass(frozen=True)
 class MetricsLog:
-    """What a training reported.
+    """The reports of a training.
 
     Attributes:
-        steps: at which it reported, ascending.
+        steps: of each report, ascending.
         epochs: of each report, from 1.
-        values: by name, one a report; losses first, the total before its terms. NaN where a report has none.
+        values: by name, one a report; losses first, the total before its terms. NaN if a report has none.
     """
 
     steps: tuple[int, ...]
@@ -34,14 +34,14 @@ class MetricsLog:
 
 
 def read_log(path: Path, *, end: int | None = None) -> MetricsLog | None:
-    """The log of a training; None where there is none, or nothing in it.
+    """The log of a training; None if it is missing or empty.
 
     Args:
         path: the file.
         end: read its last so many bytes alone; else all of it.
 
     Raises:
-        DamagedError: it is no regular file (no link is followed), or too large.
+        DamagedError: it is not a regular file (links are not followed), or too large.
     """
     try:
         log = files.read_regular(path, MAX_BYTES) if end is None else files.read_end(path, end)
@@ -65,7 +65,7 @@ def read_log(path: Path, *, end: int | None = None) -> MetricsLog | None:
 
 
 def _report(line: bytes) -> dict[str, float] | None:
-    """The finite numbers of a line; None where it is torn, or says no step."""
+    """The finite numbers of a line; None if it is torn or has no step."""
     try:
         found = json.loads(line)
     except (ValueError, RecursionError):

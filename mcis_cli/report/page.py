@@ -1,7 +1,7 @@
-"""The page: one HTML file that asks for nothing, from the templates beside this module.
+"""The page: one HTML file that loads nothing from elsewhere, made from the templates beside this module.
 
-Names of classes, images and files are text and nothing else: Jinja escapes them all, characters that would not be seen
-become blanks, and the page forbids any script but its own.
+Names of classes, images and files are plain text: Jinja escapes them all, invisible characters become blanks, and the
+page forbids all scripts except its own.
 """
 
 import base64
@@ -87,7 +87,7 @@ def _score_rows(report: Report) -> Sequence[tuple[int, str, list[float | None]]]
 
 @cache
 def _asset(name: str) -> str:
-    """A file of ours that goes into the page as it is."""
+    """A file of the package that goes into the page unchanged."""
     return (files("mcis_cli.report") / "templates" / name).read_text(encoding="utf-8")
 
 
@@ -106,7 +106,7 @@ def _environment() -> Environment:
 
 
 def _seen(value: Any) -> Any:
-    """Text with a blank for each character that is nothing to look at, marks of direction among them."""
+    """Text with a blank for each invisible character, including marks of direction."""
     if isinstance(value, Markup) or not isinstance(value, str) or value.isprintable():
         return value
     return "".join(letter if letter.isprintable() else " " for letter in value)
@@ -117,7 +117,7 @@ def _percent(fraction: float | None, digits: int = 1) -> str:
 
 
 def _colour(value: int) -> str:
-    """The colour of a mask value, as CSS has it; background, which masks leave clear, is grey and not black."""
+    """The CSS colour of a mask value; background, which is transparent in masks, is grey and not black."""
     if value == 0:
         return "var(--soft)"
     red, green, blue = voc_palette()[value].tolist()

@@ -1,4 +1,4 @@
-"""Figures by matplotlib, which is imported when one is drawn, the same on every machine; lines as SVG in the page."""
+"""Figures by matplotlib, imported on demand, the same on every machine; lines as SVG in the page."""
 
 import io
 import logging
@@ -17,8 +17,8 @@ from PIL import Image
 if TYPE_CHECKING:
     from matplotlib.figure import Figure
 
-INK, SOFT, LINE = "#1c1926", "#625d70", "#e5e1da"  # as the page has them
-_FONT = "DejaVu Sans"  # which comes with matplotlib, and so measures text alike everywhere
+INK, SOFT, LINE = "#1c1926", "#625d70", "#e5e1da"  # as in the page
+_FONT = "DejaVu Sans"  # it comes with matplotlib, so text has the same width everywhere
 _WEB_FONTS = "system-ui, 'Segoe UI', Roboto, 'Liberation Sans', sans-serif"
 _SETTINGS: dict[Any, Any] = {
     "axes.edgecolor": LINE,
@@ -42,19 +42,19 @@ _SETTINGS: dict[Any, Any] = {
 
 @contextmanager
 def drawing() -> Iterator[None]:
-    """Draw in here: with our settings alone, whatever `matplotlibrc` says, and without a word on stderr."""
-    logging.getLogger("matplotlib").setLevel(logging.ERROR)  # it tells where it keeps its list of fonts
+    """Draw in this context: with our settings only, ignoring `matplotlibrc`, and without output on stderr."""
+    logging.getLogger("matplotlib").setLevel(logging.ERROR)  # it prints where it keeps its list of fonts
     import matplotlib
 
     with matplotlib.rc_context(), warnings.catch_warnings():
-        warnings.simplefilter("ignore")  # of letters that the font lacks, which are drawn as boxes
+        warnings.simplefilter("ignore")  # about letters that the font lacks, which are drawn as boxes
         matplotlib.rcdefaults()
         matplotlib.rcParams.update(_SETTINGS)
         yield
 
 
 def visible(text: str) -> str:
-    """Text with a space for each character that has no glyph, which XML may not hold either."""
+    """Text with a space for each character without a glyph, which XML may forbid, too."""
     return "".join(letter if letter.isprintable() else " " for letter in text)
 
 
@@ -70,13 +70,13 @@ def svg_of(figure: "Figure", title: str) -> str:
     """The figure as an SVG element without a date, its text as text.
 
     Args:
-        figure: What is drawn.
-        title: What it shows, for those who cannot see it.
+        figure: The figure.
+        title: Its description for screen readers.
     """
     import matplotlib
 
     stream = io.StringIO()
-    with matplotlib.rc_context({"svg.hashsalt": title}):  # ids differ where titles do
+    with matplotlib.rc_context({"svg.hashsalt": title}):  # ids differ if titles do
         figure.savefig(stream, format="svg", metadata=dict.fromkeys(("Creator", "Date", "Format", "Type")))
     text = stream.getvalue()
     text = re.sub(r"<(metadata|style)\b.*?</\1>\s*", "", text[text.index("<svg") :], flags=re.DOTALL)
@@ -86,7 +86,7 @@ def svg_of(figure: "Figure", title: str) -> str:
 
 
 def inline(svg: str, colours: Mapping[str, str]) -> str:
-    """An SVG element for a page of HTML: as wide as its place, in the page's colours, light or dark.
+    """An SVG element for a page of HTML: as wide as its container, in the page's colours, light or dark.
 
     Args:
         svg: From `svg_of`.
@@ -102,7 +102,7 @@ def inline(svg: str, colours: Mapping[str, str]) -> str:
 MAX_POINTS = 400
 COLOURS = ("#5c186e", "#d9622b", "#1f7a8c", "#8a8f2a", "#b0305c", "#5b6475")
 MARK, PAPER = "#b4471a", "#faf9f6"
-# What the page calls these colours, so that a chart changes with it from light to dark.
+# The page's variables of these colours, so that a chart changes with it from light to dark.
 _VARIABLES = {colour: f"var(--s{number})" for number, colour in enumerate(COLOURS, 1)}
 _VARIABLES |= {INK: "var(--ink)", SOFT: "var(--soft)", LINE: "var(--line)", MARK: "var(--warm)", PAPER: "var(--paper)"}
 
@@ -118,7 +118,7 @@ class Line:
 
 @dataclass(frozen=True)
 class Chart:
-    """A drawing of lines, and the words that go with it.
+    """A drawing of lines, with its words.
 
     Attributes:
         svg: the element.
@@ -140,11 +140,11 @@ def chart(
     percent: bool = False,
     mark: tuple[float, float, str] | None = None,
 ) -> Chart:
-    """A chart of lines that have a value at each x, or NaN; long ones are thinned out by means.
+    """A chart of lines with a value at each x, or NaN; long ones are reduced by averaging.
 
     Args:
-        title: what it shows.
-        x_label: what the axis counts.
+        title: of the chart.
+        x_label: of the axis.
         xs: ascending.
         lines: values by name, as many as there are colours at most.
         percent: whether values are fractions, written in percent.
@@ -161,8 +161,8 @@ def chart(
         Line(name, number, spelled.format(points[-1][1]) if points else "–")
         for number, (name, points) in enumerate(shown.items(), 1)
     )
-    told = ", ".join(f"{key.name} ends at {key.last}" for key in keys)
-    svg = _drawn(f"{title}: {told}", x_label, list(shown.values()), mark and (mark[0], scale * mark[1]))
+    ends = ", ".join(f"{key.name} ends at {key.last}" for key in keys)
+    svg = _drawn(f"{title}: {ends}", x_label, list(shown.values()), mark and (mark[0], scale * mark[1]))
     return Chart(title, Markup(svg), keys, mark[2] if mark else "")
 
 

@@ -16,13 +16,13 @@ from mcis_cli.store import Artifact
 
 @dataclass(frozen=True)
 class Scores:
-    """What `mcis eval` says of one subject.
+    """The scores of one subject by `mcis eval`.
 
     Attributes:
         artifact: of `eval`.
         metrics: see `stages.evaluate.metrics`; its `iou` is by class name, background first.
-        confusion: pixels by true class (rows) and prediction (columns); the last column is of pixels on which a mask
-            takes no side. Maps at the threshold that their score is of.
+        confusion: pixels by true class (rows) and prediction (columns); the last column counts ignored pixels of a
+            mask. Maps are at the threshold of their score.
         images: mean IoU of each image by id, see `image_score`.
     """
 
@@ -33,7 +33,7 @@ class Scores:
 
     @property
     def title(self) -> str:
-        """What is scored, in words."""
+        """The scored subject, in words."""
         return kind_of(self.metrics["subject"]) or ""
 
 
@@ -41,13 +41,13 @@ def read_scores(artifact: Artifact) -> Scores:
     """The scores of an `eval` artifact.
 
     Raises:
-        DamagedError: it is not what that stage writes.
+        DamagedError: its content is not what that stage writes.
     """
     found = metrics(artifact)
     thresholds = artifact.meta["settings"].get("thresholds", [])
     chosen = thresholds.index(found["threshold"]) if thresholds else None
     records = [(image_id, fields["counts"]) for image_id, fields in read_records(artifact)]
-    refined = bool(artifact.meta["settings"].get("crf"))  # whose counts before the CRF are a level of their own
+    refined = bool(artifact.meta["settings"].get("crf"))  # its counts before the CRF have their own level
     total = total_counts((counts for _, counts in records), len(thresholds) + 1 + refined)
     matrix = total[0] if chosen is None else at_threshold(total, chosen)
     num_classes = len(artifact.meta["class_names"]) + 1
@@ -66,15 +66,15 @@ def image_score(counts: Int64[np.ndarray, "row 4"], threshold_index: int | None 
 
     Args:
         counts: rows (level, target, predicted, pixels), see `maps.metrics`.
-        threshold_index: for maps, the number of the threshold that a level has to be over; else background. None for
-            masks and networks, whose rows of level 0 count.
+        threshold_index: for maps, the number of the threshold that a level must exceed, otherwise it is background.
+            None for masks and networks, whose rows of level 0 count.
     """
     level, target, predicted, pixels = counts[counts[:, 0] == 0].T if threshold_index is None else counts.T
     if threshold_index is not None:
         predicted = np.where(level > threshold_index, predicted, 0)
     hit = np.bincount(target, np.where(target == predicted, pixels, 0), minlength=256)
     union = np.bincount(target, pixels, minlength=256) + np.bincount(predicted, pixels, minlength=256) - hit
-    union[IGNORE_INDEX] = 0  # no class: undecided pixels are in the union of their true one
+    union[IGNORE_INDEX] = 0  # not a class: undecided pixels are in the union of their true one
     present = union > 0
     return float((hit[present] / union[present]).mean()) if present.any() else None
 
@@ -99,7 +99,7 @@ def mistakes(scores: Scores, *, count: int) -> Sequence[Mistake]:
 
 
 def points(difference: float) -> str:
-    """A difference of fractions in points of a percent, with its sign."""
+    """A difference of fractions in percentage points, with its sign."""
     return f"{100 * difference:+.1f}".replace("-", "−")
 
 

@@ -1,6 +1,6 @@
-"""The metrics log of a training as a file of events, which TensorBoard draws. Needs its package, extra `tensorboard`.
+"""The metrics log of a training as a file of events, which TensorBoard draws. Needs the extra `tensorboard`.
 
-The log in the store stays the one source: the file can be thrown away, and written again at any time.
+The log in the store is the source: the file can be deleted and written again at any time.
 """
 
 import io
@@ -12,15 +12,15 @@ from tensorboard.summary.writer.record_writer import RecordWriter
 
 from mcis_cli.report.metrics_log import MetricsLog
 
-EVENTS = "events.out.tfevents.mcis"  # TensorBoard looks for names with "tfevents" in them
+EVENTS = "events.out.tfevents.mcis"  # TensorBoard searches for names that contain "tfevents"
 
 
 def events(log: MetricsLog, written: float) -> bytes:
     """The content of a file of events: each loss as `loss/NAME`, and epoch, learning rate and gradient norm.
 
     Args:
-        log: what a training reported.
-        written: when, in seconds since 1970; reports have no times of their own, so all get this one.
+        log: the reports of a training.
+        written: time in seconds since 1970 for all reports, which have no times of their own.
     """
     curves = {f"loss/{name}" if name in log.losses else name: values for name, values in log.values.items()}
     curves["epoch"] = tuple(map(float, log.epochs))

@@ -51,7 +51,7 @@ def kind_of(name: str) -> Kind | None:
 
 
 def command_of(name: str) -> str:
-    """The command that runs a stage; the name itself where none does."""
+    """The command that runs a stage; the stage's name if none does."""
     stage = stages().get(name)
     return stage.work.command if stage is not None and stage.work is not None else name
 
@@ -67,7 +67,7 @@ def holds(artifact: Artifact, *kinds: Kind) -> bool:
 
 
 def check(artifact: Artifact) -> None:
-    """Check what an artifact says of itself; one of an unknown stage passes.
+    """Check the meta of an artifact; one of an unknown stage passes.
 
     Raises:
         DamagedError: its stage does not write such artifacts.

@@ -1,4 +1,4 @@
-"""What stages start from that no stage of a chain makes: the list of an image set, saliency maps, initial weights."""
+"""Inputs that no stage of a chain makes: the list of an image set, saliency maps, initial weights."""
 
 from mcis_cli.config import Backbone
 from mcis_cli.data import records
@@ -48,5 +48,5 @@ def dataset_recipe(catalogue: Catalogue) -> Recipe:
 
 
 def saliency_recipe(model: str, images: Catalogue) -> Recipe:
-    """Saliency maps: the digest of the model's file, and the images. All else that they depend on is in the version."""
+    """Saliency maps: the digest of the model's file, and the images. The version covers all other dependencies."""
     return SALIENCY.recipe({}, {"model": model, "images": images.digest("images")})

@@ -1,6 +1,6 @@
-"""What a stage is: one declaration, of which every part of the program asks what it needs to know.
+"""A stage is one declaration, which all other parts of the program read.
 
-A declaration lies in the room of its stage, imports no torch and computes nothing; `run` imports the work when it is
+A declaration is in the room of its stage, imports no torch and computes nothing; `run` imports the work when it is
 called. `mcis_cli.stages` lists the declarations.
 """
 
@@ -60,7 +60,7 @@ Fraction = Annotated[float, Field(ge=0, le=1)]
 
 
 class Meta(BaseModel):
-    """What later stages read of an artifact's meta; it may hold more."""
+    """The part of an artifact's meta that later stages read; it may hold more."""
 
     model_config = ConfigDict(strict=True, extra="allow", allow_inf_nan=False)
 
@@ -81,12 +81,12 @@ class MetaOfImages(MetaOfClasses):
 
 @dataclass(frozen=True)
 class Expected:
-    """An artifact that is not made yet, with what stages after it need to know.
+    """An artifact that does not exist yet, with the facts that later stages need.
 
     Attributes:
         stage: the name of the stage that will make it.
-        id: words in place of the content id, which is not known yet; other words for another recipe.
-        meta: as much of the meta as is known beforehand.
+        id: words in place of the unknown content id, different for different recipes.
+        meta: the part of the meta that is known beforehand.
         ids: the ids of its records.
     """
 
@@ -97,7 +97,7 @@ class Expected:
 
 
 class Described(Protocol):
-    """An artifact, or one that is not made yet: its id and meta."""
+    """An artifact, existing or future: its id and meta."""
 
     @property
     def id(self) -> str:
@@ -105,19 +105,19 @@ class Described(Protocol):
 
     @property
     def meta(self) -> Mapping[str, Any]:
-        """What later stages read of it."""
+        """The facts that later stages read."""
 
 
 @dataclass(frozen=True, kw_only=True)
 class Request:
-    """What a stage is asked to start from, before anything is computed.
+    """A request to a stage: its inputs, before anything is computed.
 
     Attributes:
         settings: the settings of all stages.
         data: where the images are.
         catalogue: all images.
         upstream: the artifact of the stage before; None for stages that start from images.
-        kind: what that is.
+        kind: the kind of the upstream artifact.
         network: a network that is used beside the upstream artifact.
         saliency: the content id of saliency maps in place of those of the image set.
     """
@@ -152,19 +152,19 @@ def _any_size(artifact: Artifact, meta: Meta) -> None:
 
 @dataclass(frozen=True, kw_only=True)
 class Content:
-    """What the artifacts of a stage hold, checked before anything builds on one: anybody may have made it.
+    """The content of a stage's artifacts, checked before use, since anybody may have made an artifact.
 
     A digest shows that a file is as it was written, not that a stage wrote it. So the schema, the meta and the values
     of each record are compared with what the stage writes; sizes first, before anything is built.
 
     Attributes:
-        kind: what it is, in the words in which other stages ask for it.
+        kind: the kind of artifact, as other stages name it.
         schemas: the fields of its records; an artifact has one of these. None stands for tensors.
-        meta: what its meta holds at least.
-        fault_of: what is wrong with the fields of a record, or None.
+        meta: the required part of its meta.
+        fault_of: the fault of the fields of a record, or None.
         check_sizes: raises DamagedError for a meta that would build something larger than the file holds.
-        shown_as: what a record is called beside its photograph; empty where it is not shown.
-        facts: from an artifact's settings and the artifact to what says most about it, in a few words each.
+        shown_as: title of a record beside its photograph; empty if it is not shown.
+        facts: from an artifact's settings and the artifact to its most important facts, in a few words each.
     """
 
     kind: Kind
@@ -178,11 +178,11 @@ class Content:
 
 @dataclass(frozen=True)
 class Lack:
-    """Something that a stage needs and does not find, as far as that is known before it runs.
+    """Something that a stage lacks, as far as that is known before it runs.
 
     Attributes:
-        words: what is missing and what to do, as in an error.
-        stops: whether the stage cannot run without it; else it tries to download it.
+        words: the missing thing and the remedy, as in an error.
+        stops: whether the stage cannot run without it; otherwise it tries to download it.
     """
 
     words: str
@@ -196,23 +196,23 @@ class Work:
     Attributes:
         command: the command that runs the stage.
         section: the name of its section, an attribute of `Settings`.
-        run: does the work, or returns the artifact if that was done before: from the section, `Inputs`, a store and
+        run: makes the artifact or returns the cached one, from the section, `Inputs`, a store and
             `RunOptions` to the artifact.
-        wanted: from a request to what would be computed.
+        wanted: from a request to its recipes.
         roles: the artifacts that it starts from, by their role in the recipe, each with the kinds that it can be.
             The first role is the upstream artifact; one called "network" is used beside it.
-        starts_from: under these settings, the kind of artifact that it starts from in a chain; None for images.
-        in_chain: whether settings ask for it in a chain.
-        by_image: it works in segments of images, which shards divide; else in steps of a training.
-        ranks: several processes that torchrun starts can train it together.
-        num_steps: of a training, the steps with such settings on so many images.
-        needs_truth: it reads ground truth: a chain leaves it out where images lack that.
-        lacks: from a request and the images to what is missing, without computing anything.
-        foresees: the meta of what it will make, beside the split, from its settings and recipe.
+        starts_from: from settings to the kind of artifact that it starts from in a chain; None for images.
+        in_chain: whether it is in the chain of given settings.
+        by_image: whether it works in segments of images, which shards divide; otherwise in steps of a training.
+        ranks: whether several processes of torchrun can train it together.
+        num_steps: of a training, from settings and the number of images to the number of steps.
+        needs_truth: whether it reads ground truth; a chain leaves it out if images lack that.
+        lacks: from a request and the images to missing things, without computing anything.
+        foresees: from settings and recipe to the meta of the future artifact, except the split.
         reads: the parts of the image set that it reads in the role "images".
         domains: the domains of the images that a recipe reads in a role, beside the split.
-        less_memory: flags that make it need less memory.
-        follows: commands that go on from its artifact, in words; {} stands for the artifact.
+        less_memory: flags with which it needs less memory.
+        follows: commands that use its artifact next, in words; {} stands for the artifact.
     """
 
     command: str
@@ -242,14 +242,14 @@ class Work:
 
 @dataclass(frozen=True, kw_only=True)
 class Stage:
-    """A stage: its name, the version of its algorithm, what it makes, and how.
+    """A stage: its name, the version of its algorithm, its artifacts, and how they are made.
 
     Attributes:
         name: in recipes and in names of files.
         version: a number to raise by hand when results change for the same settings.
-        title: what it makes, in words.
-        content: what its artifacts hold.
-        work: how they are made; None for artifacts that commands of their own make.
+        title: its artifacts, in words.
+        content: of its artifacts.
+        work: how they are made; None if separate commands make them.
     """
 
     name: StageName
@@ -274,23 +274,23 @@ class Stage:
         Args:
             config: the settings.
             inputs: content ids or digests by role.
-            revision: is added to the version, for settings whose results have changed while those of all other settings
-                have not: so the other keys stay.
+            revision: added to the version, for settings whose results have changed while those of all others have not,
+                so that the other keys stay.
         """
         return Recipe(stage=self.name, version=self.version + revision, config=config, inputs=inputs)
 
     def imported(self, what: Mapping[str, Any], **inputs: str) -> Recipe:
-        """The recipe of an imported artifact: how files were read, and the digests of what was read."""
+        """The recipe of an imported artifact: how files were read, and their digests."""
         return Recipe(stage=self.name, version=IMPORT_VERSION, config={"imported": True, **what}, inputs=inputs)
 
     def ask(self, request: Request) -> "Wanted":
-        """What a configuration asks of the stage."""
+        """The request of a configuration to the stage."""
         assert self.work is not None, "commands of their own make these"
         config, images, recipe_of = self.work.wanted(request)
         return Wanted(self, tuple(map(recipe_of, settled(config))), images)
 
     def check(self, artifact: Artifact) -> None:
-        """Check what an artifact of this stage says of itself.
+        """Check the meta of an artifact of this stage.
 
         Raises:
             DamagedError: the stage does not write such artifacts.
@@ -309,11 +309,11 @@ class Stage:
 
 @dataclass(frozen=True)
 class Wanted:
-    """What a configuration asks of a stage.
+    """A request of a configuration to a stage.
 
     Attributes:
         of: the stage.
-        recipes: any of these will do: a precision of "auto" is settled by the machine that runs the stage.
+        recipes: any of these counts, since the machine that runs the stage resolves a precision of "auto".
         images: the images that it reads.
     """
 
@@ -348,13 +348,13 @@ class Wanted:
         return max(0, len(self.images) - SEGMENT_SIZE * (begun.num_segments if begun else 0))
 
     def resumes(self, begun: Begun) -> str:
-        """Where it would resume, in words."""
+        """The point at which it would resume, in words."""
         if self.num_segments is None:
             return f"resumes from step {begun.step} of {self.num_steps}"
         return f"resumes from {begun.num_segments} of {counted(self.num_segments, 'segment')}"
 
     def expected(self, settings: Settings) -> Expected:
-        """What is known of its artifact before that is made."""
+        """The facts of its artifact that are known beforehand."""
         recipe = self.recipes[0]
         words = f"what `mcis {self._work.command}` has yet to make ({recipe.key[:8]})"
         meta = {"split": self.images.split_name, **self._work.foresees(self._work.config(settings), recipe)}
@@ -362,7 +362,7 @@ class Wanted:
 
 
 def lacking_truth(images: Catalogue) -> Lack | None:
-    """The ground truth that images lack."""
+    """The lack of ground truth, if any."""
     without = [entry.id for entry in images.entries if entry.mask is None]
     if not without:
         return None
@@ -373,7 +373,7 @@ def lacking_truth(images: Catalogue) -> Lack | None:
 
 
 def settled(config: AnyConfig) -> Iterator[AnyConfig]:
-    """The settings with each precision that "auto" may turn out to be, on this machine or on another."""
+    """The settings with each precision that "auto" may become, on this machine or another."""
     if getattr(config, "precision", None) != "auto":
         yield config
         return
@@ -382,7 +382,7 @@ def settled(config: AnyConfig) -> Iterator[AnyConfig]:
 
 
 def find(store: Store, config: AnyConfig, recipe_of: Callable[[AnyConfig], Recipe]) -> Artifact | None:
-    """The artifact of these settings, if it is in the store; a precision of "auto" takes any."""
+    """The artifact of these settings, if it is in the store; "auto" accepts any precision."""
     return next(filter(None, (store.find(recipe_of(one)) for one in settled(config))), None)
 
 
@@ -406,7 +406,7 @@ def ascend(classes: "NDArray[Any]", num_foreground: int) -> bool:
 
 
 def fault_of_maps(fields: Fields, meta: Mapping[str, Any]) -> str | None:
-    """What is wrong with a record of maps: `maps` (n, h, w) finite, `classes` (n) ascending."""
+    """The fault of a record of maps, or None: `maps` (n, h, w) must be finite, `classes` (n) ascending."""
     maps, classes = fields["maps"], fields["classes"]
     if maps.shape[0] != len(classes) or (len(classes) and not maps.size):
         return f"maps of the shape {maps.shape} for {len(classes)} classes"

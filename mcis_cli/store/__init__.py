@@ -1,6 +1,6 @@
-"""What an artifact is: identity, segments, sealing, finding again. The only importer of h5py, and that only on demand.
+"""Artifacts: identity, segments, sealing, finding. The only importer of h5py, on demand.
 
-docs/reference/artifact-format.md specifies what is written.
+docs/reference/artifact-format.md specifies the files.
 """
 
 from mcis_cli.store.artifact import Artifact

@@ -1,4 +1,4 @@
-"""What segments were computed with that may change bits: those of one artifact have the same, or it says otherwise."""
+"""The arithmetic of segments, which may change bits: equal for all segments of an artifact, or listed in it."""
 
 from collections.abc import Iterable, Mapping
 from contextlib import suppress
@@ -10,11 +10,12 @@ from mcis_cli.store.format import user_block
 from mcis_cli.store.format.identity import canonical_json
 
 Arithmetic = Mapping[str, str | int]
-Noted = tuple[int | None, Arithmetic]  # number of a segment, None for those to be computed, and what it notes
+Noted = tuple[int | None, Arithmetic]  # number of a segment, None for those to be computed, and its arithmetic
 
 
 def noted_in(paths: Iterable[Path]) -> dict[bytes, Noted]:
-    """What segments note, each once, with the number of the first; by its JSON. Damaged ones are left out."""
+    """The different arithmetics of segments by their JSON, each with the number of the first. Damaged ones are left
+    out."""
     found: dict[bytes, Noted] = {}
     for path in paths:
         with suppress(MissingError, DamagedError, ValueError, UsageError):
@@ -27,7 +28,7 @@ def noted_in(paths: Iterable[Path]) -> dict[bytes, Noted]:
 
 
 def require_one(found: Mapping[bytes, Noted], planned: Arithmetic | None = None) -> None:
-    """Refuse a mixture of what segments note, and of what the rest would be computed with, if that is given.
+    """Refuse segments of different arithmetic, or of another one than the rest would have, if that is given.
 
     Raises:
         UsageError: no single run leads to such a result.
@@ -40,8 +41,8 @@ def require_one(found: Mapping[bytes, Noted], planned: Arithmetic | None = None)
     rest = "the rest would be" if other is None else f"segment {other}"
     raise UsageError(
         f"segment {one} was computed with {_in_words(with_one)}, and {rest} with {_in_words(with_other)}, which may "
-        "change bits; compute all with the same (OMP_NUM_THREADS=N), begin anew after `mcis gc --partial --delete`, or "
-        "allow the mixture with --mixed of the command that seals it"
+        "change bits; compute all with the same (OMP_NUM_THREADS=N), start again after `mcis gc --partial --delete`, "
+        "or allow the mixture with --mixed of the command that seals it"
     )
 
 

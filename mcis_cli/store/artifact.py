@@ -1,4 +1,4 @@
-"""A sealed result: its manifest at once, its records or tensors once its digest has been checked."""
+"""A sealed result: its manifest at once, its records or tensors after its digest has been checked."""
 
 import os
 import re
@@ -37,11 +37,11 @@ class Artifact:
 
     Attributes:
         path: The file.
-        manifest: Everything that is known about the artifact; see docs/reference/artifact-format.md.
+        manifest: All facts about the artifact; see docs/reference/artifact-format.md.
     """
 
     def __init__(self, path: Path, *, held: bool = False) -> None:
-        """Read the manifest of the file at `path`, and hold the file if that is asked for.
+        """Read the manifest of the file at `path`, and hold the file if `held` is set.
 
         Raises:
             MissingError: there is no such file.
@@ -54,7 +54,7 @@ class Artifact:
             if held:
                 files.hold(descriptor)
                 if not os.fstat(descriptor).st_nlink:
-                    raise MissingError(f"{path} was removed this very moment; mcis ls shows what the store has")
+                    raise MissingError(f"{path} was just removed; mcis ls shows what the store has")
             self.manifest = user_block.read_manifest(descriptor, path, "artifact")
             check_manifest(self.manifest, path)
         except McisError:
@@ -86,18 +86,18 @@ class Artifact:
 
     @property
     def meta(self) -> dict[str, Any]:
-        """What the stages after it read beside the records; part of the content id."""
+        """Facts that later stages read beside the records; part of the content id."""
         meta: dict[str, Any] = self.manifest["meta"]
         return meta
 
     @property
     def inputs(self) -> dict[str, str]:
-        """Content ids of what it was made from, by role."""
+        """Content ids of its inputs, by role."""
         return dict(self.manifest["recipe"].get("inputs", {}))
 
     @property
     def provenance(self) -> dict[str, Any]:
-        """When, where, and with what it was made; no part of the content id."""
+        """When, where, and with what it was made; not part of the content id."""
         return dict(self.manifest.get("provenance", {}))
 
     @property
@@ -107,7 +107,7 @@ class Artifact:
 
     @cached_property
     def ids(self) -> tuple[str, ...]:
-        """Ids of the records, sorted; none where the artifact has tensors."""
+        """Ids of the records, sorted; none if the artifact has tensors."""
         return self._reader().ids
 
     def __len__(self) -> int:
@@ -115,7 +115,7 @@ class Artifact:
         return int(self.manifest.get("num_records") or 0)
 
     def __bool__(self) -> bool:
-        """Always true, also without records: `if store.find(recipe)` asks whether there is one."""
+        """Always true, also without records, so that `if store.find(recipe)` means that there is one."""
         return True
 
     def __contains__(self, image_id: object) -> bool:
@@ -129,7 +129,7 @@ class Artifact:
             DamagedError: the file is not what was sealed.
         """
         if image_id not in self:
-            raise MissingError(f"{self.path} has no record of {image_id!r}, it has {len(self)} others; mcis show tells")
+            raise MissingError(f"{self.path} has no record of {image_id!r}, it has {len(self)} others; see mcis show")
         return self._reader().read(image_id)
 
     def records(self) -> "Iterator[Record]":
@@ -137,11 +137,11 @@ class Artifact:
         return self._reader().records()
 
     def tensors(self) -> "dict[str, NDArray[Any]]":
-        """All tensors by name; none where the artifact has records."""
+        """All tensors by name; none if the artifact has records."""
         return self._reader().tensors()
 
     def content_id(self) -> str:
-        """The content id computed anew from the data: equal to `id`, or the file was made by a faulty program."""
+        """The content id recomputed from the data; if it differs from `id`, a faulty program made the file."""
         reader = self._reader()
         schema = reader.schema if self.manifest.get("schema") is not None else None
         content = ContentHash(self.stage, self.meta, schema)
@@ -152,7 +152,7 @@ class Artifact:
         return content.hexdigest()
 
     def _reader(self) -> "Reader":
-        # h5py is imported where data is read: listing a store does without, and is quick
+        # h5py is imported only here, so that listing a store is quick
         from mcis_cli.store.format.reader import Reader
 
         with self._lock:
@@ -173,7 +173,7 @@ class Artifact:
         self._reader()
 
     def is_intact(self) -> bool:
-        """Whether the digest of the file is what was sealed; reads all of it."""
+        """Whether the file still has the digest that it was sealed with; reads all of it."""
         try:
             descriptor = files.open_regular(self.path)
             try:
@@ -185,7 +185,7 @@ class Artifact:
         return True
 
     def close(self) -> None:
-        """Close the file, and let go of it; a later access opens, and checks, it anew."""
+        """Close and release the file; a later access opens and checks it again."""
         self._let_go()
         with self._lock:
             if self._open is not None:
@@ -200,11 +200,11 @@ class Artifact:
 
 
 def load(path: Path, *, hold: bool = True) -> Artifact:
-    """An artifact of a store, which must have the name that its content gives it.
+    """Load an artifact of a store, whose file must have the name that its content gives it.
 
     Raises:
         MissingError: there is no such file.
-        DamagedError: it is not an artifact, is damaged where a first look can tell, or has the name of another.
+        DamagedError: it is not an artifact, is damaged in its first bytes or manifest, or has the name of another.
     """
     artifact = Artifact(path, held=hold)
     if path.name != file_name(artifact.stage, artifact.id):
@@ -213,7 +213,7 @@ def load(path: Path, *, hold: bool = True) -> Artifact:
 
 
 def newest_of(folder: Path, stage: str) -> Path | None:
-    """The file of the newest artifact of a stage in a folder of artifacts; None where there is none."""
+    """The file of the newest artifact of a stage in a folder of artifacts; None if there is none."""
     newest: tuple[int, Path] | None = None
     for path in folder.glob(f"{stage}-{'[0-9a-f]' * ID_DIGITS}.h5") if _STAGE.fullmatch(stage) else ():
         with suppress(FileNotFoundError):  # removed meanwhile
@@ -223,7 +223,7 @@ def newest_of(folder: Path, stage: str) -> Path | None:
 
 
 def placed(temporary: Path, path: Path) -> Artifact:
-    """Give a sealed file its final name, and hold it; what has the name already, and is intact, stays."""
+    """Give a sealed file its final name, and hold it; an existing intact file of that name stays."""
     while not files.link(temporary, path):
         try:
             existing = Artifact(path, held=True)

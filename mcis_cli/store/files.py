@@ -1,12 +1,10 @@
 """The only module that opens or writes files of the store, one system call to a function, so that tests can fail each.
 
-Nothing is ever written in place under a final name: bytes go to a new temporary file, are synced, and get their name by
-`link`. What is read or appended to is a regular file, never a link, a pipe or a device: a store may have been copied
-from elsewhere. A failure of the file system becomes a StorageError of one line.
-
-What is in use is held: whoever reads a sealed file, writes a temporary one or works in a folder of `partial/` has a
-shared `flock` on it, which ends with its process. Whoever removes such a thing claims it first, which fails while
-anybody holds it.
+Nothing is ever written in place under a final name: bytes go to a new temporary file, are synced, and get their name
+by `link`. Only regular files are read or appended to, never a link, a pipe or a device, since a store may have been
+copied from elsewhere. A failure of the file system becomes a StorageError of one line. Files in use are held: a process
+that reads a sealed file, writes a temporary one or works in a folder of `partial/` has a shared `flock` on it, which
+ends with the process. To remove such a file, a process claims it first, which fails while another holds it.
 """
 
 import ctypes
@@ -20,7 +18,7 @@ from pathlib import Path
 
 from mcis_cli.errors import DamagedError, MissingError, StorageError
 
-REMEDY = "`mcis verify --repair` sets it aside and prints how to make it again; or copy it anew"
+REMEDY = "`mcis verify --repair` sets it aside and prints how to make it again; or copy it again"
 _COPIED = 2**20  # bytes at a time
 _ELSEWHERE = "give --store FOLDER on a file system that can be written"
 _REMEDIES = {
@@ -30,20 +28,20 @@ _REMEDIES = {
     errno.EIO: "check the disk and its cable, then run the same command again",
     errno.EROFS: _ELSEWHERE,
     errno.EACCES: _ELSEWHERE,
-    errno.EPERM: f"{_ELSEWHERE}, and has hard links, which FAT has not",
+    errno.EPERM: f"{_ELSEWHERE}, and has hard links, which FAT lacks",
     errno.ENOTSUP: "the store needs hard links: give --store FOLDER on a file system that has them",
     errno.ENOSYS: "the store needs hard links: give --store FOLDER on a file system that has them",
     errno.EMLINK: _ELSEWHERE,
     errno.EMFILE: "raise the limit on open files (ulimit -n)",
 }
 
-_WITHOUT_LINKS = (errno.EPERM, errno.ENOTSUP, errno.ENOSYS)  # what file systems without hard links answer
+_WITHOUT_LINKS = (errno.EPERM, errno.ENOTSUP, errno.ENOSYS)  # errors of file systems without hard links
 _AT_FDCWD, _RENAME_NOREPLACE = -100, 1
 
 
 @contextmanager
 def reported(action: str, path: Path) -> Iterator[None]:
-    """Turn an OSError of the body into a StorageError that tells what was tried and what helps."""
+    """Turn an OSError of the body into a StorageError that names what was tried and what helps."""
     try:
         yield
     except OSError as error:
@@ -51,18 +49,18 @@ def reported(action: str, path: Path) -> Iterator[None]:
 
 
 def storage_error(action: str, path: Path, error: OSError) -> StorageError:
-    """The error to raise where `error` came back from doing `action` to `path`."""
+    """The StorageError for an `error` that came from doing `action` to `path`."""
     remedy = _REMEDIES.get(error.errno or 0, "check the folder, then run the same command again")
     return StorageError(f"cannot {action} {path}: {error.strerror or error}; {remedy}")
 
 
 def damaged(path: Path, found: str, expected: str) -> DamagedError:
-    """The error for a file that is not what was written."""
+    """The error for a file with other content than was written."""
     return DamagedError(f"{path} is damaged: {found}, expected {expected}; {REMEDY}")
 
 
 def open_regular(path: Path, flags: int = os.O_RDONLY) -> int:
-    """Open a file of the store: a regular one, following no link, and without waiting (a pipe would block).
+    """Open a regular file of the store, without following links and without blocking on pipes.
 
     Args:
         path: the file.
@@ -102,7 +100,7 @@ def read_regular(path: Path, limit: int) -> bytes:
     """
     with open(open_regular(path), "rb") as file, reported("read", path):
         size = os.fstat(file.fileno()).st_size
-        data = file.read(min(size, limit) + 1)  # memory for as many is taken at once
+        data = file.read(min(size, limit) + 1)  # memory for all of them is allocated at once
     if len(data) > limit:
         raise damaged(path, f"it has more than {limit:,} bytes", "fewer")
     return data
@@ -134,7 +132,7 @@ def copy(source: int, path: Path, target: int, size: int) -> None:
 
 
 def make_folder(path: Path) -> None:
-    """Make one folder, where there is none, and sync its parent: whoever made it may have been stopped before that.
+    """Make one folder if needed, and always sync its parent: whoever made it may have been stopped before that.
 
     Raises:
         StorageError: it cannot be made, or a link is in its place.
@@ -144,14 +142,14 @@ def make_folder(path: Path) -> None:
 
 
 def new_folder(path: Path) -> None:
-    """As `make_folder`, but that its name is not synced yet."""
+    """As `make_folder`, without syncing its name."""
     with reported("make the folder", path), suppress(FileExistsError):
         os.mkdir(path)
     check_folder(path)
 
 
 def check_folder(path: Path) -> None:
-    """Check that a folder of the store is one: a store that came from elsewhere may hold links, which lead anywhere.
+    """Check that a folder of the store is a folder: in a store from elsewhere it may be a link, which leads anywhere.
 
     Raises:
         StorageError: there is something else at `path`.
@@ -161,29 +159,29 @@ def check_folder(path: Path) -> None:
     if not stat.S_ISDIR(mode):
         raise StorageError(
             f"{path} is a {'link' if stat.S_ISLNK(mode) else 'file, pipe or device'}, expected a folder of the store "
-            "itself; put there what it leads to, or remove it (the store as a whole may be a link)"
+            "itself; replace it with what it leads to, or remove it (the store as a whole may be a link)"
         )
 
 
 def create(path: Path) -> int:
-    """Open a new file for writing and reading back; whoever opens it later can only read. Returns the descriptor."""
+    """Open a new file for writing and reading, whose permissions are read-only for others. Returns the descriptor."""
     with reported("create", path):
         return os.open(path, os.O_RDWR | os.O_CREAT | os.O_EXCL | os.O_CLOEXEC, 0o444)
 
 
 @contextmanager
 def temporary(path: Path) -> Iterator[int]:
-    """A new file, held, that loses this name at the end, whatever happens: what is to last has got another by then."""
+    """A new file, held, that loses this name at the end in any case; to last, it gets another name before that."""
     descriptor = create(path)
     hold(descriptor)
-    while not is_named(descriptor, path):  # taken for one that was left behind, in the moment before it was held
+    while not is_named(descriptor, path):  # it was removed as left behind, in the moment before it was held
         os.close(descriptor)
         descriptor = create(path)
         hold(descriptor)
     try:
         yield descriptor
     finally:
-        with suppress(OSError):  # it was synced before it got its name, so there is nothing left to fail
+        with suppress(OSError):  # the file was synced before it got its name, so this cannot lose data
             os.close(descriptor)
         with suppress(StorageError):  # must not hide the error that led here; the next run removes it
             unlink(path)
@@ -213,16 +211,16 @@ def sync(descriptor: int, path: Path) -> None:
 def hold(descriptor: int) -> None:
     """Hold an open file or folder for as long as it is open; without effect on file systems without such locks.
 
-    Waits for one who has claimed it, and is about to remove it: ask `is_named` afterwards.
+    Waits while another process has claimed it, to remove it; so check `is_named` afterwards.
     """
     with suppress(OSError):
         fcntl.flock(descriptor, fcntl.LOCK_SH)
 
 
 def claim(descriptor: int) -> bool:
-    """Whether nobody else holds an open file or folder; then nobody can until it is closed.
+    """Claim an open file or folder: whether nobody else holds it; then nobody can until it is closed.
 
-    Raises OSError where the file system cannot tell.
+    Raises OSError if the file system has no flock.
     """
     try:
         fcntl.flock(descriptor, fcntl.LOCK_EX | fcntl.LOCK_NB)
@@ -233,10 +231,10 @@ def claim(descriptor: int) -> bool:
 
 @contextmanager
 def claimed(path: Path) -> Iterator[bool]:
-    """Claim what is at `path` for the block, to remove it. False where somebody holds it, or nothing is there.
+    """Claim `path` for the block, to remove it. False if a process holds it, or if it does not exist.
 
     Raises:
-        StorageError: it cannot be opened, or its file system cannot tell whether it is in use.
+        StorageError: it cannot be opened, or its file system cannot show whether it is in use.
     """
     descriptor, is_unheld = -1, False
     with reported("open", path), suppress(FileNotFoundError):
@@ -254,8 +252,8 @@ def claimed(path: Path) -> Iterator[bool]:
             mine = claim(descriptor)
         except OSError as error:
             raise StorageError(
-                f"cannot tell whether {path} is in use: {error.strerror or error}, expected a file system with flock; "
-                "remove by hand what is not needed, while no command runs"
+                f"cannot determine whether {path} is in use: {error.strerror or error}, expected a file system with "
+                "flock; remove by hand what is not needed, while no command runs"
             ) from error
         yield mine and is_named(descriptor, path)
     finally:
@@ -263,7 +261,7 @@ def claimed(path: Path) -> Iterator[bool]:
 
 
 def sweep(folder: Path, owner: str) -> None:
-    """Remove the temporary files of an owner that is gone; those of one that is not are held."""
+    """Remove the temporary files of an owner that has ended; a running owner holds its files."""
     for path in folder.glob(f"{owner}.*"):
         with suppress(StorageError), claimed(path) as mine:
             if mine:
@@ -271,7 +269,7 @@ def sweep(folder: Path, owner: str) -> None:
 
 
 def is_named(descriptor: int, path: Path) -> bool:
-    """Whether `path` is a name of the open file or folder, and not of another one, or of none."""
+    """Whether `path` names this open file or folder, and not another one or none."""
     try:
         return os.path.samestat(os.fstat(descriptor), os.stat(path))
     except FileNotFoundError:
@@ -294,7 +292,7 @@ def sync_folder(path: Path) -> None:
 
 
 def link(source: Path, target: Path) -> bool:
-    """Give a synced file its final name. Returns False, and changes nothing, where the name is taken."""
+    """Give a synced file its final name. Returns False, and changes nothing, if the name is taken."""
     with reported("link into place", target):
         try:
             os.link(source, target)
@@ -308,7 +306,7 @@ def link(source: Path, target: Path) -> bool:
 
 
 def _rename_new(source: Path, target: Path, refused: OSError) -> bool:
-    """As `link`, on a file system without hard links, such as FAT: one step too, but that the first name goes."""
+    """As `link`, on a file system without hard links, such as FAT: also one step, but the first name is removed."""
     rename = getattr(ctypes.CDLL(None, use_errno=True), "renameat2", None)
     if rename is None:
         raise refused
@@ -326,7 +324,7 @@ def replace(source: Path, target: Path) -> None:
 
 
 def put(new: Path, path: Path, data: bytes, *, overwrite: bool) -> bool:
-    """Write a small file in one step, first under the name `new`. Returns False where `path` is taken, and stays."""
+    """Write a small file in one step, first under the name `new`. Returns False if `path` exists, which stays."""
     with temporary(new) as descriptor:
         with reported("write", path):
             write(descriptor, data, 0)
@@ -348,7 +346,7 @@ def unlink(path: Path) -> None:
 
 
 def remove_folder(path: Path) -> None:
-    """Remove an empty folder; one that is gone, or that another process has filled anew, is fine."""
+    """Remove an empty folder; one that is gone, or that another process has filled again, is fine."""
     with reported("remove the folder", path):
         try:
             os.rmdir(path)
@@ -368,7 +366,7 @@ def append(path: Path, data: bytes) -> None:
     try:
         with reported("write to", path):
             rest = memoryview(data)
-            while rest:  # one turn, but for a disk that fills up in the middle
+            while rest:  # one turn, except if the disk fills up in the middle
                 rest = rest[os.write(descriptor, rest) :]
     finally:
         os.close(descriptor)

@@ -1,4 +1,4 @@
-"""Locks that keep two processes from doing the same work. Nothing is wrong without them, only slower."""
+"""Locks that keep two processes from doing the same work. Without them everything is right, only slower."""
 
 import os
 import secrets
@@ -22,7 +22,7 @@ def held(path: Path, on_wait: Callable[[int], None] | None, locking: Locking) ->
 
     Args:
         path: In the store's `locks/`, without suffix.
-        on_wait: Called once, with the holder's process id (0 if unknown), before waiting.
+        on_wait: Called once before waiting, with the holder's process id (0 if unknown).
         locking: Whether to wait for the holder, to raise, or to do without a lock.
 
     Raises:
@@ -32,7 +32,7 @@ def held(path: Path, on_wait: Callable[[int], None] | None, locking: Locking) ->
     if locking == "none":
         yield
         return
-    import filelock  # not at the top: takes a tenth of the time that listing a store has
+    import filelock  # not at the top: it takes a tenth of the time to list a store
 
     lock = filelock.FileLock(path.with_name(f"{path.name}.lock"))
     os.close(files.open_regular(Path(lock.lock_file), os.O_RDWR | os.O_CREAT))  # filelock would follow a link

@@ -1,7 +1,8 @@
-"""Notes: small JSON files that check themselves. What came out of a recipe, what a name stands for, where images are.
+"""Notes: small JSON files with a checksum. They record what a recipe came to, what a name stands for, where images are.
 
 A note has, beside its entries, the SHA-256 of their canonical JSON, and is written in canonical JSON itself, so that a
-changed byte is found. Whoever asks what a note protects must tell a damaged one from one that is absent: `read` does.
+changed byte is detected. A damaged note must not look like an absent one, since notes protect artifacts from removal:
+`read` raises for the one and returns None for the other.
 """
 
 import hashlib
@@ -31,7 +32,7 @@ def spell(entries: Mapping[str, Any]) -> bytes:
 
 
 def parse(data: bytes) -> dict[str, Any] | None:
-    """The entries of a note; None where the bytes are not what `spell` made."""
+    """The entries of a note; None if `spell` did not make these bytes."""
     try:
         entries = json.loads(data)
         if not isinstance(entries, dict) or _DIGEST not in entries:
@@ -49,10 +50,10 @@ def parse_reference(data: bytes) -> str | None:
 
 
 def read(path: Path, parse_note: Callable[[bytes], T | None]) -> T | None:
-    """What a file says that should be a note; None where there is no file.
+    """The content of a note's file; None if there is no file.
 
     Raises:
-        DamagedError: there is one, and it is no such note, or no regular file, or in a folder that is a link.
+        DamagedError: it is another note, not a regular file, or in a folder that is a link.
         StorageError: it cannot be read.
     """
     if path.parent.is_symlink():
@@ -68,12 +69,12 @@ def read(path: Path, parse_note: Callable[[bytes], T | None]) -> T | None:
 
 @dataclass(frozen=True)
 class Done:
-    """A recipe that is done: what came out of it, and all that is needed to make it again.
+    """A recipe that is done: its artifact, and all that is needed to make it again.
 
     Attributes:
-        recipe: what was done.
+        recipe: the recipe.
         id: content id of the artifact.
-        meta: that of the artifact; a recipe that is done again has the same.
+        meta: that of the artifact; if the recipe runs again, the new artifact gets the same.
         provenance: how it was made: device, threads, workers, preset.
     """
 
@@ -89,7 +90,7 @@ class Done:
 
 
 def parse_done(data: bytes, stage: str, key: str) -> Done | None:
-    """The note `keys/<stage>/<key>.json`; None where it is damaged, or is that of another recipe."""
+    """The note `keys/<stage>/<key>.json`; None if it is damaged or belongs to another recipe."""
     entries = parse(data) or {}
     recipe = parse_recipe(entries.get("recipe"))
     if recipe is None or (recipe.stage, recipe.key) != (stage, key):
@@ -101,7 +102,7 @@ def parse_done(data: bytes, stage: str, key: str) -> Done | None:
 
 
 def parse_recipe(parts: Any) -> Recipe | None:
-    """A recipe from what `Recipe.as_dict` gives; None where it is something else."""
+    """A recipe from the result of `Recipe.as_dict`; None for anything else."""
     match parts:
         case {"stage": str(stage), "version": int(version), "config": dict(config), "inputs": dict(inputs), **others}:
             if others or not all(isinstance(digest, str) for digest in inputs.values()):
@@ -114,18 +115,18 @@ def parse_recipe(parts: Any) -> Recipe | None:
 
 
 def read_done(path: Path) -> Done | None:
-    """What is noted in a file of `keys/`; None where there is none.
+    """The note in a file of `keys/`; None if there is none.
 
     Raises:
-        DamagedError: it is no such note, or that of another recipe.
+        DamagedError: it is another note, or that of another recipe.
     """
     return read(path, lambda data: parse_done(data, path.parent.name, path.stem))
 
 
 def read_recipe(folder: Path) -> Recipe | None:
-    """What is made in a folder of `partial/`; None where it does not say.
+    """The recipe that a folder of `partial/` is for; None if it is not recorded.
 
     Raises:
-        DamagedError: the file that should say so is damaged.
+        DamagedError: the file of the recipe is damaged.
     """
     return read(folder / RECIPE, lambda data: parse_recipe(parse(data)))

@@ -1,4 +1,4 @@
-"""The files of unfinished work: names of segments and checkpoints, what is checked in them, lines of the log."""
+"""The files of unfinished work: names and checks of segments and checkpoints, lines of the log."""
 
 import json
 import os
@@ -24,7 +24,7 @@ def checkpoint_name(step: int) -> str:
 
 
 def part_named(path: Path) -> tuple[user_block.Kind, int] | None:
-    """What the name of a file promises: a segment or checkpoint, and its index or step; None for other names."""
+    """What a file's name states: a segment or checkpoint, and its index or step; None for other names."""
     match = _NAME.fullmatch(path.name)
     if match is None:
         return None
@@ -32,13 +32,13 @@ def part_named(path: Path) -> tuple[user_block.Kind, int] | None:
 
 
 def check_part(descriptor: int, path: Path, kind: user_block.Kind, key: str, number: int) -> user_block.Block:
-    """Check the digest of a segment or checkpoint, and that it is the one that its name and folder promise.
+    """Check the digest of a segment or checkpoint, and that it is the one that its name and folder state.
 
     Args:
         descriptor: the open file.
         path: its name, for the message.
         kind: what it should be.
-        key: of the recipe, or how that begins.
+        key: of the recipe, or its first digits.
         number: of the segment, or the checkpoint's step.
 
     Raises:
@@ -53,7 +53,7 @@ def check_part(descriptor: int, path: Path, kind: user_block.Kind, key: str, num
 
 
 def is_intact(path: Path, kind: user_block.Kind, key: str, number: int) -> bool:
-    """Whether a segment or checkpoint is there and passes `check_part`; reads all of it."""
+    """Whether a segment or checkpoint exists and passes `check_part`; reads all of it."""
     try:
         descriptor = files.open_regular(path)
     except (MissingError, DamagedError):
@@ -68,10 +68,10 @@ def is_intact(path: Path, kind: user_block.Kind, key: str, number: int) -> bool:
 
 
 def check_readable(path: Path, kind: user_block.Kind) -> None:
-    """Run the checks of a reader on a file before it gets a name: what could not be read is not sealed.
+    """Run the checks of a reader on a file before it gets a name, so that nothing unreadable is sealed.
 
     Raises:
-        UsageError: it has more, or longer, entries than a file of this format can have.
+        UsageError: it has more or longer entries than the format allows.
     """
     from mcis_cli.store.format.reader import Reader
 

@@ -1,7 +1,7 @@
 """Work in progress: finished segments, checkpoints and the metrics log of one recipe, and their sealing.
 
-The sorted list of images is cut into fixed segments. A finished segment is an immutable file of its own, and its
-presence with a good digest is the record that it is done: there is no bitmap that a crash could turn into a lie.
+The sorted list of images is cut into fixed segments. A finished segment is an immutable file of its own. Its presence
+with a correct digest is the record that it is done, so there is no bitmap that a crash could falsify.
 """
 
 import os
@@ -32,7 +32,7 @@ KEY_DIGITS = 16
 
 
 def segments_of(ids: Iterable[str]) -> list[Sequence[str]]:
-    """Cut ids, sorted, into the segments that a stage works on; nothing else decides which image is in which."""
+    """Divide sorted ids into the segments of a stage; nothing else decides which image is in which segment."""
     ordered = sorted(ids)
     assert len(set(ordered)) == len(ordered), "an id is there twice"
     return [tuple(ordered[start : start + SEGMENT_SIZE]) for start in range(0, len(ordered), SEGMENT_SIZE)]
@@ -54,7 +54,7 @@ class Partial:
         self._known: set[int] = set()
 
     def sealed(self) -> Artifact | None:
-        """The artifact, where another process finished it while this one waited."""
+        """The artifact, if another process finished it while this one waited."""
         return self._store.find(self.recipe)
 
     @contextmanager
@@ -66,11 +66,11 @@ class Partial:
     # Segments
 
     def is_written(self, index: int) -> bool:
-        """Whether there is a file of segment `index`, intact or not: what other shards wait for."""
+        """Whether a file of segment `index` exists, intact or not; other shards wait for it."""
         return self._segment_path(index).exists()
 
     def segment(self, index: int) -> bool:
-        """Whether segment `index` is there and intact; reads all of it once."""
+        """Whether segment `index` exists and is intact; reads all of it once."""
         if index not in self._known and parts.is_intact(self._segment_path(index), "segment", self.recipe.key, index):
             self._known.add(index)
         return index in self._known
@@ -78,13 +78,13 @@ class Partial:
     def write_segment(
         self, index: int, schema: Schema, records: Iterable[Record], arithmetic: Arithmetic | None = None
     ) -> None:
-        """Write a segment and wait until it is on the disk; one that is there already, and intact, stays.
+        """Write a segment and wait until it is on the disk; an existing one that is intact stays.
 
         Args:
             index: Number of the segment in `segments_of`.
             schema: Dtype and rank of each field.
             records: In the order of their ids; streamed, so they may be computed while they are written.
-            arithmetic: What the segment is computed with that may change bits: threads, instruction set, device.
+            arithmetic: Facts of the computation that may change bits: threads, instruction set, device.
 
         Raises:
             StorageError: it could not be written; nothing half-written is left under its name.
@@ -103,15 +103,15 @@ class Partial:
         self._known.add(index)
 
     def check_arithmetic(self, arithmetic: Arithmetic | None = None, num_segments: int | None = None) -> None:
-        """Check that all segments that are there were computed with the same arithmetic, and with this, if given.
+        """Check that all existing segments have the same arithmetic, and this one, if given.
 
         Raises:
-            UsageError: they were not: no single run leads to such a result.
+            UsageError: they differ, so no single run leads to such a result.
         """
         require_one(self._noted(num_segments), arithmetic)
 
     def _noted(self, num_segments: int | None) -> dict[bytes, Noted]:
-        """What segments that are there, or the first `num_segments`, were computed with."""
+        """The arithmetic of existing segments, or of the first `num_segments`."""
         if num_segments is None:
             return noted_in(sorted(self.folder.glob("segment-*.h5")))
         return noted_in(map(self._segment_path, range(num_segments)))
@@ -132,10 +132,10 @@ class Partial:
     def save_checkpoint(self, step: int, payload: bytes) -> None:
         """Write a checkpoint and wait until it is on the disk; then all but the newest two are removed.
 
-        Later ones that are damaged are removed too: the training went on from one before them.
+        Damaged later ones are removed too, since the training resumed from one before them.
 
         Raises:
-            StorageError: it could not be written; the ones before are still there.
+            StorageError: it could not be written; the earlier ones remain.
         """
         with self._temporary() as (path, descriptor):
             manifest = canonical_json({"format": FORMAT, "key": self.recipe.key, "step": step})
@@ -185,12 +185,12 @@ class Partial:
         self._workplace.do(lambda: files.append(self.log_path, canonical_json(line) + b"\n"))
 
     def truncate_log(self, step: int) -> None:
-        """Drop the lines of steps after `step`, and torn ones, so that a resumed training goes on from there."""
+        """Drop the lines of steps after `step`, and torn ones, so that a resumed training appends after them."""
         with suppress(MissingError):
             self._write_log(self.log_path, step)
 
     def _write_log(self, source: Path, step: int) -> None:
-        """Make a log of the lines of another, or of the own, up to those of `step`."""
+        """Write the log from the lines of another, or of itself, up to those of `step`."""
         kept = parts.lines_until(files.read_regular(source, MAX_LOG), step)
         with self._temporary() as (path, descriptor):
             with files.reported("write", path):
@@ -201,16 +201,16 @@ class Partial:
     # Parts from another store
 
     def bring(self, source: Path) -> Path | None:
-        """Take in a segment that is not here, or a checkpoint newer than those here, with the log beside it.
+        """Copy a segment that this store lacks, or a checkpoint newer than its own, with the log beside it.
 
         Args:
             source: a file in the folder of the same recipe in another store.
 
         Returns:
-            The new file; None where the file is something else, or not needed.
+            The new file; None if the file is something else, or not needed.
 
         Raises:
-            DamagedError: it is not what its name says.
+            DamagedError: it is not what its name states.
         """
         named = parts.part_named(source)
         if named is None:
@@ -255,14 +255,14 @@ class Partial:
         Args:
             schema: Dtype and rank of each field; that of every segment.
             num_segments: How many there must be.
-            meta: What the stages after it read beside the records; hashed into the content id.
-            provenance: When, where, how long, with what; hashed into nothing. `created` is added.
-            observe: Called with each record on its way, for what `provenance` is to say of them.
+            meta: Facts that later stages read beside the records; part of the content id.
+            provenance: When, where, how long, with what; part of no hash but the digest. `created` is added.
+            observe: Called with each record, to collect facts for `provenance`.
             mixed: Whether segments of different arithmetic may be packed together; `provenance` then lists all.
 
         Raises:
             UsageError: segments have different arithmetic, and `mixed` is false.
-            MissingError: a segment is not there.
+            MissingError: a segment is missing.
             DamagedError: a segment is damaged.
             StorageError: the file could not be written; the segments stay.
         """
@@ -324,7 +324,7 @@ class Partial:
             return self._shelve(path, content.hexdigest())
 
     def _first(self, seal: Callable[[], Artifact]) -> Artifact:
-        """Seal, or finish with what another process has sealed, before or while this one tried."""
+        """Seal, or use the artifact that another process has sealed meanwhile."""
         if artifact := self.sealed():
             return self._finish(artifact)
         try:
@@ -351,8 +351,8 @@ class Partial:
                 yield from segment.records()
 
     def _settled(self, meta: Mapping[str, Any]) -> Mapping[str, Any]:
-        """The meta that this recipe had before, where its artifact was lost and is made again: it names what is no
-        part of the recipe (the whole data set, a file of weights), and one recipe has one content id."""
+        """The meta that this recipe had before, if its lost artifact is made again. The meta names things outside the
+        recipe (the whole data set, a file of weights), and a recipe must keep its content id."""
         before = self._store.done(self.recipe.stage, self.recipe.key)
         return meta if before is None else before.meta
 
@@ -378,7 +378,7 @@ class Partial:
         return artifact
 
     def discard(self) -> None:
-        """Remove the folder: what it held is sealed, or not wanted."""
+        """Remove the folder, whose work is sealed or not needed."""
         self._known.clear()
         self._workplace.clear()
 

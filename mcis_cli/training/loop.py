@@ -1,8 +1,8 @@
 """The step loop that both trainings share: descend, report, checkpoint.
 
-A step depends on the weights, the optimiser's state, the step's number and the seed, and on nothing else: whatever
-draws from torch's generator (dropout) starts from a seed made of (seed, step). So a run that resumes from a checkpoint
-gives the bits of one that was never interrupted, at the same device and thread count, and number of processes.
+A step depends on the weights, the optimiser's state, the step's number and the seed, and on nothing else: random draws
+of torch (dropout) start from a seed made of (seed, step). So a run that resumes from a checkpoint gives the same bits
+as an uninterrupted one, with the same device, number of threads and number of processes.
 """
 
 import math
@@ -31,23 +31,23 @@ LOG_EVERY = 10
 
 @dataclass(frozen=True, kw_only=True)
 class Training(Generic[Batch]):
-    """What is trained, and by which steps.
+    """A training: the network and its steps.
 
     Attributes:
         model: set to training mode; its parameters are updated.
         optimizer: over the model's parameters; a group's learning rate is `lr` times the schedule's factor times the
-            group's `lr_factor` (1 where it has none).
+            group's `lr_factor` (1 if it has none).
         schedule: factor on the learning rate after a number of finished steps.
         batches: called with (epoch, first step inside the epoch), both from 0; iterates over the rest of that epoch in
-            an order that depends on the seed and the epoch only. It is closed, if it can be, also after an error.
-        step_loss: batch to named scalar losses; "total" is descended, the others are reported. It does the autocasting.
+            an order that depends on the seed and the epoch only. It is closed, if possible, also after an error.
+        step_loss: batch to named scalar losses; "total" is minimised, all are reported. It does the autocasting.
         num_steps: steps of the whole training.
         steps_per_epoch: batches of one epoch.
         lr: base learning rate.
         seed: of the training.
         device: where it computes.
         precision: of its matrix products.
-        images_of_step: photographs that all processes together read for a step, for the speed that is shown.
+        images_of_step: photographs of a step in all processes, for the displayed speed.
     """
 
     model: nn.Module
@@ -66,16 +66,16 @@ class Training(Generic[Batch]):
 
 @dataclass(frozen=True, kw_only=True)
 class Watch:
-    """Who follows a training, and when.
+    """Callbacks of a training, and their intervals.
 
     Attributes:
         section: of the configuration, for the advice in errors.
         on_step: called with the number of finished steps, and: the mean of each loss since the report before (over the
             steps that had it), "lr" times the schedule's factor and "grad_norm", both of this step.
-        on_checkpoint: called with the number of finished steps; model and optimizer are at rest.
+        on_checkpoint: called with the number of finished steps, between steps.
         log_every: steps between reports.
-        checkpoint_steps: steps between checkpoints, at least; None for those of an epoch.
-        checkpoint_seconds: seconds between checkpoints, at least; whichever of both comes first.
+        checkpoint_steps: minimum steps between checkpoints; None for those of an epoch.
+        checkpoint_seconds: minimum seconds between checkpoints; whichever of both comes first.
         clock: seconds; replaced in tests.
     """
 
@@ -91,18 +91,18 @@ class Watch:
 def fit(training: Training[Batch], watch: Watch, start_step: int = 0, ranks: Ranks = ALONE) -> None:
     """Train a model in place.
 
-    The loop waits for the device only at reports: every `log_every` steps, and at the last one. Whoever makes batches
-    and losses may wait in between; see `training.transfer.sent`. A checkpoint is made right after a report, once enough
-    steps or seconds have gone by: so no mean spans an interruption, and a resumed log reads like one that was not
-    interrupted. There is none after the last step: the weights themselves come then.
+    The loop waits for the device only at reports: every `log_every` steps, and at the last one. Code that makes batches
+    and losses may wait in between; see `training.transfer.sent`. A checkpoint is made right after a report, when
+    enough steps or seconds have passed, so that no mean spans an interruption, and a resumed log equals an
+    uninterrupted one. There is none after the last step, since the weights themselves follow.
 
     Args:
         training: what is trained.
-        watch: who follows it.
+        watch: its callbacks.
         start_step: finished steps of the checkpoint that model and optimizer were loaded from.
-        ranks: the processes that train together; each one's losses are its share (`Ranks.shared`). Reports are of all
-            of them, and the same on all; with each, running statistics become the same too, at steps that are known
-            beforehand, as those of checkpoints are not.
+        ranks: the processes that train together; each one's losses are its share (`Ranks.shared`). Reports cover all of
+            them, and are the same on all; with each report, running statistics become the same too, because its steps,
+            unlike those of checkpoints, are known beforehand.
 
     Raises:
         UsageError: a loss or a gradient is not finite.
@@ -135,7 +135,7 @@ def fit(training: Training[Batch], watch: Watch, start_step: int = 0, ranks: Ran
 
 @dataclass
 class LossSums:
-    """Sums of losses that stay on the device until they are taken."""
+    """Sums of losses that stay on the device until they are read."""
 
     sums: dict[str, Tensor] = field(default_factory=dict)
     counts: dict[str, int] = field(default_factory=dict)
@@ -148,7 +148,7 @@ class LossSums:
             self.counts[name] = self.counts.get(name, 0) + 1
 
     def take(self, ranks: Ranks = ALONE) -> dict[str, float]:
-        """The mean of each loss over the steps that had it, summed over the ranks' shares; begins anew."""
+        """The mean of each loss over the steps that had it, summed over the ranks' shares; resets the sums."""
         values = ranks.sum(torch.stack(list(self.sums.values()))).tolist()
         means = {name: value / self.counts[name] for name, value in zip(self.sums, values, strict=True)}
         self.sums, self.counts = {}, {}
@@ -167,7 +167,7 @@ def _steps(training: Training[Batch], start_step: int) -> Generator[Batch]:
                 step += 1
                 wanted -= 1
         finally:
-            # A generator with workers behind it must not outlive an error.
+            # A generator with workers must be closed after an error.
             close = getattr(source, "close", None)
             if close is not None:
                 close()
@@ -175,7 +175,7 @@ def _steps(training: Training[Batch], start_step: int) -> Generator[Batch]:
 
 
 def _seed_of_step(seed: int, step: int, ranks: Ranks) -> int:
-    """What torch's generator starts a step from: ranks draw different numbers, the first those of one process."""
+    """The seed of torch's generator for a step: ranks draw different numbers, the first those of one process."""
     names = ("step", step) if ranks.is_first else ("step", step, "rank", ranks.number)
     return int(generator(seed, *names).integers(2**62))
 

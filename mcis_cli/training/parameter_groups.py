@@ -1,7 +1,8 @@
-"""Which parameters learn how fast, and the optimiser that both trainings use (paper §3.3).
+"""Parameter groups with their learning rates, and the optimiser of both trainings (paper §3.3).
 
-Four groups: weights and biases, pretrained and new. Weight decay holds for all of them, biases included, as in the
-paper's solver; the factors of the learning rate are settings (difference 6).
+There are four
+groups: weights and biases, pretrained and new. Weight decay applies to all of them, biases included, as in the paper's
+solver; the factors of the learning rate are settings (difference 6).
 """
 
 from collections.abc import Collection, Iterable, Mapping
@@ -14,7 +15,7 @@ from mcis_cli.errors import UsageError
 
 
 class ParameterGroup(TypedDict):
-    """One group as torch's optimisers take it; the step loop multiplies the learning rate by `lr_factor`."""
+    """One group for torch's optimisers; the step loop multiplies the learning rate by `lr_factor`."""
 
     name: str
     params: list[nn.Parameter]
@@ -33,8 +34,8 @@ def parameter_groups(
     """Sort the trainable parameters of a model into groups, each with its factor on the learning rate.
 
     The order is fixed (pretrained weights, pretrained biases, new weights, new biases; inside a group that of
-    `model.named_parameters()`), so that a checkpoint fits an optimiser that is built again. Frozen parameters are left
-    out, empty groups too.
+    `model.named_parameters()`), so that a checkpoint fits an optimiser that is built again. Frozen parameters and empty
+    groups are left out.
 
     Args:
         model: the whole network.
@@ -73,7 +74,7 @@ def sgd(groups: Collection[ParameterGroup], *, momentum: float, nesterov: bool, 
     """Stochastic gradient descent over parameter groups, with a learning rate of 0 until the step loop sets one.
 
     The fused kernels take less than half the time of a loop over tensors on a CPU. They round the last few elements of
-    some tensors otherwise than that loop does, and always in the same way.
+    some tensors differently from that loop, and always in the same way.
 
     Args:
         groups: from `parameter_groups`, on the device of training.
@@ -100,8 +101,8 @@ def sgd(groups: Collection[ParameterGroup], *, momentum: float, nesterov: bool, 
         fused=fused or None,
     )
     if momentum:
-        # The fused kernels want the state of all parameters, or of none: but a layer may get its first gradient later
-        # than others do (difference 4). Momentum that starts from 0 is the same as momentum that starts with a step.
+        # The fused kernels need the state of all parameters or of none, but a layer may get its first gradient later
+        # than others (difference 4). Momentum that starts from 0 equals momentum that starts with a step.
         for parameter in parameters:
             optimizer.state[parameter]["momentum_buffer"] = torch.zeros_like(parameter)
     return optimizer

@@ -1,4 +1,4 @@
-"""What a file of tensors may hold, whoever wrote it: plain, finite tensors, no larger than what they are stored in."""
+"""Checks of untrusted files of tensors: plain, finite tensors, no larger than their storage."""
 
 from typing import BinaryIO
 
@@ -17,11 +17,11 @@ MAX_HEAD = 2**24  # bytes of the head of a safetensors file: each of its tensors
 
 
 def tensor_fault(tensor: object) -> str | None:
-    """Why something is no tensor to start from, or None."""
+    """Why something is not a valid tensor, or None."""
     if not isinstance(tensor, Tensor):
         return f"a {type(tensor).__name__}"
     dense = tensor.layout == torch.strided and not tensor.is_quantized and tensor.device.type == "cpu"
-    # A tensor that is larger than its storage repeats itself: a few bytes could claim all memory.
+    # A tensor that is larger than its storage repeats elements: a few bytes could claim all memory.
     if not dense or tensor.numel() * tensor.element_size() > tensor.untyped_storage().nbytes():
         return "a tensor that is not plain"
     if tensor.dtype not in DTYPES:
@@ -32,30 +32,30 @@ def tensor_fault(tensor: object) -> str | None:
 
 
 def load_tensors(file: BinaryIO, name: str) -> object:
-    """What `torch.save` wrote, read by the unpickler that knows tensors and nothing else.
+    """Read a file of `torch.save` with the unpickler that allows only tensors.
 
     Args:
         file: open at its start.
         name: how messages call it.
 
     Raises:
-        DataError: it is no such file, or unpacks to more than its size.
+        DataError: it is not such a file, or unpacks to more than its size.
         OSError: it cannot be read.
     """
     if file.read(2) == b"PK":
         with open_archive(file, name) as archive:
             num_bytes = sum(member.file_size for member in archive.infolist())
         if num_bytes > file.seek(0, 2):
-            raise DataError(f"{name}: found more values than bytes; expected a file of torch.save; save it anew")
+            raise DataError(f"{name}: found more values than bytes; expected a file of torch.save; save it again")
     file.seek(0)
     try:
         return torch.load(file, map_location="cpu", weights_only=True)
     except OSError:
         raise
-    except Exception as error:  # a file of unknown origin makes the unpickler raise nearly anything
+    except Exception as error:  # a file of unknown origin can make the unpickler raise nearly anything
         raise DataError(
             f"{name}: found bytes that do not load safely ({type(error).__name__}); expected tensors by name, as "
-            "torch.save writes them; save them anew"
+            "torch.save writes them; save them again"
         ) from None
 
 
@@ -72,7 +72,7 @@ def load_safetensors(content: bytes, name: str) -> dict[str, Tensor]:
         The tensors by name, in the order of names.
 
     Raises:
-        DataError: The bytes are no such file.
+        DataError: The bytes are not such a file.
     """
     from safetensors import SafetensorError
     from safetensors.torch import load
@@ -81,7 +81,7 @@ def load_safetensors(content: bytes, name: str) -> dict[str, Tensor]:
         if int.from_bytes(content[:8], "little") > MAX_HEAD:
             raise SafetensorError(f"a head of more than {MAX_HEAD:,} bytes")
         return dict(sorted(load(content).items()))
-    except (SafetensorError, KeyError, ValueError) as error:  # a KeyError is a dtype that PyTorch does not have
+    except (SafetensorError, KeyError, ValueError) as error:  # a KeyError means a dtype that PyTorch lacks
         reason = str(error).removeprefix("Error while deserializing: ")
         raise DataError(
             f"{name}: found {reason[:160]!r}; expected a file of safetensors; save it again, or as .pth"

@@ -1,4 +1,4 @@
-"""Which device computes, and in which precision: bfloat16 where the hardware has it, float32 elsewhere.
+"""Choice of device and precision: bfloat16 if the hardware has it, otherwise float32.
 
 float16 is not offered: the affinities of the paper are unscaled sums over hundreds of channels and overflow it.
 """
@@ -18,12 +18,12 @@ Precision = Literal["fp32", "bf16"]
 
 
 def choose_device(name: str = "auto", local: int | None = None) -> torch.device:
-    """The device of that name; `auto` is a CUDA device, or else the CPU.
+    """The device of a name; `auto` is a CUDA device, or else the CPU.
 
     Args:
         name: `auto`, `cpu`, `cuda`, `cuda:1`, `mps`, ...
         local: number of this process among those of its machine, from 0: `auto` and `cuda` give them the CUDA devices
-            in turn; None where it has the machine to itself, and takes the first.
+            in turn; None if it is the only process, which gets the first.
 
     Raises:
         UsageError: no such device on this machine.
@@ -44,10 +44,10 @@ def choose_device(name: str = "auto", local: int | None = None) -> torch.device:
 
 
 def choose_precision(setting: Literal["auto", "fp32", "bf16"], device: torch.device) -> Precision:
-    """The precision of a setting; `auto` is bf16 where it is computed by hardware.
+    """The precision of a setting; `auto` is bf16 if the hardware computes it.
 
     Args:
-        setting: as in the configuration; `fp32` and `bf16` are taken as they are.
+        setting: as in the configuration; `fp32` and `bf16` are returned unchanged.
         device: where the network runs.
     """
     if setting != "auto":
@@ -68,7 +68,7 @@ def autocast(device: torch.device, precision: Precision) -> AbstractContextManag
 
 @cache
 def cpu_has_bf16() -> bool:
-    """Whether this CPU multiplies bfloat16 matrices itself: AMX, AVX512-BF16, or Arm's."""
+    """Whether this CPU multiplies bfloat16 matrices in hardware: AMX, AVX512-BF16, or Arm's."""
     query = getattr(torch.cpu, "get_capabilities", None)
     if query is not None:
         found = query()
@@ -77,7 +77,7 @@ def cpu_has_bf16() -> bool:
 
 
 def describe_machine(device: torch.device, precision: Precision) -> dict[str, str | int]:
-    """What a result was computed on, for the manifest: never part of a recipe."""
+    """The machine of a result, for the manifest: never part of a recipe."""
     described: dict[str, str | int] = {
         "device": str(device),
         "device_name": torch.cuda.get_device_name(device) if device.type == "cuda" else _cpu_name(),

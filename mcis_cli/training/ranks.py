@@ -1,9 +1,9 @@
 """Processes that train together: each computes on a part of every step's batch, and all make the same step.
 
-What is averaged is what one process would have averaged: every loss counts with its rank's share of the step, so that
-the sum over ranks is the mean over the whole batch. Two things are not: batch norm that learns normalises by its rank's
-part, and dropout draws other numbers on each. The caller says who started them and how many they are; where to
-meet is in the environment, as torchrun leaves it.
+The result is that of one process with the whole batch: every loss counts with its rank's share of the step, so that the
+sum over ranks is the mean over the whole batch. Two things differ: batch norm that learns normalises by its rank's
+part, and dropout draws other numbers on each rank. The caller gives their number; the address is in the
+environment, as torchrun sets it.
 """
 
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
@@ -21,19 +21,19 @@ from torch import Tensor, nn
 from mcis_cli.errors import McisError, UnfinishedError, UsageError
 
 Item = TypeVar("Item")
-PATIENCE = timedelta(minutes=30)  # with a rank that does not come to the next step: it may be writing a checkpoint
-FOREVER = timedelta(days=3650)  # with a first rank that waits for a process of someone else; its death is noticed
+PATIENCE = timedelta(minutes=30)  # for a rank that is late for the next step: it may be writing a checkpoint
+FOREVER = timedelta(days=3650)  # for a first rank that waits for another process; its death is noticed
 
 
 @dataclass(frozen=True)
 class Ranks:
-    """The processes of a training; by default this one is alone, and everything below does nothing.
+    """The processes of a training; by default there is only this one, and all methods do nothing.
 
     Attributes:
         number: of this process, from 0. The first one reports, and writes.
         count: of processes.
         device: where this one computes.
-        waiting: the group that decides; None where there is one process.
+        waiting: the group for decisions; None for one process.
     """
 
     number: int = 0
@@ -43,11 +43,11 @@ class Ranks:
 
     @property
     def is_first(self) -> bool:
-        """Whether this is the process that reports, and writes."""
+        """Whether this is the process that reports and writes."""
         return self.number == 0
 
     def part(self, items: Sequence[Item]) -> Sequence[Item]:
-        """Those of a step's items that are this rank's: consecutive, as many as another's or one less or more."""
+        """The consecutive items of a step that are this rank's; their number differs by at most one between ranks."""
         start, end = (len(items) * number // self.count for number in (self.number, self.number + 1))
         return items[start:end]
 
@@ -56,7 +56,7 @@ class Ranks:
 
         Args:
             losses: means over this rank's part.
-            weight: over how many items they are means, 0 or more.
+            weight: number of items in these means, 0 or more.
         """
         if self.count == 1:
             return losses
@@ -76,20 +76,20 @@ class Ranks:
             dist.all_reduce(values)
 
     def sum_gradients(self, parameters: Iterable[nn.Parameter]) -> None:
-        """Put the sum of all ranks' gradients in the place of each; the same parameters have one on all of them."""
+        """Replace each gradient by the sum over all ranks; the same parameters must have one on all of them."""
         if self.count > 1:
             gradients = [parameter.grad for parameter in parameters if parameter.grad is not None]
             _as_one(gradients, self._sum_in_place)
 
     def take_statistics(self, model: nn.Module) -> None:
-        """Put the first rank's running statistics in the place of all ranks'; each has followed its own part."""
+        """Replace running statistics by those of the first rank, since each rank has followed its own part."""
         statistics = [buffer for buffer in model.buffers() if buffer.is_floating_point()]
         if self.count > 1 and statistics:
             with _together(self.number):
                 _as_one(statistics, partial(dist.broadcast, src=0))
 
     def from_first(self, payload: bytes) -> bytes:
-        """The bytes that the first rank gives; those of the others are not looked at."""
+        """The bytes of the first rank; those of the others are ignored."""
         if self.count == 1:
             return payload
         size = torch.tensor([len(payload)])
@@ -102,11 +102,11 @@ class Ranks:
         return content.numpy().tobytes()
 
     def decided(self, flag: bool) -> bool:
-        """What the first rank says. The others wait for it as long as it takes."""
+        """The first rank's result of a function. The others wait for it as long as it takes."""
         return self.from_first(b"1" if flag else b"0") == b"1"
 
     def expect_same(self, what: str, own: str) -> None:
-        """See to it that all ranks are about to do the same.
+        """Check that all ranks are about to do the same.
 
         Raises:
             UsageError: this rank is about to do something else than the first.
@@ -120,7 +120,7 @@ class Ranks:
             )
 
     def leave(self) -> None:
-        """Part from the others; may be called again."""
+        """Leave the other processes; may be called again."""
         if self.count > 1 and dist.is_initialized():
             dist.destroy_process_group()
 
@@ -129,7 +129,7 @@ ALONE = Ranks()
 
 
 def _as_one(tensors: Sequence[Tensor], change: Callable[[Tensor], object]) -> None:
-    """Change tensors in place by one call, on all of them in a row."""
+    """Change tensors in place by one call on all of them concatenated."""
     whole = torch.cat([tensor.reshape(-1) for tensor in tensors])
     change(whole)
     parts = torch.split(whole, [tensor.numel() for tensor in tensors])
@@ -139,7 +139,7 @@ def _as_one(tensors: Sequence[Tensor], change: Callable[[Tensor], object]) -> No
 
 @contextmanager
 def joined(number: int, count: int, local: int, device: torch.device) -> Iterator[Ranks]:
-    """Meet the other processes of a training, as torchrun has told where.
+    """Join the other processes of a training at the address that torchrun has set.
 
     Args:
         number: of this process, from 0.
@@ -149,7 +149,7 @@ def joined(number: int, count: int, local: int, device: torch.device) -> Iterato
 
     Raises:
         UsageError: two processes would share a GPU.
-        McisError: the others did not come.
+        McisError: the others did not join.
     """
     if device.type == "cuda":
         if device.index != local or local >= torch.cuda.device_count():
@@ -175,20 +175,20 @@ def joined(number: int, count: int, local: int, device: torch.device) -> Iterato
     except UnfinishedError:  # which is no failure
         ranks.leave()
         raise
-    # After a failure nobody is waited for: the end of this process tells the others.
+    # After a failure this process waits for nobody: the others notice its end.
     ranks.leave()
 
 
 @contextmanager
 def _together(number: int) -> Iterator[None]:
-    """Tell what torch says of a rank that is gone."""
+    """Turn torch's errors about a lost rank into one of ours."""
     try:
         yield
     except torch.OutOfMemoryError:
         raise
     except (RuntimeError, ValueError) as error:  # ValueError: the environment does not say where to meet
         raise McisError(
-            f"rank {number} cannot go on without the others: one of them left, or did not come "
-            f"({' '.join(str(error).split())[:120]}); see what it said, then run the same command again: what is done "
-            "is kept"
+            f"rank {number} cannot continue without the others: one of them ended, or never started "
+            f"({' '.join(str(error).split())[:120]}); see its message, then run the same command again: finished "
+            "work is kept"
         ) from error

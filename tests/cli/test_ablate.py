@@ -13,7 +13,7 @@ from tiny_chain import done, sealed
 
 from mcis_cli.config import merge, resolve
 from mcis_cli.config.ablations import TABLES
-from mcis_cli.report.ablation import Measurement, as_csv, summarise, told
+from mcis_cli.report.ablation import Measurement, as_csv, in_percent, summarise
 from mcis_cli.report.ablation_figure import figure
 from mcis_cli.stages.evaluate import run as evaluate
 from mcis_cli.stages.pseudo import run as pseudo
@@ -102,10 +102,10 @@ def test_a_file_name_cannot_break_the_figure(measured):
 
 
 def test_a_fraction_is_told_in_percent_with_its_spread():
-    assert told(None, None) == "–"
-    assert told(0.5, None) == "50.0"
-    assert told(0.5, 0.012) == "50.0 ± 1.2"
-    assert told(-0.021, 0.01, signed=True) == "-2.1 ± 1.0"
+    assert in_percent(None, None) == "–"
+    assert in_percent(0.5, None) == "50.0"
+    assert in_percent(0.5, 0.012) == "50.0 ± 1.2"
+    assert in_percent(-0.021, 0.01, signed=True) == "-2.1 ± 1.0"
 
 
 @pytest.mark.parametrize("number", TABLES)
@@ -266,9 +266,9 @@ def test_a_row_that_fails_is_told_and_the_others_are_measured(call, chain_copy, 
     assert [row["row"] for row in found["rows"]] == ["basic, single-round", "single-round"]
     assert [(one["row"], one["seed"]) for one in found["failed"]] == [(row.name, 0) for row in TABLES[2].rows[2:]]
     assert answer.err.splitlines()[-1] == (
-        "mcis: error: 2 rows came to nothing, the others are done and kept; the first because: saliency is full of bees"
+        "mcis: error: 2 rows failed, the others are done and kept; the first because: saliency is full of bees"
     )
-    assert answer.err.count("mcis: warning: multi-round, seed 0, came to nothing: saliency is full of bees") == 1
+    assert answer.err.count("mcis: warning: multi-round, seed 0, failed: saliency is full of bees") == 1
 
     monkeypatch.setattr(pseudo, "run", run)
     again = call(*arguments, cwd=chain_copy.folder)

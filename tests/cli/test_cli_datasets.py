@@ -198,7 +198,7 @@ def test_init_does_not_write_over_a_file_unless_told(call, tmp_path):
     answer = call("init", "set", cwd=tmp_path)
     assert answer.code == 2
     assert answer.out == ""
-    assert "mcis.toml is there already: give --force to write over it" in answer.err
+    assert "mcis.toml already exists: give --force to overwrite it" in answer.err
     assert (tmp_path / "mcis.toml").read_text() == "# mine\n"
     assert call("init", "set", "--force", cwd=tmp_path).code == 0
     assert read_toml(tmp_path / "mcis.toml")["data"]["root"] == "set"

@@ -219,7 +219,7 @@ def test_without_images_the_first_command_tells_how_to_name_them(call, tmp_path)
         ("ImageSets/Segmentation/train.txt", b"train-0000\nnobody\n", "nobody"),
         ("ImageSets/Segmentation/train.txt", b"", "train"),
         ("classes.txt", b"\xff\xfe\xff", "classes.txt"),
-        ("mcis.toml", b"[data\n", "is no TOML"),
+        ("mcis.toml", b"[data\n", "is not valid TOML"),
     ],
 )
 def test_bad_input_is_one_line_and_2_and_leaves_nothing(call, tmp_path, name, content, part):

@@ -90,7 +90,7 @@ def test_pseudo_takes_them(call, chain_copy):
         ("cams", ("--background", "constant"), "no effect with the background 'constant': expected 'saliency'"),
         ("cams", ("--set", "pseudo.background=power"), 'give --background saliency, or set background = "saliency"'),
         ("train-seg", (), "no effect on masks of a network: found train-seg-"),
-        ("train-seg", ("--background", "saliency", "--dry-run"), "or ask both, as in `mcis pseudo MAPS --network"),
+        ("train-seg", ("--background", "saliency", "--dry-run"), "or use both, as in `mcis pseudo MAPS --network"),
     ],
 )
 def test_pseudo_refuses_them_where_nothing_would_look_at_them(call, chain, of, given, found):
@@ -175,7 +175,7 @@ def test_named_models_are_looked_for_in_folders_of_the_user(call, work, monkeypa
         (("shapes", "--model", "nan.onnx"), "nan.onnx gives no saliency: found values that are not finite"),
         (("shapes", "--model", "red.onnx", "--split", "none"), "none"),
         (("shapes", "--model", "red.onnx", "--force"), "--force has no meaning without --output"),
-        (("shapes", "--model", "red.onnx", "-o", "shapes"), "shapes has something in it already"),
+        (("shapes", "--model", "red.onnx", "-o", "shapes"), "shapes is not empty, it contains "),
     ],
 )
 def test_what_cannot_be_is_one_line_and_2(call, work, arguments, found):

@@ -68,7 +68,7 @@ def test_a_stdout_that_cannot_be_written_is_named(chain, command):
     answer = shell(f"mcis {command} > /dev/full", cwd=chain.folder, real=True, PYTHONUNBUFFERED=unbuffered)
     assert answer.code == 6
     assert answer.err.splitlines()[-1] == (
-        "mcis: error: stdout cannot be written: No space left on device; what is done is kept, send the "
+        "mcis: error: stdout cannot be written: No space left on device; finished work is kept, send the "
         "output elsewhere"
     )
 
@@ -96,7 +96,7 @@ def test_a_pipe_that_breaks_within_is_no_success(call, chain, monkeypatch):
 @pytest.mark.parametrize(
     ("lack", "asked"),
     [
-        (MemoryError(), "the machine's memory ran out (no more was to be had)"),
+        (MemoryError(), "the machine's memory ran out (the system gave no more)"),
         (MemoryError("Unable to allocate 728. TiB\nfor an array"), "(Unable to allocate 728. TiB for an array)"),
         (
             RuntimeError("DefaultCPUAllocator: can't allocate memory: you tried to allocate 4 bytes"),

@@ -64,7 +64,7 @@ def test_a_copy_elsewhere_can_be_checked_and_not_repaired(call, chain_copy):
     assert call("verify", copy, cwd=chain_copy.folder).lines[0].startswith(f"damaged {copy}: ")
     answer = call("verify", copy, "--repair", cwd=chain_copy.folder)
     assert answer.code == 2
-    assert "only what is there can be repaired; copy it anew" in answer.err
+    assert "only files in that folder can be repaired; copy the file again" in answer.err
 
 
 def test_a_damaged_artifact_is_set_aside_and_the_command_is_printed(call, chain_copy):

@@ -180,4 +180,4 @@ def test_a_folder_that_is_gone_is_told(tmp_path):
     (tmp_path / "gone").mkdir()
     answer = shell("cd gone; rmdir ../gone; mcis ls", cwd=tmp_path, real=True)
     assert (answer.code, answer.out) == (2, "")
-    assert answer.err == "mcis: error: the folder that this command was started in is gone; cd to one that is there\n"
+    assert answer.err == "mcis: error: the folder that this command was started in is gone; cd to one that exists\n"

@@ -113,7 +113,7 @@ def test_init_replaces_a_link_and_does_not_follow_it(call, tmp_path: Path, dangl
     (work / "mcis.toml").symlink_to(tmp_path / "mine")
     answer = call("init", "set", cwd=work)
     assert answer.code == 2
-    assert " is there already: give --force to write over it" in answer.err
+    assert " already exists: give --force to overwrite it" in answer.err
     assert call("init", "set", "--force", cwd=work).code == 0
     assert not (work / "mcis.toml").is_symlink()
     assert (tmp_path / "mine").exists() != dangling

@@ -33,7 +33,7 @@ def started(folder, body, stdin=subprocess.DEVNULL):
     return process
 
 
-HINT = "mcis: stopped: what is done is kept; to go on from there, run again: mcis cams --refs 3 'a b'\n"
+HINT = "mcis: stopped: finished work is kept; to resume, run again: mcis cams --refs 3 'a b'\n"
 SWALLOWED = "\n    ".join(["while True:", "    try: time.sleep(60)", "    except BaseException: pass"])
 
 
@@ -97,8 +97,8 @@ def test_once_a_command_is_done_no_signal_changes_its_code(tmp_path):
 
 def test_the_hint_is_one_line_whatever_the_arguments_are(capfd):
     stop = Stop(["cams", "a\nb\x1b[31m", "\udcff"])
-    assert stop.tell(signal.SIGTERM) == 143
-    assert stop.tell(signal.SIGTERM) == 143
+    assert stop.explain(signal.SIGTERM) == 143
+    assert stop.explain(signal.SIGTERM) == 143
     written = capfd.readouterr().err
     assert written.count("\n") == 1
     assert "\x1b" not in written

@@ -230,7 +230,7 @@ def test_a_configuration_file_that_cannot_be_read_is_refused(tmp_path):
 def test_a_configuration_file_that_is_no_toml_is_refused(tmp_path, content):
     file = tmp_path / "mcis.toml"
     file.write_bytes(content)
-    with pytest.raises(UsageError, match=r"mcis\.toml is no TOML: .*`mcis init`"):
+    with pytest.raises(UsageError, match=r"mcis\.toml is not valid TOML: .*`mcis init`"):
         read_toml(file)
 
 

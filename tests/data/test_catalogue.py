@@ -58,7 +58,7 @@ def test_an_unknown_split_names_those_there_are(catalogue: Catalogue) -> None:
 def test_a_split_with_ids_without_image_is_refused_when_used(catalogue: Catalogue) -> None:
     torn = replace(catalogue, missing={"train": (), "val": ("gone",)})
     assert len(torn.split("train")) == 4
-    with pytest.raises(DataError, match=r"'val' of .* lists images that are not there: 1, the first is 'gone'"):
+    with pytest.raises(DataError, match=r"'val' of .* lists images that do not exist: 1, the first is 'gone'"):
         torn.split("val")
 
 

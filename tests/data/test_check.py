@@ -125,7 +125,7 @@ def test_one_folder_of_all_photographs_is_no_class(tmp_path: Path) -> None:
     found = findings(tmp_path)["one-folder"]
     assert found.severity == "warning"
     assert found.message.startswith(
-        "the folder 'images' is taken for the tag of all 2 images; expected a folder for each"
+        "the folder 'images' is used as the tag of all 2 images; expected a folder for each"
     )
     write(tmp_path / "masts/2.png", encode(photo(2)))
     assert "one-folder" not in findings(tmp_path)

@@ -360,12 +360,12 @@ SETTINGS = [
     Case("a section that is a number", toml("cams = 3\n"), "mcis.toml: cams = 3 is not accepted"),
     Case("a list of sections", toml("[[cams]]\nrefs = 1\n"), "mcis.toml: cams = [{'refs': 1}] is not accepted"),
     Case("a preset that is none", toml('preset = "fast"\n'), "mcis.toml: preset 'fast' is not known"),
-    Case("a setting twice", toml("[cams]\nrefs = 1\nrefs = 2\n"), "mcis.toml is no TOML"),
-    Case("a section twice", toml("[cams]\n[cams]\n"), "mcis.toml is no TOML"),
-    Case("no value", toml("[cams]\nrefs =\n"), "mcis.toml is no TOML"),
-    Case("no TOML at all", toml("{'refs': 1}"), "mcis.toml is no TOML"),
-    Case("settings in Latin-1", toml('[data]\ntrain = "für"\n'.encode("latin-1")), "mcis.toml is no TOML"),
-    Case("a NUL in the settings", toml('[data]\ntrain = "a\0b"\n'), "mcis.toml is no TOML"),
+    Case("a setting twice", toml("[cams]\nrefs = 1\nrefs = 2\n"), "mcis.toml is not valid TOML"),
+    Case("a section twice", toml("[cams]\n[cams]\n"), "mcis.toml is not valid TOML"),
+    Case("no value", toml("[cams]\nrefs =\n"), "mcis.toml is not valid TOML"),
+    Case("no TOML at all", toml("{'refs': 1}"), "mcis.toml is not valid TOML"),
+    Case("settings in Latin-1", toml('[data]\ntrain = "für"\n'.encode("latin-1")), "mcis.toml is not valid TOML"),
+    Case("a NUL in the settings", toml('[data]\ntrain = "a\0b"\n'), "mcis.toml is not valid TOML"),
     Case("settings nested deeply", toml("x = " + "[" * 10**5 + "]" * 10**5), "mcis.toml nests tables too deeply"),
     Case("a folder for the settings", lambda root: None, "set cannot be read", (*TRAIN, "--config", "set")),
     Case("settings that are not there", lambda root: None, "none.toml", (*TRAIN, "--config", "none.toml")),
@@ -625,7 +625,7 @@ def test_case_twins_are_told_and_kept(call, work: Path) -> None:
         pytest.skip("this file system does not tell case apart")
     answer = call("check", "set", "--refs", "0", "-q", cwd=work)
     assert answer.code == 0
-    assert "1 group of image ids with no difference but case" in answer.err
+    assert "1 group of image ids that differ only in case" in answer.err
     assert "'A1', 'a1'" in answer.err
 
 

@@ -157,7 +157,7 @@ def test_lists_with_ids_without_image_are_an_error_only_when_used(tmp_path: Path
     write(write_voc(tmp_path) / "ImageSets/Segmentation/official.txt", "a1\n2007_000001\n")
     catalogue = read(tmp_path)
     assert len(catalogue.split("train")) == 4
-    with pytest.raises(DataError, match=r"'official' of .* lists images that are not there: 1, .* '2007_000001'"):
+    with pytest.raises(DataError, match=r"'official' of .* lists images that do not exist: 1, .* '2007_000001'"):
         catalogue.split("official")
 
 

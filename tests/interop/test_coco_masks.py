@@ -64,7 +64,7 @@ def test_masks_that_are_there_are_kept_unless_told(call, root):
     write(root / "masks/mine.png", b"mine")
     answer = call("coco-masks", "coco", cwd=root.parent)
     assert (answer.code, answer.out) == (2, "")
-    assert "masks has something in it already, 'mine.png' for one" in answer.err
+    assert "masks is not empty, it contains 'mine.png'" in answer.err
     assert call("coco-masks", "coco", "-o", "elsewhere", "--split", "all", cwd=root.parent).code == 0
     with Image.open(root.parent / "elsewhere/images/train/a.png") as empty:
         assert not np.asarray(empty).any()

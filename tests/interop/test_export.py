@@ -260,7 +260,7 @@ def test_a_folder_with_something_in_it_is_refused_unless_told(call, chain, tmp_p
     command = ("export", chain.made["pseudo"].id, "--voc", "-o", tmp_path / "out")
     answer = call(*command, cwd=chain.folder)
     assert (answer.code, answer.out) == (2, "")
-    assert "out has something in it already, 'mine.txt' for one: choose another folder with --output" in answer.err
+    assert "out is not empty, it contains 'mine.txt': choose another folder with --output" in answer.err
     assert [file.name for file in (tmp_path / "out").iterdir()] == ["mine.txt"]
     assert call(*command, "--force", cwd=chain.folder).code == 0
     assert (tmp_path / "out/mine.txt").read_text() == "mine"

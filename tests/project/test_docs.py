@@ -27,7 +27,7 @@ NOTHING_THERE = re.compile(
     "found no file|found No such file|has nothing to report on yet|needs images with ground truth|no training with a"
 )
 # What is no call, but a name in a line of text.
-NAMES_ALONE = re.compile("Missing argument|requires an argument|is not clear|nothing is named|no table is named")
+NAMES_ALONE = re.compile("Missing argument|requires an argument|is not clear|nothing is selected|no table is named")
 
 
 @pytest.mark.parametrize("page", generate.pages(), ids=lambda path: path.name)

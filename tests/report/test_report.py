@@ -278,7 +278,7 @@ def test_what_is_missing_is_left_out_with_a_sentence(call, chain_copy) -> None:
     text = (chain_copy.folder / "report.html").read_text(encoding="utf-8")
     page = Page(text)
     told = " ".join(page.texts)
-    assert "The photographs are not where they were" in told
+    assert "The photographs have moved" in told
     assert "nothing of this run was scored" in told
     assert "not in this store" in told  # the classifier, as a dashed box
     assert not page.of_class("card")

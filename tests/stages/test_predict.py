@@ -131,7 +131,7 @@ def test_photographs_are_never_written_over(call, chain, network, photos):
     for images in (["photos"], ["photos/c.png"]):
         answer = call("predict", network.path, *images, "-o", "photos", cwd=photos.parent)
         assert answer.code == 2
-        assert "c.png is a photograph, and would be written over; choose another folder with --output" in answer.err
+        assert "c.png is a photograph and would be overwritten; choose another folder with --output" in answer.err
     assert (photos / "c.png").read_bytes() == before
     assert not (photos / "a.png").exists()
 
@@ -143,7 +143,7 @@ def test_masks_are_not_written_among_the_photographs_of_a_folder(call, network, 
     for images, output in (("photos", "photos"), ("photos", "photos/../photos"), ("./photos/", "photos")):
         answer = call("predict", network.path, images, "-o", output, cwd=photos.parent)
         assert (answer.code, answer.out) == (2, "")
-        assert "masks would lie among the photographs of photos, and be taken for some of them" in answer.err
+        assert "masks would lie among the photographs of photos and be treated as photographs" in answer.err
     assert sorted(photos.rglob("*")) == before
 
 

@@ -464,7 +464,9 @@ def test_one_tag_on_every_image_is_refused_since_nothing_tells_it_from_others(ch
     tags = chain_copy.folder / "shapes/image_tags.txt"
     ids = [line.split()[0] for line in tags.read_text().splitlines()]
     tags.write_text("".join(f"{image_id} disc\n" for image_id in ids))
-    with pytest.raises(DataError, match=r"have the one tag 'disc', and nothing tells it .* with an empty cell of tags"):
+    with pytest.raises(
+        DataError, match=r"have the one tag 'disc', and nothing shows how .* with an empty cell of tags"
+    ):
         train(chain_copy, tmp_path / "store", data=chain_copy.data)
     tags.write_text("".join(f"{image_id} {'disc' if n % 2 else ''}\n" for n, image_id in enumerate(ids)))
     assert len(train(chain_copy, tmp_path / "store", data=chain_copy.data).tensors()) > 0

@@ -29,7 +29,7 @@ def test_settings_that_differ_have_a_line_each(call, chain, named):
     answer = call("show", "--why", named(made), "--set", "cams.refs=5", "--set", "cams.flip=true", cwd=chain.folder)
     assert answer.code == 0
     assert answer.lines == ["config.flip: false, now true", "config.refs: 2, now 5"]
-    assert answer.err == f"mcis: {made.path.stem}, compared with what {chain.folder / 'mcis.toml'} asks for\n"
+    assert answer.err == f"mcis: {made.path.stem}, compared with the settings in {chain.folder / 'mcis.toml'}\n"
 
 
 def test_settings_that_come_with_another_have_none(call, chain_copy):
@@ -78,7 +78,7 @@ def test_an_input_that_is_gone_leaves_nothing_to_compare_but_that(call, chain_co
     assert line.startswith(f"inputs.maps: {gone}, now what `mcis cams` has yet to make (")
     assert line.endswith("; why: mcis show --why cams")
     answer = call("show", "--why", "cams", cwd=chain_copy.folder)
-    assert answer.lines == ["nothing differs, and it is not there: made again when it is needed"]
+    assert answer.lines == ["nothing differs; the stage runs again when its artifact is needed"]
 
 
 def test_images_and_tags_are_counted(call, chain_copy):

@@ -128,7 +128,7 @@ def test_a_store_works_without_hard_links(tmp_path, monkeypatch):
 def test_where_neither_link_nor_rename_will_do_the_hint_names_hard_links(tmp_path, monkeypatch):
     monkeypatch.setattr(files.os, "link", no_links)
     (tmp_path / "a").touch()
-    with pytest.raises(StorageError, match="hard links, which FAT has not"):
+    with pytest.raises(StorageError, match="hard links, which FAT lacks"):
         files.link(tmp_path / "a", tmp_path / "absent" / "name")
 
 

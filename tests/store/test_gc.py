@@ -287,7 +287,7 @@ def test_a_file_system_that_cannot_tell_is_left_alone(store, made, monkeypatch):
         raise OSError(errno.ENOLCK, "No locks available")
 
     monkeypatch.setattr(fcntl, "flock", refuse)
-    with pytest.raises(StorageError, match="cannot tell whether"):
+    with pytest.raises(StorageError, match="cannot determine whether"):
         gone(store, "artifacts")
     assert len(names(store)) == 4
 

@@ -41,7 +41,7 @@ def stop(command, number, tally, group=False):
         return True
     assert code == 128 + number, command.err
     wanted = shlex.join(["mcis", *command.arguments])
-    assert lines[-1] == f"mcis: stopped: what is done is kept; to go on from there, run again: {wanted}"
+    assert lines[-1] == f"mcis: stopped: finished work is kept; to resume, run again: {wanted}"
     assert len(said) == 1
     assert "Traceback" not in command.err
     assert "Exception ignored" not in command.err

@@ -280,12 +280,12 @@ def test_a_name_of_an_artifact_that_is_gone_asks_for_it(store):
     artifact.path.unlink()
     (finding,) = verify(store).findings
     assert (finding.path, finding.kind, finding.is_missing) == (artifact.path, "artifact", True)
-    assert finding.fault == "it is not there, expected the artifact that the name best stands for"
+    assert finding.fault == "it is missing, expected the artifact that the name best stands for"
     for path in (store.root / "keys/cams").iterdir():
         path.unlink()
     (finding,) = verify(store).findings
     assert (finding.path, finding.kind, finding.is_missing) == (store.root / "refs/best", "name", True)
-    assert finding.fault == f"it names the artifact {artifact.id[:12]}, which is not there, expected one that is"
+    assert finding.fault == f"it names the artifact {artifact.id[:12]}, which is missing, expected an existing one"
 
 
 def test_an_artifact_without_a_name_may_be_gone(store):
@@ -387,7 +387,7 @@ def test_a_damaged_note_of_nothing_is_set_aside(store):
     flip(path)
     outcome = repaired(store)[path]
     assert outcome.is_repaired
-    assert outcome.how.startswith("set aside: nothing else says what came out of that recipe")
+    assert outcome.how.startswith("set aside: nothing else records what that recipe came to")
     assert verify(store).findings == []
 
 

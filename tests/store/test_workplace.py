@@ -86,7 +86,7 @@ def test_what_is_held_is_let_go_of_by_a_child_process(store):
 def test_an_artifact_removed_before_it_was_held_is_missing(store, monkeypatch):
     path = seal_records(store).path
     monkeypatch.setattr(files, "hold", lambda descriptor: path.unlink())
-    with pytest.raises(MissingError, match="was removed this very moment"):
+    with pytest.raises(MissingError, match="was just removed"):
         Artifact(path, held=True)
 
 
@@ -201,7 +201,7 @@ def test_a_file_system_without_such_locks_is_worked_on_and_asked_in_vain(store, 
         write_all(partial)
         artifact = partial.seal(SCHEMA, 3, {}, {})
     assert artifact.is_intact()
-    with pytest.raises(StorageError, match=r"cannot tell whether .* is in use: No locks available"):
+    with pytest.raises(StorageError, match=r"cannot determine whether .* is in use: No locks available"):
         is_held(artifact.path)
 
 

@@ -168,7 +168,7 @@ def test_one_that_dies_takes_the_others_along_and_the_next_run_makes_the_same(ch
     said = [line for line in answer.err.splitlines() if line.startswith("mcis: error") or "stopped:" in line]
     assert len(said) <= 1, answer.err
     if said and end != "stop":
-        assert "cannot go on without the others" in said[0] or "run again by torchrun as before" in said[0]
+        assert "cannot continue without the others" in said[0] or "run again by torchrun as before" in said[0]
     assert "mcis: bug" not in answer.err
     assert not sealed(folder / ".mcis")
     assert has_checkpoint(folder)

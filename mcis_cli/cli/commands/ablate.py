@@ -1,4 +1,4 @@
-"""`mcis ablate`: the paper's Tables 1, 2, 4 and 5 on your images, beside the figures that it publishes."""
+"""`mcis ablate`: the paper's Tables 1, 2, 4 and 5 on your images, beside the published figures."""
 
 import json
 from collections.abc import Sequence
@@ -37,7 +37,7 @@ def ablate(
         str,
         typer.Option("--on", metavar="KIND[,KIND…]", help="What is scored: maps, pseudo, segmentation."),
     ] = "maps,pseudo",
-    seeds: Annotated[str, typer.Option("--seeds", metavar="N[,N…]", help="Of every stage, one after the other.")] = (
+    seeds: Annotated[str, typer.Option("--seeds", metavar="N[,N…]", help="Seeds of all stages, one after another.")] = (
         "0,1,2"
     ),
     split: Annotated[
@@ -60,7 +60,7 @@ def ablate(
     Example: mcis ablate photos/ --table 5 --preset quick
     """
     if launched.rank() is not None:
-        raise UsageError("mcis ablate does its stages in one process, found several (WORLD_SIZE); start it without")
+        raise UsageError("mcis ablate runs its stages in one process, found several (WORLD_SIZE); start it without")
     wanted, kinds, numbers = _table(table), _kinds(on), _seeds(seeds)
     workspace = options.place.open(preset=options.preset, may_create=not options.dry_run)
     images = require_images(workspace, data, "ablate photos/")
@@ -83,7 +83,7 @@ def _measure(
     folder: OutputFolder | None,
     options: PipelineOptions,
 ) -> None:
-    """Make and score what is missing of the rows, and print the table."""
+    """Make and score the rows that are missing, and print the table."""
     if folder is not None:
         folder.require()
     reporter = TerminalReporter(quiet=options.quiet)
@@ -104,7 +104,7 @@ def _print_and_write(measuring: Measuring, folder: OutputFolder | None, *, as_js
     """The table, its files, and what failed.
 
     Raises:
-        McisError: why a row came to nothing; the first reason of several, and all that was told if nothing came of any.
+        McisError: a row failed; the first failure is raised. If all rows failed, nothing else was printed.
     """
     from mcis_cli.report.ablation import as_csv, summarise
     from mcis_cli.report.ablation import as_json as spelled
@@ -129,11 +129,11 @@ def _print_and_write(measuring: Measuring, folder: OutputFolder | None, *, as_js
         _print(table, summaries, preset)
     if first is not None:
         failed = counted(len(measuring.failed), "row")
-        raise type(first)(f"{failed} came to nothing, the others are done and kept; the first because: {first}")
+        raise type(first)(f"{failed} failed, the others are done and kept; the first because: {first}")
 
 
 def _print(table: AblationTable, summaries: Sequence["Summary"], preset: str) -> None:
-    from mcis_cli.report.ablation import MEASURED_ON, PUBLISHED_ON, by_subject, told
+    from mcis_cli.report.ablation import MEASURED_ON, PUBLISHED_ON, by_subject, in_percent
 
     shown = Table(title=Text(f"Table {table.number}: {table.title}"), title_justify="left", box=None)
     for heading in ("measured on", "row", "mIoU %", "gain", "published %", "gain"):
@@ -141,8 +141,8 @@ def _print(table: AblationTable, summaries: Sequence["Summary"], preset: str) ->
     lines = []
     for on, of_subject in by_subject(summaries):
         for one in of_subject:
-            measured = told(one.mean_iou, one.deviation), told(one.gain, one.gain_deviation, signed=True)
-            published = told(one.published, None), told(one.published_gain, None, signed=True)
+            measured = in_percent(one.mean_iou, one.deviation), in_percent(one.gain, one.gain_deviation, signed=True)
+            published = in_percent(one.published, None), in_percent(one.published_gain, None, signed=True)
             shown.add_row(MEASURED_ON[on], one.row, *measured, *published)
         seeds = dict.fromkeys(one.seeds for one in of_subject)
         lines += [f"{MEASURED_ON[on]}: {how}" for how in dict.fromkeys(one.how for one in of_subject)]

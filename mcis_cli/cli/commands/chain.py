@@ -32,7 +32,7 @@ def run(
     """
     if launched.rank() is not None:
         raise UsageError(
-            "mcis run does its stages in one process, found several (WORLD_SIZE); give torchrun a single stage, as in "
+            "mcis run runs its stages in one process, found several (WORLD_SIZE); give torchrun a single stage, as in "
             "torchrun --nproc-per-node 2 -m mcis_cli train-cls"
         )
     flags = Flags({name: {"seed": seed} for name, section in SECTIONS.items() if "seed" in section.model_fields})
@@ -75,7 +75,7 @@ def run(
 
 
 def _tell_end(made: Sequence[Artifact], seconds: float, reporter: TerminalReporter) -> None:
-    """Where everything is, and what to do next."""
+    """Print where the masks, network and scores are, and what to do next."""
     from mcis_cli.stages import holds, stages
 
     reporter.note(f"run: done in {seconds:.0f} s")

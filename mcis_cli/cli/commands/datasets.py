@@ -1,4 +1,4 @@
-"""`mcis check`, `init` and `coco-masks`: what is in a folder, a configuration for it, and masks from its outlines."""
+"""`mcis check`, `init` and `coco-masks`: describe a folder, write its configuration, and make masks from outlines."""
 
 import json
 import os
@@ -70,14 +70,14 @@ def check(
         out = console()
         for finding in findings:
             if finding.severity == "error" and len(errors) == 1:
-                continue  # the last line tells it
+                continue  # the last line, which is the error itself, has it
             if not quiet or finding.severity != "note":
                 out.print(Text(f"{finding.severity}: {for_people(finding.message)}", style=STYLES[finding.severity]))
     if len(errors) == 1:
         raise CheckError(f"{described.root}: 1 error: {errors[0].message}")
     if errors:
-        told = f"; the first: {errors[0].message}" if as_json else ""
-        raise CheckError(f"{described.root}: {len(errors)} errors{told}")
+        first = f"; the first: {errors[0].message}" if as_json else ""
+        raise CheckError(f"{described.root}: {len(errors)} errors{first}")
 
 
 def init(
@@ -105,7 +105,7 @@ def init(
     given = {name: value for name, value in images.flags.tables["data"].items() if value is not None}
     target = Path(CONFIG_FILE)
     if os.path.lexists(target) and not force:
-        raise UsageError(f"{target.resolve()} is there already: give --force to write over it")
+        raise UsageError(f"{target.resolve()} already exists: give --force to overwrite it")
     from mcis_cli.data.evidence import of_tags, sampled_masks
     from mcis_cli.data.reading import read_catalogue
 
@@ -129,7 +129,7 @@ def init(
 def _fitting_settings(
     catalogue: "Catalogue", named: DataConfig, preset: Preset, given: Collection[str]
 ) -> dict[str, dict[str, Any]]:
-    """The settings that stand in the file, by section: those that fit the images, and those that matter most."""
+    """The settings that the file sets, by section: those that fit the images, and the most important ones."""
     settings, mapped = resolve({}, preset), catalogue.split("all")
     background = settings.pseudo.background
     if background == "saliency" and any(entry.saliency is None for entry in mapped.entries):
@@ -200,7 +200,7 @@ def coco_masks(
     ] = "val",
     *,
     described: Annotated[Flags, SectionFlags("data", "tags")],
-    force: Annotated[bool, typer.Option("--force", help="Write into a folder that has something in it.")] = False,
+    force: Annotated[bool, typer.Option("--force", help="Write into a folder that is not empty.")] = False,
     place: Place,
     quiet: Annotated[bool, typer.Option("--quiet", "-q", help="No progress.")] = False,
 ) -> None:

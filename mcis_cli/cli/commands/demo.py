@@ -102,14 +102,14 @@ def demo(
 
 @dataclass(frozen=True)
 class DemoRun:
-    """One way through the chain: its artifacts, and the scores of those that are scored, by kind."""
+    """One way through the chain: its artifacts, and scores by kind."""
 
     made: Mapping["Kind", Artifact]
     scored: Mapping["Kind", Artifact]
 
 
 def demo_runs(data: DataConfig, store: Store, options: RunOptions) -> dict[str, DemoRun]:
-    """One classifier, its maps with each number of references in one pass, and what becomes of them."""
+    """One classifier, its maps with each number of references in one pass, and the results of each."""
     from mcis_cli.stages.cams import run as cams
     from mcis_cli.stages.engine.inputs import Inputs
     from mcis_cli.stages.train_cls import run as train_cls

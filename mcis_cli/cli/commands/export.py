@@ -31,7 +31,7 @@ class Asked:
 
     format: Annotated[Format, FormatFlags()]
     output: Annotated[Path, typer.Option("--output", "-o", help="Folder for the files.")] = Path("export")
-    force: Annotated[bool, typer.Option("--force", help="Write into a folder that has something in it.")] = False
+    force: Annotated[bool, typer.Option("--force", help="Write into a folder that is not empty.")] = False
     images: Annotated[
         bool, typer.Option("--images", help="Copy the photographs, too: --voc, --coco, --panoptic, --yolo.")
     ] = False

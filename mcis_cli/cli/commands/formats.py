@@ -23,13 +23,13 @@ class Format:
     """A format of an export.
 
     Attributes:
-        flag: that asks for it.
-        help: of the flag.
-        kinds: of artifacts that it can be made of; the first is used where none is named.
+        flag: the flag that selects it.
+        help: the flag's help text.
+        kinds: kinds of artifacts that it can be made from; the first is the default.
         made_by: `module:function` of this package, imported when the files are made; it takes an
             `interop.exports.content.Export` and yields the files. "" for the network itself.
-        needs_images: whether it asks anything of the image set.
-        photographs: the folder that `--images` copies photographs to; None where there is no place for them.
+        needs_images: whether it reads the image set.
+        photographs: the folder that `--images` copies photographs to; None if the format has none.
         is_flat: whether that folder has no folders of its own; a slash in an id becomes "_".
     """
 
@@ -42,7 +42,7 @@ class Format:
     is_flat: bool = False
 
     def files(self, content: "Export") -> "Iterator[File]":
-        """The files, made as they are asked for."""
+        """The files, each made when it is requested."""
         module, _, function = self.made_by.partition(":")
         made: Iterator[File] = getattr(import_module(f"mcis_cli.{module}"), function)(content)
         return made
@@ -51,7 +51,7 @@ class Format:
 FORMATS = (
     Format(
         "--voc",
-        "Masks as PASCAL VOC has them, for CVAT and Datumaro, too.",
+        "Masks in the layout of PASCAL VOC, also for CVAT and Datumaro.",
         MASKS,
         "interop.exports.voc:voc_files",
         photographs="JPEGImages",
@@ -66,7 +66,7 @@ FORMATS = (
     ),
     Format(
         "--panoptic",
-        "Masks as panoptic pictures and JSON of COCO.",
+        "Masks as panoptic images and JSON of COCO.",
         MASKS,
         "interop.exports.coco:panoptic_files",
         needs_images=True,
@@ -82,7 +82,7 @@ FORMATS = (
     ),
     Format(
         "--overlays",
-        "Pictures of photographs under their masks.",
+        "Images of photographs under their masks.",
         MASKS,
         "report.figures:overlay_files",
         needs_images=True,
@@ -90,7 +90,7 @@ FORMATS = (
     Format("--maps", "Maps as ID.npy, each a dictionary of classes.", MAPS, "interop.exports.dictionaries:map_files"),
     Format(
         "--heatmaps",
-        "Pictures of photographs under their maps.",
+        "Images of photographs under their maps.",
         MAPS,
         "report.figures:heat_files",
         needs_images=True,
@@ -127,10 +127,10 @@ class FormatFlags:
         )
 
     def build(self, given: Mapping[str, Any]) -> Format:
-        """The format that was asked for.
+        """The selected format.
 
         Raises:
-            UsageError: none was, or several.
+            UsageError: none or several are selected.
         """
         chosen = [one for one in FORMATS if given[_parameter(one)]]
         if len(chosen) != 1:

@@ -1,4 +1,4 @@
-"""`mcis import`: artifacts from elsewhere, and what other tools made: maps, saliency, weights."""
+"""`mcis import`: artifacts from elsewhere, and maps, saliency maps and weights of other tools."""
 
 import time
 from dataclasses import dataclass
@@ -22,7 +22,7 @@ KINDS = "FILE.h5, --cams FOLDER, --saliency FOLDER, --weights FILE or --affinity
 
 @dataclass(frozen=True, kw_only=True)
 class Foreign:
-    """What other tools made."""
+    """The kind of import."""
 
     cams: Annotated[
         Path | None,
@@ -59,10 +59,10 @@ class Foreign:
         return self.network.tables["train-cls"]["backbone"]  # type: ignore[no-any-return]
 
     def require_one(self, artifacts: list[Path]) -> None:
-        """Check that one thing is named, and that the other flags are for it.
+        """Check that one import is named, and that the other flags apply to it.
 
         Raises:
-            UsageError: nothing is, or several things are, or a flag is for another.
+            UsageError: none or several are named, or a flag belongs to another one.
         """
         named = {
             "FILE.h5": artifacts,

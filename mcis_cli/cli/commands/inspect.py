@@ -1,4 +1,4 @@
-"""`mcis show` and `status`: how an artifact was made, and what is left to do. No torch."""
+"""`mcis show` and `status`: how an artifact was made, and which stages are still to run. No torch."""
 
 import json
 from typing import TYPE_CHECKING, Annotated, Any
@@ -50,7 +50,7 @@ def show(
     store = existing_store(place.store, artifact)
     found = store.get(artifact)
     if found.path.parent != store.root / "artifacts":
-        found.check()  # from elsewhere: not one line of it is told before all of it is understood
+        found.check()  # a file from elsewhere: verify all of it before printing any of it
     if as_json:
         say(json.dumps(found.manifest))
     else:
@@ -83,8 +83,8 @@ def _facts(found: Artifact) -> dict[str, Any]:
     facts = {key: value for key, value in found.meta.items() if key != "class_names"}
     named = found.meta.get("class_names")
     names = [str(name) for name in named] if isinstance(named, list) else []
-    told = f"{len(names)}: {', '.join(names[:8])}{', …' if len(names) > 8 else ''}"
-    return {**facts, "classes": told} if names else facts
+    classes = f"{len(names)}: {', '.join(names[:8])}{', …' if len(names) > 8 else ''}"
+    return {**facts, "classes": classes} if names else facts
 
 
 def _plain(value: object) -> str:
@@ -104,11 +104,11 @@ def _show_why(workspace: Workspace, ref: str, as_json: bool) -> None:
         say(_plain(f"{one.field}: {one.text}"))
     what = found.made or f"{found.then.stage} of key {found.then.key[:12]}, which was begun"
     if found.differences:
-        console().print(Text(f"mcis: {what}, compared with what {workspace.config_file} asks for"))
+        console().print(Text(f"mcis: {what}, compared with the settings in {workspace.config_file}"))
     elif found.exists:
         say("nothing differs: the stage is cached")
     else:
-        say(f"nothing differs, and it is not there: {'made again' if found.made else 'gone on with'} when it is needed")
+        say(f"nothing differs; the stage {'runs again' if found.made else 'resumes'} when its artifact is needed")
 
 
 def status(
@@ -139,15 +139,15 @@ def status(
     is_done = True
     for stage in stages:
         if stage in unneeded:
-            state, told = "left out", "the network learns from ground truth"  # as `mcis run` does
+            state, detail = "left out", "the network learns from ground truth"  # as `mcis run` does
         elif stage not in possible:
-            state, told = "left out", "images without ground truth"  # as `mcis run` does
+            state, detail = "left out", "images without ground truth"  # as `mcis run` does
         elif not planned and stage == stages[len(unneeded)]:
-            state, told = "to do", f"run `mcis {command_of(stage)}`"
+            state, detail = "to do", f"run `mcis {command_of(stage)}`"
         else:
-            state, told = _state(planned.get(stage), stage)
+            state, detail = _state(planned.get(stage), stage)
         is_done &= state in ("done", "left out")
-        table.add_row(stage, Text(state, style="green" if state == "done" else ""), told)
+        table.add_row(stage, Text(state, style="green" if state == "done" else ""), detail)
     console().print(Text(f"{workspace.config_file}"))
     results().print(table)
     if exit_code and not is_done:

@@ -1,4 +1,4 @@
-"""`mcis name`, `gc` and `merge`: what is kept, what goes, and what comes from other stores. No torch."""
+"""`mcis name`, `gc` and `merge`: name artifacts, remove unneeded ones, and copy from other stores. No torch."""
 
 import json
 from dataclasses import dataclass
@@ -35,7 +35,7 @@ def name(
             autocompletion=completion.artifact,
         ),
     ] = None,
-    delete: Annotated[bool, typer.Option("--delete", help="Take the name away; the artifact stays.")] = False,
+    delete: Annotated[bool, typer.Option("--delete", help="Remove the name; the artifact stays.")] = False,
     store: opt.StoreFolder = None,
 ) -> None:
     """Give an artifact a name, which keeps it from gc, or list names.
@@ -75,19 +75,20 @@ def _list_names(store: Store) -> None:
 
 @dataclass(frozen=True, kw_only=True)
 class Unneeded:
-    """What may go."""
+    """The kinds of files to remove."""
 
     artifacts: Annotated[bool, typer.Option("--artifacts", help="Artifacts that nothing needs.")] = False
-    partial: Annotated[bool, typer.Option("--partial", help="Unfinished work that no command is at.")] = False
+    partial: Annotated[bool, typer.Option("--partial", help="Unfinished work that no command is working on.")] = False
     tmp: Annotated[
-        bool, typer.Option("--tmp", help="What killed commands left; logs and notes of artifacts that are gone.")
+        bool, typer.Option("--tmp", help="Files that killed commands left; logs and notes whose artifact is gone.")
     ] = False
     everything: Annotated[bool, typer.Option("--all", help="All three.")] = False
-    stage: Annotated[
-        str | None, typer.Option("--stage", help="Of this stage alone.", autocompletion=completion.stage)
-    ] = None
+    stage: Annotated[str | None, typer.Option("--stage", help="Only this stage.", autocompletion=completion.stage)] = (
+        None
+    )
     older_than: Annotated[
-        float | None, typer.Option("--older-than", metavar="DAYS", min=0, help="Not written to for so many days.")
+        float | None,
+        typer.Option("--older-than", metavar="DAYS", min=0, help="Only if not written to for this many days."),
     ] = None
 
     @property
@@ -100,8 +101,8 @@ class Unneeded:
         given: dict[Scope, bool] = {"artifacts": self.artifacts, "partial": self.partial, "tmp": self.tmp}
         if not any([*given.values(), self.everything]):
             raise UsageError(
-                "nothing is named that may go: expected --artifacts (those that nothing needs), --partial (unfinished "
-                "work that no command is at), --tmp (left-overs) or --all; without --delete it is only listed"
+                "nothing is selected: expected --artifacts (those that nothing needs), --partial (unfinished work), "
+                "--tmp (left-over files) or --all; without --delete they are only listed"
             )
         return frozenset(scope for scope, is_given in given.items() if is_given or self.everything)
 
@@ -109,9 +110,9 @@ class Unneeded:
 def gc(
     *,
     unneeded: Unneeded,
-    delete: Annotated[bool, typer.Option("--delete", help="Remove it; else it is only listed.")] = False,
+    delete: Annotated[bool, typer.Option("--delete", help="Remove them; without it they are only listed.")] = False,
     keep_config: Annotated[
-        bool, typer.Option("--keep-config/--no-keep-config", help="Whether what mcis.toml names is needed.")
+        bool, typer.Option("--keep-config/--no-keep-config", help="Keep what mcis.toml leads to.")
     ] = True,
     config: opt.ConfigFile = None,
     store: opt.StoreFolder = None,
@@ -146,8 +147,8 @@ def gc(
 
 
 def _named(workspace: Workspace) -> frozenset[str]:
-    """Content ids of the chain that the configuration names, as far as it is done, of scores of its artifacts, and of
-    what the rest starts from."""
+    """Content ids of the finished stages that the configuration describes, of their scores, and of the inputs of the
+    other stages."""
     if workspace.config_file is None:
         return frozenset()
     try:
@@ -165,7 +166,7 @@ def _named(workspace: Workspace) -> frozenset[str]:
         return frozenset(made | wanted)
     except (UsageError, DataError, WeightsError, MissingError) as error:
         raise UsageError(
-            f"what {workspace.config_file} names cannot be told apart from the rest: {error}; or give --no-keep-config"
+            f"cannot determine which artifacts {workspace.config_file} uses: {error}; or give --no-keep-config"
         ) from error
 
 
@@ -187,16 +188,16 @@ def merge(
     for other in others:
         count = num_parts = 0
 
-        def tell(error: McisError) -> None:
+        def report(error: McisError) -> None:
             complain("warning", f"left there: {error}")
             left.append(error)
 
-        for path in bring(workspace.store, other, tell):
+        for path in bring(workspace.store, other, report):
             name = path.relative_to(workspace.store.root)
             say(str(name))
             count += 1
             num_parts += name.parts[0] == "partial"
-        hint = ", of unfinished work too: run its command again, which goes on from there" if num_parts else ""
+        hint = ", unfinished work among them: run its command again to resume" if num_parts else ""
         complain("merge", f"{count or 'nothing new'} from {other.root}{hint}")
     if damaged := [error for error in left if error.exit_code == DamagedError.exit_code]:
         raise DamagedError(f"left there, damaged: {counted(len(damaged), 'file')}, the first of them: {damaged[0]}")

@@ -21,14 +21,14 @@ from mcis_cli.store import Artifact
 Row = Mapping[str, str]
 COLUMNS = ("stage", "id", "age", "images", "preset", "refs", "loss", "score", "name")
 NUMBERS = ("age", "images", "refs", "loss", "score")
-DROPPED = ("loss", "refs", "preset", "images", "age")  # in this order, while a terminal is too narrow
+DROPPED = ("loss", "refs", "preset", "images", "age")  # dropped in this order while the terminal is too narrow
 ID_DIGITS = 8
 LOG_END = 2**14  # bytes of a log: dozens of its lines, of which the last is shown
 
 
 def ls(
     stage: Annotated[
-        str | None, typer.Option("--stage", help="Of this stage alone.", autocompletion=completion.stage)
+        str | None, typer.Option("--stage", help="Only this stage.", autocompletion=completion.stage)
     ] = None,
     store: opt.StoreFolder = None,
     as_json: Annotated[bool, typer.Option("--json", help="Print one JSON object a line.")] = False,
@@ -84,7 +84,7 @@ def _row(artifact: Artifact, name: str, scores: Mapping[str, float | None]) -> R
 
 
 def _age(created: str) -> str:
-    """How long ago something was made, in the largest unit that it has one of."""
+    """How long ago something was made, in its largest unit."""
     try:
         seconds = (datetime.now(UTC) - datetime.fromisoformat(created)).total_seconds()
     except (TypeError, ValueError):
@@ -108,7 +108,7 @@ def _loss(log: Path) -> str:
 
 
 def _scores(found: Iterable[Artifact]) -> dict[str, float | None]:
-    """Mean IoU of scores, and of what they are of, the newest for each; as they were noted when they were made."""
+    """Mean IoU of scores and of the artifacts that they belong to, the newest for each, as recorded with the scores."""
     scores: dict[str, float | None] = {}
     for artifact in found:
         noted = artifact.provenance.get("scores")
@@ -119,7 +119,7 @@ def _scores(found: Iterable[Artifact]) -> dict[str, float | None]:
 
 
 def _lines(rows: Sequence[Row]) -> list[str]:
-    """The table, without columns that are empty, and without some on a narrow terminal."""
+    """The table, without empty columns; a narrow terminal drops more."""
     shown = [name for name in COLUMNS if any(row[name] for row in rows)]
     width = shutil.get_terminal_size().columns if sys.stdout.isatty() else None
     widths = {name: max(len(name), *(len(row[name]) for row in rows)) for name in shown}

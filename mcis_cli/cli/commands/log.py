@@ -88,7 +88,7 @@ def _require_tensorboard(metrics: Sequence[str] | None, as_json: bool) -> None:
 
 
 def _write_events(found: "MetricsLog", path: Path, name: str, output: Path) -> None:
-    """Write the file of one training, in a folder of its own; a later call writes over it. Prints the folder."""
+    """Write the file of one training into its own folder, overwriting an earlier one, and print the folder."""
     from mcis_cli.report.tensorboard import EVENTS, events
 
     folder = OutputFolder(output, "--tensorboard")
@@ -97,7 +97,7 @@ def _write_events(found: "MetricsLog", path: Path, name: str, output: Path) -> N
 
 
 def _found(store: Store, reference: str | None, stage: str | None) -> tuple[str, Path]:
-    """The name of a training, and where its log is: one that is named, the newest of a stage, or the newest."""
+    """The name and the log of a training: the one that was named, or the newest of a stage or of all."""
     if reference is not None:
         artifact = store.get(reference)
         return artifact.path.stem, artifact.log_path

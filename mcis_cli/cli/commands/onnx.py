@@ -13,7 +13,7 @@ PACKAGES = ("onnx", "onnxscript", "onnxruntime")
 
 
 def require_onnx() -> None:
-    """See whether the packages are there that only this needs, before any work.
+    """Check, before any work, that the packages that only this command needs are installed.
 
     Raises:
         UsageError: one is not.
@@ -26,13 +26,13 @@ def require_onnx() -> None:
 
 
 def write_onnx(workspace: Workspace, network: Artifact, output: Path, *, force: bool, quiet: bool) -> None:
-    """Write the files of a network and README.md, its card, which comes last; prints their folder.
+    """Write the files of a network, then its card README.md, and print their folder.
 
     Args:
         workspace: has its scores.
         network: of `train-seg` or `train-cls`.
         output: the folder.
-        force: write into one that has something in it.
+        force: write into a folder that is not empty.
         quiet: show no progress.
 
     Raises:

@@ -1,4 +1,4 @@
-"""The commands of the pipeline, in its order. Each prints one line: the artifact that it made, or found made.
+"""The commands of the pipeline, in its order. Each prints one line: its artifact, made now or cached.
 
 Their options are the flags of their section of the settings, and groups that they share.
 """
@@ -145,7 +145,7 @@ def pseudo(
         typer.Option(
             "--network",
             metavar="ARTIFACT",
-            help="A second round: ask this segmentation network beside the maps.",
+            help="A second round: use this segmentation network beside the maps.",
             autocompletion=completion.artifact_of("network"),
         ),
     ] = None,
@@ -171,13 +171,13 @@ def pseudo(
     start = replace(start, saliency=_named_saliency(saliency, start.workspace), network=asked)
     alone = holds(start.artifact, "network")
     if asked is not None and alone:
-        raise UsageError("--network is asked beside maps, found a network in their place: give one or the other")
+        raise UsageError("--network is used beside maps, found a network in their place: give one of the two")
     evidence = "network" if alone else "maps" if asked is None else "maps and network"
     call.run(start, facts={"evidence": evidence})
 
 
 def _named_saliency(given: Path | None, workspace: Workspace) -> Artifact | None:
-    """The artifact of saliency maps that was named; None for a folder."""
+    """The artifact of saliency maps that the flag names; None for a folder."""
     if given is None or given.is_dir():
         return None
     try:
@@ -190,7 +190,7 @@ def _named_saliency(given: Path | None, workspace: Workspace) -> Artifact | None
 
 
 def _require_use_of_saliency(given: Path | None, start: Start) -> None:
-    """Refuse saliency maps that were named where nothing uses them."""
+    """Refuse saliency maps if nothing uses them."""
     if given is None:
         return
     from mcis_cli.stages import holds
@@ -199,7 +199,7 @@ def _require_use_of_saliency(given: Path | None, start: Start) -> None:
     if holds(upstream, "network"):
         raise UsageError(
             f"--saliency {given} has no effect on masks of a network: found {upstream.path.stem} in the place of maps; "
-            f"leave --saliency out, or ask both, as in `mcis pseudo MAPS --network {upstream.path.stem}`"
+            f"leave --saliency out, or use both, as in `mcis pseudo MAPS --network {upstream.path.stem}`"
         )
     if background != "saliency":
         raise UsageError(

@@ -27,9 +27,9 @@ if TYPE_CHECKING:
 
 @dataclass(frozen=True, kw_only=True)
 class Writing:
-    """What is written and printed of each photograph, and how it is predicted."""
+    """Outputs for each photograph, and how it is predicted."""
 
-    overlay: Annotated[bool, typer.Option("--overlay", help="Write a picture of photograph and mask beside each.")] = (
+    overlay: Annotated[bool, typer.Option("--overlay", help="Write an image of photograph and mask beside each.")] = (
         False
     )
     flags: Annotated[Flags, SectionFlags("eval", "crf", "scales", "flip", "window")]
@@ -71,7 +71,7 @@ def predict(
     folder.require()
     from mcis_cli.stages.predict import run as stage
 
-    if left_out := named.told_left_out:
+    if left_out := named.note_of_left_out:
         reporter.warn(left_out)
     settings, options = _settings(workspace, network, reporter), opt.run_options(device=writing.device)
     reporter.start("predict", len(named.masks), images=1)
@@ -84,7 +84,7 @@ def predict(
                 faults.append(prediction.fault or "unknown")
                 if as_json:
                     say(json.dumps({"image": str(prediction.path), "error": faults[-1]}))
-                if len(named.masks) > 1:  # else the last line tells it
+                if len(named.masks) > 1:  # of a single image, the last line is the error itself
                     reporter.warn(faults[-1])
                 continue
             target = _write(prediction, named.masks[prediction.path], folder, overlay=writing.overlay)
@@ -111,7 +111,7 @@ def _network(workspace: Workspace, reference: str) -> Artifact:
 
 
 def _settings(workspace: Workspace, network: Artifact, reporter: TerminalReporter) -> EvalConfig:
-    """How the network predicts: by flags, and by a file that is named, which is reported."""
+    """The settings of the prediction: flags, and the settings of a file if one is named, which are printed."""
     given, all_given = workspace.named.get("eval", {}), workspace.tables.get("eval", {})
     of_file = [f"{name} = {toml(value)}" for name, value in all_given.items() if name not in given]
     if workspace.is_file_named and of_file:
@@ -120,7 +120,7 @@ def _settings(workspace: Workspace, network: Artifact, reporter: TerminalReporte
 
 
 def _write(prediction: "Prediction", inside: Path, folder: OutputFolder, *, overlay: bool) -> Path:
-    """Write a mask, and the picture of it; returns the path of the mask."""
+    """Write a mask and its overlay; returns the path of the mask."""
     from mcis_cli.data.palette import voc_palette, write_mask_png
     from mcis_cli.report.figures import overlay as overlaid
     from mcis_cli.report.figures import png_bytes
@@ -141,8 +141,8 @@ def _raise_for(faults: Sequence[str], total: int) -> None:
 
 
 def described(prediction: "Prediction", target: Path, labels: Sequence[str]) -> dict[str, Any]:
-    """What a mask says, as JSON: size, and each label that is in it with its pixels, its share of them, and the mean
-    probability that the network gives it there."""
+    """A mask as JSON: its size, and each label with its pixels, its share of them, and the mean probability of the
+    network there."""
     assert prediction.mask is not None
     height, width = prediction.mask.shape
     regions = [

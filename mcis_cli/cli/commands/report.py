@@ -1,4 +1,4 @@
-"""`mcis report`: one HTML page to look at a run with."""
+"""`mcis report`: one HTML page that shows a run."""
 
 import os
 from dataclasses import dataclass
@@ -23,10 +23,10 @@ MARK = b'<meta name="generator" content="mcis '
 class Shown:
     """What the page shows, and how it is made."""
 
-    images: Annotated[int, typer.Option("--images", min=0, max=5000, help="Of the gallery, at most.")] = 60
+    images: Annotated[int, typer.Option("--images", min=0, max=5000, help="Images in the gallery, at most.")] = 60
     references: Annotated[int, typer.Option("--references", min=0, help="Images of the reference gallery.")] = 8
     attention: Annotated[
-        bool, typer.Option("--attention/--no-attention", help="Ask the classifier where its attention looked.")
+        bool, typer.Option("--attention/--no-attention", help="Show where the classifier attends in references.")
     ] = True
     predictions: Annotated[
         bool, typer.Option("--predictions/--no-predictions", help="Let the network predict the gallery's images.")
@@ -89,7 +89,7 @@ def _page(
     wanted = Wanted(
         images=shown.images, references=shown.references, attention=shown.attention, predictions=shown.predictions
     )
-    of_images = workspace.data(shown.data) if shown.data is not None else None  # else where they were listed
+    of_images = workspace.data(shown.data) if shown.data is not None else None  # otherwise where they were listed
     store = workspace.store
     if pair:
         first, second = (trace([one], store) for one in given)
@@ -98,12 +98,12 @@ def _page(
 
 
 def _given(workspace: Workspace, references: list[str]) -> list[Artifact]:
-    """The artifacts that were named; else what the configuration asks for, as far as it is done; else the newest."""
+    """The artifacts that were named; else the last finished one that the configuration leads to; else the newest."""
     if references:
         found = [workspace.store.get(reference) for reference in references]
         for artifact in found:
             if artifact.path.parent != workspace.store.root / "artifacts":
-                artifact.check()  # from elsewhere: not one line of it is told before all of it is understood
+                artifact.check()  # a file from elsewhere: verify all of it before showing any of it
         return found
     from mcis_cli.stages.plan.lineage import newest
 
@@ -114,7 +114,7 @@ def _given(workspace: Workspace, references: list[str]) -> list[Artifact]:
 
 
 def _asked(workspace: Workspace) -> Artifact | None:
-    """The last artifact of the chain that the configuration asks for; None also where its images are gone."""
+    """The last artifact of the chain that the configuration describes; None also if its images are gone."""
     from mcis_cli.stages.plan.chain import plan
 
     try:
@@ -127,23 +127,23 @@ def _asked(workspace: Workspace) -> Artifact | None:
 
 
 def _target(output: Path, force: bool) -> tuple[OutputFolder, str]:
-    """The folder and the name of the page; told before any work is done.
+    """The folder and the name of the page, checked before any work is done.
 
     Raises:
-        UsageError: there is something of that name that is no report.
+        UsageError: another file than a report has that name.
         StorageError: the folder cannot be written.
     """
     if output.is_dir() or not output.name:
         raise UsageError(f"{output} is a folder: expected the name of a file, as in --output {output / 'report.html'}")
     if os.path.lexists(output) and not force and not _is_report(output):
-        raise UsageError(f"{output} is there already, and is no report: give --force to write over it")
+        raise UsageError(f"{output} already exists and is not a report: give --force to overwrite it")
     folder = OutputFolder(output.parent, "--output")
     folder.require()
     return folder, output.name
 
 
 def _is_report(path: Path) -> bool:
-    """Whether a file is a page of ours, which may be written anew."""
+    """Whether a file is a report, which may be overwritten."""
     from mcis_cli.data.regular_files import open_regular
 
     try:

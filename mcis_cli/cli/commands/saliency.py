@@ -19,7 +19,7 @@ from mcis_cli.store import Artifact
 
 @dataclass(frozen=True, kw_only=True)
 class Maps:
-    """By which network maps are made, of which images, and where they are written beside the store."""
+    """The network, the images, and a folder for the maps beside the store."""
 
     model: Annotated[
         str, typer.Option("--model", help="u2netp, u2net or silueta, whose file you have, or FILE.onnx.")
@@ -31,7 +31,7 @@ class Maps:
     output: Annotated[
         Path | None, typer.Option("--output", "-o", help="Folder for the maps as grey PNGs, besides the artifact.")
     ] = None
-    force: Annotated[bool, typer.Option("--force", help="Write into a folder that has something in it.")] = False
+    force: Annotated[bool, typer.Option("--force", help="Write into a folder that is not empty.")] = False
 
 
 def saliency(

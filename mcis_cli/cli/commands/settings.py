@@ -1,4 +1,5 @@
-"""`mcis config` and `mcis env`: which settings hold and where they come from, and what this machine computes with."""
+"""`mcis config` and `mcis env`: the settings in effect with their origin, and the devices and versions of this
+machine."""
 
 import json
 from collections.abc import Iterator, Mapping
@@ -20,7 +21,7 @@ Origin = tuple[str, Mapping[str, Any]]
 def config(
     action: Annotated[
         str,
-        typer.Argument(metavar="ACTION", help="show, which is the only one.", autocompletion=completion.words("show")),
+        typer.Argument(metavar="ACTION", help="show, the only action.", autocompletion=completion.words("show")),
     ] = "show",
     section: Annotated[
         str | None,

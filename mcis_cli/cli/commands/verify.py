@@ -1,4 +1,4 @@
-"""`mcis verify`: whether everything in the store is what was sealed; and what is not, set aside."""
+"""`mcis verify`: checks that everything in the store is as it was sealed, and sets the rest aside."""
 
 import json
 from collections.abc import Iterator, Sequence
@@ -68,7 +68,7 @@ def verify(
 
 
 def _printed(found: "Iterator[Outcome]", verified: "Verified", *, as_json: bool) -> "list[Outcome]":
-    """What became of each finding, after it has been printed."""
+    """The outcome of each finding, after printing it."""
     results = []
     for result in found:
         results.append(result)
@@ -81,7 +81,7 @@ def _printed(found: "Iterator[Outcome]", verified: "Verified", *, as_json: bool)
 
 
 def _state(result: "Outcome") -> str:
-    """One word for what became of a finding."""
+    """One word for the outcome of a finding."""
     if result.is_repaired:
         return "repaired"
     return "missing" if result.finding.is_missing else "damaged"
@@ -103,7 +103,9 @@ def _refuse_strangers(workspace: Workspace, paths: Sequence[Path]) -> None:
     folder = workspace.store.root / "artifacts"
     for path in paths:
         if path.parent != folder:
-            raise UsageError(f"{path} is not in {folder}: only what is there can be repaired; copy it anew")
+            raise UsageError(
+                f"{path} is not in {folder}: only files in that folder can be repaired; copy the file again"
+            )
 
 
 def _verified(workspace: Workspace, paths: Sequence[Path] | None, reporter: TerminalReporter) -> "Verified":
@@ -116,7 +118,7 @@ def _verified(workspace: Workspace, paths: Sequence[Path] | None, reporter: Term
 
 
 def _repaired(workspace: Workspace, verified: "Verified") -> "Iterator[Outcome]":
-    """What became of each finding; how to make an artifact again, as a command."""
+    """The outcome of each finding, with the command that makes an artifact again."""
     if not verified.findings:
         return
     from mcis_cli.stages.plan.again import command_of
@@ -144,7 +146,7 @@ def _summarise(workspace: Workspace, verified: "Verified", results: "Sequence[Ou
         parts.append(f"{repaired} repaired; the damaged files are kept in {workspace.store.root / DAMAGED}")
     if verified.absent:
         parts.append(
-            f"{len(verified.absent)} that others were made from are no longer there, which is no damage "
+            f"{len(verified.absent)} that others were made from no longer exist, which is not damage "
             f"({verified.absent[0]})"
         )
     console().print(Text(f"mcis: {'; '.join(parts)}"))

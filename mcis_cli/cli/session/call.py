@@ -1,4 +1,4 @@
-"""What the commands of the pipeline share: settings, upstream artifact, shards and ranks, the line of the result."""
+"""Shared by the commands of the pipeline: settings, upstream artifact, shards and ranks, the line of the result."""
 
 import time
 from collections.abc import Callable, Iterable, Mapping, Sequence
@@ -47,7 +47,7 @@ class Start:
 
     @property
     def artifact(self) -> Artifact:
-        """The artifact of the stage before, of a command that has one."""
+        """The artifact of the stage before; asserts that there is one."""
         assert self.upstream is not None, "the command starts from images"
         return self.upstream
 
@@ -71,7 +71,7 @@ Foretell = Callable[["Forecaster", Settings], Iterable["Forecast"]]
 
 @dataclass(frozen=True)
 class Call:
-    """A command of the pipeline with what was given to it.
+    """A command of the pipeline with its arguments.
 
     Attributes:
         stage: its stage, whose name its section of the settings has.
@@ -109,7 +109,7 @@ class Call:
     def start(self, given: str | None, folder: Path | None) -> Start:
         """Find the upstream artifact and its images.
 
-        A mistake of the settings is reported before a pipe is waited for: the command at its other end may take days.
+        Errors of the settings are reported before waiting for a pipe, since the command at its other end may take days.
 
         Args:
             given: the argument that names the artifact.
@@ -136,7 +136,7 @@ class Call:
         return next(iter(sources(self.stage, chain_of(settings)).values()), usual)
 
     def variants(self, settings: Settings) -> list[Settings]:
-        """The settings, once for each value of a flag that was given several."""
+        """The settings, once for each value of a flag with several values."""
         found = [settings]
         for (section, name), values in self.flags.several.items():
             place = section.replace("-", "_")
@@ -152,7 +152,7 @@ class Call:
         extra: Callable[[Artifact], Mapping[str, Any]] = lambda artifact: {},
         foretell: Foretell | None = None,
     ) -> Artifact | None:
-        """Run a stage, report what came of it, and print its line, or one for each artifact.
+        """Run a stage, report its result, and print a line for each artifact.
 
         Args:
             start: what it starts from.
@@ -250,7 +250,7 @@ class Call:
             print_forecasts(found, as_json=self.options.as_json)
 
     def _shard(self, reporter: TerminalReporter) -> tuple[int, int] | None:
-        """The part of the work that was named; else that of this process, which is reported."""
+        """The part of the work that was named, or else that of this process, which is printed."""
         if self.parts.shard is not None or (self._work is not None and not self._work.by_image):
             return opt.parse_shard(self.parts.shard)
         place = launched.shard()
@@ -260,15 +260,15 @@ class Call:
         return place.number + 1, place.count
 
     def warn_without_effect(self, workspace: Workspace, config: Config, reporter: Reporter, **facts: str) -> None:
-        """Warn of settings that were given and have no effect.
+        """Warn of settings that the user gave and that have no effect.
 
-        A setting of a file is for all that its section makes: it is warned about only if it has no effect for a reason
-        that is in the section itself.
+        A setting of a file applies to all that its section makes, so it is warned about only if the section itself is
+        the reason.
 
         Args:
             workspace: which settings were given, and how.
             config: settings of the section.
-            reporter: who is told.
+            reporter: receives the warnings.
             facts: about this run, as `Config.FACTS` of the section names them.
         """
         in_all, named, flags = (

@@ -1,4 +1,4 @@
-"""What a shell offers where Tab is pressed: artifacts, splits, settings. No torch, and no word of what goes wrong."""
+"""Completion of artifacts, splits and settings in a shell. No torch, and errors are silent."""
 
 import typing
 from collections.abc import Callable, Iterable, Iterator, Sequence
@@ -45,7 +45,7 @@ def artifact_of(*kinds: "Kind") -> Complete:
 
 
 def name(ctx: typer.Context, incomplete: str) -> list[Offer]:
-    """Names of artifacts: to move, or to take away."""
+    """Names of artifacts: to move, or to remove."""
     return _matching(lambda: _names(_store(ctx)), incomplete)
 
 
@@ -59,9 +59,9 @@ def _store(ctx: typer.Context) -> Store:
 
 
 def _artifacts(store: Store, stages: Sequence[str]) -> Iterator[Offer]:
-    """Those of some stages; of none for all."""
+    """Names and ids of the artifacts of some stages; of all stages if none is given."""
     fitting = {short: name for short, name in _made(store).items() if not stages or name in stages}
-    yield from ((name, told) for name, told in _names(store) if told.rpartition("-")[2] in fitting)
+    yield from ((name, target) for name, target in _names(store) if target.rpartition("-")[2] in fitting)
     yield from fitting.items()
 
 
@@ -96,7 +96,7 @@ def _splits(ctx: typer.Context) -> Iterator[Offer]:
 
 
 def _images(ctx: typer.Context) -> "DataConfig | None":
-    """Where the images of a command are: where an argument or an option says, behind its artifact, or in mcis.toml."""
+    """Where the images of a command are: by an argument or option, its artifact, or mcis.toml."""
     from mcis_cli.cli.session.workspace import open_workspace
 
     workspace = open_workspace(store=ctx.params.get("store"), config=ctx.params.get("config"), may_create=False)
@@ -155,5 +155,5 @@ def _values(model: "type[Config]", name: str) -> Iterator[str]:
 def _matching(offers: Callable[[], Iterable[Offer]], incomplete: str) -> list[Offer]:
     try:
         return [(word, meaning) for word, meaning in offers() if word.startswith(incomplete)]
-    except (McisError, OSError):  # a shell that completes is no place to complain
+    except (McisError, OSError):  # completion must not print errors
         return []

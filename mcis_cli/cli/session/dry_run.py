@@ -1,4 +1,4 @@
-"""`--dry-run`: what a command would do, why, and what that would take. Writes nothing."""
+"""`--dry-run`: what a command would do, why, and its cost. Writes nothing."""
 
 import json
 from collections.abc import Iterator, Sequence
@@ -21,7 +21,7 @@ UNKNOWN = "unknown"
 
 @contextmanager
 def forecaster(workspace: Workspace, data: DataConfig, device: str) -> Iterator["Forecaster"]:
-    """Who tells what stages would do; with an empty store that is gone afterwards, where there is none yet."""
+    """A forecaster of what stages would do. If there is no store yet, it uses an empty temporary one."""
     from mcis_cli.stages.engine.inputs import look_at_images
     from mcis_cli.stages.plan.forecast import Forecaster
 
@@ -30,7 +30,7 @@ def forecaster(workspace: Workspace, data: DataConfig, device: str) -> Iterator[
 
 
 def print_forecasts(forecasts: Sequence["Forecast"], *, as_json: bool) -> None:
-    """Print forecasts, equal work once, and what all of it would take."""
+    """Print forecasts, equal work once, and the total cost."""
     from mcis_cli.stages.plan.forecast import distinct_of, totals
 
     distinct, total = distinct_of(forecasts), totals(forecasts)
@@ -57,10 +57,10 @@ def print_forecasts(forecasts: Sequence["Forecast"], *, as_json: bool) -> None:
 
 
 def _print_lacks(forecasts: Sequence["Forecast"]) -> None:
-    """Warn of what would be downloaded, and refuse what cannot run.
+    """Warn of downloads, and refuse stages that cannot run.
 
     Raises:
-        DataError: something is missing without which a stage would stop.
+        DataError: a stage would stop because something is missing.
     """
     lacks = [(one.wanted.stage, one.lack) for one in forecasts if one.lack is not None]
     for stage, lack in lacks:

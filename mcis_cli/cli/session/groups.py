@@ -43,7 +43,7 @@ class Place:
 
 @dataclass(frozen=True, kw_only=True)
 class PipelineOptions:
-    """What every command that runs stages takes."""
+    """Options of every command that runs stages."""
 
     preset: opt.Preset = None
     device: opt.Device = "auto"
@@ -56,7 +56,7 @@ class PipelineOptions:
 
 @dataclass(frozen=True, kw_only=True)
 class PartOptions:
-    """What commands take whose work may be done in parts, side by side."""
+    """Options of commands whose work may be divided into parts."""
 
     shard: opt.Shard = None
     mixed: opt.Mixed = False
@@ -64,7 +64,7 @@ class PartOptions:
 
 @dataclass(frozen=True, kw_only=True)
 class ImageOptions:
-    """What an image set has beside its images: tags, saliency maps, and further images to learn from."""
+    """Options for tags, saliency maps, and further images to learn from."""
 
     described: Annotated[Flags, SectionFlags("data", "tags", "tags_from_masks", "saliency")]
     single_label: Annotated[
@@ -92,7 +92,7 @@ class ImageOptions:
         return self.described.and_also("data", sources=self._sources())
 
     def _sources(self) -> list[dict[str, Any]] | None:
-        """The value of `data.sources`, which takes precedence over that of mcis.toml; None where no flag names any."""
+        """The value of `data.sources`, which overrides that of mcis.toml; None if no flag names any."""
         given: list[tuple[Domain, Path]] = [("single-label", path) for path in self.single_label or ()]
         given += [("web", path) for path in self.web or ()]
         if not given and self.list_tags is not None:

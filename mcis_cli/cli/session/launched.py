@@ -1,6 +1,6 @@
-"""Whether this process is one of several, and which: what torchrun, srun and Slurm's job arrays say in the environment.
+"""The number of this process in a group, as torchrun, srun and Slurm's job arrays give it in the environment.
 
-A shell that sbatch or salloc has opened is one process, however many tasks were asked for; only srun starts several.
+A shell that sbatch or salloc has opened is one process, however many tasks were requested; only srun starts several.
 """
 
 import os
@@ -17,16 +17,16 @@ class Place:
     Attributes:
         number: from 0.
         count: how many there are.
-        told_by: the variables that say so.
+        variables: the environment variables that give both.
     """
 
     number: int
     count: int
-    told_by: str
+    variables: str
 
 
 def rank() -> Place | None:
-    """Which process this is of those that torchrun started; None where it is the only one.
+    """The number of this process among those that torchrun started; None if it is the only one.
 
     Raises:
         UsageError: the variables make no sense.
@@ -37,7 +37,7 @@ def rank() -> Place | None:
 
 
 def local() -> int | None:
-    """Its number on this machine, from 0; None where it is the only process."""
+    """Its number on this machine, from 0; None if it is the only process."""
     if rank() is not None:
         return _number("LOCAL_RANK") if "LOCAL_RANK" in os.environ else 0
     return _number("SLURM_LOCALID") if _step() is not None and "SLURM_LOCALID" in os.environ else None
@@ -49,7 +49,7 @@ def num_local() -> int:
 
 
 def shard() -> Place | None:
-    """Which part of the work is this process's: one of an array's task, and in that one of its rank or srun's task.
+    """The part of the work of this process: the task of an array, divided further by its rank or srun's task.
 
     Raises:
         UsageError: the variables make no sense.
@@ -60,7 +60,7 @@ def shard() -> Place | None:
     number, count = 0, 1
     for place in found:
         number, count = number * place.count + place.number, count * place.count
-    return Place(number, count, " and ".join(place.told_by for place in found))
+    return Place(number, count, " and ".join(place.variables for place in found))
 
 
 def _array_task() -> Place | None:
@@ -79,16 +79,16 @@ def _array_task() -> Place | None:
 
 
 def _step() -> Place | None:
-    # SLURM_NTASKS is also there in the shell of sbatch and salloc, which is one process.
+    # SLURM_NTASKS is also set in the shell of sbatch and salloc, which is one process.
     if not {"SLURM_STEP_ID", "SLURM_STEP_NUM_TASKS", "SLURM_PROCID"} <= os.environ.keys():
         return None
     return _place(_number("SLURM_PROCID"), _number("SLURM_STEP_NUM_TASKS"), "SLURM_PROCID and SLURM_STEP_NUM_TASKS")
 
 
-def _place(number: int, count: int, told_by: str) -> Place | None:
+def _place(number: int, count: int, variables: str) -> Place | None:
     if not 0 <= number < count:
-        raise UsageError(f"{told_by} make no sense: found {number} of {count}, expected 0 to {count - 1}; unset them")
-    return Place(number, count, told_by) if count > 1 else None
+        raise UsageError(f"{variables} make no sense: found {number} of {count}, expected 0 to {count - 1}; unset them")
+    return Place(number, count, variables) if count > 1 else None
 
 
 def _number(name: str) -> int:

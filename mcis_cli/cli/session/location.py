@@ -47,7 +47,7 @@ def upwards(name: str) -> Path | None:
     try:
         here = Path.cwd()
     except FileNotFoundError:
-        raise UsageError("the folder that this command was started in is gone; cd to one that is there") from None
+        raise UsageError("the folder that this command was started in is gone; cd to one that exists") from None
     found = next((folder / name for folder in (here, *here.parents) if (folder / name).exists()), None)
     if found is not None and found.parent != here:
         _refuse_of_others(found)
@@ -55,7 +55,7 @@ def upwards(name: str) -> Path | None:
 
 
 def _refuse_of_others(found: Path) -> None:
-    """Refuse what somebody else put into a folder above, as git does: its settings and results would be used."""
+    """Refuse files of other users in a folder above, as git does, because their settings and results would be used."""
     owner = found.stat().st_uid
     if owner not in (os.geteuid(), 0) and not os.environ.get("MCIS_TRUST_OTHERS"):
         flag = "--config" if found.name == CONFIG_FILE else "--store"

@@ -14,7 +14,7 @@ if TYPE_CHECKING:
 
 
 def _device(name: str) -> str:
-    """The name of a device, before torch is asked whether it is there."""
+    """The name of a device; whether it exists is checked later, with torch."""
     if not re.fullmatch(r"auto|cpu|mps|cuda(:[0-9]{1,3})?", name):
         raise UsageError(f"no device is called {name!r}, expected auto, cpu, cuda, cuda:N or mps; give --device auto")
     return name
@@ -53,9 +53,7 @@ Upstream = Annotated[
         autocompletion=completion.artifact,
     ),
 ]
-DataOption = Annotated[
-    Path | None, typer.Option("--data", help="Folder of the images, where it is not the one they were listed in.")
-]
+DataOption = Annotated[Path | None, typer.Option("--data", help="Folder of the images, if it has moved.")]
 Preset = Annotated[
     str | None,
     typer.Option(
@@ -99,7 +97,7 @@ Shard = Annotated[
         "--shard",
         metavar="I/N",
         callback=_shard,
-        help="Do part I of N, beside commands with the others; the last seals.",
+        help="Compute part I of N while other commands compute the rest; the last one seals.",
     ),
 ]
 Mixed = Annotated[
@@ -147,7 +145,7 @@ def whole_numbers(flag: str, text: str | None) -> tuple[int, ...] | None:
 
 
 def run_options(*, device: str = "auto", workers: int | None = None, **others: Any) -> "RunOptions":
-    """Run options from flags; what was not given keeps its default, processes on one machine sharing its cores."""
+    """Run options from flags, or their defaults; processes on one machine share its cores."""
     from mcis_cli.config import RunOptions
 
     given: dict[str, Any] = {} if workers is None else {"workers": workers}

@@ -1,4 +1,4 @@
-"""The photographs that `mcis predict` is given: files, folders, patterns, a list on stdin; and where each mask goes."""
+"""The photographs for `mcis predict`: files, folders, patterns, a list on stdin; and where each mask goes."""
 
 import glob
 import os
@@ -26,8 +26,8 @@ class Photographs:
     left_out: list[Path] = field(default_factory=list)
 
     @property
-    def told_left_out(self) -> str | None:
-        """What to say of them; None where there are none."""
+    def note_of_left_out(self) -> str | None:
+        """A note about them; None if there are none."""
         if not self.left_out:
             return None
         some = first_few(map(str, self.left_out))
@@ -41,12 +41,12 @@ def find(images: Sequence[Path], output: Path) -> Photographs:
     """Find the photographs that arguments name, and a mask file for each.
 
     Folders are searched, and keep their structure; so do patterns below the folder that they begin with, and a list
-    below the folder that all of it share. What is in `output` already, if that is a folder within, is no photograph. A
-    file of the list need not be there: that is told of it, and does not stop the rest.
+    below the folder that all of it share. Files in `output`, if that is a folder within, are not photographs. A
+    file of the list that does not exist is reported when its turn comes, and does not stop the rest.
 
     Raises:
         UsageError: a path does not exist, there is no photograph, two of them would have the same mask file, or masks
-            would be written over photographs, or among those of a folder.
+            would overwrite photographs, or lie among those of a folder.
         DataError: the name of a photograph is no text, so that its mask could not be named in a line.
     """
     from mcis_cli.data.layouts.listing import id_fault
@@ -59,16 +59,16 @@ def find(images: Sequence[Path], output: Path) -> Photographs:
             raise DataError(f"{path}: {fault}; rename the photograph")
         if taken.setdefault(inside, path) != path:
             both = f"{taken[inside]} and {path}"
-            raise UsageError(f"{both} would both be written to {output / inside}; predict them apart")
+            raise UsageError(f"{both} would both be written to {output / inside}; predict them separately")
         found.masks[path] = inside
     sources = {path.resolve() for path in found.masks}
     if over := next((inside for inside in taken if (output / inside).resolve() in sources), None):
         raise UsageError(
-            f"{output / over} is a photograph, and would be written over; choose another folder with --output"
+            f"{output / over} is a photograph and would be overwritten; choose another folder with --output"
         )
     if amid := next((given for given in images if given.is_dir() and given.resolve() == output.resolve()), None):
         raise UsageError(
-            f"masks would lie among the photographs of {amid}, and be taken for some of them; choose another folder "
+            f"masks would lie among the photographs of {amid} and be treated as photographs; choose another folder "
             "with --output"
         )
     return found
@@ -112,7 +112,7 @@ def _some(
 def _photographs(
     paths: Iterable[Path], folder: Path, output: Path, left_out: list[Path]
 ) -> Iterator[tuple[Path, Path]]:
-    """Those of the files below a folder that are photographs, and none of our own masks."""
+    """The files below a folder that are photographs and not masks of this command."""
     from mcis_cli.data.formats import PHOTO_SUFFIXES
     from mcis_cli.data.layouts.left_out import OTHER_IMAGE_SUFFIXES
 
@@ -132,13 +132,13 @@ def _fixed(pattern: Path) -> Path:
 
 
 def _matches(pattern: Path) -> Iterator[Path]:
-    """What a pattern matches; a folder stands for all in it."""
+    """The files that a pattern matches; a folder stands for its files."""
     for path in map(Path, glob.iglob(str(pattern), recursive=True)):
         yield from path.rglob("*") if path.is_dir() else (path,)
 
 
 def _listed() -> Iterator[tuple[Path, Path]]:
-    """The paths of a list on stdin: a line each, or parted by NUL as `find -print0` does it."""
+    """The paths of a list on stdin: one a line, or separated by NUL as `find -print0` writes them."""
     text = os.fsdecode(sys.stdin.buffer.read())
     paths = [Path(line) for line in text.split("\0" if "\0" in text else "\n") if line.strip()]
     if not paths:

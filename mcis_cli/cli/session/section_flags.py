@@ -31,7 +31,7 @@ class Flags:
     several: Mapping[tuple[str, str], tuple[Any, ...]] = field(default_factory=dict)
 
     def and_also(self, section: str, **settings: Any) -> "Flags":
-        """With settings of a section that something else than a flag of the same name gave."""
+        """With settings of a section that do not come from a flag of the same name."""
         return Flags({**self.tables, section: {**self.tables.get(section, {}), **settings}}, self.several)
 
 
@@ -99,7 +99,7 @@ def _option_of(section: str, name: str) -> inspect.Parameter:
 
 
 def help_of(model: type[Config], name: str) -> str:
-    """The help of a setting: its description as a sentence, and what it has an effect with."""
+    """The help of a setting: its description as a sentence, and when it has an effect."""
     text = without_marks(model.description_of(name))
     effect = model.effect_of(name)
     only = "" if not effect else f" N{effect[1:]}." if effect.startswith("not ") else f" Only {effect}."
@@ -107,7 +107,7 @@ def help_of(model: type[Config], name: str) -> str:
 
 
 def _default_of(model: type[Config], name: str) -> str:
-    """The value of a setting in the default preset, and in those that set another; empty where the text tells it."""
+    """The value of a setting in the default preset, and in those that set another; empty if the text has it."""
     without = model.model_fields[name].get_default(call_default_factory=True)
     section = next(one for one, found in SECTIONS.items() if found is model)
     values = {preset: tables.get(section, {}).get(name, without) for preset, tables in PRESETS.items()}
@@ -119,10 +119,10 @@ def _default_of(model: type[Config], name: str) -> str:
     names = {value: "/".join(presets) for value, presets in others.items()}
     if [len(presets) for presets in others.values()] == [len(PRESETS) - 1]:
         names = dict.fromkeys(names, "other presets")
-    told = ", ".join(f"{presets} {value}" for value, presets in names.items())
+    by_preset = ", ".join(f"{presets} {value}" for value, presets in names.items())
     if default in (None, PydanticUndefined):
-        return told and f" Presets: {told}."
-    return f" Default: {_in_help(default)}{told and f' ({told})'}."
+        return by_preset and f" Presets: {by_preset}."
+    return f" Default: {_in_help(default)}{by_preset and f' ({by_preset})'}."
 
 
 def _in_help(value: object) -> str:

@@ -1,4 +1,4 @@
-"""`mcis.toml` as `mcis init` writes it: what was found and what matters, then every other setting with its value."""
+"""`mcis.toml` as `mcis init` writes it: the settings that it chose, then every other setting with its value."""
 
 import inspect
 import json
@@ -9,9 +9,9 @@ from typing import Any
 from mcis_cli.config import SECTIONS, Config, Preset, resolve
 
 HEAD = """\
-# Settings of mcis. A line that begins with "# " is a setting at the value of the preset: take the sign away to change
+# Settings of mcis. A line that begins with "# " is a setting at the value of the preset: remove the sign to change
 # it. What each accepts is in docs/reference/configuration.md; numbers in brackets are those of
-# docs/explanation/differences-from-the-paper.md. `mcis check` tells whether the images fit.
+# docs/explanation/differences-from-the-paper.md. `mcis check` reports what is wrong with the images.
 """
 
 
@@ -19,8 +19,8 @@ def written(preset: Preset, chosen: Mapping[str, Mapping[str, Any]]) -> str:
     """The text of a configuration file.
 
     Args:
-        preset: named in the file; the values of what is not chosen are its own.
-        chosen: settings by section that stand in the file without a comment sign.
+        preset: named in the file; gives the values of all settings that are not chosen.
+        chosen: settings by section that are written without a comment sign.
     """
     parts = [
         HEAD,
@@ -50,10 +50,10 @@ def _table(place: str, values: Config, chosen: Mapping[str, Any], heading: str =
 
 
 def toml(value: object) -> str:
-    """A value of TOML; None, which it has not, as nothing to fill in."""
+    """Format a value as TOML. TOML has no null, so None becomes an empty string."""
     if value is None:
         return ""
-    if isinstance(value, str):  # unlike JSON, TOML has no surrogate pairs, and lets no DEL stand
+    if isinstance(value, str):  # unlike JSON, TOML has no surrogate pairs, and allows no DEL
         return json.dumps(value, ensure_ascii=False).replace("\x7f", "\\u007f")
     if isinstance(value, Config):
         said = ((name, found) for name, found in value if found is not None)

@@ -14,12 +14,12 @@ def expected_artifact(workspace: Workspace, reference: str | None, stage: str) -
 
     Args:
         workspace: store, configuration, settings.
-        reference: what was named or piped, if anything.
-        stage: which stage's artifact is looked for where nothing was named.
+        reference: the artifact that was named or piped, if any.
+        stage: the stage whose artifact is used if nothing was named.
 
     Raises:
-        MissingError: there is none; the message tells which command to run.
-        DamagedError: it is not what its stage writes.
+        MissingError: there is none; the message names the command to run.
+        DamagedError: its content is not what its stage writes.
     """
     if reference is not None:
         from mcis_cli.stages import check
@@ -41,7 +41,7 @@ def expected_artifact(workspace: Workspace, reference: str | None, stage: str) -
     if wanted is None:
         missing = stage if stage in planned else next(name for name, artifact in planned.items() if artifact is None)
         raise MissingError(
-            f"{workspace.config_file} asks for a stage that is not done: run `mcis {command_of(missing)}` first"
+            f"{workspace.config_file} requires a stage that has not run: run `mcis {command_of(missing)}` first"
         )
     return wanted
 
@@ -54,7 +54,7 @@ def upstream_reference(given: str | None, previous: str) -> str | None:
         previous: the stage that should have printed the line.
 
     Returns:
-        The reference; None where nothing was given and stdin is no pipe.
+        The reference; None if nothing was given and stdin is not a pipe.
 
     Raises:
         MissingError: the pipe is empty: the stage before failed.
@@ -65,7 +65,7 @@ def upstream_reference(given: str | None, previous: str) -> str | None:
     if not line:
         raise MissingError(
             f"nothing came through the pipe: the command before, `mcis {previous}` or another, printed no artifact; "
-            "its message tells why"
+            "its message gives the reason"
         )
     return _reference_of(line)
 

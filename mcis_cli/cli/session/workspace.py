@@ -31,7 +31,7 @@ class Workspace:
 
     Attributes:
         store_folder: where the store is, or would be.
-        may_create: whether a store is made where there is none.
+        may_create: whether to make a store if there is none.
         config_file: the configuration in use, if any.
         tables: its tables, with those of the command merged over.
         named: those of the command itself: `--set` and flags.
@@ -51,7 +51,7 @@ class Workspace:
 
     @cached_property
     def store(self) -> Store:
-        """The store; opened, or made, when it is first asked for: a mistyped command leaves nothing behind.
+        """The store, opened or made at first use, so that a mistyped command leaves nothing behind.
 
         Raises:
             MissingError: there is none, and the command only reads.
@@ -65,7 +65,7 @@ class Workspace:
 
     @contextmanager
     def existing_store(self) -> Iterator[Store]:
-        """The store; if there is none, an empty one for commands that only look, which is removed afterwards."""
+        """The store; if there is none, an empty temporary one for commands that write nothing."""
         if self.has_store:
             yield self.store
             return
@@ -115,7 +115,7 @@ class Workspace:
         )
 
     def data(self, folder: Path | None = None) -> DataConfig | None:
-        """Where the images are: a folder (or file) that was named, else what the configuration says.
+        """Where the images are: a folder or file that was named, or else the configuration's.
 
         Raises:
             UsageError: the path does not exist.
@@ -135,16 +135,16 @@ class Workspace:
 
         Args:
             upstream: the artifact.
-            folder: a folder that was named; goes before all else.
+            folder: a folder that was named; overrides everything else.
             reference: how the artifact was named; None where the configuration did, which then names the images too.
 
         Returns:
             The folder; for an artifact that was named, the one that is remembered, with [data] merged over, unless it
-            is gone. None where nobody knows.
+            is gone. None if it is unknown.
         """
         if reference is None:
             return self.data(folder)
-        dataset = str(upstream.meta.get("dataset"))  # which not all artifacts have
+        dataset = str(upstream.meta.get("dataset"))  # not all artifacts have it
         is_id = re.fullmatch(r"[0-9a-f]{64}", dataset) is not None
         place = DataConfig.remembered(self.store.location(dataset)) if is_id else None
         if folder is not None:
@@ -184,7 +184,7 @@ def open_workspace(
         assignments: values of `--set`.
         flags: sections of settings from the command's own flags; None values are those not given.
         upstream: a reference to an artifact; a file in another store brings its store along.
-        may_create: make a store where there is none, once it is needed.
+        may_create: make a store, once it is needed, if there is none.
 
     Raises:
         UsageError: the file or a value is not understood.
@@ -199,7 +199,7 @@ def open_workspace(
     tables = merge(of_file, named)
     named_preset = cast("Preset | None", preset or tables.get("preset"))
     try:
-        resolve(tables, named_preset)  # complain about the file and the flags before any work
+        resolve(tables, named_preset)  # report errors of the file and the flags before any work
     except UsageError as error:
         if str(error) == _fault_of(of_file):
             raise UsageError(f"{config_file}: {error}") from None
@@ -217,7 +217,7 @@ def open_workspace(
 
 
 def _fault_of(tables: Mapping[str, Any]) -> str | None:
-    """What is wrong with settings by themselves."""
+    """Faults of the settings themselves."""
     try:
         resolve(tables)
     except UsageError as error:
@@ -264,6 +264,6 @@ def _names_artifact(section: object) -> bool:
 
 
 def names_file(weights: str, folder: Path) -> bool:
-    """Whether a name of weights is that of a file: there is one, or it looks like one; else it names an artifact."""
+    """Whether a name of weights is that of a file, which exists or looks like one; otherwise it names an artifact."""
     path = Path(weights)
     return (folder / path).exists() or bool(path.suffix) or len(path.parts) > 1

@@ -1,4 +1,4 @@
-"""Writing results into a folder that the user names, and nowhere else, whatever links lie in it."""
+"""Write results into a folder that the user names, and nowhere else, whatever links it contains."""
 
 import errno
 import os
@@ -13,11 +13,13 @@ _NEW = os.O_WRONLY | os.O_CREAT | os.O_EXCL | os.O_CLOEXEC
 
 
 class OutputFolder:
-    """A folder to write into. It may be a link itself; a folder below it may not, and a file that is one is replaced.
+    """A folder to write into.
+
+    It may be a link itself; folders below it may not, and files that are links are replaced.
 
     Attributes:
         root: as it was named.
-        flag: what names another one, for messages.
+        flag: the flag that names another folder, for messages.
     """
 
     def __init__(self, root: Path, flag: str) -> None:
@@ -25,13 +27,13 @@ class OutputFolder:
         self.flag = flag
 
     def require(self, *, empty: bool = False) -> None:
-        """Make the folder, and see whether files can be made in it, before any work is done.
+        """Make the folder and check that it can be written, before any work is done.
 
         Args:
-            empty: refuse a folder that has something in it.
+            empty: refuse a folder that is not empty.
 
         Raises:
-            UsageError: it has.
+            UsageError: it is not empty.
             StorageError: it cannot be made, or not be written.
         """
         try:
@@ -48,16 +50,16 @@ class OutputFolder:
             raise self._refused(self.root, error) from error
         if found is not None:
             raise UsageError(
-                f"{self.root} has something in it already, {found!r:.80} for one: choose another folder with "
-                f"{self.flag}, or give --force to write into it"
+                f"{self.root} is not empty, it contains {found!r:.80}: choose another folder with {self.flag}, or give "
+                "--force to write into it"
             )
 
     def write(self, inside: Path, content: bytes) -> Path:
         """Write one file, whole or not at all. Returns its path.
 
         Args:
-            inside: its path below the folder, with no step upwards.
-            content: what it holds.
+            inside: its path below the folder, without `..`.
+            content: its bytes.
 
         Raises:
             StorageError: it cannot be written, or a link below the folder leads elsewhere.
@@ -76,7 +78,7 @@ class OutputFolder:
         return target
 
     def _folder(self, inside: Path) -> int:
-        """The folder below, opened step by step: a link on the way is followed by no step."""
+        """A folder below, opened step by step, so that no link on the way is followed."""
         self.root.mkdir(parents=True, exist_ok=True)
         descriptor = os.open(self.root, _FOLDER)
         for part in inside.parts:

@@ -25,7 +25,7 @@ MAX_COLUMNS = 1_000
 
 
 class _People:
-    """stderr as it is now. That nobody reads it, or that it is full, stops no work."""
+    """stderr as it is now. Errors while writing to it are ignored: they must not stop the work."""
 
     def __getattr__(self, name: str) -> Any:
         return getattr(sys.stderr, name)
@@ -41,21 +41,21 @@ class _People:
 
 
 class _PlainConsole(Console):
-    """A console that prints names as they are read: no markup, no emoji, and no orders to the terminal in them."""
+    """A console that prints names literally: no markup, no emoji, and no control sequences."""
 
     def __init__(self, file: TextIO | None = None, width: int | None = None) -> None:
         super().__init__(file=file, width=width, markup=False, emoji=False, highlight=False, soft_wrap=True)
 
     def render(
         self, renderable: RenderableType, options: ConsoleOptions | None = None
-    ) -> Iterable[Segment]:  # what Rich makes of anything that is printed
+    ) -> Iterable[Segment]:  # Rich renders everything with it
         for segment in super().render(renderable, options):
             is_own = segment.control is not None or segment.text == "\n"
             yield segment if is_own else segment._replace(text=plain(segment.text))
 
 
 def console() -> Console:
-    """The terminal that people look at: stderr, text never taken for markup."""
+    """The terminal that people look at: stderr, text never treated as markup."""
     return _PlainConsole(cast(TextIO, _People()))
 
 
@@ -67,13 +67,13 @@ def results() -> Console:
 def complain(kind: str, text: str) -> None:
     """One line on stderr: `mcis: error: ...`; line breaks and control characters in it become blanks."""
     people = cast(TextIO, _People())
-    number = os.environ.get("RANK", "0")  # a mistake of all is told by all, one of one by that one
+    number = os.environ.get("RANK", "0")  # an error of one process is printed by that process, an error of all by each
     where = f" (rank {plain(number)})" if number != "0" else ""
     print(f"mcis: {kind}{where}: {for_people(text)}", file=people, flush=True)
 
 
 def for_people(text: str) -> str:
-    """One line to read, with paths below the current folder as they are seen from there, and as most were given."""
+    """One line for people; paths below the current folder are relative to it, as users give them."""
     with suppress(FileNotFoundError):  # the folder is gone
         here = re.escape(f"{Path.cwd()}/")
         text = re.sub(rf"(?<![\w./~:-]){here}(?=[^\s/])", "", text)
@@ -81,18 +81,20 @@ def for_people(text: str) -> str:
 
 
 def is_watched() -> bool:
-    """Whether somebody reads both stdout and stderr on a terminal."""
+    """Whether both stdout and stderr are a terminal."""
     return sys.stdout.isatty() and sys.stderr.isatty()
 
 
 def plain(text: str) -> str:
-    """Text with a blank for each character that is no letter, mark or sign to look at: one line, and no orders to a
-    terminal. Python counts line breaks, escapes and marks of direction among them."""
+    """Text with a blank for each unprintable character, so that it is one line without control sequences.
+
+    Python's unprintable characters include line breaks, escapes and marks of direction.
+    """
     return "".join(letter if letter.isprintable() else " " for letter in text)
 
 
 def say(text: str) -> None:
-    """One line on stdout, without anything that a terminal would obey."""
+    """One line on stdout, without control sequences."""
     print(plain(text), flush=True)
 
 
@@ -102,11 +104,11 @@ def say_path(path: Path) -> None:
 
 
 class Watched:
-    """stdout, remembering its first failure: the error alone does not say which file it came from.
+    """stdout that remembers its first failure, because the error alone does not name the file.
 
     Attributes:
-        stream: what is written to.
-        failure: why that failed, if it did.
+        stream: the real stdout.
+        failure: its first error, if any.
     """
 
     def __init__(self, stream: TextIO) -> None:
@@ -158,12 +160,12 @@ def announce(
 
 
 class TerminalReporter:
-    """Progress for people: a line with bar, time left, images a second and losses on a terminal, a line a minute
-    elsewhere, nothing of it when quiet."""
+    """Progress for people: on a terminal a line with bar, time left, images a second and losses; otherwise a line a
+    minute; nothing if quiet."""
 
     def __init__(self, *, quiet: bool = False, silent: bool = False) -> None:
         self.worked = False  # a stage whose artifact is cached never starts anything
-        self._console = _PlainConsole(StringIO()) if silent else console()  # another process tells
+        self._console = _PlainConsole(StringIO()) if silent else console()  # another process prints
         self._quiet = quiet
         self._progress: Progress | None = None
         self._task: TaskID | None = None
@@ -174,14 +176,14 @@ class TerminalReporter:
         self._done_before = 0
 
     def prepare(self, text: str) -> None:
-        """Show what is done before the first step, on a terminal, until something else is shown."""
+        """Show the preparation before the first step, on a terminal, until something else is shown."""
         self.stop()
         if not self._quiet and self._console.is_terminal:
             self._status = self._console.status(Text(for_people(text)))
             self._status.start()
 
     def start(self, title: str, total: int, done: int = 0, *, images: int = 0) -> None:
-        """A piece of work begins; what was finished before does not count for the speed."""
+        """Begin a piece of work; units finished earlier do not count for the speed."""
         self.stop()
         self.worked = True
         self._title, self._total, self._done, self._done_before = title, total, done, done
@@ -195,7 +197,7 @@ class TerminalReporter:
             ProgressLine(self._console),
             console=self._console,
             transient=True,
-            redirect_stdout=sys.stdout.isatty(),  # else results would go where the bar is
+            redirect_stdout=sys.stdout.isatty(),  # otherwise results would be printed over the bar
         )
         self._progress.start()
         self._task = self._progress.add_task(title, total=total, completed=done, **self._fields())
@@ -213,7 +215,7 @@ class TerminalReporter:
             self._console.print(Text(f"{self._title}: {self._done}/{self._total}, {known}"))
 
     def counting(self, title: str, *, images: int = 0) -> Callable[[int, int], None]:
-        """A function to call with the number of units that are done, and of all; its first call begins the work."""
+        """A function to call with the number of finished units and of all; its first call begins the work."""
         seen: int | None = None
 
         def progress(done: int, total: int) -> None:
@@ -226,16 +228,16 @@ class TerminalReporter:
         return progress
 
     def note(self, text: str) -> None:
-        """A line for people; not when quiet."""
+        """Print a line for people, unless quiet."""
         if not self._quiet:
             self._console.print(Text(f"mcis: {for_people(text)}"))
 
     def warn(self, text: str) -> None:
-        """A line for people, also when quiet."""
+        """Print a line for people, also if quiet."""
         self._console.print(Text(f"mcis: warning: {for_people(text)}", style="yellow"))
 
     def stop(self) -> None:
-        """Take the bar away."""
+        """Remove the bar."""
         if self._progress is not None:
             self._progress.stop()
         if self._status is not None:

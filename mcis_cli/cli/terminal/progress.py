@@ -1,4 +1,4 @@
-"""A line of progress that fits the terminal: stage, bar, counter and time left stay, speed and losses give way."""
+"""A line of progress that fits the terminal: speed and losses are dropped before stage, bar, counter and time left."""
 
 from rich.console import Console
 from rich.progress import ProgressColumn, Task
@@ -37,12 +37,12 @@ def progress_line(
     """A line of progress.
 
     Args:
-        title: what is done.
+        title: name of the work.
         done: units that are done.
         total: all units.
         left: the time left, in words.
-        further: what else is known, in order: the last gives way first.
-        width: characters that there are.
+        further: other facts, of which the last is dropped first.
+        width: available characters.
         bar: the character of the bar.
     """
     counter = f"{done}/{total}"

@@ -17,7 +17,7 @@ def percent(fraction: float | None) -> str:
 
 
 def print_scores(metrics: Mapping[str, Any]) -> None:
-    """IoU of every class and their mean, and under it what exactly was measured."""
+    """IoU of every class and their mean, with a line on what exactly was measured."""
     from mcis_cli.stages import stages
 
     subject = stages()[metrics["subject"]].title
@@ -34,7 +34,7 @@ def print_scores(metrics: Mapping[str, Any]) -> None:
 
 
 def describe(metrics: Mapping[str, Any]) -> str:
-    """On how many images, by which initialisation, how: without this a score says nothing."""
+    """The images, the initialisation and the settings of a score, without which it means nothing."""
     from mcis_cli.stages import kind_of
 
     kind = kind_of(metrics["subject"])

@@ -1,6 +1,6 @@
 """Settings of every stage, a file for each section: frozen, validated, and hashed into the recipe of the stage.
 
-Each field says all that the program asks about it (`mcis_cli.config.setting`); [n] names the n-th difference of
+Each field declares all its facts (`mcis_cli.config.setting`); [n] names the n-th difference of
 docs/explanation/differences-from-the-paper.md.
 """
 
@@ -32,7 +32,7 @@ __all__ = [
 
 
 class Settings(Config):
-    """Everything that `mcis.toml` may hold, a section for each stage."""
+    """The content of `mcis.toml`, a section for each stage."""
 
     data: DataConfig = DataConfig()
     train_cls: TrainClsConfig = Field(TrainClsConfig(), alias="train-cls")
@@ -43,7 +43,7 @@ class Settings(Config):
     eval: EvalConfig = EvalConfig()
 
     def changed(self, **sections: Mapping[str, Any]) -> Self:
-        """These settings with others in some sections, which are not checked again."""
+        """These settings with changed ones in some sections, which are not checked again."""
         return self.model_copy(
             update={name: getattr(self, name).model_copy(update=new) for name, new in sections.items()}
         )

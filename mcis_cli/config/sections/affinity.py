@@ -35,7 +35,7 @@ class AffinityConfig(Config):
 
     seed: int = setting(
         0,
-        "of everything random in the training",
+        "for everything random in the training",
         ge=0,
         le=MAX_SEED,
         flag=COUNT,
@@ -55,7 +55,7 @@ class AffinityConfig(Config):
     )
     background_power: float = setting(
         32.0,
-        "confident background: so strong that it wins with this power",
+        "confident background: stronger than all objects with this power",
         gt=0,
         used=_OF_REGIONS,
         changes_cost=False,

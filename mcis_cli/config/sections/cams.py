@@ -32,7 +32,7 @@ class CamsConfig(Config):
     )
     localization: Literal["references", "released", "accumulated"] = setting(
         "references",
-        "or the released code's five maps [2], or single-round maps accumulated over the epochs, as OAA does [17]",
+        "mean over references, the released code's five maps [2], or OAA's maps accumulated over the epochs [17]",
     )
     reference_choice: Literal["random", "nearest"] = setting(
         "random",
@@ -49,7 +49,7 @@ class CamsConfig(Config):
     )
     refine: bool = setting(
         False,
-        "let positions that look alike share their scores; of an equivariant classifier",
+        "let similar positions share their scores; needs an equivariant classifier",
         used=when(localization="references"),
         in_recipe="always",
     )

@@ -1,4 +1,4 @@
-"""What several sections have: descriptions, flags, and the dense CRF."""
+"""Shared by several sections: descriptions, flags, and the dense CRF."""
 
 from mcis_cli.config.setting import Config, Flag, setting
 from mcis_cli.config.values import BACKBONES

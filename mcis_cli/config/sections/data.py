@@ -9,7 +9,7 @@ from mcis_cli.config.sections.common import ONE_SPLIT
 from mcis_cli.config.setting import Config, Flag, setting
 from mcis_cli.config.values import Domain, Names
 
-# The layouts of data, each a file in data/layouts; `auto` asks a folder for them in this order.
+# The layouts of data, each a file in data/layouts; `auto` tries them in this order.
 LayoutName = Literal["auto", "voc", "roboflow", "label-studio", "coco", "table", "labelme", "folders"]
 
 
@@ -17,9 +17,7 @@ class SourceConfig(Config):
     """Further images, of the classes of `[data]`: a table `[[data.sources]]` for each place."""
 
     root: str = setting(..., "folder, table, or list of lines `path tag`; relative as the root of [data] is")
-    domain: Domain = setting(
-        ..., "what it is: more of the target, images with one label each, or what a search of the web found"
-    )
+    domain: Domain = setting(..., "kind of images: more of the target, with one label each, or from a web search")
     name: str | None = setting(
         None, "prefix of its images' ids; else the domain, numbered", pattern=r"^[A-Za-z0-9][\w.-]*$"
     )
@@ -67,7 +65,7 @@ class DataConfig(Config):
 
     @classmethod
     def remembered(cls, place: Mapping[str, Any] | None) -> "DataConfig | None":
-        """The place that a store remembers; None where it remembers none, or what it says is no place."""
+        """The place that a store remembers; None if it remembers none, or an invalid one."""
         try:
             return None if place is None or "\0" in str(place.get("root")) else cls.model_validate(place)
         except ValidationError:

@@ -56,7 +56,7 @@ class EvalConfig(Config):
     )
     resampling: Enlarging = setting(
         "bilinear",
-        "of images to the sizes that the network sees, and of probabilities back [15]",
+        "how images are resized for the network, and probabilities back [15]",
         used=_OF_PREDICTIONS,
         omitted_at="bilinear",
     )
@@ -71,7 +71,7 @@ class EvalConfig(Config):
     )
     thresholds: Thresholds = setting(
         tuple(round(0.05 * step, 2) for step in range(1, 20)),
-        "of background in maps; the best counts",
+        "background thresholds of maps; the best counts",
         used=when(subject=("maps", "walked maps")),
         changes_cost=False,
     )

@@ -129,7 +129,7 @@ class PseudoConfig(Config):
     )
     saliency_weight: float = setting(
         0.75,
-        "what the score of background loses from saliency 0 to 1",
+        "fall of the background score from saliency 0 to 1",
         ge=0,
         le=1e4,
         used=_SOFT_SALIENCY,

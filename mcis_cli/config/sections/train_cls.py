@@ -7,7 +7,7 @@ from mcis_cli.config.sections.common import COUNT, FROZEN, ONE_BACKBONE, PRECISI
 from mcis_cli.config.setting import Config, setting, unless, when
 from mcis_cli.config.values import MAX_SEED, AffinityWeights, Backbone, ColorJitter, Epochs, Precision, SideRange
 
-# Settings of terms that a loss may lack. Not `heads` and `affinity_init`: they change the weights, used or not.
+# Settings of terms that a loss may lack. Not `heads` and `affinity_init`, which always change the weights.
 _PAIRS_COUNT = unless(loss="basic")
 _CONTRAST_COUNTS = when(loss="full")
 
@@ -22,7 +22,7 @@ class TrainClsConfig(Config):
         }
     }
 
-    seed: int = setting(0, "of everything random in the stage", ge=0, le=MAX_SEED, flag=COUNT, changes_cost=False)
+    seed: int = setting(0, "for everything random in the stage", ge=0, le=MAX_SEED, flag=COUNT, changes_cost=False)
     backbone: Backbone = setting("vgg16", "network below the new layers", flag=ONE_BACKBONE)
     output_stride: Literal[8, 16] = setting(8, "pixels of the image per position of the features")
     new_layers: int | None = setting(
@@ -77,7 +77,9 @@ class TrainClsConfig(Config):
     contrastive_rule: Literal["always", "unshared"] = setting(
         "always", "whether sides without unshared labels count [4]", used=_CONTRAST_COUNTS, changes_cost=False
     )
-    loss_weighting: Literal["sum", "mean"] = setting("sum", "of the losses of m and n [5]", changes_cost=False)
+    loss_weighting: Literal["sum", "mean"] = setting(
+        "sum", "how the losses of m and n are combined [5]", changes_cost=False
+    )
     image_size: int = setting(256, "side of the square that images are warped to, pixels", ge=32, le=2**14)
     long_side: SideRange | None = setting(
         None, "crop squares out of images whose long side is drawn from this range; else warp images"

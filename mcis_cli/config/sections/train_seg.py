@@ -12,7 +12,7 @@ _LARGE_FOV = when(network="deeplab-largefov")
 class TrainSegConfig(Config):
     """DeepLab on pseudo masks, or on ground truth (`supervision = "full"`, the upper bound)."""
 
-    seed: int = setting(0, "of everything random in the stage", ge=0, le=MAX_SEED, flag=COUNT, changes_cost=False)
+    seed: int = setting(0, "for everything random in the stage", ge=0, le=MAX_SEED, flag=COUNT, changes_cost=False)
     supervision: Literal["pseudo", "full"] = setting(
         "pseudo", "pseudo masks, or ground truth: the upper bound", flag=True, changes_cost=False
     )
@@ -44,7 +44,7 @@ class TrainSegConfig(Config):
     )
     align_corners: bool = setting(False, "enlarge scores with aligned corners, as Caffe does [15]", omitted_at=False)
     head_dilation: int = setting(
-        12, "of the 3×3 convolution; of deeplabv3's first, then twice and three times it", ge=1
+        12, "dilation of the 3×3 convolution; of deeplabv3's first, the others have twice and three times it", ge=1
     )
     crop: int = setting(321, "side of the square that is cropped, pixels", ge=32, le=2**14)
     scales: ScaleRange = setting(

@@ -1,1 +1,1 @@
-"""What the layouts of image sets say before any image is opened: a reader for each, and the listings they give."""
+"""The layouts of image sets: a reader for each, which makes a listing without opening images."""

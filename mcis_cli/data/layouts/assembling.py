@@ -1,4 +1,4 @@
-"""From what a layout's reader saw to a listing: class names, tags, masks and saliency maps are joined."""
+"""From a layout's reader to a listing: join class names, tags, masks and saliency maps."""
 
 import unicodedata
 from collections.abc import Iterable, Iterator, Mapping, Sequence
@@ -14,10 +14,10 @@ _PIXELS = PHOTO_SUFFIXES | {".npy", ".npz", ".mat"}
 
 
 def assemble(config: DataConfig, root: Path, layout: str, found: Found) -> Listing:
-    """Join what a reader saw with class names, masks and saliency.
+    """Join the result of a reader with class names, masks and saliency.
 
     Raises:
-        DataError: There are no images, no classes, too many classes, or a folder named in the settings is not there.
+        DataError: There are no images, no classes, too many classes, or a folder named in the settings does not exist.
     """
     if not found.images:
         faults = [finding.message for finding in found.findings if finding.severity == "error"]
@@ -39,12 +39,12 @@ def assemble(config: DataConfig, root: Path, layout: str, found: Found) -> Listi
     for name, ids in splits.items():
         for image_id in ids:
             membership.setdefault(image_id, set()).add(name)
-    alike: dict[frozenset[str], frozenset[str]] = {}
+    known: dict[frozenset[str], frozenset[str]] = {}
 
     def shared(names: Iterable[str]) -> frozenset[str]:
-        """One object for all that are alike: many images have few combinations of tags and splits."""
+        """One object for all equal sets, to save memory: many images share few combinations of tags and splits."""
         kept = frozenset(names)
-        return alike.setdefault(kept, kept)
+        return known.setdefault(kept, kept)
 
     items = tuple(
         Item(
@@ -66,14 +66,14 @@ def assemble(config: DataConfig, root: Path, layout: str, found: Found) -> Listi
 
 
 def _splits(found: Found) -> dict[str, frozenset[str]]:
-    """The splits by name; what CVAT calls `default`, and our exports `all`, is `train` too where it is the only one."""
+    """The splits by name. If CVAT's `default`, or `all` of our exports, is the only one, it is also `train`."""
     splits = dict(found.splits) or {"train": frozenset(found.images)}
     (only, *others) = splits
     return {**splits, "train": splits[only]} if only in ("default", "all") and not others else splits
 
 
 def _tags(found: Found, names: Sequence[str]) -> dict[str, frozenset[str]]:
-    """The tags of each image that has been looked at; names that mean background or nothing leave none."""
+    """The tags of each tagged image, without names that mean background or nothing."""
     known = set(names)
     nothing = {tag for tag in set().union(*found.tags.values()) if is_negative(tag) and tag not in known}
     return {image_id: tags - nothing if nothing else tags for image_id, tags in found.tags.items()}
@@ -87,7 +87,7 @@ def _companions(
     kind: str,
     images: Mapping[str, str],
 ) -> tuple[dict[str, str], tuple[Finding, ...]]:
-    """Masks or saliency maps by image id, from the folder of the settings or the one that is usual."""
+    """Masks or saliency maps by image id, from the folder of the settings or the usual one."""
     folder = root / (setting or default)
     if not folder.is_dir():
         if setting is None:
@@ -105,7 +105,7 @@ def _companions(
 
 
 def _not_read(folder: Path, suffixes: frozenset[str], kind: str) -> Iterator[Finding]:
-    """A warning for files in a folder of masks or saliency maps whose format is not read there."""
+    """Warn of files in a folder of masks or saliency maps whose format is not read there."""
     other, _ = index_files(folder, folder, frozenset(_PIXELS - suffixes))
     if other:
         first = min(other.values())

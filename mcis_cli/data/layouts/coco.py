@@ -1,8 +1,8 @@
 """The layout of COCO: `annotations/instances_SPLIT.json`, or files that are COCO by their content, and images anywhere
 their users keep them.
 
-Only which categories an image has is read: they are its tags. What outlines the objects is thrown away while the file
-is read (`coco_masks` makes ground truth of it, where that is asked for).
+Only the categories of an image are read, as its tags. Outlines are dropped while the file is read (`coco_masks` makes
+ground truth from them on request).
 """
 
 import json
@@ -23,7 +23,7 @@ from mcis_cli.store import StatCache
 
 ANNOTATIONS = "annotations"
 PREFIX = "instances_"
-MAX_JSON_BYTES = 2**29  # that of COCO's 118,000 training images has 450 MB
+MAX_JSON_BYTES = 2**29  # the file of COCO's 118,000 training images has 450 MB
 MAX_NESTED = 20_000_000  # lists and objects, each of which takes some 60 bytes of memory and as little as 3 in the file
 MAX_FILES = 16  # of a set
 HEAD = 2**16
@@ -42,7 +42,7 @@ _KEPT = frozenset(
 def find_instances(config: DataConfig, root: Path) -> tuple[Path, ...]:
     """The files of annotations: that of `config.tags`, the root itself, or all `annotations/instances_*.json`.
 
-    Else they are what is COCO by its content in `annotations` or beside it.
+    Without these, the files in `annotations` or beside it whose content is COCO.
     """
     if root.suffix.lower() == ".json" and root.is_file():
         return (root,)
@@ -55,7 +55,8 @@ def find_instances(config: DataConfig, root: Path) -> tuple[Path, ...]:
 
 
 def _files_of_json(folder: Path) -> list[Path]:
-    """The JSON files of a folder that may be of a whole set, not of an image each; captions and such left out."""
+    """The JSON files of a folder that may describe a whole set, not one image each; without captions and similar
+    files."""
     files = sorted(file for file in folder.glob("*.json") if not file.name.startswith((".", *_OTHER_KINDS)))
     return files if len(files) <= MAX_FILES else []
 
@@ -88,15 +89,15 @@ def read_coco(files: tuple[Path, ...], root: Path) -> Found:
 
 
 def read_json(content: bytes, name: str, *, outlines: bool = False) -> Any:
-    """What a JSON file of COCO says, of objects only what is needed here.
+    """The content of a JSON file of COCO, with only the needed parts of objects.
 
     Args:
         content: All bytes of the file.
         name: How messages call it.
-        outlines: Keep what outlines the objects, too.
+        outlines: Keep the outlines of objects, too.
 
     Raises:
-        DataError: It is no JSON, or would take memory without bound.
+        DataError: It is not JSON, or would take unbounded memory.
     """
     if found := other_file(content):
         raise DataError(f"{name}: {found}")
@@ -120,10 +121,9 @@ def _slim(found: dict[str, Any]) -> dict[str, Any]:
 
 @dataclass(frozen=True)
 class Instances:
-    """What a file of annotations says: names of files by the id of the image, names by that of the category, pairs.
-
-    `group` is the id of a category that may but group the others, as Roboflow writes one; `sizes` are (height, width)
-    of the images that have them."""
+    """The content of a file of annotations: file names by image id, names by category id, pairs of both ids. `group` is
+    the id of a category that may only group the others, as Roboflow writes one; `sizes` are (height, width) of the
+    images that have them."""
 
     images: Mapping[int, str]
     categories: Mapping[int, str]
@@ -136,7 +136,7 @@ def parse_instances(content: bytes, name: str) -> Instances:
     """Read a file of annotations.
 
     Raises:
-        DataError: It is not as COCO has it; the message tells which entry.
+        DataError: It does not follow the COCO format; the message names the entry.
     """
     table = read_json(content, name)
     images = dict[int, str]()
@@ -163,7 +163,7 @@ def parse_instances(content: bytes, name: str) -> Instances:
 def _pairs(
     table: Any, key: str, first: tuple[str, type], second: tuple[str, type], name: str
 ) -> Iterator[tuple[str, Any, Any]]:
-    """Where each entry of a list is, and two values of it, of the types that were asked for."""
+    """The place of each entry of a list, and two values of it, checked to be of the given types."""
     entries = table.get(key) if isinstance(table, dict) else None
     if not isinstance(entries, list):
         raise DataError(f"{name}: no list {key!r}; expected images, annotations and categories as COCO has them")
@@ -183,7 +183,8 @@ def _value(entry: Any, key: str, kind: type, where: str) -> Any:
 
 
 def split_of(file: Path) -> str:
-    """The split that a file is: `train` of `instances_train2017.json`, and `default` of `labels.json`, which is all."""
+    """The split of a file: `train` for `instances_train2017.json`, and `default` for `labels.json`, which is all
+    images."""
     if not file.name.startswith(PREFIX):
         return split_of_name(file.stem) or ("default" if file.stem in _WHOLE else file.stem)
     name = file.stem.removeprefix(PREFIX)
@@ -192,7 +193,7 @@ def split_of(file: Path) -> str:
 
 @dataclass
 class Collected:
-    """What all files say together."""
+    """The joined content of all files."""
 
     root: Path
     images: dict[str, str] = field(default_factory=dict)
@@ -206,7 +207,7 @@ class Collected:
 
     @property
     def classes(self) -> tuple[str, ...] | None:
-        """The categories in the order of their ids; one that but groups the others is none."""
+        """The categories in the order of their ids, without one that only groups the others."""
         if self.categories is None:
             return None
         used = set().union(*self.tags.values())
@@ -214,12 +215,12 @@ class Collected:
         return tuple(name for k in order if (name := self.categories[k]) in used or k != self.group)
 
     def add(self, file: Path, split: str | None = None, places: Sequence[str] | None = None) -> dict[int, str]:
-        """Take in one file. Returns our ids of its images by their numbers there.
+        """Add one file. Returns our ids of its images by their numbers in it.
 
         Args:
             file: of annotations.
-            split: what it is; told by its name where None.
-            places: folders that its images may be in, relative to the root; those of COCO where None.
+            split: the split that it describes; None to take it from the file's name.
+            places: folders that its images may be in, relative to the root; None for COCO's own.
         """
         found = parse_instances(read_regular(file, MAX_JSON_BYTES), str(file))
         if self.categories is not None and dict(found.categories) != dict(self.categories):
@@ -243,7 +244,7 @@ class Collected:
         return ids
 
     def as_found(self, source: str) -> Found:
-        """All of it, with where it is from."""
+        """Everything, with its origin."""
         return Found(
             images=self.images,
             tags={image_id: frozenset(self.tags.get(image_id, ())) for image_id in self.images},
@@ -255,7 +256,7 @@ class Collected:
         )
 
     def _image(self, file: Path, file_name: str, places: list[str]) -> str | None:
-        """The id of an image, which is noted; None where there is a fault."""
+        """The id of an image, after recording it; None after a fault."""
         path = image_path(file_name)
         stem, dot, suffix = path.rpartition(".")
         fault = id_fault(stem if dot else path)
@@ -289,10 +290,10 @@ class Collected:
 
 
 def outlines_of(found: Collected, ids: Mapping[int, str], file: Path) -> Iterator[Outlines]:
-    """The objects of the images of one file, which was taken in before.
+    """The objects of the images of one file that was added before.
 
     Raises:
-        DataError: It has changed since, or is no JSON.
+        DataError: It has changed since, or is not JSON.
     """
     table = read_json(read_regular(file, MAX_JSON_BYTES), str(file), outlines=True)
     by_image = {one["id"]: Outlines(ids[one["id"]], _size(one)) for one in table["images"] if one["id"] in ids}
@@ -321,7 +322,7 @@ def _shape(annotation: Mapping[str, Any], name: str, where: str) -> Shape:
 
 
 def _places(root: Path, file: Path) -> list[str]:
-    """Folders that images may be in, relative to the root, the most particular first."""
+    """Folders that images may be in, relative to the root, the most specific first."""
     full, short = file.stem.removeprefix(PREFIX), split_of(file)
     named = (f"images/{full}", f"images/{short}", full, short, "images", "data", "")
     return [place for place in dict.fromkeys(named) if (root / place).is_dir()]

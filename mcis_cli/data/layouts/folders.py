@@ -17,14 +17,14 @@ from mcis_cli.store import StatCache
 
 RESERVED = frozenset({"masks", "saliency", "annotations", "SegmentationClass", "SegmentationObject"})
 LEARNT = frozenset({"train", "training"})
-NUM_LOOKED_AT = 3  # images that show whether a folder has masks
+NUM_LOOKED_AT = 3  # images that are read to recognise a folder of masks
 
 
 def has_class_folders(config: DataConfig, root: Path) -> bool:
     """Whether a folder looks like a folder of images for each class.
 
     Raises:
-        DataError: Its only folders of images are called as splits, so that nothing says what the images show.
+        DataError: Its only folders of images have names of splits, so that nothing gives the classes.
     """
     folders = [name for name in _class_folders(config, root) if _has_photos(root / name)]
     if any(map(_means_split, folders)):
@@ -47,9 +47,9 @@ def _means_split(folder: str) -> bool:
 
 
 def read_folders(config: DataConfig, root: Path) -> Found:
-    """Read a folder of images for each class; an id is the path without its extension, so it tells the class.
+    """Read a folder of images for each class; an id is the path without its extension, so it names the class.
 
-    A folder without images is no class, nor is one of masks. The images in a folder called background, negative or none
+    A folder without images, or of masks, is not a class. The images in a folder called background, negative or none
     are negatives. A class may be called `train`: it holds images, a split holds folders.
 
     Raises:
@@ -100,8 +100,8 @@ def _class_folders(config: DataConfig, root: Path) -> list[str]:
 
 
 def _folders_of_masks(root: Path, folders: list[str]) -> dict[str, str]:
-    """The folders of masks, each with that of the photographs: all its names are there, perhaps with a word such as
-    `_mask` before or after them, and its images have few colours."""
+    """The folders of masks, each with its folder of photographs, which has the same names, perhaps without a word such
+    as `_mask`; images of a folder of masks have few colours."""
     stems = {name: _lossless_stems(root / name) for name in folders}
     photographs = {name: {Path(entry.name).stem for entry in _photos(root / name)} for name in folders}
     with_stem: dict[str, list[str]] = {}
@@ -128,7 +128,7 @@ def _parts(name: str) -> Iterator[str]:
 
 
 def _are_named_as(names: set[str], photographs: set[str]) -> bool:
-    """Whether names are those of photographs, or these with one and the same text before or after them."""
+    """Whether names are those of photographs, perhaps all with the same text before or after them."""
     first = min(names)
     for part in _parts(first):
         if part in photographs:
@@ -139,7 +139,7 @@ def _are_named_as(names: set[str], photographs: set[str]) -> bool:
 
 
 def _lossless_stems(folder: Path) -> set[str]:
-    """The names of images, without extensions; none where one is of a format that masks do not have."""
+    """The names of images, without extensions; none if one has a format that masks cannot have."""
     photos = _photos(folder)
     if any(os.path.splitext(entry.name)[1].lower() not in MASK_SUFFIXES for entry in photos):
         return set()
@@ -166,7 +166,7 @@ def _is_split(folder: Path) -> bool:
 
 
 def _unread(root: Path, folders: list[str]) -> list[Finding]:
-    """A warning for folders within the folders of classes, which nobody reads."""
+    """Warn of folders within the folders of classes, which are not read."""
     nested = tuple(f"{folder}/{name}" for folder in folders for name in _subfolders(root / folder))
     if not nested:
         return []
@@ -176,7 +176,7 @@ def _unread(root: Path, folders: list[str]) -> list[Finding]:
 
 
 def _entries(folder: Path) -> list[os.DirEntry[str]]:
-    """What is in a folder, in no order, without hidden names."""
+    """The entries of a folder, unordered, without hidden ones."""
     try:
         return [
             entry for entry in os.scandir(folder) if not entry.name.startswith(".") and entry.name not in JUNK_FOLDERS
@@ -192,7 +192,7 @@ def _subfolders(folder: Path) -> list[str]:
 def _is_folder(entry: os.DirEntry[str]) -> bool:
     try:
         return entry.is_dir()
-    except OSError:  # a link that leads nowhere
+    except OSError:  # a broken link
         return False
 
 

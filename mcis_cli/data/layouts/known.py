@@ -1,6 +1,6 @@
-"""The layouts of data, in the order in which a folder is asked for them: the first that matches is read.
+"""The layouts of data, in the order in which they are tried; the first that matches is read.
 
-They are listed once, by name, in `config.sections.data.LayoutName`; each is the `LAYOUT` of a file in this folder.
+`config.sections.data.LayoutName` lists their names; each is the `LAYOUT` of a file in this folder.
 """
 
 from importlib import import_module

@@ -1,7 +1,7 @@
 """Exports of Label Studio: JSON, JSON-MIN and CSV, beside the images or above them.
 
 Choices are tags, and so are the labels of brushes, polygons and boxes. Brushes and polygons can become ground truth. A
-task that was submitted without a label is a negative; one that nobody submitted, or that was skipped, is unlabelled.
+task that was submitted without a label is a negative; one that was not submitted, or skipped, is unlabelled.
 """
 
 import json
@@ -25,11 +25,11 @@ from mcis_cli.errors import DataError
 from mcis_cli.store import StatCache
 
 LABELS = ("choices", "taxonomy", "brushlabels", "polygonlabels", "rectanglelabels", "ellipselabels", "keypointlabels")
-# Controls whose values are plain texts in CSV and JSON-MIN, where columns of the data stand beside them.
+# Controls whose values are plain texts in CSV and JSON-MIN, beside columns of the data.
 _CONTROLS = frozenset({"choice", "choices", "label", "labels", "tag", "tags", "class", "classes", "category"})
 _KNOWN = _CONTROLS | {"image", "id", "annotator", "annotation_id", "created_at", "updated_at", "lead_time"}
 _SIGNS = frozenset({"annotation_id", "lead_time"})
-_UPLOADED = re.compile(r"^[0-9a-f]{8}-")  # what an upload puts before a name
+_UPLOADED = re.compile(r"^[0-9a-f]{8}-")  # the prefix that an upload adds to a name
 HEAD = 2**16
 _TASKS = re.compile(rb"\s*\[\s*\{")
 _KEYS = re.compile(rb'"(?:annotations|completions|annotation_id|lead_time|original_width|data)"\s*:')
@@ -62,7 +62,7 @@ def _is_export(file: Path) -> bool:
 
 @dataclass
 class _Photos:
-    """The images of a folder by their names, with and without what an upload puts before them."""
+    """The images of a folder by their names, with and without the prefix of an upload."""
 
     root: Path
     images: dict[str, str] = field(default_factory=dict)
@@ -100,7 +100,7 @@ class _Photos:
 
 
 def _path_of(reference: str) -> str:
-    """The path in what a task calls its image: an address, a path, or `/data/local-files/?d=PATH`."""
+    """The path in a task's reference to its image: an address, a path, or `/data/local-files/?d=PATH`."""
     parts = urlsplit(reference)
     local = parse_qs(parts.query).get("d")
     return unquote(local[0] if local else parts.path or reference).replace("\\", "/").lstrip("/")
@@ -108,8 +108,8 @@ def _path_of(reference: str) -> str:
 
 @dataclass(frozen=True, slots=True)
 class _Task:
-    """A task: where it is, the image it names, whether somebody submitted it, its labels and its regions, and the names
-    of values that are texts and may be labels, where a control has a name of its own."""
+    """A task: its place, its image, whether it was submitted, its labels and its regions, and the names of text values
+    that may be labels, if a control has an unusual name."""
 
     where: str
     image: str
@@ -162,7 +162,7 @@ def _tasks_of_table(file: Path) -> Iterator[_Task]:
 
 
 def _from_cell(cell: str, *, is_control: bool) -> list[str]:
-    """Tags of a cell: the JSON of what was labelled, or, in the column of a control, names."""
+    """Tags of a cell: JSON of labels, or names in the column of a control."""
     if cell[:1] in ("[", "{"):
         try:
             return list(_loose(json.loads(cell)))
@@ -187,7 +187,7 @@ def _labels_of(value: Any) -> Iterator[str]:
         for key in LABELS:
             names = value.get(key)
             for name in names if isinstance(names, list) else ():
-                parts = name if isinstance(name, list) else [name]  # a taxonomy gives the way from its root
+                parts = name if isinstance(name, list) else [name]  # a taxonomy gives the path from its root
                 if parts and isinstance(parts[-1], str):
                     yield parts[-1].strip()
 
@@ -197,7 +197,7 @@ def _dicts(value: Any) -> list[Mapping[str, Any]]:
 
 
 def _reference(data: Mapping[str, Any], where: str) -> str:
-    """What a task calls its image: the value at `image`, or the one that ends like a photograph."""
+    """A task's reference to its image: the value at `image`, or one that ends like a photograph."""
     texts = [data.get("image"), *data.values()]
     for text in texts:
         if isinstance(text, str) and Path(_path_of(text)).suffix.lower() in PHOTO_SUFFIXES:
@@ -252,10 +252,10 @@ def _size(region: Mapping[str, Any]) -> tuple[int, int] | None:
 
 
 def _refuse_unsubmitted(file: Path, tasks: Sequence[_Task]) -> None:
-    """Say why an export has no labels at all.
+    """Raise an error that explains why an export has no labels at all.
 
     Raises:
-        DataError: no task was submitted, or none has a label where labels are looked for.
+        DataError: no task was submitted, or none has a label in the expected places.
     """
     if not any(task.is_labelled for task in tasks):
         raise DataError(

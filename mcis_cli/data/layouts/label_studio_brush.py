@@ -17,7 +17,7 @@ def decode_brush(runs: Any, height: int, width: int, where: str) -> "ndarray":
     """The pixels of a brush, boolean, (height, width).
 
     Raises:
-        DataError: They are not run lengths of so many pixels.
+        DataError: They are not run lengths for this number of pixels.
     """
     import numpy as np
 
@@ -60,5 +60,5 @@ class _Bits:
         return (int.from_bytes(part, "big") >> shift) & ((1 << count) - 1)
 
     def is_over(self) -> bool:
-        """Whether more was read than there is."""
+        """Whether more bits were read than there are."""
         return self.at > 8 * len(self.content)

@@ -45,7 +45,7 @@ def _parse(content: bytes, name: str) -> dict[str, Any]:
     """One file.
 
     Raises:
-        DataError: It is not as labelme writes it.
+        DataError: It does not have labelme's format.
     """
     table = read_json(content, name, outlines=True)
     shapes = table.get("shapes") if isinstance(table, dict) else None
@@ -104,7 +104,7 @@ def _read(config: DataConfig, root: Path, cache: StatCache | None) -> Found:
 
 
 def _splits(images: Mapping[str, str]) -> dict[str, frozenset[str]]:
-    """Folders called as splits, where every image is below one."""
+    """Folders with names of splits, if every image is below one."""
     by_split: dict[str, set[str]] = {}
     for image_id in images:
         top, slash, _ = image_id.partition("/")
@@ -116,7 +116,7 @@ def _splits(images: Mapping[str, str]) -> dict[str, frozenset[str]]:
 
 
 def _image_of(root: Path, path: str, named: str) -> str | None:
-    """The image of a file: where it says, or of this name beside the file, above it, or in `images`."""
+    """The image of a file: at its stated path, or of the same name beside the file, above it, or in `images`."""
     named = image_path(named)
     folder, name = Path(path).parent, named.rpartition("/")[2]
     said = Path(*_normal([*folder.parts, *named.split("/")]))
@@ -147,7 +147,7 @@ def _outlines(config: DataConfig, root: Path) -> Iterator[Outlines]:
         table = _parse(read_regular(file, MAX_IMAGE_BYTES), str(file))
         found = _image_of(root, path, table["imagePath"])
         if found is None:
-            continue  # told as the folder is read
+            continue  # reported where the folder is read
         size = _size(table)
         shapes = [_shape(shape, f"{file}: shapes[{n}]", size) for n, shape in enumerate(table["shapes"])]
         yield Outlines(image_id_of(found), size, shapes)
@@ -179,7 +179,7 @@ def _is_point(point: Any) -> bool:
 
 
 def _pixels(text: Any, points: Any, size: tuple[int, int], where: str) -> Any:
-    """A mask in base64 at the place of its box."""
+    """Decode a mask in base64 and place it into its box."""
     import numpy as np
 
     from mcis_cli.data.images import decode_grey

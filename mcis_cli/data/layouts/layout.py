@@ -1,4 +1,4 @@
-"""What a layout of data is: a name, how a folder is told to have it, and how that is read.
+"""A layout of data: its name, how a folder is recognised as having it, and how it is read.
 
 A layout is one file in this folder, with a `LAYOUT`, and its name in `config.sections.data.LayoutName`.
 """
@@ -34,7 +34,7 @@ class Shape:
 
 @dataclass(slots=True)
 class Outlines:
-    """All objects of one image, with the (height, width) that their file gives the image, where it does."""
+    """All objects of one image, with the (height, width) of the image by their file, if given."""
 
     image_id: str
     size: tuple[int, int] | None
@@ -48,9 +48,9 @@ class Layout:
     Attributes:
         name: what `data.layout` calls it.
         title: what messages call it, after "looked for".
-        matches: whether a folder, or a file that was named, has it; a look at names, or at the head of a file.
-        read: what it says; raises DataError where it cannot be read.
-        outlines: the objects of each image, where the layout has any: ground truth is made of them.
+        matches: whether a folder or a named file has this layout; reads names or the head of a file only.
+        read: reads the layout; raises DataError if it cannot.
+        outlines: the objects of each image, if the layout has them; ground truth is drawn from them.
     """
 
     name: str

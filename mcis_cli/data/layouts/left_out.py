@@ -1,4 +1,4 @@
-"""What lies in the folder of an image set and is not read: told by `mcis check`, since nothing else would miss it."""
+"""Files in the folder of an image set that are not read. `mcis check` reports them, since no other command would."""
 
 import os
 from collections.abc import Iterator
@@ -44,7 +44,7 @@ OTHER_FOLDERS = frozenset(
 MAX_FILES = 1_000_000
 
 _KINDS: dict[str, tuple[Severity, str]] = {
-    "dangling-link": ("warning", "that link to nothing; mend or remove them"),
+    "dangling-link": ("warning", "that link to nothing; fix or remove them"),
     "no-file": ("warning", "that are pipes, sockets or devices; remove them"),
     "other-format": ("warning", "of a format that is not read; save them as JPEG or PNG"),
     "without-extension": ("warning", f"without an extension; expected one of {', '.join(sorted(PHOTO_SUFFIXES))}"),
@@ -53,14 +53,14 @@ _KINDS: dict[str, tuple[Severity, str]] = {
 
 
 def left_out(config: DataConfig, listing: Listing) -> Iterator[Finding]:
-    """One finding for each kind of file that is left out, naming the first few; hidden files are not told.
+    """One finding for each kind of file that is left out, naming the first few; hidden files are not reported.
 
     Args:
         config: the settings that the listing was made with; folders of masks and saliency are not looked into.
         listing: what is read.
     """
     root = listing.root.absolute()
-    if listing.layout == "list":  # which says which files are meant
+    if listing.layout == "list":  # it lists the files of the set
         return
     used = {
         os.path.relpath(root / path, root)
@@ -69,7 +69,9 @@ def left_out(config: DataConfig, listing: Listing) -> Iterator[Finding]:
         if path is not None
     }
     aside = {os.path.normpath(name) for name in (config.masks, config.saliency, config.tags) if name is not None}
-    aside |= {os.path.relpath(source.listing.root.absolute(), root) for source in listing.sources}  # told by themselves
+    aside |= {
+        os.path.relpath(source.listing.root.absolute(), root) for source in listing.sources
+    }  # reported on their own
     lists = {Path(listing.tag_source or "").name, "classes.txt"}
     found: dict[str, list[str]] = {}
     for name, kind in _kinds(listing.root, aside | used):
@@ -82,7 +84,7 @@ def left_out(config: DataConfig, listing: Listing) -> Iterator[Finding]:
 
 
 def _kinds(root: Path, known: set[str]) -> Iterator[tuple[str, str]]:
-    """Path below the root, and kind, of the files that may have been meant to be read."""
+    """Path below the root, and kind, of files that the user may have expected to be read."""
     num_seen = 0
     for folder, folders, names in os.walk(root):
         below = os.path.relpath(folder, root)

@@ -1,4 +1,4 @@
-"""What a layout's reader saw in a folder, before any image is opened, and the faults found on the way.
+"""The result of a layout's reader, before any image is opened, and the faults that it found.
 
 Each layout has a reader, which collects images, tags and splits; `assembling` joins them with class names, masks and
 saliency. Faults are collected as findings, so that `mcis check` can print all of them and reading the first.
@@ -20,7 +20,7 @@ MAX_ID_LENGTH = 200
 MAX_TEXT_BYTES = 128 * 2**20
 MAX_CLASSES = 254  # a mask is uint8: 0 is the background, 255 is ignored
 BACKGROUND = "background"
-# What systems and tools leave in folders of photographs; hidden names are left out besides.
+# Files that systems and tools leave in folders of photographs; hidden names are also left out.
 JUNK_FOLDERS = frozenset(
     {"__MACOSX", "@eaDir", "__pycache__", "$RECYCLE.BIN", "System Volume Information", "#recycle", "lost+found"}
 )
@@ -32,7 +32,7 @@ Severity = Literal["error", "warning", "note"]
 
 @dataclass(frozen=True, slots=True)
 class Finding:
-    """Something worth telling about a data set, with the ids (or names) that it concerns."""
+    """A fact to report about a data set, with the ids (or names) that it concerns."""
 
     severity: Severity
     code: str
@@ -42,12 +42,12 @@ class Finding:
 
 @dataclass(frozen=True, slots=True)
 class Found:
-    """What a reader saw: paths of images relative to the root, tags and splits by id.
+    """The result of a reader: paths of images relative to the root, tags and splits by id.
 
-    An image that `tags` lists without a tag is a negative: somebody looked and found no class. One that `tags` does not
-    list is unlabelled. `class_order` is given where the layout itself orders the classes; `splits` is empty where it
-    names none; `masks` where it says itself which mask is whose; `root` where the images are not below the folder that
-    was named, but below this one; `sizes` are the (height, width) that the annotations give images, where they do.
+    An image that `tags` lists without a tag is a negative; one that it does not list is unlabelled. `class_order` is
+    given if the layout orders the classes; `splits` is empty if it names none; `masks` is given if the layout assigns
+    masks to images; `root` if the images are below another folder than the one that was named; `sizes` are the (height,
+    width) of images by the annotations, if given.
     """
 
     images: Mapping[str, str]
@@ -64,7 +64,7 @@ class Found:
 
 @dataclass(frozen=True, slots=True)
 class Item:
-    """One image of a listing; paths are relative to the root, or absolute where the settings gave them so."""
+    """One image of a listing; paths are relative to the root, or absolute if the settings give absolute ones."""
 
     id: str
     image: str
@@ -78,7 +78,7 @@ class Item:
 
 @dataclass(frozen=True, slots=True)
 class Source:
-    """Where further images of a listing were found: `listing` is that place by itself, `config` how it was read."""
+    """A source of further images of a listing: `listing` is the source by itself, `config` how it was read."""
 
     name: str
     domain: Domain
@@ -89,8 +89,8 @@ class Source:
 @dataclass(frozen=True, slots=True)
 class Listing:
     """An image set by names only. `missing` holds, for each split, the ids that have no image; images of `sources` are
-    among the items; `mask_colours` is the mask value of each colour, where the set has a list of them; `sizes` are
-    those that annotations give images, (height, width)."""
+    among the items; `mask_colours` is the mask value of each colour, if the set lists them; `sizes` are the (height,
+    width) of images by the annotations."""
 
     root: Path
     layout: str
@@ -116,7 +116,7 @@ def index_files(
         recursive: Whether to look in folders below.
 
     Returns:
-        The paths by id, and findings for ids that cannot be used or that two files share.
+        The paths by id, and findings for ids that are invalid or that two files share.
 
     Raises:
         DataError: The folder cannot be read.
@@ -140,9 +140,9 @@ def index_files(
 
 
 def id_fault(image_id: str) -> str | None:
-    """Say what is wrong with an image id, or None.
+    """The fault of an image id, or None.
 
-    An id is a relative POSIX path without extension; it must not be able to leave its folder, nor to break a line.
+    An id is a relative POSIX path without extension; it must not leave its folder, nor contain a line break.
     """
     if not image_id:
         return "an empty image id"
@@ -159,7 +159,8 @@ def read_text(file: Path) -> str:
     """Read a text file, with or without a byte order mark; every line ends in a plain newline.
 
     Raises:
-        DataError: The file cannot be read, is too long, or is no UTF-8; it is a spreadsheet, or not the file itself.
+        DataError: The file cannot be read, is too long, is not UTF-8, or is a spreadsheet or a placeholder of a
+            download.
     """
     content = read_regular(file, MAX_TEXT_BYTES)
     if found := other_file(content):
@@ -177,20 +178,20 @@ def read_lines(file: Path) -> list[str]:
     """Read the lines of a text file, stripped, empty ones left out.
 
     Raises:
-        DataError: The file cannot be read, or is no UTF-8.
+        DataError: The file cannot be read, or is not UTF-8.
     """
     return [stripped for line in read_text(file).split("\n") if (stripped := line.strip())]
 
 
 def file_of_name(root: Path, name: str) -> Path | None:
-    """The file of this name in a folder, or else one with other capitals, such as Classes.txt; None without one."""
+    """The file of this name in a folder, or one that differs in case only, such as Classes.txt; or None."""
     if (root / name).is_file():
         return root / name
     try:
-        alike = sorted(one for one in os.listdir(root) if one.casefold() == name and (root / one).is_file())
-    except OSError:  # a folder that may be entered and not be listed
+        found = sorted(one for one in os.listdir(root) if one.casefold() == name and (root / one).is_file())
+    except OSError:  # a folder that may be entered but not listed
         return None
-    return root / alike[0] if alike else None
+    return root / found[0] if found else None
 
 
 def locate_image(root: Path, path: str, image_id: str) -> str | None:
@@ -202,7 +203,7 @@ def locate_image(root: Path, path: str, image_id: str) -> str | None:
 
 
 def image_path(text: str) -> str:
-    """A path as a list or a table has it, with slashes, from the folder on."""
+    """A path of a list or a table, with slashes, relative to the folder."""
     return text.strip().replace("\\", "/").removeprefix("./")
 
 
@@ -213,7 +214,7 @@ def image_id_of(path: str) -> str:
 
 
 def in_composition(root: Path, path: str) -> str | None:
-    """The file of this path below the root, or one whose letters are composed in the other way (é, or e and ´)."""
+    """The file of this path below the root, or one whose letters are composed differently (é, or e and ´)."""
     if (root / path).is_file():
         return path
     others = (unicodedata.normalize(form, path) for form in ("NFC", "NFD")) if not path.isascii() else ()
@@ -221,7 +222,7 @@ def in_composition(root: Path, path: str) -> str | None:
 
 
 def by_composition(names: Iterable[str]) -> dict[str, str]:
-    """The names that have letters beyond ASCII, by what is equal however these are composed."""
+    """The names with letters beyond ASCII, by their normal form."""
     return {unicodedata.normalize("NFC", name): name for name in names if not name.isascii()}
 
 
@@ -250,5 +251,5 @@ def _walk(folder: Path, below: str, recursive: bool) -> Iterator[str]:
 def _is(look: Callable[[], bool]) -> bool:
     try:
         return look()
-    except OSError:  # a link to itself, say: nothing that can be read
+    except OSError:  # such as a link to itself, which cannot be read
         return False

@@ -13,10 +13,10 @@ SUFFIX = ".npy"
 
 
 def find_multi_hot(config: DataConfig, root: Path) -> Path | None:
-    """The array of a data set without another layout: the root itself, `config.tags`, or the only one with a list.
+    """The array of a data set: the root itself, `config.tags`, or the only array with a list beside it.
 
     Raises:
-        DataError: There is more than one to choose from.
+        DataError: There are several.
     """
     if root.is_file():
         return root if root.suffix.lower() == SUFFIX else None
@@ -64,7 +64,7 @@ def read_multi_hot(file: Path, config: DataConfig, root: Path) -> dict[str, froz
 
     Args:
         file: the array, of integers, floats or booleans; a pickle is refused.
-        config: may name the classes, in the order of the columns; else `classes.txt` in the root does.
+        config: may name the classes, in the order of the columns; otherwise `classes.txt` in the root does.
         root: of the image set.
 
     Raises:

@@ -1,6 +1,6 @@
-"""Names of classes: which source orders them, and which names mean background, nothing, or pixels to ignore.
+"""Names of classes: the source of their order, and names that mean background, nothing, or pixels to ignore.
 
-Mask value k + 1 is class k, so the order of the names is the meaning of the masks.
+Mask value k + 1 is class k, so the order of the names gives the masks their meaning.
 """
 
 import unicodedata
@@ -31,12 +31,12 @@ def is_ignored(name: str) -> bool:
 
 
 def is_negative(name: str) -> bool:
-    """Whether a tag or a folder of this name says that an image shows none of the classes."""
+    """Whether a tag or a folder of this name means that an image shows none of the classes."""
     return is_background(name) or is_ignored(name) or name.strip().casefold() in _NEGATIVE
 
 
 def same_name(name: str) -> str:
-    """What two spellings of one name have in common: no difference of composition, width, case or invisible letters."""
+    """A form that is equal for spellings of one name that differ in composition, width, case or invisible letters."""
     folded = unicodedata.normalize("NFKC", name).casefold()
     visible = "".join(letter for letter in folded if unicodedata.category(letter) != "Cf")
     return " ".join(unicodedata.normalize("NFKC", visible).split())
@@ -45,11 +45,11 @@ def same_name(name: str) -> str:
 def class_names(config: DataConfig, root: Path, found: Found) -> tuple[str, ...]:
     """The foreground classes in the order of their mask values.
 
-    They are those of `config.classes`, else of `classes.txt` or `class_names.txt`, else of `labelmap.txt`, else of the
-    layout, else of the tags: in the order of numbers where all are numbers, else of the alphabet.
+    They come from the first of these that exists: `config.classes`, `classes.txt` or `class_names.txt`, `labelmap.txt`,
+    the layout, the tags. Tags are ordered as numbers if all are numbers, otherwise by the alphabet.
 
     Raises:
-        DataError: There are none, too many, or one cannot be used; the first fault of the layout is told first.
+        DataError: There are none, too many, or one cannot be used; a fault of the layout is reported before these.
     """
     names, source = _listed(config, root)
     if names is None and (label_map := read_label_map(root)):
@@ -68,7 +68,7 @@ def class_names(config: DataConfig, root: Path, found: Found) -> tuple[str, ...]
 
 
 def listed_names(config: DataConfig, root: Path) -> list[str] | None:
-    """The names of `config.classes` or of a list of classes in the folder, without the background; None without one."""
+    """The names of `config.classes` or of a list of classes in the folder, without the background; or None."""
     return _listed(config, root)[0]
 
 
@@ -87,7 +87,7 @@ def _listed(config: DataConfig, root: Path) -> tuple[list[str] | None, str]:
 
 
 def read_label_map(root: Path) -> dict[str, Colour]:
-    """Names of the classes in `labelmap.txt`, in order, with their colours; empty where there is no such file.
+    """Names of the classes in `labelmap.txt`, in order, with their colours; empty if there is no such file.
 
     Raises:
         DataError: A line of it is not `name:red,green,blue:parts:actions`.
@@ -96,7 +96,7 @@ def read_label_map(root: Path) -> dict[str, Colour]:
 
 
 def mask_colours(root: Path, names: Sequence[str]) -> dict[Colour, int]:
-    """The mask value of each colour that `labelmap.txt` names, the background and void among them."""
+    """The mask value of each colour that `labelmap.txt` names, including background and void."""
     values = {name: k + 1 for k, name in enumerate(names)}
     colours: dict[Colour, int] = {}
     for name, colour in _label_lines(root):

@@ -1,4 +1,4 @@
-"""Files of other tools and formats that are not read, and what to export in their place."""
+"""Files of other tools and formats that are not read, and what to export instead."""
 
 from pathlib import Path
 
@@ -30,7 +30,7 @@ _KINDS: tuple[tuple[str, str], ...] = (
 
 
 def other_export(root: Path) -> str | None:
-    """The first file of another tool in a folder, with what to do; None where there is none."""
+    """The first file of another tool in a folder, with what to do; or None."""
     for pattern, meaning in _KINDS:
         for file in sorted(root.glob(pattern)):
             below = file.relative_to(root)

@@ -22,7 +22,7 @@ from mcis_cli.store import StatCache
 COCO, CLASSES, BOXES = "_annotations.coco.json", "_classes.csv", "_annotations.csv"
 MASK = "_mask"
 _SPLITS = {"valid": "val", "validation": "val"}
-_UNLABELLED = "unlabeled"  # a column of theirs
+_UNLABELLED = "unlabeled"  # a column that Roboflow writes
 
 
 def _folders(root: Path) -> list[Path]:
@@ -50,7 +50,7 @@ def _read(config: DataConfig, root: Path, cache: StatCache | None) -> Found:
 
 
 def _split(folder: Path) -> str:
-    """The split that a folder is: theirs called `valid` is `val`."""
+    """The split of a folder: Roboflow's `valid` is `val`."""
     return _SPLITS.get(folder.name.casefold(), folder.name)
 
 
@@ -78,7 +78,7 @@ def _read_table(folder: Path, top: Path) -> Found:
 
 
 def _pixel_values(file: Path) -> list[str]:
-    """The classes in the order of their mask values, where the table is of `Pixel Value, Class`."""
+    """The classes in the order of their mask values, from a table `Pixel Value, Class`."""
     header, *rows = [cells for _, cells in read_rows(file)] or [[]]
     if [cell.strip().casefold() for cell in header] != ["pixel value", "class"]:
         return []

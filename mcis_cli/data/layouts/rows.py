@@ -1,4 +1,4 @@
-"""The rows of a table as spreadsheets and other programs write it: by comma, semicolon or tab."""
+"""The rows of a table as spreadsheets and other programs write it: separated by comma, semicolon or tab."""
 
 import csv
 from pathlib import Path
@@ -35,7 +35,7 @@ def read_rows(file: Path) -> list[Row]:
 
 
 def _separator(file: Path, lines: list[str]) -> str:
-    """The separator; a line that names it is blanked."""
+    """The separator; the line that names it, if any, is blanked."""
     first = lines[0].strip(" ")
     if first[:4].lower() == "sep=" and first[4:] in SEPARATORS:
         lines[0] = ""

@@ -10,9 +10,9 @@ from mcis_cli.errors import counted, first_few
 
 
 def names_of(sources: Sequence[SourceConfig]) -> list[str]:
-    """The name of each source: its own, else its domain, with a number from the second of them on.
+    """The name of each source: its own, or its domain, numbered from the second on.
 
-    Not that of its folder: a set that is moved keeps its ids, and with them what was made of it.
+    It is not the folder's name, so that a set that moves keeps its ids, and with them its artifacts.
     """
     taken = {source.name for source in sources}
     names: list[str] = []
@@ -28,7 +28,7 @@ def joined(listing: Listing, sources: Sequence[Source]) -> Listing:
     """A listing of the target with the images of its sources.
 
     Only images of the target, and of sources of that domain, are in splits. Images of the others without a tag that is
-    a class are left out, which is told: a search, or a set of its own, has more than what is asked for.
+    a class are left out with a note: search results and other data sets hold more than the classes in question.
     """
     known = frozenset(listing.class_names)
     items, findings = list(listing.items), list(listing.findings)
@@ -68,14 +68,14 @@ def _items(source: Source) -> Iterator[Item]:
 
 
 def _findings(source: Source, kept: Sequence[Item], known: frozenset[str]) -> Iterator[Finding]:
-    """What was found on the way, and what is told of the source itself."""
+    """Findings from reading the source, and a summary of it."""
     is_target = source.domain == "target"
-    # What else such a set has is left out below; masks are read of the target alone.
+    # Other contents of such a set are left out below; masks are read for the target only.
     beside = () if is_target else ("unknown-tag", "stray-masks", "stray-saliency", "nested-folders")
-    told = [finding for finding in source.listing.findings if finding.code not in beside]
-    yield from told
+    reported = [finding for finding in source.listing.findings if finding.code not in beside]
+    yield from reported
     yield from _summary(source, kept)
-    if not kept and not any(finding.severity == "error" for finding in told):
+    if not kept and not any(finding.severity == "error" for finding in reported):
         classes = first_few(sorted(known))
         message = f"no image of a class of the set in {source.config.root}; expected tags such as {classes}"
         yield Finding("error", "empty-source", message)
@@ -109,7 +109,7 @@ def _summary(source: Source, kept: Sequence[Item]) -> Iterator[Finding]:
 
 
 def _left_out(source: Source, kept: Sequence[Item], known: frozenset[str]) -> Iterator[Finding]:
-    """Tags that are no class of the set, and what is left out for them."""
+    """Report tags that are not a class of the set, and the images that are left out because of them."""
     strange = Counter(tag for item in source.listing.items for tag in item.tags - known)
     num_left_out = len(source.listing.items) - len(kept)
     if strange or num_left_out:

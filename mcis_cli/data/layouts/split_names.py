@@ -1,4 +1,4 @@
-"""Which names of files and folders mean a split of the images, and which: `train2017`, `val_images`, `imagesTr`."""
+"""Names of files and folders that mean a split of the images: `train2017`, `val_images`, `imagesTr`."""
 
 import re
 
@@ -18,7 +18,7 @@ _BESIDE = frozenset((*_FILES, *_SETS, *_LABELS))
 
 
 def split_of_name(name: str) -> str | None:
-    """The split that a name means, numbers and words such as `images` left out; None where it means something else."""
+    """The split that a name means, ignoring numbers and words such as `images`; None if it means none."""
     words = re.findall("[a-z]+", re.sub("(?<=[a-z])(?=[A-Z])", " ", name).lower())
     named = [_SPLITS[word] for word in words if word in _SPLITS]
     return named[0] if len(named) == 1 and all(word in _BESIDE for word in words if word not in _SPLITS) else None

@@ -19,7 +19,7 @@ from mcis_cli.store import StatCache
 IMAGE_COLUMNS = ("image", "file", "path", "filename")
 MORE_IMAGE_COLUMNS = ("file_name", "filepath", "file_path", "image_path", "image_name")
 TAG_COLUMNS = ("tags", "tag", "labels", "label")
-MORE_TAG_COLUMNS = ("class", "classes", "category", "categories", "class_name")  # where they hold names, not 0 and 1
+MORE_TAG_COLUMNS = ("class", "classes", "category", "categories", "class_name")  # if they hold names, not 0 and 1
 SPLIT_COLUMN = "split"
 IS_VAL_COLUMNS = ("is_valid", "is_val")
 VALUE_COLUMNS = frozenset({"confidence", "score", "value", "present", "presence", "probability", "prob"})
@@ -31,7 +31,7 @@ def find_table(config: DataConfig, root: Path) -> Path | None:
     """The table of a data set: the root itself, `config.tags`, or the only table in the root; None if there is none.
 
     Raises:
-        DataError: There is more than one table to choose from.
+        DataError: There are several tables.
     """
     if root.is_file():
         return root if root.suffix.lower() in TABLE_SUFFIXES else None
@@ -48,11 +48,11 @@ def read_table(file: Path, root: Path) -> Found:
     """Read a table of tags; images are relative to the root, and an id is the path without its extension.
 
     An image may have several rows: its tags and splits are joined. Tags and splits are separated by `;`, `,` or `|`.
-    Where every class has a column, the columns order the classes. Two columns, images and tags, need no header. An
+    If every class has a column, the columns order the classes. Two columns, images and tags, need no header. An
     image whose row has no tag is a negative.
 
     Raises:
-        DataError: The file is no table, or has no column of images or of tags.
+        DataError: The file is not a table, or has no column of images or of tags.
     """
     rows = read_rows(file)
     if not rows:
@@ -119,12 +119,12 @@ class _Columns:
 
 
 def _has_no_name(name: str) -> bool:
-    """Whether a column has no name, or the one that pandas gives such a column as it reads it."""
+    """Whether a column has no name, or the name that pandas gives to such a column."""
     return not name or name.startswith("unnamed: ")
 
 
 def _column_of_splits(lower: Sequence[str], rows: Sequence[Row], others: set[int | None]) -> int | None:
-    """A column of other name in which every cell is the name of a split, or says whether the image is in val (fastai).
+    """A column of another name whose cells are all names of splits, or whether the image is in val (fastai).
 
     Its cells become names of splits.
     """
@@ -145,7 +145,7 @@ def _column_of_splits(lower: Sequence[str], rows: Sequence[Row], others: set[int
 
 
 def _column_of_numbers(rows: Sequence[Row], others: set[int | None]) -> set[int]:
-    """The columns that but number the rows, from 0 or 1, as an index that was written with a name."""
+    """The columns that only number the rows, from 0 or 1, such as an index that was written with a name."""
     num_columns = min((len(cells) for _, cells in rows), default=0)
     found = set()
     for column in range(num_columns):
@@ -157,7 +157,7 @@ def _column_of_numbers(rows: Sequence[Row], others: set[int | None]) -> set[int]
 
 
 def _named_tags(lower: Sequence[str], rows: Sequence[Row]) -> int | None:
-    """The column `class` and such, where a cell of it is neither 0 nor 1: else it is the column of a class."""
+    """The column `class` or similar, if a cell of it is neither 0 nor 1; otherwise it is the column of a class."""
     column = _column(lower, MORE_TAG_COLUMNS)
     if column is None:
         return None
@@ -179,7 +179,7 @@ class _Table:
     filled: set[int] = field(default_factory=set)
 
     def add(self, line: int, cells: Sequence[str]) -> None:
-        """Take in one row."""
+        """Add one row."""
         where = f"{self.file} line {line}"
         num_columns = len(self.columns.names)
         if len(cells) != num_columns and any(cell.strip() for cell in cells[num_columns:]) | (len(cells) < num_columns):
@@ -242,29 +242,29 @@ class _Table:
                 self._fault("bad-cell", image_id, f"{where}: {found}; correct it")
 
     def _remedy(self, path: str) -> str:
-        """How to correct a path that leads nowhere; only the first such fault is told in words."""
-        alike = _alike(self.root, path) if "missing-image" not in self.faults else None
-        return f"found {alike!r} there; write paths as seen from the folder" if alike else "add it or drop the row"
+        """How to correct a path that leads nowhere. Only the first such fault is printed, so only it is looked up."""
+        near = _similar(self.root, path) if "missing-image" not in self.faults else None
+        return f"found {near!r} there; write paths as seen from the folder" if near else "add it or drop the row"
 
     def _fault(self, code: str, image_id: str, message: str) -> None:
         self.faults.setdefault(code, []).append((image_id, message))
 
 
 def _names_image(root: Path, cell: str) -> bool:
-    """Whether a cell of a first row, which may be the header, names an image that is there."""
+    """Whether a cell of a first row, which may be the header, names an existing image."""
     path = image_path(cell)
     if path.lower() in IMAGE_COLUMNS or id_fault(path):
         return False
     return locate_image(root, path, image_id_of(path)) is not None
 
 
-def _alike(root: Path, path: str) -> str | None:
-    """An image that may be meant: of this name, but for capitals and ending, in another folder of the root or none."""
+def _similar(root: Path, path: str) -> str | None:
+    """An image that may be meant: its name differs in case or extension only, in this or another folder of the root."""
     stem = PurePosixPath(path).stem.casefold()
     folders = [(root / path).parent, root, *sorted(one for one in root.glob("*/") if one.name not in OTHER_FOLDERS)]
     files = (file for folder in folders if folder.is_dir() for file in sorted(folder.iterdir()))
-    alike = (file for file in files if file.stem.casefold() == stem and file.suffix.lower() in PHOTO_SUFFIXES)
-    return next((file.relative_to(root).as_posix() for file in alike), None)
+    similar = (file for file in files if file.stem.casefold() == stem and file.suffix.lower() in PHOTO_SUFFIXES)
+    return next((file.relative_to(root).as_posix() for file in similar), None)
 
 
 def _column(names: Sequence[str], wanted: Sequence[str]) -> int | None:

@@ -1,11 +1,11 @@
-"""What a cell of tags says: several tags by separators, or a list as Python, JSON or NumPy write it."""
+"""Parse a cell of tags: tags with separators, or a list as Python, JSON or NumPy write it."""
 
 import re
 from collections.abc import Iterable, Sequence
 from itertools import pairwise
 
 _LIST = re.compile(r"""[\[({]\s*(?:(?:'[^']*'|"[^"]*")[\s,;]*)*[\])}]""")
-SEPARATORS = ";,|\n，；、｜"  # the last four as Chinese and Japanese keyboards write them
+SEPARATORS = ";,|\n，；、｜"  # the last four are those of Chinese and Japanese keyboards
 _JOINTS = re.compile(r"\s+(?:and\s+)?|\s*[/+&|:，；、]\s*")
 _IN_BRACKETS = re.compile(r"\[[^\[\]]*\]|\{[^{}]*\}")
 _QUOTED = re.compile(r"""'([^']*)'|"([^"]*)\"""")
@@ -17,7 +17,7 @@ def is_list(text: str) -> bool:
 
 
 def split_cell(cell: str, separators: str = SEPARATORS) -> list[str]:
-    """The tags of a cell: separated by one of some signs, or a list of quoted names such as `['cat', 'dog']`."""
+    """The tags of a cell: separated by signs, or a list of quoted names such as `['cat', 'dog']`."""
     text = cell.strip()
     if is_list(text):
         return [name for one, other in _QUOTED.findall(text) if (name := (one or other).strip())]
@@ -25,13 +25,13 @@ def split_cell(cell: str, separators: str = SEPARATORS) -> list[str]:
 
 
 def _unquoted(text: str) -> str:
-    """A name without quotes around all of it."""
+    """A name without surrounding quotes."""
     is_quoted = len(text) > 2 and text[0] == text[-1] and text[0] in "'\""
     return text[1:-1].strip() if is_quoted else text
 
 
 def broken_list(tag: str) -> bool:
-    """Whether a tag looks like a list or a part of one: in brackets, or with one that has no partner or a quote."""
+    """Whether a tag looks like a list or a part of one: in brackets, with an unmatched bracket, or with a quote."""
     return (
         _IN_BRACKETS.fullmatch(tag) is not None
         or tag.startswith(("[[", "['", '["', "{'", '{"'))
@@ -48,7 +48,7 @@ def joined_tags(tags: Iterable[str]) -> list[str]:
     words = {tag: parts for tag in whole if len(parts := [part for part in _JOINTS.split(tag) if part]) > 1}
     joined = [tag for tag, parts in words.items() if all(part in whole for part in parts)]
     if not joined and len(words) >= 3 and 2 * len(words) > len(whole):
-        # Without any tag that is alone: words that come in several tags each, as in "agriculture clear water".
+        # If no tag occurs alone: words that each occur in several tags, as in "agriculture clear water".
         uses: dict[str, int] = {}
         for parts in words.values():
             for part in set(parts):
@@ -58,7 +58,7 @@ def joined_tags(tags: Iterable[str]) -> list[str]:
 
 
 def always_together(lines: Sequence[Sequence[str]]) -> list[tuple[str, str]]:
-    """Words that follow each other wherever one of them is, in two lines or more: perhaps one name of two words."""
+    """Words that always follow each other, in two or more lines: perhaps one name of two words."""
     counts: dict[str, int] = {}
     follows: dict[tuple[str, str], int] = {}
     for words in lines:

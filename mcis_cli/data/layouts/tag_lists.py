@@ -15,9 +15,9 @@ def read_tag_list(file: Path, list_tags: ListTags) -> Found:
     """Read a list of tags; an id is the path of an image without its extension. An image may have several lines.
 
     Args:
-        file: The list; images lie below its folder.
-        list_tags: "one": more than one tag on a line is a fault, since the further columns of such lists are as often
-            something else (what is really there, a score); "first": they are not read; "all": each is a tag.
+        file: The list; images are below its folder.
+        list_tags: "one": more than one tag on a line is a fault, since further columns of such lists are often
+            something else (the true class, a score); "first": they are not read; "all": each is a tag.
 
     Raises:
         DataError: The list cannot be read.
@@ -45,7 +45,7 @@ class _Listed:
     faults: dict[str, list[tuple[str, str]]] = field(default_factory=dict)
 
     def add(self, number: int, words: Sequence[str]) -> None:
-        """Take in one line."""
+        """Add one line."""
         where = f"{self.file} line {number}"
         path, *tags = words
         path = image_path(path)

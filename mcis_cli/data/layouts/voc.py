@@ -47,7 +47,7 @@ def read_voc(config: DataConfig, root: Path, cache: StatCache | None = None) -> 
         DataError: A list, the tag file or a folder cannot be read.
     """
     images, image_findings = index_files(root / IMAGES, root, PHOTO_SUFFIXES, recursive=False)
-    if not images:  # as we export images of other layouts
+    if not images:  # as our exports name images of other layouts
         images, image_findings = index_files(root / IMAGES, root, PHOTO_SUFFIXES)
     tags, source, tag_findings = _tags(config, root, images, cache)
     class_order = tuple(sorted({name for name, _, _ in class_lists(root)})) if source == str(root / MAIN) else None
@@ -68,9 +68,8 @@ def read_tag_file(
     """Read lines `ID class class …`; an id may be a path, or carry the image's extension. One without a class is a
     negative. Lines that begin with # are left out.
 
-    Classes are separated by blanks, or, where the file has a comma or a semicolon after an id, by those alone; unless
-    the parts between blanks are all among the listed `classes`, whose names may have such signs. Or they are lists such
-    as `['cat', 'dog']`.
+    Classes are separated by blanks, or only by commas and semicolons if the file has one after an id, unless all parts
+    between blanks are listed `classes`, whose names may contain such signs. Or they are lists such as `['cat', 'dog']`.
 
     Raises:
         DataError: The file cannot be read.
@@ -103,7 +102,7 @@ def _is_comment(line: str, known: "_Known") -> bool:
 
 
 def _parted(line: str, known: "_Known") -> tuple[str, str]:
-    """The id that a line begins with, and the text after it; a comma, semicolon or colon may stand between them."""
+    """The id that a line begins with, and the text after it, perhaps separated by a comma, semicolon or colon."""
     first, *rest = line.split(maxsplit=1)
     short = re.split("[,;:]", line, maxsplit=1)
     if known.find(first.rstrip(",;:")) is None and known.find(short[0].strip()) is not None:
@@ -122,14 +121,14 @@ def _two_words(file: Path, lines: list[list[str]]) -> Iterator[Finding]:
 
 
 class _Known:
-    """From an id as it was written to that of an image: perhaps a path, or letters composed otherwise."""
+    """Map a written id to that of an image; it may be a path, or have letters composed differently."""
 
     def __init__(self, images: Mapping[str, str]) -> None:
         self.images = images
         self.composed = by_composition(images)
 
     def find(self, written: str) -> str | None:
-        """The id of the image that is meant; None where there is none."""
+        """The id of the image, or None."""
         for name in (written, written.replace("\\", "/").rpartition("/")[2]):
             stem = image_id_of(name)
             for one in (name, stem, self.composed.get(unicodedata.normalize("NFC", stem))):
@@ -138,7 +137,7 @@ class _Known:
         return None
 
     def __call__(self, written: str) -> str:
-        """The id of the image that is meant, or what it would be."""
+        """The id of the image, or the one that it would have."""
         return self.find(written) or image_id_of(written)
 
 
@@ -160,7 +159,7 @@ def _is_of_one_class(lines: list[list[str]]) -> bool:
 
 
 def _tags_of_lists(root: Path) -> Tags:
-    """Tags from the lists of classes: 1, or 0, where all its objects are difficult."""
+    """Tags from the lists of classes: 1, or 0 if all objects are difficult."""
     tags: dict[str, set[str]] = {}
     for name, _, lines in class_lists(root):
         for image_id, value in lines:
@@ -174,7 +173,7 @@ def read_annotation(content: bytes, name: str) -> Facts:
     """Read the object names of one annotation; a DOCTYPE is refused, since it can define entities.
 
     Raises:
-        DataError: The file is no well-formed XML, is too large, or has a DOCTYPE.
+        DataError: The file is not well-formed XML, is too large, or has a DOCTYPE.
     """
     if found := other_file(content):
         raise DataError(f"{name}: {found}")
@@ -267,7 +266,7 @@ def _split(file: Path, folder: str, known: _Known) -> frozenset[str] | None:
 
 
 def _listed_id(line: str, known: _Known) -> str:
-    """The id of a line: the whole line, or its first column where the whole is no image and that is one.
+    """The id of a line: the whole line, or its first column if only that is an image.
 
     Lists of other tools give paths: `/JPEGImages/ID.jpg /SegmentationClass/ID.png`.
     """

@@ -1,8 +1,8 @@
 """A synthetic image set that is written to disk as an ordinary one of the VOC layout.
 
-Tokens of several kinds (see `shapes`) lie on textured grounds among plain pebbles that have no class. A small badge
-tells the kind at a glance, outline and faint texture tell it everywhere: a classifier needs only the badge, a mask
-needs the whole token. What badge, outline and texture of a kind have in common, other images of the kind show.
+Tokens of several kinds (see `shapes`) are on textured grounds among plain pebbles that have no class. A small badge
+shows the kind at a glance, outline and faint texture show it everywhere: a classifier needs only the badge, a mask
+needs the whole token. Other images of the kind show what its badge, outline and texture have in common.
 """
 
 import shutil
@@ -39,7 +39,7 @@ class Scene:
 
 @dataclass(frozen=True, slots=True)
 class Placement:
-    """Where a token or a pebble lies: middle and radius in pixels, turn in radians, stretch along its own x axis."""
+    """Place of a token or a pebble: middle and radius in pixels, turn in radians, stretch along its own x axis."""
 
     row: float
     column: float
@@ -60,8 +60,8 @@ def write_synthetic(
 ) -> None:
     """Write a set of textured shapes on textured grounds in the VOC layout, with ground truth and saliency maps.
 
-    Each image depends on the seed, its split and its number only: a larger set begins with the smaller one. The folder
-    appears when it is whole.
+    Each image depends only on the seed, its split and its number, so a larger set begins with the smaller one. The
+    folder appears when it is complete.
 
     Args:
         root: the folder to make; may exist if it is empty.
@@ -73,7 +73,7 @@ def write_synthetic(
         workers: threads that draw.
 
     Raises:
-        UsageError: the folder exists and has something in it.
+        UsageError: the folder exists and is not empty.
     """
     unfinished = begin(root)
     for folder in ("JPEGImages", "SegmentationClass", "saliency", "ImageSets/Segmentation"):
@@ -96,10 +96,10 @@ def write_synthetic(
 
 
 def begin(root: Path) -> Path:
-    """Where a set is drawn, before it is whole and gets its name.
+    """The folder that a set is drawn in, before it is complete and gets its name.
 
     Raises:
-        UsageError: there is something of that name.
+        UsageError: something has that name.
     """
     if root.exists() and (not root.is_dir() or any(root.iterdir())):
         raise UsageError(
@@ -169,14 +169,14 @@ def place(things: Sequence[int | None], height: int, width: int, random: np.rand
         radius = side * (random.uniform(0.05, 0.1) if things[index] is None else random.uniform(0.62, 1) * largest)
         tries = [one_place(radius, height, width, random) for _ in range(24)]
         best = max(tries, key=lambda try_: min((gap(try_, other) for other in taken), default=0.0))
-        # The first that overlaps nothing, so that tokens do not flee to the corners; else what overlaps least.
+        # The first that overlaps nothing, so that tokens do not flee to the corners; else that of smallest overlap.
         places[index] = next((try_ for try_ in tries if all(gap(try_, other) > 0 for other in taken)), best)
         taken.append(places[index])
     return (places[index] for index in range(len(things)))
 
 
 def one_place(radius: float, height: int, width: int, random: np.random.Generator) -> Placement:
-    """Draw a place that keeps most of a thing inside the picture."""
+    """Draw a place that keeps most of a thing inside the image."""
     margin = 0.8 * radius
     return Placement(
         row=random.uniform(margin, height - margin),
@@ -188,7 +188,7 @@ def one_place(radius: float, height: int, width: int, random: np.random.Generato
 
 
 def gap(first: Placement, second: Placement) -> float:
-    """Free way between two things, negative where they overlap, as part of their radii."""
+    """Distance between two things as part of their radii, negative if they overlap."""
     reach = 0.85 * (first.radius + second.radius)
     return float(np.hypot(first.row - second.row, first.column - second.column) / reach - 1)
 
@@ -201,7 +201,7 @@ def outline(
     down, right = (rows - placement.row) / placement.radius, (columns - placement.column) / placement.radius
     cos, sin = np.cos(placement.turn), np.sin(placement.turn)
     x, y = (cos * right + sin * down) / placement.stretch, (cos * down - sin * right) * placement.stretch
-    # Nothing is quite as it was drawn: a gentle bend of the coordinates.
+    # A gentle bend of the coordinates, so that no shape is exact.
     bend, phase = random.uniform(-0.05, 0.05, size=2), random.uniform(0, 2 * np.pi, size=2)
     x, y = x + bend[0] * np.sin(3 * y + phase[0]), y + bend[1] * np.sin(3 * x + phase[1])
     distance = np.hypot(x, y) - 0.9 if kind is None else kind.distance(x, y)
@@ -232,7 +232,7 @@ def token(
     random: np.random.Generator,
     style: Style = PLAIN,
 ) -> Picture:
-    """Colour a token: a body of any colour, the texture of its kind, and mostly a badge."""
+    """Colour a token: a body of any colour, the kind's texture, and mostly a badge."""
     body = hsv(random.random(), random.uniform(*style.saturation), random.uniform(*style.value))
     unit = placement.radius / 8
     pattern = np.clip(kind.texture((x * unit).astype(np.float32), (y * unit).astype(np.float32)), -1, 1)
@@ -245,7 +245,7 @@ def token(
 def pin_badge(
     picture: Picture, kind: Kind, x: Field, y: Field, distance: Field, placement: Placement, random: np.random.Generator
 ) -> Picture:
-    """Pin the badge somewhere on the body where it fits."""
+    """Place the badge somewhere on the body where it fits."""
     radius = random.uniform(0.19, 0.25)
     room = -distance / placement.radius
     fits = np.flatnonzero(room > min(radius, 0.85 * room.max()))
@@ -268,7 +268,7 @@ def pebble(x: Field, y: Field, random: np.random.Generator) -> Picture:
 def lay(
     picture: Picture, distance: Field, surface: Picture, placement: Placement, random: np.random.Generator
 ) -> Picture:
-    """Lay a thing into the picture: its soft shadow below, its edge lit from the upper left."""
+    """Draw a thing into the image, with a soft shadow below and an edge lit from the upper left."""
     fall = max(2.0, 0.12 * placement.radius)
     shadow = ndimage.shift(np.clip(0.5 - distance / (2 * fall), 0, 1), (fall, 0.7 * fall), order=1, mode="nearest")
     depth = np.clip(-distance / max(2.0, 0.16 * placement.radius), 0, 1)
@@ -305,7 +305,7 @@ def draw_ground(height: int, width: int, random: np.random.Generator) -> Picture
 
 
 def photograph(picture: Picture, random: np.random.Generator) -> npt.NDArray[np.uint8]:
-    """Take the picture: uneven light, a lens that is not quite sharp, noise of the sensor."""
+    """Imitate a camera: uneven light, a lens that is not quite sharp, noise of the sensor."""
     height, width = picture.shape[:2]
     rows, columns = np.mgrid[:height, :width].astype(np.float32)
     lamp_row, lamp_column = random.uniform(-0.2, 0.7) * height, random.uniform(0, 1) * width
@@ -317,7 +317,7 @@ def photograph(picture: Picture, random: np.random.Generator) -> npt.NDArray[np.
 
 
 def imperfect(salient: Field, random: np.random.Generator) -> npt.NDArray[np.uint8]:
-    """Turn exact regions to what a saliency network gives: frayed, soft, uneven, with something on the ground."""
+    """Make exact regions look like the output of a saliency network: frayed, soft, uneven, with spots on the ground."""
     height, width = salient.shape
     rows, columns = np.mgrid[:height, :width].astype(np.float32)
     fray = [2.2 * cloud(height, width, 1.5, random) for _ in range(2)]

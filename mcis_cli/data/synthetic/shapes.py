@@ -1,7 +1,7 @@
 """Shapes, textures and badges of the synthetic image set, as functions of position.
 
 A kind of object is a shape with a faint texture of its own and a small badge in colours of its own. Colours of the
-body, of badges that are missing, and grounds say nothing about the kind. Scenes are left to `synthetic`.
+body, missing badges, and grounds say nothing about the kind. `image_set` draws the scenes.
 """
 
 from collections.abc import Callable
@@ -15,7 +15,7 @@ Color = tuple[float, float, float]  # red, green, blue in 0..1
 
 
 class Kind(NamedTuple):
-    """What makes a class: its name, its outline, its texture and its badge."""
+    """A class: its name, its outline, its texture and its badge."""
 
     name: str
     distance: Callable[[Field, Field], Field]
@@ -43,7 +43,7 @@ def kinds(count: int) -> tuple[Kind, ...]:
 
 
 # Outlines: distance to the edge of a shape of radius about 1 around the origin, negative inside. Within the shape and
-# near its edge the distance is true; farther out it may be too small, which only soft shadows see.
+# near its edge the distance is exact; farther out it may be too small, which affects only soft shadows.
 
 
 def disc(x: Field, y: Field) -> Field:

@@ -1,5 +1,5 @@
-"""Further images beside the synthetic set, of its classes, with a shift that is meant: for the settings of the paper
-that learn from single-label images and from images of the web.
+"""Further images of the classes of the synthetic set, with a deliberate shift: for the settings of the paper that learn
+from single-label images and from web images.
 
 Single-label images look like those of a catalogue of goods: one large token, bold in colour and texture, often without
 its badge, on a plain pale ground. Images of the web are scenes as in the set, each with the one tag that it was
@@ -51,13 +51,13 @@ def write_single_label(
     Args:
         root: the folder to make; may exist if it is empty.
         num_images: of all classes together.
-        num_classes: those of the set that it stands beside.
+        num_classes: as in the set that it accompanies.
         size: the smallest and largest height and width, in pixels.
         seed: of everything random.
         workers: threads that draw.
 
     Raises:
-        UsageError: the folder exists and has something in it.
+        UsageError: the folder exists and is not empty.
     """
     unfinished = begin(root)
     chosen = kinds(num_classes)
@@ -79,9 +79,9 @@ def write_web(
     seed: int = 0,
     workers: int = 0,
 ) -> None:
-    """Write images as a search found them: images/NUMBER.jpg, and lists of lines `path tag`.
+    """Write images as from a web search: images/NUMBER.jpg, and lists of lines `path tag`.
 
-    `found.txt` has the tags to learn from, `right.txt` a true one of each image, to count the wrong ones by.
+    `found.txt` has the tags to learn from, `right.txt` a true one of each image, to count the wrong ones.
 
     Args:
         root: the folder to make; may exist if it is empty.
@@ -90,7 +90,7 @@ def write_web(
         num_classes, size, seed, workers: as for `write_single_label`; at least two classes.
 
     Raises:
-        UsageError: the folder exists and has something in it.
+        UsageError: the folder exists and is not empty.
     """
     assert num_classes >= 2, "a wrong tag needs a second class"
     unfinished = begin(root)
@@ -112,7 +112,7 @@ def write_web(
 def draw_found(
     seed: int, chosen: tuple[Kind, ...], size: tuple[int, int], are_wrong: Container[str], image_id: str
 ) -> tuple[npt.NDArray[np.uint8], str, str]:
-    """Draw what a search found: the image, the class that it was searched by, and one that it shows."""
+    """Draw a search result: the image, the class that was searched for, and one that it shows."""
     random = generator(seed, "synthetic search", image_id)
     wrong = chosen[random.integers(len(chosen))] if image_id in are_wrong else None
     there = tuple(kind for kind in chosen if kind != wrong)
@@ -151,4 +151,4 @@ def pale_ground(height: int, width: int, random: np.random.Generator) -> Picture
 
 def _write(path: Path, picture: npt.NDArray[np.uint8]) -> None:
     path.parent.mkdir(parents=True, exist_ok=True)
-    Image.fromarray(picture).save(path, quality=92)  # which PNG has no use for
+    Image.fromarray(picture).save(path, quality=92)  # PNG ignores it

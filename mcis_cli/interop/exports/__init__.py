@@ -1,1 +1,1 @@
-"""What is in the store, written for other tools."""
+"""Results of the store, written for other tools."""

@@ -1,4 +1,4 @@
-"""Masks as JSON of COCO: a region of run lengths for each class of an image, or panoptic pictures with their table."""
+"""Masks as JSON of COCO: a region of run lengths for each class of an image, or panoptic images with their table."""
 
 import io
 import json
@@ -42,8 +42,8 @@ def coco_files(export: Export) -> Iterator[File]:
 def panoptic_files(export: Export) -> Iterator[File]:
     """`annotations/panoptic_SPLIT/ID.png` and `annotations/panoptic_SPLIT.json`, ignored pixels without a segment.
 
-    Segments are regions of classes, no objects ("stuff"). Background is a category after all classes, since 0 is what
-    belongs to no segment.
+    Segments are regions of classes, not objects ("stuff"). Background is a category after all classes, because 0 means
+    no segment.
     """
     split = require_file_name(export.split, "the split")
     background = len(export.class_names) + 1

@@ -1,6 +1,6 @@
-"""What an export writes: masks and maps that an artifact holds, or a network predicts, by id; and files of them.
+"""Contents of an export: masks and maps of an artifact, or predictions of a network, by id.
 
-How the files of another tool look is said in the modules beside this one; nothing is written here.
+The modules beside this one define the files of each format; nothing is written here.
 """
 
 from collections.abc import Iterator, Mapping
@@ -36,13 +36,13 @@ class File(NamedTuple):
 
 @dataclass(frozen=True)
 class Source:
-    """What is exported.
+    """The source of an export.
 
     Attributes:
         artifact: masks, maps, or a network.
-        split: the name of the images that it is of.
+        split: the name of its images.
         ids: of these images, sorted.
-        images: the image set; None where nothing of it is needed.
+        images: the image set; None if it is not needed.
     """
 
     artifact: Artifact
@@ -63,13 +63,13 @@ class Source:
 
 @dataclass(frozen=True)
 class Export:
-    """What a format is given to make its files of.
+    """The input of a format.
 
     Attributes:
         source: the artifact and its images.
         config: scales, mirror, window and CRF of predictions, and `normalization` of maps at full size.
         options: how to run on this machine.
-        full_size: whether maps are asked for at the size of the photograph.
+        full_size: whether to return maps at the size of the photograph.
         competition: of the evaluation server of PASCAL VOC.
     """
 
@@ -124,10 +124,10 @@ def open_source(
     Args:
         inputs: the artifact, and where the images are.
         store: its store.
-        options: who hears of changed images.
-        kinds: of artifacts that hold what is exported.
-        split: the images that are exported; None takes all of an artifact, and the `val` split for a network.
-        needs_images: whether anything of the image set is needed besides ids.
+        options: its reporter warns of changed images.
+        kinds: kinds of artifacts with the exported content.
+        split: the images to export; None for all of an artifact, and for the `val` split for a network.
+        needs_images: whether more of the image set is needed than ids.
 
     Raises:
         UsageError: the artifact is of another stage.
@@ -162,7 +162,7 @@ def open_source(
 
 
 def _masks(source: Source, config: EvalConfig, options: RunOptions) -> Iterator[tuple[str, Mask]]:
-    """Masks by id: those of the artifact, or what the network predicts."""
+    """Masks by id: those of the artifact, or predictions of the network."""
     if holds(source.artifact, "network"):
         from mcis_cli.stages.engine.predictor import Predictor
 
@@ -190,7 +190,7 @@ def _after_crf(image_id: str, mask: Mask, before: Mask) -> tuple[str, Mask]:
 
 
 def _stored_maps(source: Source) -> Iterator[tuple[str, Maps]]:
-    """Localization maps by id and class, as they are stored: at the network's resolution, of any range."""
+    """Localization maps by id and class, as stored: at the network's resolution, of any range."""
     for image_id in source.ids:
         fields = read_record(source.artifact, image_id)
         yield image_id, dict(zip(fields["classes"].tolist(), fields["maps"].astype(np.float32), strict=True))
@@ -213,7 +213,7 @@ def require_file_name(name: str, what: str) -> str:
     """A name as part of the name of a file.
 
     Raises:
-        DataError: it would leave the folder, or is no text.
+        DataError: it would leave the folder, or is not text.
     """
     if "/" in name or id_fault(name):
         raise DataError(f"{what} {name!r:.80} cannot be part of a file's name: expected plain text; rename it")

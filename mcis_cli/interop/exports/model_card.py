@@ -1,6 +1,6 @@
-"""The card of a network that leaves the house: what it was trained on and how, its scores, how to use it.
+"""The card of an exported network: its training data and settings, its scores, how to use it.
 
-As facts for the metadata of its files, and as a page in Markdown. Names are text and nothing else.
+It is written as facts in the metadata of its files, and as a page in Markdown. Names are escaped.
 """
 
 import json
@@ -24,22 +24,22 @@ WHERE_FROM: Mapping[str, str] = {
     "vgg16": "torchvision's weights carry the terms of the data they were trained on, which is ImageNet",
     "resnet50": "torchvision's weights carry the terms of the data they were trained on, which is ImageNet",
     "resnet101": "torchvision's weights carry the terms of the data they were trained on, which is ImageNet",
-    "resnet38": "the weights of ResNet-38 came from a file; whoever published it tells its terms",
+    "resnet38": "the weights of ResNet-38 came from a file; its publisher states the terms",
     "lite0": "the weights of EfficientNet-Lite0 were trained on ImageNet; their package names no licence",
     "lite2": "the weights of EfficientNet-Lite2 were trained on ImageNet; their package names no licence",
 }
 
-OF_TIMM = "the page of the network on huggingface.co/timm tells its terms"
+OF_TIMM = "the page of the network on huggingface.co/timm states its terms"
 
 
 @dataclass(frozen=True)
 class Card:
-    """What is told of a network.
+    """The facts that a model card states about a network.
 
     Attributes:
         network: the artifact.
         dataset_name: of the folder of its images; None where the store does not know it.
-        mean, std: that images are normalised by, on the scale 0..1.
+        mean, std: normalisation of images, on the scale 0..1.
         scores: of `mcis eval`, newest first, of the network or of maps that were made with it.
     """
 
@@ -67,7 +67,7 @@ class Card:
 
     @property
     def licence(self) -> str:
-        """What is to be thought of before the weights are passed on."""
+        """The terms to consider before passing the weights on."""
         meta = self.network.meta
         return (
             "mcis claims no rights in these weights. They carry the terms of the photographs and tags that they were "
@@ -87,7 +87,7 @@ class Card:
 
     @property
     def has_three_affinities(self) -> bool:
-        """Whether it has a W_P for each kind of pair, of which its files have that of two images of the target."""
+        """Whether it has a W_P for each kind of pair; its files contain that of two images of the target."""
         return bool(self.network.meta["model"].get("affinity_weights") == "per-domain-pair")
 
     def facts(self) -> dict[str, str]:
@@ -127,9 +127,9 @@ def card_of(
 
     Args:
         network: its artifact.
-        store: where its scores may be.
+        store: holds its scores, if any.
         scale: mean and deviation that images are normalised by.
-        on_damaged: hears of artifacts that cannot be read.
+        on_damaged: called with errors of artifacts that cannot be read.
     """
     place = store.location(network.meta["dataset"])
     return Card(
@@ -142,7 +142,7 @@ def card_of(
 
 
 def _scores(network: Artifact, store: Store, on_damaged: Callable[[DamagedError], None]) -> list[dict[str, Any]]:
-    """What `mcis eval` says of the network itself, or of localization maps that were made with it."""
+    """Scores of `mcis eval` of the network itself, or of localization maps that were made with it."""
     there = store.artifacts(on_damaged)
     subjects = {network.id} | {one.id for one in there if one.inputs.get("classifier") == network.id}
     found: list[dict[str, Any]] = []
@@ -185,7 +185,7 @@ def markdown(card: Card, exported: Sequence[Exported]) -> bytes:
 
 
 def code(text: object) -> str:
-    """Text as Markdown's code, which nothing in it can end; what would not be seen becomes a blank."""
+    """Text as Markdown code that its content cannot end; invisible characters become blanks."""
     shown = "".join(letter if letter.isprintable() else " " for letter in str(text))
     longest = max((len(run) for run in "".join(c if c == "`" else " " for c in shown).split()), default=0)
     fence = "`" * (longest + 1)

@@ -1,7 +1,7 @@
-"""`export --onnx`: networks as ONNX graphs of any size of image, each compared with the network that it was made of.
+"""`export --onnx`: networks as ONNX graphs for any size of image, each compared with its network.
 
-Photographs in RGB 0..255 go in, values at the photographs' size come out: normalising, enlarging, and what makes
-probabilities of logits are part of the graph. The arithmetic is that of the stages.
+Inputs are photographs in RGB 0..255, outputs are values at the photographs' size: normalising, enlarging, and the
+softmax or sigmoid are part of the graph. The arithmetic is that of the stages.
 """
 
 import logging
@@ -42,12 +42,12 @@ if TYPE_CHECKING:
 NETWORKS: tuple[Kind, ...] = ("network", "classifier")
 OPSET = 20
 TOLERANCE = 1e-4
-# Height and width by input: the first is what the graph is made with, no size of the others is like it.
+# Height and width by input: the graph is made with the first; no other size equals it.
 _TRACED, _CHECKED = (97, 131), ((64, 96), (75, 33), (161, 118))
 
 
 class Normalise(nn.Module):
-    """From RGB 0..255 to what a backbone was trained on: (image / 255 - mean) / std."""
+    """Normalise RGB 0..255 for a backbone: (image / 255 - mean) / std."""
 
     def __init__(self, mean: Sequence[float], std: Sequence[float]) -> None:
         """Take mean and deviation of each channel, on the scale 0..1."""
@@ -78,7 +78,7 @@ class DeployedSegmenter(nn.Module):
 
 
 class DeployedClassifier(nn.Module):
-    """A classifier looking at single images: which classes they have, and where (Eq. 1)."""
+    """A classifier of single images: their classes, and where these are (Eq. 1)."""
 
     def __init__(self, model: CoAttentionClassifier, mean: Sequence[float], std: Sequence[float]) -> None:
         """Wrap a classifier."""
@@ -95,9 +95,9 @@ class DeployedClassifier(nn.Module):
 
 
 class DeployedPair(nn.Module):
-    """A classifier looking at images beside one reference each: what they share, and what not (Eq. 2-9).
+    """A classifier of images with one reference each: what they share, and what not (Eq. 2-9).
 
-    Of three W_P it takes that of two images of the target, which are what maps are made of unless asked otherwise.
+    Of three W_P it uses that of two images of the target, as maps do by default.
     """
 
     def __init__(self, model: CoAttentionClassifier, mean: Sequence[float], std: Sequence[float]) -> None:
@@ -126,7 +126,7 @@ class DeployedPair(nn.Module):
     def affinity(
         self, images: Float[Tensor, "batch 3 h w"], references: Float[Tensor, "batch 3 h_r w_r"]
     ) -> Float[Tensor, "batch hw hw_r"]:
-        """What the softmax is taken of (Eq. 2); unbounded."""
+        """The logits of the attention (Eq. 2); unbounded."""
         co = self.model.co_attention
         compared, compared_r = map(co.compared, self._features(images, references))
         return affinity(compared.flatten(2), compared_r.flatten(2), co.affinity_weight)
@@ -142,14 +142,14 @@ def _enlarged(
 
 
 class SameConv(nn.Module):
-    """Stands for a convolution of lite0 that pads by the parity of its input, while ONNX is written.
+    """Replaces a convolution of lite0 that pads by the parity of its input, while ONNX is written.
 
-    ONNX's own convolution pads so by an attribute. Written as arithmetic with sizes that are not known, it takes the
-    exporter a minute, and whoever runs the graph a dozen nodes for each.
+    ONNX's own convolution has an attribute for this padding. As arithmetic with unknown sizes, it takes the exporter a
+    minute, and a dozen nodes for each convolution in the graph.
     """
 
     def __init__(self, conv: Conv2dSame) -> None:
-        """Take over weights and geometry."""
+        """Copy weights and geometry."""
         super().__init__()
         self.conv = conv
 
@@ -175,7 +175,7 @@ class SameConv(nn.Module):
 
 
 def for_onnx(network: nn.Module) -> nn.Module:
-    """A copy of a network to be written as ONNX, in which `SameConv` stands where it is needed."""
+    """A copy of a network for ONNX, with `SameConv` where it is needed."""
     copy = deepcopy(network)
     for name, module in list(copy.named_modules()):
         if isinstance(module, Conv2dSame):
@@ -185,14 +185,14 @@ def for_onnx(network: nn.Module) -> nn.Module:
 
 @dataclass(frozen=True)
 class Graph:
-    """A network to ship.
+    """A network to export.
 
     Attributes:
         name: of its file, without extension.
         network: on the CPU, in evaluation mode.
         inputs: names; each is (batch, 3, height, width), float32, RGB 0..255.
-        outputs: by name, what it is.
-        tolerance: how far onnxruntime may be from PyTorch.
+        outputs: by name, its description.
+        tolerance: largest accepted difference between onnxruntime and PyTorch.
     """
 
     name: str
@@ -207,9 +207,9 @@ class Exported:
     """An ONNX file.
 
     Attributes:
-        graph: what it holds.
+        graph: its graph.
         content: its bytes.
-        difference: the largest from the network's own outputs, see `difference`.
+        difference: the largest difference from the network's outputs, see `difference`.
     """
 
     graph: Graph
@@ -218,7 +218,7 @@ class Exported:
 
 
 def graphs_of(artifact: Artifact) -> tuple[list[Graph], tuple[Triple, Triple]]:
-    """The graphs that are made of a network, and the mean and deviation that images are normalised by in them.
+    """The graphs of a network, and the mean and deviation with which they normalise images.
 
     Raises:
         DamagedError: the artifact is not what its stage writes.
@@ -247,11 +247,11 @@ def graphs_of(artifact: Artifact) -> tuple[list[Graph], tuple[Triple, Triple]]:
 
 
 def tolerance_of_attention(pair: DeployedPair) -> float:
-    """How far maps of a pair may be apart: `TOLERANCE`, unless the affinities are large.
+    """The tolerance for maps of a pair: `TOLERANCE`, or more if the affinities are large.
 
     Affinities are sums that are not scaled, unless the classifier does so. Two libraries whose features agree to the
-    last digits of float32 differ in them by as much times their size, and the softmax hands that on. Products in
-    float64 do not help: the features differ.
+    last digits of float32 have affinities that differ by that times their size, and so does the softmax. Products in
+    float64 do not help, because the features differ.
     """
     (_, images), (_, references) = _noise(("images", "references"), _CHECKED[::-1], batch=1, seed=0).items()
     with torch.inference_mode():
@@ -260,14 +260,14 @@ def tolerance_of_attention(pair: DeployedPair) -> float:
 
 
 def export(graphs: Sequence[Graph], facts: Mapping[str, str]) -> Iterator[Exported]:
-    """The ONNX files of graphs, each with facts about it in its metadata, and compared before it is given.
+    """The ONNX files of graphs, each with facts in its metadata, and compared before it is returned.
 
     Args:
         graphs: from `graphs_of`.
         facts: what the metadata say, by name.
 
     Raises:
-        CheckError: onnxruntime gives something else than PyTorch.
+        CheckError: the outputs of onnxruntime and PyTorch differ.
     """
     for graph in graphs:
         content = _serialised(graph, facts)
@@ -281,10 +281,10 @@ def export(graphs: Sequence[Graph], facts: Mapping[str, str]) -> Iterator[Export
 
 
 def difference(graph: Graph, content: bytes) -> float:
-    """How far onnxruntime and PyTorch are apart on images of several sizes, in batches of one and two.
+    """Compare onnxruntime and PyTorch on images of several sizes, in batches of one and two.
 
     Returns:
-        The largest difference of a value; as a part of the largest value of its output, where that is over 1.
+        The largest difference of a value, relative to the largest value of its output if that is over 1.
     """
     import onnxruntime
 
@@ -355,7 +355,7 @@ def _traced(graph: Graph) -> "ModelProto":
 
 
 def _forget_this_machine(model: "ModelProto") -> None:
-    """Take out what the exporter notes of where code lies, which is of no use elsewhere."""
+    """Remove the exporter's notes of source locations, which are useless elsewhere."""
     for entries in (model.graph.node, model.graph.value_info, model.graph.input, model.graph.output):
         for entry in entries:
             entry.ClearField("metadata_props")

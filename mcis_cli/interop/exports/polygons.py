@@ -17,8 +17,8 @@ _STEPS = ((1, 0), (0, 1), (-1, 0), (0, -1))
 def polygons(mask: Bool[ndarray, "height width"]) -> Iterator[Polygon]:
     """One polygon for each region of a mask whose pixels meet at their sides, from top to bottom.
 
-    A polygon cannot have holes. Where a region has one, a cut of no width leads to it through the region and back, as
-    formats without holes expect it; filled by the even-odd rule, the polygon is the region, to the pixel.
+    A polygon cannot have holes. If a region has one, a cut of no width leads to it through the region and back, as
+    formats without holes expect; filled by the even-odd rule, the polygon is the region, to the pixel.
 
     Args:
         mask: true inside.
@@ -46,7 +46,7 @@ def _loops(region: Bool[ndarray, "height width"]) -> Iterator[Polygon]:
 
 
 def _loop(ways: dict[tuple[int, int], set[int]], start: tuple[int, int]) -> Polygon:
-    """The corners of one loop, its first point too; the sides that it takes are taken away."""
+    """The corners of one loop, including its first point; removes the sides that it uses."""
     at, direction, before = start, next(iter(ways[start])), -1
     loop: Polygon = []
     while direction >= 0:
@@ -56,14 +56,14 @@ def _loop(ways: dict[tuple[int, int], set[int]], start: tuple[int, int]) -> Poly
         if not ways[at]:
             del ways[at]
         at, before = (at[0] + _STEPS[direction][0], at[1] + _STEPS[direction][1]), direction
-        # Two pixels that meet at a corner alone are apart: the way keeps to its own.
+        # Two pixels that meet only at a corner are separate: the path stays with its own.
         turns = ((before + turn) % 4 for turn in (1, 0, 3))
         direction = next((turn for turn in turns if turn in ways.get(at, ())), -1)
     return loop
 
 
 def _edges(region: Bool[ndarray, "height width"]) -> dict[tuple[int, int], set[int]]:
-    """Where sides of pixels begin that have the region on their right and none on their left, and their directions."""
+    """Starts and directions of sides of pixels that have the region on their right and not on their left."""
     wide = np.pad(region, 1)
     inside, ways = wide[1:-1, 1:-1], dict[tuple[int, int], set[int]]()
     sides = (wide[:-2, 1:-1], wide[1:-1, 2:], wide[2:, 1:-1], wide[1:-1, :-2])
@@ -80,14 +80,14 @@ def _is_straight(loop: Polygon) -> bool:
 
 
 def _left_edge(loop: Polygon) -> Point:
-    """The leftmost side of a loop, of several the topmost: its x, and its upper end."""
+    """The leftmost, then topmost, side of a loop: its x, and its upper end."""
     return min(loop)
 
 
 def _joined(outer: Polygon, hole: Polygon) -> Polygon:
     """A polygon with a cut to a hole: from the hole's leftmost side to the left, through the region, to a side.
 
-    Holes are joined from left to right, so that what is left of a hole has been joined before.
+    Holes are joined from left to right, so that everything left of a hole has been joined before.
     """
     x, top = _left_edge(hole)
     row = top + 0.5  # the leftmost side is at least one pixel long: the cut runs through centres, and meets no corner

@@ -1,4 +1,4 @@
-"""Masks in the layout of PASCAL VOC, as CVAT and Datumaro import it, and as the evaluation server of VOC takes it."""
+"""Masks in the layout of PASCAL VOC, for CVAT, Datumaro and the evaluation server of VOC."""
 
 import json
 from collections.abc import Iterator, Sequence
@@ -19,14 +19,14 @@ VOC_CLASSES = (
 
 
 def voc_files(export: Export) -> Iterator[File]:
-    """Masks, the list of their ids, and what declares the labels.
+    """Masks, the list of their ids, and the files that declare the labels.
 
-    SegmentationClass has the masks as they are, SegmentationObject one object for each class of an image, nothing where
-    it is ignored: so importers make shapes of classes, and none of background or void. `labels.json` is what CVAT's
-    constructor of labels takes.
+    SegmentationClass has the masks as they are, SegmentationObject one object for each class of an image, and none for
+    ignored pixels, so that importers make shapes of classes, and none of background or void. `labels.json` is for
+    CVAT's constructor of labels.
 
     Raises:
-        DataError: a name cannot stand in labelmap.txt, or the split's cannot be that of a file.
+        DataError: a name is not allowed in labelmap.txt, or the split's name as a file name.
     """
     require_file_name(export.split, "the split")
     labels = label_map(export.class_names)
@@ -72,7 +72,7 @@ def _cvat_labels(class_names: Sequence[str]) -> bytes:
 
 
 def submission_files(export: Export) -> Iterator[File]:
-    """Results in the layout that the evaluation server of PASCAL VOC takes (development kit of 2012, section 5.3)."""
+    """Results in the layout of the evaluation server of PASCAL VOC (development kit of 2012, section 5.3)."""
     if export.class_names != VOC_CLASSES:
         export.options.reporter.warn(
             "the classes are not the 20 of PASCAL VOC in their order: the server will not score"

@@ -16,10 +16,10 @@ def yolo_files(export: Export) -> Iterator[File]:
     """`labels/SPLIT/NAME.txt` with a line for each region of a class, and `data.yaml`.
 
     The format has no holes and no ignored pixels: holes are joined to the outline by a cut (see `polygons`), ignored
-    pixels are in no region. A slash of an id becomes `_`, since readers look for the last `images` in a path.
+    pixels are in no region. A slash of an id becomes `_`, because readers search for the last `images` in a path.
 
     Raises:
-        DataError: two ids would have one file.
+        DataError: two ids would have the same file.
     """
     split = require_file_name(export.split, "the split")
     taken: dict[str, str] = {}

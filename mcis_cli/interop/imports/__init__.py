@@ -1,1 +1,1 @@
-"""What other tools wrote, read into the store."""
+"""Imports of files of other tools into the store."""

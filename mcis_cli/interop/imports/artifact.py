@@ -1,4 +1,4 @@
-"""`import FILE.h5`: an artifact from elsewhere gets a name in this store, once everything in it has been checked."""
+"""`import FILE.h5`: an artifact from elsewhere gets a name in this store, after everything in it has been checked."""
 
 from collections.abc import Sequence
 from pathlib import Path
@@ -12,10 +12,10 @@ from mcis_cli.store.upkeep.adoption import adopt
 
 
 def run(paths: Sequence[Path], store: Store) -> list[Artifact]:
-    """Import artifacts, one after another. What is in the store already stays.
+    """Import artifacts, one after another. Existing ones stay.
 
     Raises:
-        DataError: there is no such file, or it is no artifact, or one of a stage that is not known here.
+        DataError: there is no such file, or it is not an artifact, or one of an unknown stage.
         DamagedError: it is not what its stage writes, or damaged.
     """
     for path in paths:

@@ -1,4 +1,4 @@
-"""What imports share: which images have files, the digests of these, and reading them as they were then."""
+"""Shared by imports: the images that have files, the digests of these, and reading them unchanged."""
 
 import hashlib
 from collections.abc import Iterable, Mapping, Sequence
@@ -41,11 +41,11 @@ def without_missing(
     """The images that have files.
 
     Args:
-        images: all that were asked for.
+        images: all requested images.
         missing: those of them that need a file and have none.
         where: the folder.
-        options: has the reporter that is warned.
-        what: the files should hold.
+        options: its reporter gets the warnings.
+        what: the content of the files, for the message.
         names: of such files, for the message.
         allow: leave the missing ones out.
 

@@ -1,4 +1,4 @@
-"""Localization maps that other tools wrote: which file belongs to which image and class, and the arrays in them.
+"""Localization maps of other tools: the image and class of each file, and the arrays in them.
 
 A folder has for each image one of: `ID.npy` or `ID.npz` with all its maps, or a grey image for each class,
 `ID/CLASS.png` or `ID_CLASS.png`. CLASS is the name of a class, or its index among the foreground classes, from 0.
@@ -37,7 +37,7 @@ class MapFile:
 
 @dataclass(frozen=True)
 class FoundMaps:
-    """The files of each image, and those that belong to none."""
+    """The files of each image, and those of no image."""
 
     by_image: Mapping[str, tuple[MapFile, ...]]
     strays: tuple[str, ...]
@@ -47,7 +47,7 @@ def find_maps(folder: Path, ids: Iterable[str], class_names: Sequence[str]) -> F
     """Find the maps of images by the names of files.
 
     Raises:
-        DataError: The folder cannot be read, a name cannot be used, or an image has its maps twice.
+        DataError: The folder cannot be read, a name is invalid, or an image has its maps twice.
     """
     if not folder.is_dir():
         raise DataError(f"no folder of maps at {folder}; expected files named ID.npy, ID.npz or ID/CLASS.png")
@@ -93,7 +93,7 @@ def _class_index(name: int | str, class_names: Sequence[str]) -> int | None:
 def stack_maps(
     entry: ImageEntry, class_names: Sequence[str], contents: Iterable[tuple[MapFile, bytes]]
 ) -> NDArray[np.float16]:
-    """The maps of the classes that an image is tagged with, in their order; of other classes nothing is kept.
+    """The maps of the classes that an image is tagged with, in their order.
 
     Args:
         entry: The image.
@@ -101,10 +101,10 @@ def stack_maps(
         contents: Its files with their bytes.
 
     Returns:
-        (classes, height, width); numbers of `.npy` and `.npz` as they are, those of images in [0, 1].
+        (classes, height, width); numbers of `.npy` and `.npz` unchanged, those of images in [0, 1].
 
     Raises:
-        DataError: A file is not what it should be, a class has no map, or the maps differ in size.
+        DataError: A file is invalid, a class has no map, or the maps differ in size.
     """
     maps: Maps = {}
     name = f"the maps of {entry.id}"
@@ -157,7 +157,7 @@ def _from_array(content: bytes, name: str, entry: ImageEntry, class_names: Seque
 
 
 def _in_order(stack: NDArray[Any], name: str, entry: ImageEntry, class_names: Sequence[str]) -> Maps:
-    """Maps in one array: of all classes, or of the tags of the image in the order of the classes."""
+    """Maps in one array: of all classes, or of the image's tags in the order of the classes."""
     stack = stack[None] if stack.ndim == 2 else stack
     if stack.ndim == 3 and len(stack) == len(class_names):
         return {label: stack[label] for label in entry.labels}

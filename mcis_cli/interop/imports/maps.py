@@ -1,4 +1,4 @@
-"""`import --cams`: localization maps of another tool become an artifact of `cams`, for `pseudo` and `eval` to take."""
+"""`import --cams`: localization maps of another tool become an artifact of `cams`, for `pseudo` and `eval`."""
 
 from collections.abc import Mapping, Sequence
 from pathlib import Path
@@ -28,16 +28,16 @@ def run(
     split: str | None = None,
     allow_missing: bool = False,
 ) -> Artifact:
-    """Import the maps, or return them if that was done before.
+    """Import the maps, or return the cached ones.
 
-    A record is that of `cams`, with the size that the maps have, and without references.
+    A record is that of `cams`, with maps of their own size, and without references.
 
     Args:
         folder: holds the maps; see `map_files` for the names of files.
         inputs: `data`.
         store: where the artifact goes.
         options: how to run on this machine.
-        split: the images that should have maps; all where None.
+        split: the images that should have maps; None for all.
         allow_missing: leave out images that have tags and no map.
 
     Raises:
@@ -73,7 +73,7 @@ def run(
 def _with_maps(
     images: Catalogue, found: FoundMaps, folder: Path, options: RunOptions, *, allow_missing: bool
 ) -> Catalogue:
-    """The images that have maps, or need none, since they are negatives."""
+    """The images that have maps, or need none because they are negatives."""
     missing = [entry.id for entry in images.entries if entry.labels and entry.id not in found.by_image]
     names = "ID.npy, ID.npz or ID/CLASS.png"
     images = without_missing(images, missing, folder, options, what="maps", names=names, allow=allow_missing)

@@ -3,7 +3,7 @@
 A pickle is a program. Python's unpickler runs it here with an allow-list of instructions and one of names: those by
 which NumPy and PyTorch write arrays and tensors. Each name stands for an object that records how it was called and
 does nothing else; arrays of plain numbers are built afterwards from what was recorded, never beyond the file's size.
-docs/how-to/import.md tells users what that means for them.
+docs/how-to/import.md explains to users what that means for them.
 """
 
 import io
@@ -20,7 +20,7 @@ from numpy.typing import NDArray
 from mcis_cli.data.array_files import is_plain, read_header
 from mcis_cli.errors import DataError
 
-MAX_INSTRUCTIONS = 50_000  # with more, tuples could nest so deep that hashing one overflows the C stack
+MAX_INSTRUCTIONS = 50_000  # with more, tuples could nest so deeply that hashing one overflows the C stack
 _MAX_ENTRIES = 1000
 
 INSTRUCTIONS = frozenset(
@@ -41,7 +41,7 @@ Key = int | str
 
 
 class _Refused(Exception):
-    """The program does what no dictionary of arrays needs."""
+    """The program does something that a dictionary of arrays does not need."""
 
 
 @dataclass(eq=False, slots=True)
@@ -58,7 +58,7 @@ class _Call:
 
 @dataclass(frozen=True, slots=True)
 class _Name:
-    """What an allowed name is replaced by: calling it records the call."""
+    """The replacement of an allowed name: calling it records the call."""
 
     name: str
 
@@ -99,7 +99,7 @@ def read_dictionary(content: bytes, name: str) -> dict[Key, NDArray[Any] | None]
         raise _refused(name, str(error)) from None
     except DataError as error:  # of a storage of tensors
         raise _refused(name, str(error).partition("found ")[2].partition(";")[0]) from None
-    except Exception as error:  # a program of unknown origin makes the unpickler raise nearly anything
+    except Exception as error:  # a program of unknown origin can make the unpickler raise nearly anything
         raise _refused(name, f"a program that is broken ({type(error).__name__})") from None
 
 
@@ -116,13 +116,13 @@ def _run(program: bytes) -> Any:
 
 
 class _Builder:
-    """Builds arrays from recorded calls, and no more bytes of them than the file has."""
+    """Builds arrays from recorded calls, with at most as many bytes as the file."""
 
     def __init__(self, max_bytes: int) -> None:
         self._left = max_bytes
 
     def dictionary(self, made: Any) -> dict[Key, NDArray[Any] | None]:
-        """The dictionary in the array of one object in which NumPy saves it."""
+        """The dictionary in the one-element array in which NumPy saves it."""
         match made:
             case _Call("_reconstruct", _, (_, (), _, _, [dict() as dictionary])):
                 pass
@@ -148,7 +148,7 @@ class _Builder:
         raise _Refused("a key that is no class")
 
     def _array(self, made: Any) -> NDArray[Any] | None:
-        """The array that a recorded call makes; None for anything else."""
+        """The array of a recorded call; None for anything else."""
         match made:
             case _Call("_reconstruct", _, (_, shape, kind, fortran_order, data)):
                 return self._plain(data, kind, shape, "F" if fortran_order else "C")
@@ -185,7 +185,7 @@ def _dtype(made: Any) -> np.dtype[Any] | None:
 
 
 def _bytes(made: Any) -> bytes | None:
-    """Bytes as they are, or from the text that protocol 2 writes in their place."""
+    """Bytes, also from the text that protocol 2 writes in their place."""
     match made:
         case bytes() | bytearray():
             return bytes(made)

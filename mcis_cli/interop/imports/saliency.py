@@ -1,4 +1,4 @@
-"""`import --saliency`: a folder of saliency maps of any origin and size becomes an artifact that `pseudo` takes."""
+"""`import --saliency`: a folder of saliency maps of any origin and size becomes an artifact for `pseudo`."""
 
 from pathlib import Path
 
@@ -30,7 +30,7 @@ def run(
     split: str | None = None,
     allow_missing: bool = False,
 ) -> Artifact:
-    """Import the maps, or return them if that was done before.
+    """Import the maps, or return the cached ones.
 
     A record holds `saliency` (H, W) at the image's size, 255 the most salient.
 
@@ -39,7 +39,7 @@ def run(
         inputs: `data`.
         store: where the artifact goes.
         options: how to run on this machine.
-        split: the images that should have maps; all where None.
+        split: the images that should have maps; None for all.
         allow_missing: leave out images that have no map.
 
     Raises:
@@ -74,13 +74,13 @@ def decode_foreign_saliency(content: bytes, name: str) -> Float32[ndarray, "heig
 
     Args:
         content: All bytes of the file.
-        name: Its path; the extension tells what it is.
+        name: Its path; the extension determines the format.
 
     Returns:
         Values in [0, 1].
 
     Raises:
-        DataError: It is no grey image and no array of (height, width), or has values out of range.
+        DataError: It is neither a grey image nor an array of (height, width), or has values out of range.
     """
     if not name.lower().endswith(".npy"):
         return decode_grey(content, name)
@@ -88,7 +88,7 @@ def decode_foreign_saliency(content: bytes, name: str) -> Float32[ndarray, "heig
     if array.ndim != 2 or not 0 < array.size <= MAX_PIXELS:
         raise DataError(f"{name}: an array of the shape {array.shape}; expected (height, width); save it so")
     if array.dtype.kind == "f":
-        if not bool(((array >= 0) & (array <= 1)).all()):  # nor not a number
+        if not bool(((array >= 0) & (array <= 1)).all()):  # also excludes NaN
             raise DataError(f"{name}: values out of [0, 1]; expected saliency in it; scale the map")
         return array.astype(np.float32)
     scale = {"bool": 1, "uint8": 255, "uint16": 65535}.get(array.dtype.name)

@@ -1,4 +1,4 @@
-"""`import --weights` and `--affinity-net`: files of weights become artifacts, which trainings and walks take."""
+"""`import --weights` and `--affinity-net`: files of weights become artifacts, for trainings and walks."""
 
 from collections.abc import Callable, Mapping
 from typing import Any
@@ -24,10 +24,10 @@ Made = tuple[dict[str, NDArray[Any]], Mapping[str, Any]]
 
 
 def run(backbone: Backbone, initial: InitialWeights, store: Store, options: RunOptions) -> Artifact:
-    """Import initial weights, or return them if that was done before.
+    """Import initial weights, or return the cached ones.
 
     Args:
-        backbone: what they are for.
+        backbone: their network.
         initial: the file, read and checked.
         store: where the artifact goes.
         options: how to run on this machine.
@@ -40,7 +40,7 @@ def run(backbone: Backbone, initial: InitialWeights, store: Store, options: RunO
         network = build_backbone(backbone, generator=torch.Generator().manual_seed(0))
         try:
             network.initialise(initial.state)
-        except WeightsError as error:  # which names the layers; the file is known here
+        except WeightsError as error:  # this error names the layers; the file's name is added here
             raise WeightsError(f"{initial.source}: {error}") from None
         tensors = tensors_of(network.trunk)
         correlation = PixelCorrelation(network.tap_channels)
@@ -52,10 +52,10 @@ def run(backbone: Backbone, initial: InitialWeights, store: Store, options: RunO
 
 
 def run_affinity_net(backbone: Backbone, initial: InitialWeights, store: Store, options: RunOptions) -> Artifact:
-    """Import a trained AffinityNet in its authors' naming, or return it if that was done before.
+    """Import a trained AffinityNet in its authors' naming, or return the cached one.
 
     Args:
-        backbone: what is under its new layers (`f8_3`, `f8_4`, `f8_5`, `f9`).
+        backbone: the network under its new layers (`f8_3`, `f8_4`, `f8_5`, `f9`).
         initial: the file, read and checked.
         store: where the artifact goes.
         options: how to run on this machine.
@@ -66,7 +66,7 @@ def run_affinity_net(backbone: Backbone, initial: InitialWeights, store: Store, 
     description = {"backbone": backbone, "output_stride": OUTPUT_STRIDE, "radius": RADIUS}
 
     def make() -> Made:
-        torch.manual_seed(0)  # all that is drawn is replaced
+        torch.manual_seed(0)  # all random weights are replaced
         network = build_affinity_net(description)
         _take(network, initial)
         return tensors_of(network), {"model": description, "initialisation": initial.identity[: len("sha256:") + 12]}
@@ -87,12 +87,12 @@ def _import(
 
 
 def _identity(initial: InitialWeights) -> str:
-    """What weights are, in short: the name of a file is no part of it; that of a published file is."""
+    """A short description of weights, with the name of a published file, and without that of others."""
     return initial.identity[: len("sha256:") + 12] if initial.identity.startswith("sha256:") else initial.identity
 
 
 def _take(network: PairwiseAffinity, initial: InitialWeights) -> None:
-    """Give a network the tensors of a file: the new layers' by their names, the backbone's as published weights."""
+    """Load the tensors of a file into a network: new layers by their names, the backbone as published weights."""
     own = {name: value for name, value in network.state_dict().items() if not name.startswith("backbone.")}
     new = {name: value for name, value in initial.state.items() if name.startswith(("f8_", "f9.", "gn8_"))}
     if wrong := misfits(own, new):

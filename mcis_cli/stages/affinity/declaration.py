@@ -1,4 +1,4 @@
-"""What the program knows of the three stages of `mcis affinity`: sure regions, the network, and the walk."""
+"""Declarations of the three stages of `mcis affinity`: sure regions, the network, and the walk."""
 
 import math
 from collections.abc import Callable, Mapping, Sequence
@@ -28,7 +28,7 @@ MAPS_SCHEMA: Schema = {"maps": ("float16", 3), "classes": ("int32", 1)}
 
 
 class NetworkMeta(Meta):
-    """The description of a network of affinities, from which it is built."""
+    """The description that an affinity network is built from."""
 
     backbone: Backbone
     output_stride: Literal[8, 16]
@@ -36,20 +36,20 @@ class NetworkMeta(Meta):
 
 
 class AffinityNetMeta(Meta):
-    """The meta of a network of affinities."""
+    """The meta of an affinity network."""
 
     model: NetworkMeta
     initialisation: Text
 
 
 def labels_recipe(config: AffinityConfig, maps: str, images: Catalogue) -> Recipe:
-    """The confident regions of maps: labels of positions, for the network of affinities to learn from."""
+    """The confident regions of maps: labels of positions that the affinity network learns from."""
     inputs = {"maps": maps, "images": images.digest("images")}
     return AFFINITY_LABELS.recipe(config.recipe_settings(part="regions"), inputs)
 
 
 def network_recipe(config: AffinityConfig, labels: str, images: Catalogue, weights: str) -> Recipe:
-    """The network of affinities: images, their labels, and the initial weights."""
+    """The affinity network: images, their labels, and the initial weights."""
     inputs = {"labels": labels, "images": images.digest("images"), "weights": weights}
     return AFFINITY_NET.recipe(config.recipe_settings(part="training"), inputs)
 

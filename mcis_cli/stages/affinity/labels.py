@@ -1,7 +1,7 @@
-"""`affinity-labels`: the regions that localization maps are sure of, which the network of affinities learns from.
+"""`affinity-labels`: the regions that localization maps are sure of, which the affinity network learns from.
 
-The first of the three stages of `mcis affinity`. A dense CRF runs twice for each image: that takes longest, and so it
-is work of its own, which shards share and which is not done again for a network with other settings.
+The first of the three stages of `mcis affinity`. A dense CRF runs twice for each image, which takes longest. So it is a
+stage of its own: shards divide it, and a network with other settings does not repeat it.
 """
 
 from dataclasses import dataclass
@@ -25,9 +25,10 @@ from mcis_cli.store import Artifact, Record, Store
 
 
 def run(config: AffinityConfig, inputs: Inputs, store: Store, options: RunOptions) -> Artifact:
-    """Find the regions, or return them if that was done before.
+    """Find the regions, or return the cached ones.
 
-    A record holds `labels` (H, W), the image's size or what it is shrunk to: 0 background, k + 1 class k, 255 unsure.
+    A record holds `labels` (H, W), of the size that the image is shrunk to, if it is: 0 background, k + 1 class k, 255
+    unsure.
 
     Args:
         config: settings.
@@ -74,7 +75,7 @@ def run(config: AffinityConfig, inputs: Inputs, store: Store, options: RunOption
 
 @dataclass(frozen=True)
 class Material:
-    """What the labels of one image are made of."""
+    """The inputs of the labels of one image."""
 
     image_id: str
     image: UInt8[np.ndarray, "height width 3"]
@@ -97,7 +98,7 @@ def labels_of(config: AffinityConfig, material: Material) -> Record:
 
 
 def shrunk(image: UInt8[np.ndarray, "height width 3"], longest_side: int) -> UInt8[np.ndarray, "h w 3"]:
-    """An image no side of which is longer than that; as it is, where none was."""
+    """Shrink an image so that no side is longer than a limit."""
     height, width = image.shape[:2]
     if (factor := longest_side / max(height, width)) >= 1:
         return image

@@ -1,4 +1,4 @@
-"""A network of affinities applied to an image: how alike each position is with its neighbours."""
+"""An affinity network applied to an image: how similar each position is to its neighbours."""
 
 from dataclasses import dataclass
 
@@ -15,11 +15,11 @@ from mcis_cli.training.precision import Precision, autocast
 
 @dataclass(frozen=True, kw_only=True)
 class Neighbours:
-    """A trained network and how to look at an image.
+    """A trained network and how to apply it to an image.
 
     Attributes:
         model: the network, in evaluation mode.
-        offsets: (down, right) of the neighbours; of each two opposite ones, one.
+        offsets: (down, right) of the neighbours, one of each two opposite ones.
         device: where the network is.
         precision: of its matrix products.
     """
@@ -47,7 +47,7 @@ class Neighbours:
 
 
 def load_neighbours(artifact: Artifact, *, device: torch.device, precision: Precision) -> Neighbours:
-    """The network of an `affinity-net` artifact that was checked, ready to look at images.
+    """The network of a checked `affinity-net` artifact, ready for images.
 
     Raises:
         DamagedError: it does not fit its own description.

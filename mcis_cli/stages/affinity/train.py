@@ -1,4 +1,4 @@
-"""`affinity-net`: the network that tells how alike neighbouring positions are, trained on the sure regions of maps.
+"""`affinity-net`: trains the network that predicts how similar neighbouring positions are, on sure regions of maps.
 
 The second of the three stages of `mcis affinity`.
 """
@@ -43,7 +43,7 @@ from mcis_cli.training.precision import autocast, choose_device, choose_precisio
 
 @dataclass(frozen=True)
 class Labelled:
-    """What the network learns from.
+    """The training data of the network.
 
     Attributes:
         images: those that have labels.
@@ -55,17 +55,17 @@ class Labelled:
 
 
 def run(config: AffinityConfig, inputs: Inputs, store: Store, options: RunOptions) -> Artifact:
-    """Train the network, or return it if that was done before.
+    """Train the network, or return the cached one.
 
     Args:
-        config: settings; `precision = "auto"` is settled here and recorded.
+        config: settings; `precision = "auto"` is resolved here and recorded.
         inputs: the sure regions of maps.
         store: where the artifact goes.
         options: how to run on this machine.
 
     Raises:
         MissingError: no labels, or their images are not found.
-        DataError: the maps are sure of nothing, so that there is no pair to learn from.
+        DataError: no region of the maps is sure, so there is no pair to learn from.
         WeightsError: initial weights are missing or do not fit.
         UsageError: the training diverged.
     """

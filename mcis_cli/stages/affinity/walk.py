@@ -25,14 +25,14 @@ from mcis_cli.store import Artifact, Recipe, Record, Store
 
 
 def run(config: AffinityConfig, inputs: Inputs, store: Store, options: RunOptions) -> Artifact:
-    """Walk, or return the maps if that was done before.
+    """Walk, or return the cached maps.
 
     A record holds, as that of `cams`, `classes` (n) and `maps` (n, h, w), in [0, 1] and on the grid of the walk. They
-    are not normalised again: a background that scores the same everywhere walks to itself, so scores compare with it.
+    are not normalised again: the walk leaves a constant background unchanged, so scores compare with it.
 
     Args:
         config: settings.
-        inputs: localization maps, and a network of affinities.
+        inputs: localization maps, and an affinity network.
         store: where the artifact goes.
         options: how to run on this machine.
 
@@ -54,7 +54,7 @@ def _walk_all(
     config: AffinityConfig, maps: Artifact, network: Artifact, catalogue: Catalogue, store: Store, options: RunOptions
 ) -> Artifact:
     require_segment(maps.ids, options)
-    # What is done is found without waiting for torch.
+    # Cached artifacts are found without waiting for torch.
     from mcis_cli.stages.affinity.neighbours import load_neighbours
     from mcis_cli.training.precision import choose_device, choose_precision, describe_machine
 
@@ -94,7 +94,7 @@ def _walk_all(
 
 @dataclass(frozen=True)
 class Material:
-    """What one image walks with: its maps, and its affinities by offset, on the grid of the walk."""
+    """The inputs of the walk of one image: its maps, and its affinities by offset, on the grid of the walk."""
 
     image_id: str
     maps: Float32[np.ndarray, "cls h w"]
@@ -118,7 +118,7 @@ def walked(config: AffinityConfig, material: Material) -> Record:
 def on_grid(
     image: UInt8[np.ndarray, "height width 3"], longest_side: int, output_stride: int
 ) -> UInt8[np.ndarray, "h w 3"]:
-    """An image made to fit the grid of the walk: each side a multiple of the network's stride, none too long."""
+    """Resize an image to the grid of the walk: each side a multiple of the network's stride, none too long."""
     height, width = image.shape[:2]
     factor = min(1.0, longest_side / max(height, width))
     cells = [max(1, round(side * factor / output_stride)) for side in (width, height)]

@@ -1,6 +1,6 @@
-"""What the maps of an image were made of: where in each reference its co-attention looked, and what that gave (§3.2).
+"""The evidence for the maps of an image: its attention over each reference, and the map from that (§3.2).
 
-No stage of the chain: nothing is stored. The references are those that the maps say they were made with.
+This is not a stage of the chain, and stores nothing. The references are those that the maps record.
 """
 
 import json
@@ -26,14 +26,13 @@ QUERY_CELLS, REFERENCE_CELLS = 12, 24
 
 @dataclass(frozen=True)
 class Evidence:
-    """What one reference said of one image.
+    """The evidence of one reference for one image.
 
     Attributes:
         reference: its id.
-        attention: for each cell of the image, weights over the cells of the reference that sum to one. Both grids are
-            of the square that images are warped to, made coarser where they are finer than `QUERY_CELLS` and
-            `REFERENCE_CELLS`.
-        localization_map: that came of it, unnormalised, on the image's own grid.
+        attention: for each cell of the image, weights over the cells of the reference that sum to one. Both grids cover
+            the square that images are warped to, and are reduced to `QUERY_CELLS` and `REFERENCE_CELLS`.
+        localization_map: the map from it, unnormalised, on the image's own grid.
     """
 
     reference: str
@@ -59,7 +58,7 @@ class Looked:
 
 
 def references_of(maps: Artifact, image_id: str) -> Mapping[str, Sequence[str]]:
-    """The references that the maps of an image were made with, by class name; none where they are not told."""
+    """The references that the maps of an image were made with, by class name; none if the maps do not name them."""
     try:
         named = json.loads(bytes(read_record(maps, image_id)["references"]).decode())
     except (ValueError, RecursionError):
@@ -72,13 +71,13 @@ def references_of(maps: Artifact, image_id: str) -> Mapping[str, Sequence[str]]:
 def look(
     classifier: Artifact, maps: Artifact, images: Catalogue, asked: Sequence[tuple[str, int]], options: RunOptions
 ) -> Iterator[Looked]:
-    """Look again at some images as the classifier did: at scale 1, not mirrored, one reference at a time.
+    """Compute the attention of some images again: at scale 1, not mirrored, one reference at a time.
 
     Args:
         classifier: that the maps were made with.
         maps: of `cams`.
         images: the data set.
-        asked: image id and class (from 0); those without references that are still there are left out.
+        asked: image id and class (from 0); those whose references no longer exist are left out.
         options: how to run on this machine.
     """
     device = choose_device(options.device)

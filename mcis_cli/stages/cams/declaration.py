@@ -1,4 +1,4 @@
-"""What the program knows of `cams`: localization maps by a classifier."""
+"""Declaration of `cams`: localization maps by a classifier."""
 
 from collections.abc import Callable, Collection, Mapping, Sequence
 from typing import Any
@@ -33,7 +33,7 @@ def images_and_carriers(config: CamsConfig, catalogue: Catalogue, classifier: De
 
 
 def completed(config: CamsConfig, classifier: Described) -> CamsConfig:
-    """The settings with what they leave to the classifier filled in. Accumulated maps are single-round."""
+    """The settings, with values that the classifier determines. Accumulated maps are single-round."""
     single_round = {"refs": 0, "refine": False} if config.localization == "accumulated" else {}
     image_size = config.image_size or classifier.meta["image_size"]
     return config.model_copy(update={"image_size": image_size, **single_round})

@@ -1,7 +1,7 @@
-"""Features of images, computed once and kept while they fit: what makes many references cheap.
+"""Features of images, computed once and kept while they fit, so that many references are cheap.
 
-An image's features are a function of the image alone: it always goes through the backbone by itself, so what is kept,
-dropped or computed again cannot change a bit.
+An image always passes the backbone by itself, so its features are a function of the image alone, and keeping, dropping
+or recomputing them cannot change a bit.
 """
 
 from collections import OrderedDict
@@ -28,7 +28,7 @@ from mcis_cli.training.precision import Precision, autocast
 
 @dataclass(frozen=True, slots=True)
 class View:
-    """How an image is shown to the network: factor on the side of the square it is warped to, and mirrored or not."""
+    """A view of an image: factor on the side of the square that it is warped to, and whether it is mirrored."""
 
     scale: float = 1.0
     mirrored: bool = False
@@ -40,13 +40,13 @@ Pixels = NDArray[np.uint8]
 
 @dataclass(frozen=True)
 class Features:
-    """What the network says of one view.
+    """The output of the network for one view.
 
     Attributes:
-        features: (C, h, w), as the backbone gives them: bfloat16 where it computes so; channels lie together.
+        features: (C, h, w), as the backbone returns them: bfloat16 if it computes so; channels last in memory.
         activations: (K, h, w), φ of the features, for single-round maps.
-        co_activations: (K, h, w), the co-attentive head's φ; the same where heads are shared.
-        embedding: (E, h, w), what positions look like; None where nothing is refined.
+        co_activations: (K, h, w), the co-attentive head's φ; the same tensor if heads are shared.
+        embedding: (E, h, w), appearance of positions; None without refinement.
     """
 
     features: Float[Tensor, "channel h w"]
@@ -62,15 +62,15 @@ class Features:
         return kept if self.embedding is None else [*kept, self.embedding]
 
     def num_bytes(self) -> int:
-        """Memory that is held."""
+        """Bytes of memory."""
         return sum(tensor.nbytes for tensor in self.distinct())
 
 
-Held = Kept | Features  # in memory apart from the heap; on a device, which has an allocator of its own
+Held = Kept | Features  # in memory outside the heap, or on a device, which has its own allocator
 
 
 class FeatureCache:
-    """Features by image id and view; the least recently used go to a scratch file when `budget` bytes are exceeded."""
+    """Features by image id and view; above `budget` bytes, those unused for the longest time go to a scratch file."""
 
     def __init__(
         self,
@@ -85,7 +85,7 @@ class FeatureCache:
         embeds: bool = False,
         num_labels: Callable[[str], int] | None = None,
     ) -> None:
-        """Keep nothing yet; with `num_labels`, of an image, activations are accumulated over epochs."""
+        """Create an empty cache; with `num_labels`, of an image, activations are accumulated over epochs."""
         self._model, self._read_image = model, read_image
         self._image_size, self._device, self._precision = image_size, device, precision
         self._budget, self._held, self._scratch = budget, 0, scratch or Scratch(Path(), 0)
@@ -98,9 +98,10 @@ class FeatureCache:
 
     @contextmanager
     def reading_ahead(self, wanted: Iterable[Key], workers: int) -> Iterator[None]:
-        """While the context lasts, read in threads what will be asked for, in the order of `wanted`.
+        """While the context lasts, read views ahead in threads, in the order of `wanted`.
 
-        A wrong guess costs time and changes nothing: what is asked for otherwise is read when it is asked for.
+        A wrong guess only costs
+        time: other views are read when they are needed.
         """
         missing = [key for key in dict.fromkeys(wanted) if key not in self._kept and key not in self._scratch]
         coming = ordered_map(lambda key: (key, self._pixels(*key)), missing, workers=workers)
@@ -126,13 +127,13 @@ class FeatureCache:
         return self._of(held.distinct())
 
     def _found(self, key: Key) -> Held:
-        """What is on disk, or else computed."""
+        """Features from disk, or computed."""
         is_on_cpu = self._device.type == "cpu"
         if kept := self._scratch.get(key):
             return kept if is_on_cpu else self._of(tensor.to(self._device) for tensor in kept.distinct())
         features = self._compute(key[0], self._read(key))
         if self._scratch.is_shared:
-            self._scratch.put(key, features.distinct())  # for the others, now
+            self._scratch.put(key, features.distinct())  # other shards can read them now
         return Kept.of(features.distinct()) if is_on_cpu else features
 
     def _of(self, distinct: Iterable[Tensor]) -> Features:
@@ -142,7 +143,7 @@ class FeatureCache:
         return Features(features, activations, co_activations, others[-1] if self._embeds else None)
 
     def _read(self, key: Key) -> Pixels:
-        """The pixels of a view: those that were read ahead, if they are the next that nobody has computed yet."""
+        """The pixels of a view: those that were read ahead, if they are the next ones not yet computed."""
         self._next = self._next or next(self._coming, None)
         while self._next is not None and self._next[0] != key and self._next[0] in self._scratch:
             self._next = next(self._coming, None)
@@ -168,7 +169,7 @@ class FeatureCache:
                 features = self._model.features(image)
             features = features.contiguous(memory_format=torch.channels_last)
         with torch.inference_mode():
-            wide = features.float()  # φ in float32: its sums over hundreds of channels are what the maps are made of
+            wide = features.float()  # φ in float32, because the maps are its sums over hundreds of channels
             heads = (False, True) if self._separate else (False,)
             maps = [self._model.activation_maps(wide, co=co)[0].contiguous() for co in heads]
         if self._num_labels is not None:

@@ -35,7 +35,7 @@ class Mapper:
         features: of all images.
         config: settings.
         carriers: the images that references are of.
-        nearest: chooses references, where the settings ask for the nearest.
+        nearest: chooses references, if the settings use the nearest.
     """
 
     model: CoAttentionClassifier
@@ -50,7 +50,7 @@ class Mapper:
             yield from map(self.record, entries)
 
     def record(self, entry: ImageEntry) -> Record:
-        """The maps of one image at the resolution of the network, and what they were made with."""
+        """The maps of one image at the resolution of the network, with their references."""
         references = self.references(entry)
         named = {self.carriers.class_names[k]: list(ids) for k, ids in references.items()}
         return entry.id, {
@@ -91,7 +91,7 @@ class Mapper:
         return [View(scale, mirrored) for scale in self.config.scales for mirrored in mirrors]
 
     def _order(self, entries: Sequence[ImageEntry]) -> Iterator[Key]:
-        """What the maps of images ask the cache for, in this order, again and again; see `maps`."""
+        """The views that the maps of images need, in this order; see `maps`."""
         for entry in entries:
             references = _distinct(self.references(entry))
             for view in [View()] if self.config.localization == "released" else self._views():
@@ -102,7 +102,7 @@ class Mapper:
 
     @torch.inference_mode()
     def _view_maps(self, entry: ImageEntry, references: References, view: View) -> Float[Tensor, "cls h w"]:
-        """L_{n,k} for the labels of one view: over references, or single-round where there are none."""
+        """L_{n,k} for the labels of one view: over references, or single-round without any."""
         own = self.features(entry.id, view)
         maps = own.activations[list(entry.labels)]
         if not any(references.values()):
@@ -113,7 +113,7 @@ class Mapper:
             other = self.features(reference, _of_reference(view))
             transformed = queries[self._is_single(reference)]
             for k, activation in self._pair_maps(own, transformed, reference, other, references).items():
-                # Drawn with replacement, a reference may count more than once.
+                # With replacement, a reference may be drawn, and count, more than once.
                 found[k] += [activation] * max(1, references[k].count(reference))
         return torch.stack(
             [torch.stack(found[k]).mean(0) if found[k] else maps[place] for place, k in enumerate(entry.labels)]
@@ -121,12 +121,12 @@ class Mapper:
 
     @torch.inference_mode()
     def _refined(self, entry: ImageEntry, maps: Float[Tensor, "cls h w"], view: View) -> Float[Tensor, "cls h w"]:
-        """Maps in which positions that look alike share their scores (SEAM; paper §4.4), where the settings ask so."""
+        """Maps in which similar positions share their scores (SEAM; paper §4.4), if `refine` is set."""
         embedding = self.features(entry.id, view).embedding if self.config.refine and len(maps) else None
         return maps if embedding is None else refine(cues_of(maps[None]), embedding[None])[0, 1:]
 
     def _queries(self, entry: ImageEntry, own: Features, references: Sequence[str]) -> dict[bool, Tensor]:
-        """G of `query` for references of single-label sources and for others, as far as there are such."""
+        """G of `query` for references of single-label sources and for others, if there are any."""
         single = entry.domain == "single-label"
         co = self.model.co_attention
         compared = co.compared(own.features)
@@ -138,7 +138,7 @@ class Mapper:
     def _pair_maps(
         self, own: Features, transformed: Tensor, reference: str, other: Features, references: References
     ) -> dict[int, Float[Tensor, "h w"]]:
-        """What one reference says: co-attentive maps of the classes it was drawn for, contrastive ones of others."""
+        """The maps from one reference: co-attentive for the classes that it was drawn for, contrastive for others."""
         common = [k for k, ids in references.items() if reference in ids]
         labels = self.carriers[reference].labels
         unshared = [k for k in references if k not in labels] if self.config.with_contrastive else []
@@ -179,7 +179,7 @@ class Mapper:
 
 
 def _distinct(references: References) -> list[str]:
-    """The references of all classes, each once, in a fixed order."""
+    """All references, each once, in a fixed order."""
     return sorted({reference for ids in references.values() for reference in ids})
 
 

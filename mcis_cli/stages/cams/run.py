@@ -16,7 +16,7 @@ from mcis_cli.store import Artifact, Recipe, Store
 
 
 def run(config: CamsConfig, inputs: Inputs, store: Store, options: RunOptions) -> Artifact:
-    """Make the maps, or return them if that was done before.
+    """Make the maps, or return the cached ones.
 
     A record holds, for the n classes that an image is tagged with: `classes` (n), indices into the artifact's class
     names; `maps` (n, h, w), unnormalised, at the resolution of the network; `references`, JSON from class name to the
@@ -30,7 +30,7 @@ def run(config: CamsConfig, inputs: Inputs, store: Store, options: RunOptions) -
 
     Raises:
         MissingError: no classifier, or its images are not found.
-        UsageError: maps are to be refined, and the classifier is not equivariant; or accumulated, and it has no epochs.
+        UsageError: maps must be refined and the classifier is not equivariant, or accumulated and it has no epochs.
         DataError: an image cannot be read, or has changed.
     """
     return run_all([config], inputs, store, options)[0]
@@ -39,8 +39,8 @@ def run(config: CamsConfig, inputs: Inputs, store: Store, options: RunOptions) -
 def run_all(configs: Sequence[CamsConfig], inputs: Inputs, store: Store, options: RunOptions) -> list[Artifact]:
     """Make maps with several settings in one pass over the images, each an artifact of its own; see `run`.
 
-    The network sees each view of an image once for all of them: so what else is compared (the number of references,
-    contrastive maps) costs little more than the most expensive of them.
+    The network computes each view of an image once for all of them, so a comparison (of numbers of references, or
+    contrastive maps) costs little more than its most expensive part.
 
     Args:
         configs: settings that agree in split, domains, size of the images, precision, and whether maps are accumulated.
@@ -85,9 +85,9 @@ def run_all(configs: Sequence[CamsConfig], inputs: Inputs, store: Store, options
     def recipe_of(settled: CamsConfig) -> Recipe:
         return recipe(settled, classifier.id, images, carriers)
 
-    # Maps that are compared are of one precision: where it is "auto", what is there counts if it is all there.
-    for alike in zip(*map(settled, configs), strict=True):
-        done = [found for one in alike if (found := store.find(recipe_of(one)))]
+    # Maps that are compared need one precision. If it is "auto", existing maps are used if all of them exist in it.
+    for of_one in zip(*map(settled, configs), strict=True):
+        done = [found for one in of_one if (found := store.find(recipe_of(one)))]
         if len(done) == len(configs):
             return done
     _tell_short_classes(images, carriers, max(configs, key=lambda config: config.refs), options)
@@ -95,7 +95,8 @@ def run_all(configs: Sequence[CamsConfig], inputs: Inputs, store: Store, options
 
 
 def _warn_of_untrained_weights(configs: Sequence[CamsConfig], classifier: Artifact, options: RunOptions) -> None:
-    """The basic loss trains neither W_P nor a second head; with `affinity_scale`, similarity is what is meant."""
+    """Refuse maps that need an untrained part: the basic loss trains neither W_P nor a second head. With
+    `affinity_scale`, P is a similarity and needs no training."""
     model = classifier.meta["model"]
     meant = model.get("affinity_scale") is not None and model["heads"] == "shared"
     if classifier.meta.get("loss") != "basic" or meant:
@@ -119,7 +120,7 @@ def _compute(
     options: RunOptions,
 ) -> list[Artifact]:
     require_segment(images.ids, options)
-    # What is done is found without waiting for torch.
+    # Cached artifacts are found without waiting for torch.
     from mcis_cli.stages.cams.features import FeatureCache
     from mcis_cli.stages.cams.mapping import Mapper
     from mcis_cli.stages.cams.similarity import Nearest
@@ -179,12 +180,12 @@ def _compute(
             embeds=embeds,
             num_labels=(lambda image_id: len(catalogue[image_id].labels)) if accumulates else None,
         )
-        nearest = None  # looks at nothing before maps that want it are made
+        nearest = None  # reads no image before maps that need it are made
         if most := max((one.refs for one in by_key.values() if one.reference_choice == "nearest"), default=0):
             nearest = Nearest(cache, images, carriers, num_references=most, options=options)
-        # In the order of their keys: two processes with the same in mind never wait for each other in a circle.
+        # In the order of their keys, so that two processes with the same work never wait for each other in a circle.
         made = run_together({key: begin(by_key[key], cache, nearest) for key in sorted(by_key)})
-    reporter.tell()
+    reporter.announce()
     return [made[recipe_of(config).key] for config in settled]
 
 

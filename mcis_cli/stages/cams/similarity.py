@@ -1,7 +1,6 @@
-"""References that are chosen, not drawn: those images of a class whose features, in the mean, are most like an image's.
+"""References by similarity, not drawn: the images of a class whose mean features are most similar to an image's.
 
-The mean is that of the image itself, which goes through the backbone alone: which images are nearest depends on the
-images of the class and on nothing else, whoever computes it.
+Each image passes the backbone alone, so the nearest images depend only on the images of the class, on every machine.
 """
 
 from collections.abc import Iterator, Mapping, Sequence
@@ -15,8 +14,8 @@ from mcis_cli.data.catalogue import Catalogue
 from mcis_cli.data.references import nearest_references
 from mcis_cli.stages.cams.features import FeatureCache, View
 
-QUERIES, OTHERS = 256, 4096  # compared at a time: what bounds the memory beside that of the means
-_DECIMALS = 12  # of a cosine: equal features are equally alike, wherever a product of matrices has them
+QUERIES, OTHERS = 256, 4096  # compared at a time, to bound the memory
+_DECIMALS = 12  # of a cosine, so that equal features have equal similarity wherever they are in a matrix product
 
 Units = Float32[np.ndarray, "image channel"]
 
@@ -36,21 +35,21 @@ class Nearest:
         num_references: int,
         options: RunOptions,
     ) -> None:
-        """Compute nothing yet.
+        """Prepare, without computing.
 
         Args:
             features: of all images.
             mapped: the images that get maps.
             carriers: the images that references are of.
-            num_references: the most that will be asked for.
-            options: how to run here. Every shard looks at all images: each begins at another part of them, and finds
-                the rest among the features that they share.
+            num_references: the maximum number that will be needed.
+            options: how to run here. Every shard needs all images: each begins at another part, and reads the rest from
+                the shared features.
         """
         self._features, self._mapped, self._carriers = features, mapped, carriers
         self._num_references, self._options = num_references, options
 
     def prepare(self) -> None:
-        """Look at all images, if that was not done before."""
+        """Compute the means of all images, once."""
         _ = self._found
 
     def __call__(self, image_id: str, class_index: int) -> tuple[str, ...]:
@@ -69,8 +68,8 @@ class Nearest:
                 found |= dict.fromkeys(((image_id, k) for image_id in queries), ())
                 continue
             of_queries, of_carriers = ([rows[image_id] for image_id in some] for some in (queries, carriers))
-            for image_id, likeness in zip(queries, cosines(units, of_queries, of_carriers), strict=True):
-                found[image_id, k] = nearest_references(carriers, image_id, likeness, self._num_references)
+            for image_id, similarity in zip(queries, cosines(units, of_queries, of_carriers), strict=True):
+                found[image_id, k] = nearest_references(carriers, image_id, similarity, self._num_references)
         return found
 
     def _mean_features(self, ids: Sequence[str]) -> Units:

@@ -1,1 +1,1 @@
-"""How any stage is run: by image, by step; its inputs, networks and what its records hold."""
+"""Running any stage: by image or by step, its inputs and networks."""

@@ -1,4 +1,4 @@
-"""Stages that go image by image: fixed segments, each a pure function of the recipe and its number."""
+"""Stages that work image by image: fixed segments, each a pure function of the recipe and its number."""
 
 import platform
 import time
@@ -24,22 +24,22 @@ Result = TypeVar("Result")
 class SegmentedWork:
     """An artifact whose missing segments are computed one by one; then it is sealed.
 
-    A shard computes every n-th segment. It seals if all the others are there by then; shards with other counts, and a
-    command that does all, may work beside it.
+    A shard computes every n-th segment. It seals if all other segments exist by then. Shards with other counts, and a
+    command that does all, may run at the same time.
 
     Attributes:
-        recipe: what is computed.
-        store: where to.
+        recipe: the recipe of the artifact.
+        store: where the artifact goes.
         options: how to run here.
         schema: the fields of a record.
         ids: sorted image ids.
         compute: from the ids of a segment to its records, in the same order.
-        meta: what downstream stages read; called after the last segment.
+        meta: facts for later stages; called after the last segment.
         prepare: what missing segments need, with a progress of its own; of works that are done in turn, all prepare
             before the first segment of any.
-        machine: what the stage computes on, for the provenance.
+        machine: the machine, for the provenance.
         observe: called with every record as it is sealed, also with cached ones.
-        observed: what it fills in, for the provenance.
+        observed: filled by `observe`, for the provenance.
     """
 
     recipe: Recipe
@@ -56,7 +56,7 @@ class SegmentedWork:
     observed: Mapping[str, Any] | None = None
 
     def steps(self) -> Work:
-        """Do it, a step for each segment.
+        """Compute it, yielding after each segment.
 
         Returns:
             The sealed artifact; that of another process, if it was quicker.
@@ -80,7 +80,7 @@ class SegmentedWork:
                 )
         with self.store.begin(self.recipe, self._waits) as partial:
             with provenance_of(options, self.machine) as provenance:
-                computed = provenance["computed"] = {"images": 0}  # in these seconds: a shard's came before
+                computed = provenance["computed"] = {"images": 0}  # in this time: those of a shard were computed before
                 everything = dict(enumerate(segments))
                 filling = self._fill(partial, everything, computed, announce=options.shard is None)
                 if done := _sealed(partial) or (yield from filling):
@@ -91,7 +91,7 @@ class SegmentedWork:
     def _fill(
         self, partial: Partial, segments: Mapping[int, Sequence[str]], computed: dict[str, int], *, announce: bool
     ) -> Generator[None, None, Artifact | None]:
-        """Compute those of some segments that are missing. Returns what another process has sealed meanwhile.
+        """Compute the missing ones of some segments. Returns the artifact if another process has sealed it meanwhile.
 
         Args:
             partial: where segments are kept.
@@ -127,7 +127,7 @@ def require_segment(ids: Sequence[str], options: RunOptions) -> None:
     """Stop a shard that has no segment before a network is loaded: there may be more shards than segments.
 
     Raises:
-        UnfinishedError: it has none.
+        UnfinishedError: it has no segment.
     """
     total = len(segments_of(ids))
     if options.shard is not None and options.shard[0] > total:
@@ -139,7 +139,7 @@ def require_segment(ids: Sequence[str], options: RunOptions) -> None:
 
 
 def arithmetic_of(machine: Mapping[str, Any]) -> dict[str, str | int]:
-    """What a machine computes with that may change bits, from its description."""
+    """The arithmetic of a machine, which may change bits, from its description."""
     names = ("device_name", "cuda", "torch") if "cuda" in machine else ("threads", "instructions", "torch")
     return {name: machine[name] for name in (*names, "onnxruntime") if name in machine}
 
@@ -155,7 +155,7 @@ run_segments = _at_once(SegmentedWork)
 
 
 def run_together(works: Mapping[Name, Work]) -> dict[Name, Artifact]:
-    """Do several works in turn, a segment of each at a time: what one has in memory, the next finds there.
+    """Run several works in turn, a segment of each at a time, so that they share features in memory.
 
     Raises:
         UnfinishedError: this shard has done its part of all of them, and others have not.
@@ -184,40 +184,40 @@ class ByImage(Generic[Result]):
     """Work on images one by one, in the background.
 
     Attributes:
-        workers: make a result of each item, as a record.
-        items: of some image ids, what the workers need.
+        workers: compute a record from each item.
+        items: from image ids to the inputs of the workers.
     """
 
     workers: Workers[Any, Result]
     items: Callable[[Sequence[str]], Iterable[Any]]
 
     def records(self, ids: Sequence[str]) -> Iterator[Result]:
-        """The results of some images, in their order; while `workers` are there."""
+        """The results of some images, in their order, while `workers` are open."""
         return self.workers.map(self.items(ids))
 
 
 class Joined:
-    """A reporter for several works that are done in turn: to who listens they are one."""
+    """A reporter that presents several works in turn as one."""
 
     def __init__(self, listener: Reporter) -> None:
         self._listener = listener
         self._title, self._total, self._done, self._images = "", 0, 0, 0
-        self._is_told = False
+        self._is_announced = False
 
     def start(self, title: str, total: int, done: int = 0, *, images: int = 0) -> None:
-        """One of them begins; told when the first of them has something done, or at the end."""
+        """One of them begins. They are announced when the first has done something, or at the end."""
         self._title, self._total, self._done, self._images = title, self._total + total, self._done + done, images
 
     def advance(self, count: int = 1, **facts: float) -> None:
         """As in `Reporter`."""
-        self.tell()
+        self.announce()
         self._listener.advance(count, **facts)
 
-    def tell(self) -> None:
-        """Tell of those that have begun; for the end, where all that was left of them was to be sealed."""
-        if self._title and not self._is_told:
+    def announce(self) -> None:
+        """Announce those that have begun; called at the end too, for work that only had to be sealed."""
+        if self._title and not self._is_announced:
             self._listener.start(self._title, self._total, self._done, images=self._images)
-            self._is_told = True
+            self._is_announced = True
 
     def note(self, text: str) -> None:
         """As in `Reporter`."""
@@ -229,7 +229,7 @@ class Joined:
 
 
 def _sealed(partial: Partial) -> Artifact | None:
-    """What another process has sealed; segments that were written all the same are not wanted any more."""
+    """The artifact that another process has sealed; segments written meanwhile are removed."""
     if done := partial.sealed():
         partial.discard()
     return done
@@ -237,7 +237,8 @@ def _sealed(partial: Partial) -> Artifact | None:
 
 @contextmanager
 def provenance_of(options: RunOptions, machine: Mapping[str, Any] | None = None) -> Iterator[dict[str, Any]]:
-    """When, how long and by what something is made; complete when the block ends, never part of its identity."""
+    """When, how long and on what machine something is made; complete when the block ends, never part of its
+    identity."""
     started = time.monotonic()
     provenance: dict[str, Any] = {
         "created": datetime.now(UTC).isoformat(timespec="milliseconds"),

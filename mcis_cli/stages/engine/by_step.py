@@ -1,6 +1,6 @@
 """Stages that train a network: resume from the newest checkpoint, log every report, seal the weights.
 
-If several processes train together, only the first reads and writes the store; the others do what it decides.
+If several processes train together, only the first reads and writes the store, and decides for all.
 """
 
 from collections.abc import Callable, Mapping
@@ -26,8 +26,9 @@ Settled = TypeVar("Settled", TrainClsConfig, TrainSegConfig)
 def settle(
     config: Settled, recipe_of: Callable[[Settled], Recipe], store: Store, options: RunOptions, device: torch.device
 ) -> Settled:
-    """The settings with a precision: for "auto" that at which the training is done, wherever that was, else what this
-    machine is good at. Several processes, which have to agree, do not look for what is done.
+    """The settings with a precision: for "auto" that of an existing result, or else the best of this machine.
+
+    Several processes do not look for existing results, because they must agree.
     """
     known = () if options.rank else settled(config)
     own = config.model_copy(update={"precision": choose_precision(config.precision, device)})
@@ -43,18 +44,18 @@ def unless_done(
     device: torch.device,
     work: Callable[[Ranks], Artifact],
 ) -> Artifact:
-    """The artifact of a recipe if it is in the store, else what `work` makes, in this process or in several together.
+    """The cached artifact of a recipe, or the result of `work`, in this process or in several together.
 
     Args:
-        recipe: what is wanted.
-        store: where it may be.
+        recipe: the recipe.
+        store: the store.
         options: how to run here.
-        processes: how many are to train together.
+        processes: how many train together.
         device: where this one computes.
         work: trains.
 
     Raises:
-        UsageError: there are not so many processes, or they do not agree what to train.
+        UsageError: the number of processes is another, or they do not agree on what to train.
         UnfinishedError: another rank seals the result.
     """
     number, count = options.rank or (0, 1)
@@ -73,21 +74,21 @@ def unless_done(
 
 
 def _found(recipe: Recipe, store: Store, ranks: Ranks) -> Artifact | None:
-    """The artifact, if the first rank finds it; then the others leave."""
+    """The artifact, if the first rank finds it; then the others exit."""
     done = store.find(recipe) if ranks.is_first else None
     if ranks.decided(done is not None) and not ranks.is_first:
-        raise UnfinishedError(f"rank {ranks.number} has nothing to do: rank 0 found it done")
+        raise UnfinishedError(f"rank {ranks.number} has nothing to do: rank 0 found the result cached")
     return done
 
 
 def settled_precision(config: AffinityConfig | TrainClsConfig | TrainSegConfig) -> Precision:
-    """The precision of settings in which that is no longer "auto"."""
+    """The precision of settings in which it is resolved."""
     assert config.precision != "auto", "settled when the stage begins"
     return config.precision
 
 
 def batch_of(processes: int, batch: int) -> Mapping[str, Any]:
-    """What the meta of a network says of the processes that trained it together; nothing where there was one."""
+    """The entry of a network's meta about the processes that trained it together; empty for one process."""
     return {} if processes == 1 else {"processes": processes, "effective_batch": processes * batch}
 
 
@@ -102,10 +103,10 @@ def train(
     """Train, or resume an interrupted training, and seal the weights.
 
     Args:
-        recipe: what is trained.
-        prepare: builds the training; not called where another process was quicker.
-        meta: what downstream stages read; asked for after the training.
-        store: where to.
+        recipe: the recipe.
+        prepare: builds the training; not called if another process was quicker.
+        meta: facts for later stages; called after the training.
+        store: where the artifact goes.
         options: how to run here.
         ranks: the processes that train together.
 
@@ -140,7 +141,7 @@ def train(
 def _reporting(
     training: Training[Batch], start_step: int, partial: Partial, reporter: Reporter
 ) -> Callable[[int, Mapping[str, float]], None]:
-    """What logs and shows the metrics of a step."""
+    """A function that logs and shows the metrics of a step."""
     reported = start_step
 
     def on_step(step: int, metrics: Mapping[str, float]) -> None:
@@ -154,7 +155,7 @@ def _reporting(
 
 
 def _follow(recipe: Recipe, store: Store, prepare: Callable[[], Training[Batch]], ranks: Ranks) -> NoReturn:
-    """Train as the first rank does; nothing is said or written."""
+    """Train along with the first rank, without output or writing."""
     _found(recipe, store, ranks)
     training = prepare()
     start_step = _begin_alike(training, 0, ranks)

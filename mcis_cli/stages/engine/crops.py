@@ -27,7 +27,7 @@ View = tuple[Float[Tensor, "3 crop crop"], UInt8[Tensor, "crop crop"]]
 
 @dataclass(frozen=True)
 class CropBatch:
-    """Crops and their masks of one step, as far as they are this process's."""
+    """The crops of one step, with their masks, that are this process's."""
 
     images: Float[Tensor, "batch 3 crop crop"]
     masks: UInt8[Tensor, "batch crop crop"]
@@ -35,10 +35,10 @@ class CropBatch:
 
 @dataclass(frozen=True, kw_only=True)
 class Crops:
-    """The crops of a training in steps; what is drawn depends on seed, epoch and id only.
+    """The crops of a training in steps; random choices depend on seed, epoch and id only.
 
-    All ranks together have the crops that one process would have with a batch as large as theirs together. A rank that
-    is left without any takes one and ignores all of it.
+    All ranks together have the crops of one process with a batch as large as theirs together. A rank without a crop
+    takes one and ignores all of it.
 
     Attributes:
         view: a crop of an image by id, with its mask, drawn by a generator.

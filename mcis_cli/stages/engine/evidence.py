@@ -1,4 +1,4 @@
-"""What a stage says before it works with an image set that probably means something else than it seems to."""
+"""Warnings and errors of a stage about an image set that is probably misread."""
 
 from collections.abc import Callable
 
@@ -12,18 +12,18 @@ from mcis_cli.errors import DataError, counted, first_few
 
 
 def heed_tags(images: Catalogue, reporter: Reporter) -> None:
-    """Print what speaks against tags that are about to be learned from; masks, if there are any, are asked too."""
+    """Print findings against tags that are about to be learned from; masks, if any, are read too."""
     for finding in (*of_tags(images), *sampled_masks(images)):
         reporter.warn(finding.message)
 
 
 def heed_masks(images: Catalogue, reporter: Reporter, *, is_learned: bool = False) -> None:
-    """Refuse ground truth that contradicts the tags; print a warning where that is not sure.
+    """Refuse ground truth that contradicts the tags, or warn if that is uncertain.
 
     Args:
         images: with masks.
         reporter: prints warnings.
-        is_learned: whether a network is to learn from the masks: then each class in the tags has to be in one.
+        is_learned: whether a network learns from the masks; then each class in the tags must be in a mask.
 
     Raises:
         DataError: tags and masks disagree in most images of a sample, or classes in the tags are in no mask.
@@ -46,7 +46,7 @@ def heed_masks(images: Catalogue, reporter: Reporter, *, is_learned: bool = Fals
 def heed_made_masks(
     what: str, images: Catalogue, read: Callable[[str], UInt8[ndarray, "height width"]], reporter: Reporter
 ) -> None:
-    """Print a warning where most masks that a network is about to learn from have no pixel of their image's tags.
+    """Warn if most masks that a network is about to learn from have no pixel of their image's tags.
 
     Args:
         what: how messages call the masks.
@@ -60,12 +60,12 @@ def heed_made_masks(
     if len(without) > 1 and 2 * len(without) > len(sample):
         reporter.warn(
             f"{what} without a pixel of the tags of their images: {len(without)} of {len(sample)} looked at (first "
-            f"{without[0]!r}); look at the maps with `mcis report`, and at the settings of the background"
+            f"{without[0]!r}); check the maps with `mcis report`, and the settings of the background"
         )
 
 
 def note_left_out(what: str, images: Catalogue, labelled: Catalogue, reporter: Reporter) -> None:
-    """Print how many images have none of what is made, since nobody tagged them."""
+    """Print how many images are left out because nobody tagged them."""
     if unlabelled := sorted({*images.ids} - {*labelled.ids}):
         shown = first_few(unlabelled)
         reporter.note(f"left out of the {what}: {counted(len(unlabelled), 'image')} without a tag ({shown})")
@@ -75,7 +75,7 @@ def learned_ids(images: Catalogue, reporter: Reporter) -> list[str]:
     """The images that a classifier learns from: those with a tag, and the negatives; unlabelled ones are left out.
 
     Raises:
-        DataError: no image has a tag, or all have the one tag, which nothing then tells from other images.
+        DataError: no image has a tag, or all have the same one, so that nothing shows how other images differ.
     """
     learned = [entry for entry in images.entries if entry.is_labelled]
     split = f"split {images.split_name!r} in {images.root}"
@@ -89,8 +89,8 @@ def learned_ids(images: Catalogue, reporter: Reporter) -> list[str]:
     if len(learned) > 1 and len({entry.labels for entry in learned}) == 1 == len(learned[0].labels):
         raise DataError(
             f"all {len(learned)} images of {split} have the one tag {images.class_names[learned[0].labels[0]]!r}, and "
-            "nothing tells it from other images: expected negatives; add images without it, with an empty cell of tags "
-            "or in a folder called background"
+            "nothing shows how other images differ: expected negatives; add images without it, with an empty cell of "
+            "tags or in a folder called background"
         )
     if negatives := sum(entry.is_negative for entry in learned):
         reporter.note(f"learns from {counted(negatives, 'negative')}, too: images that show no class")

@@ -1,6 +1,6 @@
-"""What is done with a prediction once the network is through with it, in worker processes: a CRF, and what is wanted.
+"""The work on a prediction after the network, in worker processes: a CRF, and a function of the caller.
 
-There is no torch here: a process that imports it takes seconds to start, and these need none.
+Without torch, because a process that imports it takes seconds to start.
 """
 
 from collections.abc import Callable, Mapping

@@ -1,8 +1,8 @@
-"""What a stage is given, and how it comes by the images behind an artifact.
+"""The inputs of a stage, and the images behind an artifact.
 
-Artifacts name their data set by content; where its folder lies on this machine is remembered beside the store. Every
-stage lists that folder anew (unchanged files are not read again), so masks or saliency maps added later are seen, and
-changed images are noticed.
+Artifacts name their data set by content; the store remembers its folder on this machine. Every stage lists that folder
+again (unchanged files are not read again), so masks or saliency maps that are added later are seen, and changed images
+are noticed.
 """
 
 from dataclasses import dataclass
@@ -20,14 +20,13 @@ from mcis_cli.store import Artifact, StatCache, Store, segments_of
 
 @dataclass(frozen=True, kw_only=True)
 class Inputs:
-    """What a stage works on.
+    """The inputs of a stage.
 
     Attributes:
         upstream: the artifact of the stage before.
-        data: where the images are; None follows the upstream artifact to the folder its images were listed in.
-        saliency: saliency maps that were made or imported; None takes those of the image set.
-        network: the network of affinities that maps walk by, or a segmentation network whose predictions count beside
-            maps.
+        data: where the images are; None for the folder in which the upstream artifact's images were listed.
+        saliency: saliency maps that were made or imported; None for those of the image set.
+        network: the affinity network of the walk, or a segmentation network whose predictions are used beside maps.
     """
 
     upstream: Artifact | None = None
@@ -36,7 +35,7 @@ class Inputs:
     network: Artifact | None = None
 
     def expect(self, *kinds: Kind) -> Artifact:
-        """The upstream artifact, which has to be of one of these kinds.
+        """The upstream artifact, which must be of one of these kinds.
 
         Raises:
             MissingError: there is none.
@@ -59,7 +58,7 @@ class Inputs:
 
 
 def look_at_images(data: DataConfig, store: Store) -> Catalogue:
-    """The image set in a folder, for who only asks: nothing is written, not even what is remembered of its files.
+    """The image set in a folder, for commands that write nothing, not even remembered facts of its files.
 
     Raises:
         DataError: the folder holds no image set, or a broken one.
@@ -98,11 +97,11 @@ def _resolved(data: DataConfig) -> DataConfig:
 
 
 def images_of(artifact: Artifact, data: DataConfig | None, store: Store) -> Catalogue:
-    """All images of the data set that an artifact was made from (or of `data`, where that is given).
+    """All images of the data set that an artifact was made from (or of `data`, if given).
 
     Raises:
-        MissingError: nobody remembers where the data set lies.
-        DataError: its classes have changed, so that the artifact's would be read as others.
+        MissingError: the place of the data set is unknown.
+        DataError: its classes have changed, so the artifact's classes would be read as others.
     """
     catalogue = list_images(data or place_of(artifact, store), store)
     _refuse_other_classes(artifact, catalogue)
@@ -110,17 +109,17 @@ def images_of(artifact: Artifact, data: DataConfig | None, store: Store) -> Cata
 
 
 def look_behind(artifact: Artifact, data: DataConfig | None, store: Store) -> Catalogue:
-    """As `images_of`, for who only looks: nothing is written."""
+    """As `images_of`, without writing anything."""
     catalogue = look_at_images(data or place_of(artifact, store), store)
     _refuse_other_classes(artifact, catalogue)
     return catalogue
 
 
 def place_of(artifact: Artifact, store: Store) -> DataConfig:
-    """Where the images behind an artifact were last.
+    """The last known folder of the images behind an artifact.
 
     Raises:
-        MissingError: nobody remembers.
+        MissingError: it is unknown.
     """
     place = DataConfig.remembered(store.location(artifact.meta["dataset"]))
     if place is None:
@@ -143,7 +142,7 @@ def _refuse_other_classes(artifact: Artifact, catalogue: Catalogue) -> None:
 
 
 def warn_if_changed(artifact: Artifact, images: Catalogue, reporter: Reporter) -> None:
-    """Say so when images or tags are not those that the artifact was made from; masks of maps look at no tags."""
+    """Warn if images or tags are not those that the artifact was made from; masks of maps ignore tags."""
     if artifact.inputs.get("images") not in (images.digest("images", "labels"), images.digest("images")):
         reporter.warn(
             f"images or tags have changed since {artifact.path.name} was made; "

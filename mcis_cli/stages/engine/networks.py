@@ -24,7 +24,7 @@ OnBackbone = CoAttentionClassifier | DeepLab | PairwiseAffinity
 def describe_classifier(
     config: TrainClsConfig, num_foreground: int, affinity_weights: AffinityWeights = "shared"
 ) -> dict[str, Any]:
-    """What `build_classifier` needs, as JSON; a shared W_P and Eq. 2 are what is meant where nothing is said."""
+    """The arguments of `build_classifier`, as JSON; defaults are a shared W_P and Eq. 2."""
     return {
         "backbone": config.backbone,
         "output_stride": config.output_stride,
@@ -58,12 +58,12 @@ def build_classifier(model: Mapping[str, Any]) -> CoAttentionClassifier:
         mask_bias=model.get("mask_bias", True),
     )
     if "kept_epochs" in model:
-        backbone.freeze_stages(model["frozen_stages"])  # what is frozen is the same after every epoch
+        backbone.freeze_stages(model["frozen_stages"])  # frozen weights are the same after every epoch
         classifier.keep_epochs(model["kept_epochs"])
     return classifier
 
 
-# What the description of a segmentation network leaves out where it is so.
+# Defaults that the description of a segmentation network omits.
 _OF_HEADS: Mapping[str, Any] = {
     "head_bias": True,
     "head_init": "gaussian",
@@ -73,7 +73,7 @@ _OF_HEADS: Mapping[str, Any] = {
 
 
 def describe_segmenter(config: TrainSegConfig, num_classes: int) -> dict[str, Any]:
-    """What `build_segmenter` needs, as JSON."""
+    """The arguments of `build_segmenter`, as JSON."""
     described = {
         "network": config.network,
         "backbone": config.backbone,
@@ -109,12 +109,12 @@ def build_segmenter(model: Mapping[str, Any]) -> DeepLab:
 
 
 def describe_affinity_net(config: AffinityConfig) -> dict[str, Any]:
-    """What `build_affinity_net` needs, as JSON, and the radius of its pairs."""
+    """The arguments of `build_affinity_net`, as JSON, and the radius of its pairs."""
     return {"backbone": config.backbone, "output_stride": config.output_stride, "radius": config.radius}
 
 
 def build_affinity_net(model: Mapping[str, Any]) -> PairwiseAffinity:
-    """An untrained network of affinities; its backbone ends where those for segmentation do."""
+    """An untrained affinity network; its backbone ends like those for segmentation."""
     return PairwiseAffinity(
         build_backbone(model["backbone"], output_stride=model["output_stride"], role="segmentation")
     )
@@ -127,15 +127,15 @@ def backbone_of(model: OnBackbone) -> Backbone:
 
 
 def initialise(model: OnBackbone, initial: InitialWeights) -> None:
-    """Start a network's backbone from published weights; where these are SEAM's, its pixel correlation too, and where
-    the network has ImageNet's fully connected layers, those of VGG-16, if the weights hold them.
+    """Start a network's backbone from published weights; also the pixel correlation if they are SEAM's, and VGG-16's
+    fully connected layers if the network has them and the weights contain them.
 
     Raises:
-        WeightsError: they are those of another network.
+        WeightsError: they belong to another network.
     """
     try:
         backbone_of(model).initialise(initial.state)
-    except WeightsError as error:  # which names the layers; the file is known here
+    except WeightsError as error:  # this error names the layers; the file's name is added here
         raise WeightsError(f"{initial.source}: {error}") from None
     if isinstance(model, CoAttentionClassifier) and model.pixel_correlation is not None:
         model.pixel_correlation.initialise(initial.state)
@@ -144,7 +144,7 @@ def initialise(model: OnBackbone, initial: InitialWeights) -> None:
 
 
 def place(model: nn.Module, device: torch.device) -> None:
-    """Move a network to a device, its weights in the memory format that convolutions like best."""
+    """Move a network to a device, with weights in the fastest memory format for convolutions."""
     model.to(device).to(memory_format=torch.channels_last)
 
 
@@ -155,7 +155,7 @@ def tensors_of(model: nn.Module) -> dict[str, NDArray[Any]]:
 
 def stored_classifier(artifact: Artifact) -> CoAttentionClassifier:
     """The classifier of an artifact; raises as `load_tensors` does."""
-    with torch.device("meta"):  # draws no weights, which would only be replaced
+    with torch.device("meta"):  # draws no initial weights, since they would be replaced
         model = build_classifier(artifact.meta["model"])
     load_tensors(model, artifact)
     return model
@@ -170,7 +170,7 @@ def stored_segmenter(artifact: Artifact) -> DeepLab:
 
 
 def stored_affinity_net(artifact: Artifact) -> PairwiseAffinity:
-    """The network of affinities of an artifact; raises as `load_tensors` does."""
+    """The affinity network of an artifact; raises as `load_tensors` does."""
     with torch.device("meta"):
         model = build_affinity_net(artifact.meta["model"])
     load_tensors(model, artifact)

@@ -38,7 +38,7 @@ WINDOW_OVERLAP = 1 / 3
 
 @dataclass(frozen=True, kw_only=True)
 class Segmenter:
-    """A trained network and how to look at a photograph.
+    """A trained network and how to apply it to a photograph.
 
     Attributes:
         model: the network, in evaluation mode.
@@ -47,7 +47,7 @@ class Segmenter:
         window: longest side of one forward pass, in pixels of the scaled photograph; None has no bound.
         device: where the network is.
         precision: of its matrix products.
-        pad: extend what is smaller than the window to it, at the bottom and at the right, with the mean colour.
+        pad: extend smaller images to the window, at the bottom and at the right, with the mean colour.
         resampling: of the photograph to its scales, and of probabilities back.
     """
 
@@ -64,7 +64,7 @@ class Segmenter:
         """Probability of each label at each pixel; sums to one over the labels."""
         views = self._views(image)
         total = next(views)
-        for scores in views:  # in place: those of a large photograph take gigabytes
+        for scores in views:  # in place: probabilities of a large photograph take gigabytes
             total += scores
         total /= len(self.scales) * (2 if self.flip else 1)
         return total
@@ -140,10 +140,10 @@ def load_segmenter(
     pad: bool = False,
     resampling: Enlarging = "bilinear",
 ) -> Segmenter:
-    """The network of a `train-seg` artifact, ready to look at photographs.
+    """The network of a `train-seg` artifact, ready for photographs.
 
     Raises:
-        DamagedError: it is not what that stage writes.
+        DamagedError: its content is not what that stage writes.
     """
     check(artifact)
     model = stored_segmenter(artifact)
@@ -173,7 +173,7 @@ class Predictor:
             options: how to run on this machine.
 
         Raises:
-            DamagedError: it is not what that stage writes.
+            DamagedError: its content is not what that stage writes.
         """
         device = choose_device(options.device, options.local)
         self._config, self._workers = config, options.workers if config.crf else 0
@@ -191,26 +191,26 @@ class Predictor:
         )
 
     def probabilities(self, image: Image3) -> Probabilities:
-        """What the network predicts, before any CRF: see `Segmenter.probabilities`."""
+        """The prediction before any CRF: see `Segmenter.probabilities`."""
         return self._segmenter.probabilities(image)
 
     def refined(self, image: Image3) -> Probabilities:
-        """What the network predicts, after the CRF if the settings ask for one, all in this process."""
+        """The prediction, after the CRF if the settings have one, all in this process."""
         probabilities = self.probabilities(image)
         if not self._config.crf:
             return probabilities
         return (crf_on_present if self._on_present else dense_crf)(image, probabilities, **self._terms)
 
     def masks(self, then: Callable[..., Result], read: Callable[[str], tuple[Any, ...]]) -> ByImage[Result]:
-        """Masks of images by id, and what becomes of each.
+        """Masks of images by id, each passed to a function.
 
-        The network runs in this process. A CRF holds the interpreter's lock, so it runs in processes of its own, which
-        are fed as predictions come.
+        The network runs in this process. A CRF holds the interpreter's lock, so it runs in separate processes, which
+        get predictions as they come.
 
         Args:
-            then: a function of a module, which runs beside the CRF. It is given the id, the mask, the mask before the
-                CRF (the same one where there is none), and whatever else was read.
-            read: from an id to the image, and whatever else `then` takes.
+            then: a function of a module, which runs in the same process as the CRF. It gets the id, the mask, the mask
+                before the CRF (the same without a CRF), and the other values that `read` returned.
+            read: from an id to the image and other arguments of `then`.
         """
 
         def predicted(ids: Sequence[str]) -> Iterator[tuple[str, Candidates, list[Any]]]:
@@ -224,7 +224,7 @@ class Predictor:
 
 
 def settle(config: Settled, options: RunOptions) -> tuple[Settled, Mapping[str, Any]]:
-    """Settings with the precision of this machine, and what that is, for the provenance."""
+    """Settings with the precision of this machine, and its description for the provenance."""
     device = choose_device(options.device, options.local)
     precision = choose_precision(getattr(config, "precision", "auto"), device)
     return config.model_copy(update={"precision": precision}), describe_machine(device, precision)

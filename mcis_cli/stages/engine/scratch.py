@@ -1,8 +1,8 @@
-"""Features that memory has no room for, in files of the store's scratch folder.
+"""Features that do not fit into memory, in files of the store's scratch folder.
 
-One folder for all processes whose features are the same, on any machine that sees it: reading a megabyte takes a
-hundredth of the time of computing it, and gives the same bits. Files are read into memory of this process: mapped, they
-would kill it where another machine removes them.
+One folder serves all processes with the same features, on any machine that shares it: reading a megabyte takes a
+hundredth of the time of computing it, and gives the same bits. Files are read, not mapped, because a mapped file that
+another machine removes would kill the process.
 """
 
 import json
@@ -29,12 +29,12 @@ _DTYPES = {str(dtype): dtype for dtype in (torch.bfloat16, torch.float16, torch.
 
 
 def folder_name(views: Mapping[str, Any], inputs: Mapping[str, str], machine: Mapping[str, str | int]) -> str:
-    """The folder of features that are the same function of their keys, to the bit.
+    """The folder of features that are the same function of their keys, bit for bit.
 
     Args:
-        views: settings of what the network sees, and of what is kept of it.
+        views: settings of the views and of the features that are kept.
         inputs: ids or digests of the classifier and of the images.
-        machine: see `training.precision.describe_machine`; which of its equal cards computes does not count.
+        machine: see `training.precision.describe_machine`; the number of an equal card is not part of it.
     """
     kind, instructions = str(machine["device"]).partition(":")[0], torch.backends.cpu.get_cpu_capability()
     settings = {**views, "machine": {**machine, "device": kind, "instructions": instructions}}
@@ -42,20 +42,21 @@ def folder_name(views: Mapping[str, Any], inputs: Mapping[str, str], machine: Ma
 
 
 class Scratch:
-    """Tensors by key. Writes never more than `limit` bytes, nor more than it leaves free.
+    """Tensors by key.
 
-    So one process takes half of what is free at most, and n of them beside each other leave an (n + 1)-th of it. The
-    folder is made when it is first needed, and the last of its processes removes it; where that one was killed, the
-    next one to use it does, or `mcis gc`. Where the disk refuses (a quota, of which the free space says nothing), a
-    process gives back all that it has written: results need the room more.
+    It writes at most `limit` bytes, and never more than it leaves free: one process takes at most half of the free
+    space, and n of them together leave an (n + 1)-th of it. The folder is made at first use, and the last of its
+    processes removes it; if that one was killed, the next one to use it does, or `mcis gc`. If the disk refuses
+    (because of a quota, which the free space does not show), a process removes everything that it has written, because
+    results need the space more.
 
     Attributes:
-        is_shared: whether others wait for what this process computes, so that it is written at once.
-        num_bytes: written.
+        is_shared: whether others need the features of this process, so that it writes them at once.
+        num_bytes: bytes written.
     """
 
     def __init__(self, folder: Path, limit: int, *, is_shared: bool = False) -> None:
-        """Make nothing yet; a `limit` of 0 is for nothing ever."""
+        """Prepare, without making the folder; with a `limit` of 0 nothing is ever written."""
         self._folder, self._limit, self.is_shared = folder, limit, is_shared
         self._written: list[str] = []
         self._held: int | None = None
@@ -75,7 +76,7 @@ class Scratch:
         return (self._folder / _name(key)).exists()
 
     def get(self, key: object) -> Kept | None:
-        """The tensors of a key, as they were in memory; None where they are not there, or damaged."""
+        """The tensors of a key, as they were in memory; None if they are missing or damaged."""
         with suppress(OSError, ValueError), open(self._folder / _name(key), "rb") as file:
             checksum, *forms = json.loads(file.readline())
             kept = Kept(tuple((tuple(shape), tuple(stride), _DTYPES[dtype]) for shape, stride, dtype in forms))
@@ -85,7 +86,7 @@ class Scratch:
         return None
 
     def put(self, key: object, tensors: Sequence[Tensor]) -> None:
-        """Write tensors that `Kept.of` takes, if there is room and nobody has done so."""
+        """Write tensors that `Kept.of` takes, if there is room and no process has written them."""
         more = sum(tensor.nbytes for tensor in tensors)
         if self.num_bytes + more > self._limit or key in self:
             return
@@ -93,7 +94,7 @@ class Scratch:
             if self.num_bytes + 2 * more <= shutil.disk_usage(self._folder.parent).free:
                 self._write(_name(key), Kept.of(tensors))
                 self.num_bytes += more
-        except (OSError, StorageError):  # no space, or no such right: then it is computed again
+        except (OSError, StorageError):  # no space or no permission: the features are computed again
             self._limit = self.num_bytes = 0
             for name in self._written:
                 with suppress(StorageError):

@@ -1,4 +1,4 @@
-"""What a training starts from: the published weights, those of a file, or those of an artifact that was imported."""
+"""Initial weights of a training: published ones, a file, or an imported artifact."""
 
 from pathlib import Path
 
@@ -16,11 +16,11 @@ from mcis_cli.training.initial_weights import (
 
 
 def starting_identity(backbone: str, weights: str | None) -> str:
-    """The name of the initial weights in a recipe: by content, whatever path they have. Imports no torch.
+    """The identity of the initial weights in a recipe: by content, for any path. Imports no torch.
 
     Args:
         backbone: its name.
-        weights: a file, that of an artifact perhaps, or None for the published ones.
+        weights: a file, perhaps of an artifact, or None for the published ones.
 
     Raises:
         WeightsError: the file cannot be read, the artifact holds other weights, or there are no published ones.
@@ -30,13 +30,13 @@ def starting_identity(backbone: str, weights: str | None) -> str:
 
 
 def lacking_weights(backbone: str, weights: str | None) -> Lack | None:
-    """The initial weights that are not on this machine: they would be downloaded, or a package is missing."""
+    """The lack of initial weights on this machine: they would be downloaded, or a package is missing."""
     missing = None if weights is not None else missing_weights(backbone)
     return None if missing is None else Lack(missing, stops=backbone in PACKAGED)
 
 
 def load_starting(backbone: str, weights: str | None) -> InitialWeights:
-    """Read the weights that a training starts from; see `starting_identity`.
+    """Read the initial weights of a training; see `starting_identity`.
 
     Raises:
         WeightsError: no file, no download, or a file that is not a flat mapping of finite tensors.

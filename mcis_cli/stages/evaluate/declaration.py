@@ -1,4 +1,4 @@
-"""What the program knows of `eval`: scores of a network, of maps, or of pseudo masks."""
+"""Declaration of `eval`: scores of a network, of maps, or of pseudo masks."""
 
 from collections.abc import Callable, Collection, Mapping
 from typing import Annotated, Any, Literal
@@ -30,7 +30,7 @@ OF_MAPS: tuple[Kind, ...] = ("maps", "walked maps")
 
 
 class SettingsMeta(Meta):
-    """The settings that scores depend on, as far as they are read again."""
+    """The settings of scores that other code reads."""
 
     thresholds: Annotated[list[Fraction], Field(min_length=1, max_length=255)] = Field([0.0])
     scales: list[float] = Field([])
@@ -47,7 +47,8 @@ class EvalMeta(MetaOfImages):
 
 
 def recipe(config: EvalConfig, artifact: str, images: Catalogue, *, of: Kind) -> Recipe:
-    """The scores: what is scored, and the images and ground truth of the split; settings of other subjects left out."""
+    """The recipe of scores: the scored artifact, the images and ground truth of the split; without settings of other
+    subjects."""
     inputs = {"artifact": artifact, "images": images.digest("images"), "masks": images.digest("masks")}
     settings = {**config.recipe_settings(subject=of), "split": images.split_name}
     # With a CRF, pixels are counted before it too.
@@ -55,7 +56,7 @@ def recipe(config: EvalConfig, artifact: str, images: Catalogue, *, of: Kind) ->
 
 
 def scored_images(catalogue: Catalogue, split: str, ids: Collection[str]) -> Catalogue:
-    """The images of a split that maps or masks of these ids are scored on: not those that nobody tagged or mapped."""
+    """The images of a split that maps or masks of these ids are scored on: only tagged and mapped ones."""
     images, made = catalogue.split(split), {*ids}
     scored = [entry.id for entry in images.entries if entry.is_labelled or entry.id in made]
     return images.only(scored, split) if scored else images
@@ -80,7 +81,7 @@ def _run(*args: Any) -> Artifact:
 
 
 def _check_sizes(artifact: Artifact, meta: EvalMeta) -> None:
-    from mcis_cli.stages import names_of  # the list, of which this is a line
+    from mcis_cli.stages import names_of  # the list of images, of which this is an entry
 
     if meta.subject not in names_of(*SCORED):
         raise damaged(artifact.path, f"its meta has {meta.subject!r:.80} at subject", "a stage that is scored")

@@ -23,7 +23,7 @@ from mcis_cli.store import Artifact, Recipe, Record, Store
 
 
 def run(config: EvalConfig, inputs: Inputs, store: Store, options: RunOptions) -> Artifact:
-    """Count the pixels of every image by target and prediction, or return the counts if that was done before.
+    """Count the pixels of every image by target and prediction, or return the cached counts.
 
     A record holds `counts` (n, 4): level, target, predicted, pixels; see `maps.metrics`. `metrics` makes scores of it.
 
@@ -86,7 +86,7 @@ def _meta(subject: Artifact, catalogue: Catalogue, split: str, recipe: Recipe) -
 
 
 class Totals:
-    """Adds counts up. The score is a function of them, so it is kept in the provenance, for `mcis ls`.
+    """Sums counts. The score is a function of them, so it is stored in the provenance, for `mcis ls`.
 
     Attributes:
         facts: `mean_iou`, a fraction or None, once all images are counted.
@@ -98,7 +98,7 @@ class Totals:
         self._total = total_counts((), _num_levels(settings))
 
     def add(self, record: Record) -> None:
-        """Take in the counts of an image."""
+        """Add the counts of an image."""
         self._total += total_counts([record[1]["counts"]], len(self._total))
         self._left -= 1
         if not self._left:
@@ -123,9 +123,9 @@ def _scores(total: NDArray[np.int64], settings: Mapping[str, Any], num_classes: 
 
 
 def metrics(artifact: Artifact) -> dict[str, Any]:
-    """Scores of an `eval` artifact; fractions, with what they were measured on and how.
+    """Scores of an `eval` artifact, as fractions, with the images and settings that they were measured with.
 
-    Maps have a `sweep` over thresholds; the best of them is their score, and marked as chosen with ground truth.
+    Maps have a `sweep` over thresholds; the best score counts, and is marked as chosen with ground truth.
     """
     check(artifact)
     meta = artifact.meta
@@ -142,7 +142,7 @@ def metrics(artifact: Artifact) -> dict[str, Any]:
     found |= _scores(total, settings, len(names))
     if meta["subject"] in names_of("network"):
         found |= {key: settings[key] for key in ("scales", "flip", "crf")}
-    if settings.get("crf") and total[BEFORE_CRF].any():  # earlier scores have none
+    if settings.get("crf") and total[BEFORE_CRF].any():  # earlier versions have none
         found["mean_iou_before_crf"] = scores(total[BEFORE_CRF], len(names))["mean_iou"]
     found["iou"] = dict(zip(names, found["iou"], strict=True))
     return found
@@ -193,9 +193,9 @@ def _counting(config: EvalConfig, subject: Artifact, images: Catalogue, options:
 def count_maps(
     config: EvalConfig, fields: dict[str, NDArray[Any]], target: NDArray[np.uint8], *, is_walked: bool = False
 ) -> NDArray[np.int64]:
-    """Counts of the maps of one image, with the number of thresholds that each pixel's strongest class is over.
+    """Counts of the maps of one image, with the number of thresholds below each pixel's strongest class.
 
-    Those after a walk are compared as they are; see `stages.affinity`.
+    Maps after a walk are compared without normalising; see `stages.affinity`.
     """
     height, width = target.shape
     enlarging: Enlarging = "bilinear" if is_walked else config.enlarging

@@ -17,17 +17,17 @@ from mcis_cli.store import Store
 from mcis_cli.store.artifact import ID_DIGITS
 from mcis_cli.store.notes import Done
 
-SettingsOf = Callable[[Any], Settings]  # of a preset: what a command has that is given no other flag
+SettingsOf = Callable[[Any], Settings]  # of a preset: the settings of a command without other flags
 
 
 def command_of(done: Done, known: Mapping[str, Done], store: Store, settings_of: SettingsOf) -> str:
-    """The command line, with a placeholder in capitals for each thing that the store does not know.
+    """The command line, with a placeholder in capitals for everything that the store does not know.
 
     Args:
-        done: what was made, and how.
-        known: all that is known of what was made, by content id.
+        done: the artifact, and how it was made.
+        known: all known artifacts, by content id.
         store: remembers where the images are.
-        settings_of: what the settings are where the command names none.
+        settings_of: the settings without flags.
 
     Raises:
         MissingError: no command of this release makes it again.
@@ -63,7 +63,8 @@ def _place(done: Done, store: Store) -> DataConfig | None:
 
 
 def _program(done: Done) -> Iterator[str]:
-    """`mcis`, with the number of threads, which changes bits on a CPU, and of processes that train together."""
+    """`mcis`, with the number of threads, which changes bits on a CPU, and the number of processes that train
+    together."""
     threads = done.provenance.get("machine", {}).get("threads")
     if isinstance(threads, int):
         yield f"OMP_NUM_THREADS={threads}"
@@ -75,13 +76,13 @@ def _program(done: Done) -> Iterator[str]:
 
 
 def _upstream(done: Done, work: Work, known: Mapping[str, Done]) -> str | None:
-    """The content id of the artifact that the command is given; None where it starts from images."""
+    """The content id of the artifact that the command takes; None if it starts from images."""
     inputs = done.recipe.inputs
     if not work.roles or done.recipe.config.get("supervision") == "full":
         return None
     first = inputs.get(next(iter(work.roles)), inputs.get("network", ""))
     before = known.get(first)
-    if before is not None and _is_of(before, work.command):  # which the same command makes on its way
+    if before is not None and _is_of(before, work.command):  # the same command makes it as an intermediate step
         earlier = stages()[before.recipe.stage].work
         return before.recipe.inputs.get(next(iter(earlier.roles)), first) if earlier is not None else first
     return first
@@ -117,7 +118,7 @@ def _other_inputs(done: Done, upstream: str | None, known: Mapping[str, Done]) -
 
 
 def _settings(done: Done, work: Work, known: Mapping[str, Done], settings: Settings) -> Iterator[str]:
-    """Those that differ from what the command would have, of all stages that it runs."""
+    """The settings of all its stages that differ from those of the command without flags."""
     section = work.config(settings)
     base = section.model_dump(mode="json")
     made = [known[digest] for digest in done.recipe.inputs.values() if digest in known]

@@ -1,4 +1,4 @@
-"""The chain that a configuration asks for, and how much of it exists: recipes only, no torch, nothing computed."""
+"""The chain that a configuration describes, and how much of it exists: recipes only, no torch, nothing computed."""
 
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
@@ -15,7 +15,7 @@ from mcis_cli.store import Artifact, Begun, Store
 
 @dataclass(frozen=True)
 class Planned:
-    """A stage of the chain: its artifact, or None where that is not made yet, and then what is begun of it."""
+    """A stage of the chain: its artifact, or else None and its unfinished work."""
 
     stage: str
     artifact: Artifact | None
@@ -24,7 +24,7 @@ class Planned:
 
 
 def chain_of(settings: Settings) -> dict[str, str | None]:
-    """The stages that settings ask for, in order, each with the one that it starts from; None stands for images."""
+    """The stages that settings describe, in order, each with the one that it starts from; None for images."""
     asked = {name: stage.work for name, stage in chained().items() if stage.work and stage.work.in_chain(settings)}
     maker = {stages()[name].content.kind: name for name in asked}
     starts = {name: work.starts_from(settings) for name, work in asked.items()}
@@ -40,7 +40,7 @@ def needed(settings: Settings) -> tuple[str, ...]:
 
 def sources(name: str, chain: Mapping[str, str | None]) -> dict[str, str]:
     """The stages before it in a chain that one starts from, by the role of their artifacts in its recipe; for a stage
-    that the chain leaves out, those that it would start from."""
+    outside the chain, those that it would start from."""
     work, start = stages()[name].work, chain.get(name)
     assert work is not None
     if name not in chain:
@@ -56,7 +56,7 @@ def sources(name: str, chain: Mapping[str, str | None]) -> dict[str, str]:
 def request(
     settings: Settings, data: DataConfig, catalogue: Catalogue, inputs: Mapping[str, Artifact | Expected]
 ) -> Request:
-    """What a stage is asked to start from: artifacts by role, the upstream artifact first."""
+    """The inputs of a stage: artifacts by role, the upstream artifact first."""
     upstream = next(iter(inputs.values()), None)
     return Request(
         settings=settings,
@@ -69,9 +69,9 @@ def request(
 
 
 def plan(settings: Settings, data: DataConfig, store: Store, catalogue: Catalogue | None = None) -> Iterator[Planned]:
-    """The stages in order, each with its artifact, without those whose upstream artifact is not made.
+    """The stages in order, each with its artifact, without those whose upstream artifact does not exist.
 
-    A precision of "auto" is settled by the machine that runs a stage: here, any result counts.
+    The machine that runs a stage resolves a precision of "auto", so here any result counts.
     """
     catalogue = catalogue or look_at_images(data, store)
     made: dict[str, Artifact] = {}
@@ -116,15 +116,15 @@ def num_listed_without_truth(settings: Settings, data: DataConfig) -> int:
 
 
 def without_scores(names: tuple[str, ...], num_without: int) -> tuple[str, ...]:
-    """The stages that can be run if so many images have no ground truth."""
+    """The stages that can run if this number of images has no ground truth."""
     works = {name: stages()[name].work for name in names}
     return tuple(name for name, work in works.items() if work and not (num_without and work.needs_truth))
 
 
 def run_chain(settings: Settings, data: DataConfig, store: Store, options: RunOptions) -> list[Artifact]:
-    """Run the stages of the chain one after the other, except cached ones.
+    """Run the stages of the chain in order, except cached ones.
 
-    Stages that need ground truth are left out, with a warning, where images lack it.
+    Stages that need ground truth are left out, with a warning, if images lack it.
     """
     without = num_without_truth(settings, data, list_images(data, store))
     if without:
@@ -133,24 +133,24 @@ def run_chain(settings: Settings, data: DataConfig, store: Store, options: RunOp
             "the chain ends with the network, without scores"
         )
     names = without_scores(needed(settings), without)
-    tell = _announcer(names, settings, data, store, options.reporter)
-    return list(run_stages(names, settings, data, store, options, begin=tell))
+    announce = _announcer(names, settings, data, store, options.reporter)
+    return list(run_stages(names, settings, data, store, options, begin=announce))
 
 
 def _announcer(
     names: Sequence[str], settings: Settings, data: DataConfig, store: Store, reporter: Reporter
 ) -> Callable[[str, Mapping[str, Artifact]], None]:
-    """Reports of each stage, before it runs, which of how many it is, and "cached" or why it runs."""
+    """A function that prints, before each stage, its number, and "cached" or why it runs."""
     from mcis_cli.stages.plan.forecast import Forecaster
 
     looking = Forecaster(data, look_at_images(data, store), store)
 
-    def tell(name: str, made: Mapping[str, Artifact]) -> None:
+    def announce(name: str, made: Mapping[str, Artifact]) -> None:
         (one,) = looking.chain(settings, [name], made=made)
         how = f"cached, {one.found.path.stem}" if one.found else f"runs: {'; '.join(one.why)}"
         reporter.note(f"{list(names).index(name) + 1}/{len(names)} {name}: {how}")
 
-    return tell
+    return announce
 
 
 def run_stages(
@@ -167,11 +167,11 @@ def run_stages(
     Args:
         names: the stages.
         settings: the settings of all stages.
-        data: where the images are; None where the upstream artifacts know.
+        data: where the images are; None if the upstream artifacts determine it.
         store: where the artifacts go.
         options: how to run on this machine.
         made: artifacts to start from, by stage.
-        begin: called before each stage, with its name and what was made before it.
+        begin: called before each stage, with its name and the earlier artifacts.
     """
     known: dict[str, Artifact] = dict(made or {})
     chain = chain_of(settings)

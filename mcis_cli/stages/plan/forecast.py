@@ -1,4 +1,5 @@
-"""What would run, why, and what it would cost by what earlier runs recorded. No torch, nothing computed or written.
+"""Forecasts: what would run, why, and its cost, judged by records of earlier runs. No torch, nothing computed or
+written.
 
 Time and disk are estimated only from something comparable in this store: the same stage on images of the same classes,
 with settings and a network that cost as much.
@@ -21,8 +22,8 @@ from mcis_cli.store.notes import Done
 
 @dataclass(frozen=True)
 class Cost:
-    """What something is likely to take: seconds of work and bytes of the artifact, each None where nothing comparable
-    recorded it, and the artifact that they are estimated from."""
+    """The estimated cost of a stage: seconds of work and bytes of the artifact, each None without a comparable record,
+    and the artifact that they are estimated from."""
 
     seconds: float | None = None
     num_bytes: int | None = None
@@ -34,14 +35,14 @@ class Forecast:
     """A stage that exists or would run.
 
     Attributes:
-        wanted: what is asked of it.
-        of: what it is for, where a command runs it more than once.
-        found: the artifact; None where it would run.
-        why: reasons to run it; none where it exists.
-        cost: of what is left to do.
-        following: what the next stage starts from: the artifact, or what is known of it beforehand.
-        lack: what is missing to run it, as far as that is known.
-        together: equal for what one pass over the images makes, where the most expensive part is the cost of all.
+        wanted: the request to the stage.
+        of: its purpose, if a command runs it more than once.
+        found: the artifact; None if it would run.
+        why: reasons to run it; empty if it exists.
+        cost: of the remaining work.
+        following: the input of the next stage: the artifact, or its known facts.
+        lack: what is known to be missing to run it.
+        together: equal for artifacts of one pass over the images, whose cost is that of the most expensive one.
     """
 
     wanted: Wanted
@@ -83,12 +84,12 @@ class Forecaster:
         of: str = "",
         made: Mapping[str, Artifact | Expected] | None = None,
     ) -> Iterator[Forecast]:
-        """Some stages of the chain in order, each on what those before it make.
+        """Some stages of the chain in order, each on the results of those before it.
 
         Args:
             settings: the settings of all stages.
             names: the stages.
-            of: what they are for.
+            of: their purpose.
             made: artifacts to start from, by stage.
         """
         known, chain = dict(made or {}), chain_of(settings)
@@ -127,7 +128,7 @@ class Forecaster:
         return Forecast(wanted, of, None, why, self._cost(asked, wanted, begun), following, together, lack)
 
     def _comparable(self, asked: Request, wanted: Wanted) -> list[Done]:
-        """What was made that a stage is compared with; of scores, those of the same kind of artifact."""
+        """The artifacts that a stage is compared with; for scores, those of the same kind of artifact."""
         subject = asked.start.stage if wanted.of.content.kind == "scores" else None
         return [one for one in self._known if subject is None or one.meta.get("subject") == subject]
 
@@ -144,7 +145,7 @@ class Forecaster:
         return Cost(None if each is None else each * wanted.num_left(begun), num_bytes, name)
 
     def _costs_the_same(self, one: Artifact, asked: Request, wanted: Wanted) -> bool:
-        """Whether an artifact cost, an image or a step, what the wanted one will."""
+        """Whether an artifact has the same cost for each image or step as the wanted one."""
         if one.stage != wanted.stage or one.meta.get("class_names") != list(self.catalogue.class_names):
             return False
         made_on = str(one.provenance.get("machine", {}).get("device", ""))
@@ -156,7 +157,7 @@ class Forecaster:
         priced = [{k: v for k, v in recipe.config.items() if k not in free} for recipe in wanted.recipes]
         if {k: v for k, v in one.manifest["recipe"]["config"].items() if k not in free} not in priced:
             return False
-        # Pixel labels cost what they cost, whatever made them.
+        # The cost of pixel labels does not depend on how they were made.
         if asked.upstream is None or (asked.kind == "pseudo masks" and wanted.of.content.kind != "scores"):
             return True
         inputs = [one.inputs.get(role, "") for role in ("network", *wanted.of.work.roles)]
@@ -165,7 +166,7 @@ class Forecaster:
 
 
 def distinct_of(forecasts: Sequence[Forecast]) -> list[Forecast]:
-    """Equal work once, at its first place."""
+    """Equal work once, at its first occurrence."""
     first: dict[str, Forecast] = {}
     for one in forecasts:
         first.setdefault(one.key, one)
@@ -173,7 +174,7 @@ def distinct_of(forecasts: Sequence[Forecast]) -> list[Forecast]:
 
 
 def totals(forecasts: Sequence[Forecast]) -> Cost:
-    """The cost of all together, equal work counted once; None where a part is not known."""
+    """The total cost, equal work counted once; None if a part is unknown."""
     distinct = distinct_of(forecasts)
     passes: dict[str, list[float | None]] = {}
     for one in distinct:
@@ -187,7 +188,7 @@ def totals(forecasts: Sequence[Forecast]) -> Cost:
 
 
 def _network(of: Artifact | Expected) -> tuple[object, ...]:
-    """The stage of what is worked with, and its network, if it is one."""
+    """The stage of the input, and its network, if it is one."""
     model = of.meta.get("model", {})
     return of.stage, *(model.get(name) for name in ("network", "backbone", "output_stride"))
 

@@ -26,8 +26,8 @@ def input_changes(then: Recipe, now: Recipe, done: Done | None, images: Catalogu
 
     Args:
         then: the recipe that was made or begun.
-        now: the one that is asked for.
-        done: what came of the first.
+        now: the present one.
+        done: the result of the first.
         images: the images that the second reads.
         store: the store.
     """
@@ -41,7 +41,7 @@ def input_changes(then: Recipe, now: Recipe, done: Done | None, images: Catalogu
         before, after = (artifact_of(digest, store) for digest in (then.inputs[role], now.inputs[role]))
         to = now.inputs[role] if after is None else after.path.stem
         if role in (work.roles if work else ()):
-            if len(to) != 64:  # a name, or words for what is not made yet
+            if len(to) != 64:  # a name, or words for an artifact that does not exist yet
                 texts[role] = f"{then.inputs[role][:12] if before is None else before.path.stem}, now {to}"
         elif role in ("files", "images", "references", *_NOUNS):
             parts = frozenset({role}) if role in ("masks", "saliency") else reads
@@ -52,7 +52,7 @@ def input_changes(then: Recipe, now: Recipe, done: Done | None, images: Catalogu
 def _image_changes(
     then: Recipe, done: Done | None, store: Store, images: Catalogue, parts: frozenset[str], role: str
 ) -> str:
-    """What is different about images, tags, masks or saliency maps, if the list of then is in the store."""
+    """The differences of images, tags, masks or saliency maps, if the earlier list is in the store."""
     nouns = [noun for part, noun in _NOUNS.items() if part in parts]
     other = f"other {' or '.join(nouns)}" if len(nouns) < 3 else "another data set"
     files = then.inputs.get("files") if then.stage == DATASET.name else (done.meta.get("dataset") if done else None)
@@ -77,7 +77,7 @@ def _image_changes(
 
 
 def _as_bytes(fields: Mapping[str, Any]) -> dict[str, bytes]:
-    """The fields of a record of a data set; those of sets without sources do not name the domain."""
+    """The fields of a record of a data set, without the domain for sets without sources."""
     return {"domain": b"target", **{name: array.tobytes() for name, array in fields.items()}}
 
 

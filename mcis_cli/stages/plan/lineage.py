@@ -1,4 +1,4 @@
-"""What a result was made from: the artifacts of one run, found through their inputs, and the scores of each."""
+"""The lineage of a result: the artifacts of one run, found through their inputs, and their scores."""
 
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
@@ -21,7 +21,7 @@ class Run:
 
     Attributes:
         made: the artifacts in the store by kind, in the order of the chain; scores apart.
-        scored: by the kind that is scored, the artifact of `mcis eval`; the newest of several.
+        scored: by the scored kind, the newest artifact of `mcis eval`.
         absent: by the kind of an artifact that is not in the store, the content id that a later stage names it by.
     """
 
@@ -36,12 +36,12 @@ class Run:
 
     @property
     def last(self) -> Artifact:
-        """The last stage's, which knows the classes and the data set."""
+        """The artifact of the last stage, which has the classes and the data set."""
         return self.artifacts[len(self.made) - 1]
 
     @property
     def network_of_masks(self) -> str:
-        """The id of the network that pseudo masks of a second round were made with; empty where there is none."""
+        """The id of the network that pseudo masks of a second round were made with; otherwise empty."""
         masks = self.made.get("pseudo masks")
         return "" if masks is None else masks.inputs.get("network", "")[:ID_DIGITS]
 
@@ -62,7 +62,7 @@ def kinds_in_order() -> tuple[Kind, ...]:
 
 
 def trace(given: Sequence[Artifact], store: Store) -> Run:
-    """The run that some artifacts belong to: what they were made from, and the scores of all that.
+    """The run that some artifacts belong to: their inputs, and the scores of all of them.
 
     Raises:
         UsageError: they belong to several runs, or to no stage of a chain.
@@ -104,20 +104,20 @@ def trace(given: Sequence[Artifact], store: Store) -> Run:
 
 
 def newest(store: Store) -> Artifact | None:
-    """The newest artifact of the last stage of the chain that made any."""
+    """The newest artifact of the last stage of the chain that has any."""
     found = {kind_of(artifact.stage): artifact for artifact in store.artifacts()}
     return next((found[kind] for kind in reversed(kinds_in_order()) if kind in found), None)
 
 
 def _upwards(artifact: Artifact, store: Store, absent: dict[Kind, str]) -> Iterator[Artifact]:
-    """An artifact, and those that it was made from by way of their first role."""
+    """An artifact, and its inputs by their first roles."""
     check(artifact)
     yield artifact
     work = stages()[artifact.stage].work
     role, kinds = next(iter(work.roles.items()), ("", ())) if work is not None else ("", ())
     content_id = artifact.inputs.get(role, "")
     if len(content_id) != 64 or (artifact.meta.get("supervision") == "full" and not holds(artifact, "scores")):
-        return  # the digest of ground truth is no artifact
+        return  # the digest of ground truth is not an artifact
     try:
         before = store.get(content_id)
     except MissingError:
@@ -127,14 +127,14 @@ def _upwards(artifact: Artifact, store: Store, absent: dict[Kind, str]) -> Itera
 
 
 def _subject(scores: Artifact) -> Kind:
-    """The kind of what was scored."""
+    """The kind of the scored artifact."""
     kind = kind_of(str(scores.meta["subject"]))
     assert kind is not None, "checked with the artifact"
     return kind
 
 
 def _scores_of(made: Mapping[Kind, Artifact], store: Store) -> list[Artifact]:
-    """What `mcis eval` made of these artifacts, newest first."""
+    """Scores of these artifacts by `mcis eval`, newest first."""
     ids = {artifact.id for artifact in made.values()}
     found = [artifact for artifact in store.artifacts() if holds(artifact, "scores")]
     scores = [artifact for artifact in reversed(found) if artifact.inputs.get("artifact") in ids]
@@ -149,14 +149,14 @@ def settings_of(artifact: Artifact) -> dict[str, Any]:
 
 
 def split_of(run: Run, images: Catalogue, image_id: str) -> str:
-    """The split of the run that an image is in; where there are several, one that a stage used."""
+    """The split of the run that an image is in; of several, one that a stage used."""
     used = [str(artifact.meta["split"]) for artifact in run.artifacts]
     splits = images[image_id].splits
     return next((name for name in used if name in splits), min(splits, default=""))
 
 
 def recipe_of(ref: str, store: Store) -> tuple[Recipe, Done | None]:
-    """The recipe that a reference names, and what came of it, if that was made.
+    """The recipe that a reference names, and its artifact, if it was made.
 
     Args:
         ref: an artifact, as in `Store.get`; 8 or more digits of a key; or a stage, which stands for its newest.

@@ -22,7 +22,7 @@ from mcis_cli.store.notes import Done
 
 @dataclass(frozen=True)
 class Difference:
-    """A field of a recipe that has another value now: its name with dots, both values (None: absent), and words."""
+    """A changed field of a recipe: its name with dots, both values (None: absent), and words."""
 
     field: str
     then: Any
@@ -32,13 +32,13 @@ class Difference:
 
 @dataclass(frozen=True)
 class Explanation:
-    """How a recipe that was made or begun differs from the one that a configuration asks for.
+    """How a recipe that was made or begun differs from the one that a configuration describes.
 
     Attributes:
         then: the recipe.
-        made: the name of the artifact that came of it, if it was made.
-        exists: whether that is in the store.
-        differences: none where the artifact would be reused.
+        made: the name of its artifact, if it was made.
+        exists: whether that artifact is in the store.
+        differences: empty if the artifact would be reused.
     """
 
     then: Recipe
@@ -76,11 +76,11 @@ def explain(ref: str, settings: Settings, data: DataConfig, store: Store) -> Exp
 
 
 def reasons(wanted: Wanted, known: Sequence[Done], store: Store) -> tuple[str, ...]:
-    """Why something would be computed: how it differs from the most similar of what was made of its stage.
+    """Why something would be computed: how it differs from the most similar artifact of its stage.
 
     Args:
-        wanted: what is asked for and does not exist.
-        known: everything that was made, oldest first.
+        wanted: the request, whose artifact does not exist.
+        known: all known artifacts, oldest first.
         store: the store.
     """
     made = [done for done in reversed(known) if done.recipe.stage == wanted.stage]
@@ -129,7 +129,7 @@ def _asked(
 
 
 def _settings(of: Recipe, beside: Recipe) -> dict[str, Any]:
-    """The settings of a recipe, with those that it omits at their first default and the other one names."""
+    """The settings of a recipe, with the first default of settings that it omits and the other one has."""
     section = stages()[of.stage].section if of.stage in stages() else None
     implied = section.implied_by(of.config) if section is not None else {}
     named = {name: value for name, value in implied.items() if name in beside.config}
@@ -137,7 +137,7 @@ def _settings(of: Recipe, beside: Recipe) -> dict[str, Any]:
 
 
 def _at_same_precision(then: Recipe, wanted: Wanted) -> Recipe:
-    """The recipe that is asked for, at the precision of another one where that is left open."""
+    """The present recipe, at the precision of another one if it is "auto"."""
     same = (one for one in wanted.recipes if one.config.get("precision") == then.config.get("precision"))
     return next(same, wanted.recipes[0])
 

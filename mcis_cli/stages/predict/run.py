@@ -40,7 +40,7 @@ class Prediction:
         image: its pixels; None where it could not be read.
         mask: index image at the photograph's size: 0 background, k + 1 class k.
         regions: of each label that is in the mask, by value.
-        fault: what is wrong with it.
+        fault: the error of the photograph.
     """
 
     path: Path
@@ -74,7 +74,7 @@ def run(config: EvalConfig, network: Artifact, paths: Iterable[Path], options: R
 def regions_of(
     mask: UInt8[np.ndarray, "height width"], probabilities: Float32[np.ndarray, "label height width"]
 ) -> tuple[Region, ...]:
-    """The labels of a mask, how many pixels each has, and how sure the network is of them."""
+    """The labels of a mask, with their number of pixels and the network's confidence."""
     winning = np.take_along_axis(probabilities, mask[None], axis=0)
     counts = np.bincount(mask.ravel())
     sums = np.bincount(mask.ravel(), weights=winning.ravel())

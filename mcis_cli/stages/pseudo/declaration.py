@@ -1,4 +1,4 @@
-"""What the program knows of `pseudo`: pseudo masks of maps, of a segmentation network, or of both."""
+"""Declaration of `pseudo`: pseudo masks of maps, of a segmentation network, or of both."""
 
 from collections.abc import Callable, Mapping, Sequence
 from typing import Any
@@ -28,14 +28,14 @@ def recipe(
     config: PseudoConfig, maps: str, images: Catalogue, saliency: str | None = None, network: str | None = None
 ) -> Recipe:
     """The pseudo masks of maps: the maps, the images' sizes (and pixels, for a CRF or a network), and saliency and a
-    segmentation network where they are used."""
+    segmentation network if they are used."""
     inputs = {"maps": maps, "images": images.digest("images")}
     if config.background == "saliency":
         inputs["saliency"] = saliency or images.digest("saliency")
     if network is not None:
         inputs["network"] = network
     evidence = "maps" if network is None else "maps and network"
-    has_negatives = any(entry.is_negative for entry in images.entries)  # which version 3 fused as other images
+    has_negatives = any(entry.is_negative for entry in images.entries)  # version 3 fused these like other images
     return PSEUDO.recipe(config.recipe_settings(evidence=evidence), inputs, revision=int(has_negatives))
 
 
@@ -60,11 +60,11 @@ def _lacks(request: Request, images: Catalogue) -> Lack | None:
     if not uses or request.saliency is not None:
         return None
     absent = [entry.id for entry in images.entries if entry.saliency is None]
-    return Lack(told_missing(absent, len(images))) if absent else None
+    return Lack(missing_maps(absent, len(images))) if absent else None
 
 
-def told_missing(absent: Sequence[str], count: int) -> str:
-    """What to do about images without a saliency map."""
+def missing_maps(absent: Sequence[str], count: int) -> str:
+    """The error for images without a saliency map."""
     return (
         f"saliency missing for {len(absent)} of {count} images ({first_few(absent)}): expected a map each; give "
         "--background constant, --saliency FOLDER, or --allow-missing-saliency to ignore these images; "

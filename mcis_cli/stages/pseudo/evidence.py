@@ -1,4 +1,4 @@
-"""What pseudo masks are made of: maps, a segmentation network in a second round, or both; and imported saliency."""
+"""The inputs of pseudo masks: maps, a segmentation network in a second round, or both; and imported saliency."""
 
 from dataclasses import dataclass
 
@@ -17,16 +17,16 @@ from mcis_cli.store import Artifact, Recipe, Store
 
 @dataclass(frozen=True, kw_only=True)
 class Evidence:
-    """What a run of the stage works on.
+    """The inputs of a run of the stage.
 
     Attributes:
         config: settings.
         options: how to run on this machine.
         catalogue: the image set.
-        images: those that get masks; unlabelled ones, of older maps or of a network's split, get none.
+        images: those that get masks, without unlabelled ones.
         maps: localization maps, or those after their walk; None in a second round without maps.
         network: a segmentation network; None in a first round.
-        saliency: saliency maps that were made or imported; None takes those of the image set.
+        saliency: saliency maps that were made or imported; None for those of the image set.
     """
 
     config: PseudoConfig
@@ -39,7 +39,7 @@ class Evidence:
 
     @property
     def source(self) -> Artifact:
-        """What masks are named for: the maps, or without them the network."""
+        """The artifact that masks are named for: the maps, or without them the network."""
         source = self.maps or self.network
         assert source is not None, "found when it was opened"
         return source
@@ -63,11 +63,11 @@ class Evidence:
 
 
 def open_evidence(config: PseudoConfig, inputs: Inputs, store: Store, options: RunOptions) -> Evidence:
-    """Check what the stage is given.
+    """Check the inputs of the stage.
 
     Raises:
-        MissingError: there is nothing, or its images are not found.
-        UsageError: it is of another stage, or does not fit the settings or each other.
+        MissingError: there is no input, or its images are not found.
+        UsageError: an input is of another stage, or does not fit the settings or the other inputs.
         DataError: none of its images is labelled.
     """
     source = inputs.expect("maps", "walked maps", "network")

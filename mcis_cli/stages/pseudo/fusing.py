@@ -10,9 +10,9 @@ from mcis_cli.store import Record
 
 
 def make_mask(config: PseudoConfig, material: Material) -> Record:
-    """The pseudo mask of one image; wholly ignored where background is told by saliency and there is none.
+    """The pseudo mask of one image; wholly ignored if it needs a saliency map for the background and has none.
 
-    A negative is background, whatever stands out in it. Without maps, what a network predicts is fused alone.
+    A negative is all background, whatever stands out in it. Without maps, a network's prediction is used alone.
     """
     if not material.classes:
         mask = np.zeros(material.size, dtype=np.uint8)

@@ -1,4 +1,4 @@
-"""The material of one pseudo mask: maps, and what the cues know beside them."""
+"""The material of one pseudo mask: maps and cues."""
 
 from collections.abc import Callable
 from dataclasses import dataclass
@@ -16,7 +16,7 @@ Score = Float32[np.ndarray, "height width"]
 
 @dataclass(frozen=True)
 class Material:
-    """What one mask is made of.
+    """The inputs of one mask.
 
     Attributes:
         image_id: whose mask it is.
@@ -24,9 +24,9 @@ class Material:
             without maps.
         classes: the foreground class of each map, from 0; without maps, the tags.
         size: height and width of the image.
-        saliency: in [0, 1]; None without a map, or where the background does not use it.
+        saliency: in [0, 1]; None without a map, or if the background does not use it.
         image: the photograph, for the CRF.
-        trust: of each class in saliency, in [0, 1]; None where all trust it in full.
+        trust: of each class in saliency, in [0, 1]; None if all trust it in full.
         predicted: probabilities of a network, of background and the classes.
     """
 
@@ -46,7 +46,7 @@ class Background(NamedTuple):
     Attributes:
         mask: for hard fusion: from maps at the image's size to an index image.
         score: for soft fusion: the score of background, on the scale of the maps.
-        keeps_scale: whether maps are compared as they are, not each normalised to [0, 1].
+        keeps_scale: whether maps are compared without normalising each to [0, 1].
     """
 
     mask: Callable[[PseudoConfig, Material, Maps], Mask]

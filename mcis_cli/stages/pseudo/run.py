@@ -1,6 +1,6 @@
-"""`pseudo`: localization maps become pseudo masks, with background cues; in a second round, a network has its say too.
+"""`pseudo`: localization maps and background cues become pseudo masks.
 
-The masks are made of maps, of a segmentation network that learned from earlier masks, or of both.
+In a second round, the masks come from a segmentation network that learned from earlier masks, or from both.
 """
 
 from collections.abc import Callable, Mapping, Sequence
@@ -24,7 +24,7 @@ from mcis_cli.store import Artifact, Record, Store
 
 
 def run(config: PseudoConfig, inputs: Inputs, store: Store, options: RunOptions) -> Artifact:
-    """Make the masks, or return them if that was done before.
+    """Make the masks, or return the cached ones.
 
     A record holds `mask` (H, W) at the image's size: 0 background, k + 1 class k, 255 to be ignored; and `classes`.
 
@@ -37,9 +37,9 @@ def run(config: PseudoConfig, inputs: Inputs, store: Store, options: RunOptions)
 
     Raises:
         MissingError: no maps and no network, or their images are not found.
-        UsageError: walked maps are asked for, and these are others; the network is none, of other classes, or given
-            with hard fusion.
-        DataError: saliency is asked for and missing for some images.
+        UsageError: walked maps are required and these are not; or the network is not one, has other classes, or is
+            given with hard fusion.
+        DataError: saliency is required and missing for some images.
     """
     evidence = open_evidence(config, inputs, store, options)
     without_saliency = saliency.missing(evidence)
@@ -92,7 +92,7 @@ def _making(evidence: Evidence) -> ByImage[Record]:
     def material(image_id: str) -> Material:
         return reduce(_added, cues, evidence.material(image_id))
 
-    # A CRF is worth processes. A network predicts in this one. The rest is NumPy and Pillow, which threads can share.
+    # A CRF runs in processes, a network in this one, and NumPy and Pillow in threads.
     if config.crf or evidence.network is not None:
         crf = Workers(partial(make_mask, config), workers if config.crf else 0, processes=True)
         return ByImage(crf, lambda ids: map(material, ids))
@@ -106,8 +106,8 @@ def _added(material: Material, add: Callable[[Material], Material]) -> Material:
 class Ignored:
     """The masks that are wholly ignored: how many, and the first of them.
 
-    A function of the masks, so of no use in their identity: it is kept in the provenance, for the warning whenever the
-    masks are cached.
+    A function of the masks, so not part of their identity: it is stored in the provenance, for the warning when masks
+    are cached.
 
     Attributes:
         facts: `count` and `first`.
@@ -117,7 +117,7 @@ class Ignored:
         self.facts: dict[str, Any] = {"count": 0, "first": []}
 
     def add(self, record: Record) -> None:
-        """Take in a mask; they come in the order of their ids."""
+        """Add a mask; they come in the order of their ids."""
         image_id, fields = record
         if is_ignored(fields["mask"]):
             self.facts["count"] += 1

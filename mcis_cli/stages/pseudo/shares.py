@@ -9,11 +9,11 @@ from mcis_cli.config import PseudoConfig, Reporter
 from mcis_cli.stages.stage import IGNORE_INDEX
 from mcis_cli.store import Artifact, Record
 
-MOST, LEAST = 0.6, 0.02  # shares of foreground beyond which masks look wrong
+LARGE, SMALL = 0.6, 0.02  # shares of foreground beyond which masks look wrong
 
 
 class Shares:
-    """Counts pixels of masks. A function of the masks, so it is kept in the provenance, not in the identity.
+    """Counts pixels of masks. A function of the masks, so it is stored in the provenance, not in the identity.
 
     Attributes:
         facts: `foreground`, the share of all pixels; `classes`, by name the share in the images that are tagged with a
@@ -28,7 +28,7 @@ class Shares:
         self._all = np.zeros(len(class_names), dtype=np.int64)
 
     def add(self, record: Record) -> None:
-        """Take in a mask."""
+        """Add a mask."""
         mask, classes = record[1]["mask"], record[1]["classes"]
         counts = np.bincount(mask.ravel(), minlength=IGNORE_INDEX + 1)
         self._pixels += mask.size
@@ -41,19 +41,19 @@ class Shares:
 
 
 def report_shares(masks: Artifact, config: PseudoConfig, reporter: Reporter) -> None:
-    """Print the share of foreground and its extremes by class, and what to change where it looks wrong."""
+    """Print the share of foreground and its extremes by class, and what to change if it looks wrong."""
     facts: Mapping[str, Any] = masks.provenance.get("shares", {})  # older masks lack it
     of_classes: Mapping[str, float] = facts.get("classes", {})
     if not of_classes:
         return
     share = float(facts["foreground"])
     words = f"pseudo: {_percent(share)} of all pixels are foreground"
-    least, most = (choose(of_classes, key=lambda name: of_classes[name]) for choose in (min, max))
-    if of_classes[least] < of_classes[most]:
-        words += f"; by class from {least}, {_percent(of_classes[least])} of its images, to {most}, "
-        words += _percent(of_classes[most])
-    if share > MOST or share < LEAST:
-        is_large = share > MOST
+    lowest, highest = (choose(of_classes, key=lambda name: of_classes[name]) for choose in (min, max))
+    if of_classes[lowest] < of_classes[highest]:
+        words += f"; by class from {lowest}, {_percent(of_classes[lowest])} of its images, to {highest}, "
+        words += _percent(of_classes[highest])
+    if share > LARGE or share < SMALL:
+        is_large = share > LARGE
         flag, value, grows = _size_setting(config)
         change = "raise" if grows != is_large else "lower"
         size = "large" if is_large else "small"

@@ -1,4 +1,4 @@
-"""What the program knows of `train-cls`, the training of the classifier."""
+"""Declaration of `train-cls`, the training of the classifier."""
 
 import math
 from collections.abc import Callable, Mapping, Sequence
@@ -24,7 +24,7 @@ from mcis_cli.store.files import damaged
 
 
 class ClassifierMeta(Meta):
-    """The description of a classifier, from which it is built."""
+    """The description that a classifier is built from."""
 
     backbone: Backbone
     output_stride: Literal[8, 16]
@@ -58,7 +58,7 @@ def recipe(config: TrainClsConfig, images: Catalogue, weights: str) -> Recipe:
 
 
 def affinity_weights(config: TrainClsConfig, images: Catalogue) -> AffinityWeights:
-    """One W_P or three: by default three where there are single-label images; one without them."""
+    """One W_P or three: by default three with single-label images, one without them."""
     return (config.affinity_weights or "per-domain-pair") if "single-label" in images.domains else "shared"
 
 

@@ -1,6 +1,6 @@
 """The pairs of a training in batches: which images, which views of them, and their labels (paper §3.1).
 
-An image that several pairs of a step need is read and seen by the backbone once.
+An image that several pairs of a step need is read, and passes the backbone, once.
 """
 
 from collections.abc import Callable, Iterator, Mapping, Sequence
@@ -32,15 +32,15 @@ SELF_SCALES = (0.75, 2.0)
 
 @dataclass(frozen=True)
 class PairBatch:
-    """The pairs of one step, as far as they are this process's: views, each once, and for both sides which view it is,
-    and its labels.
+    """The pairs of one step that are this process's: views, each once, and for both sides the index of the view, and
+    its labels.
 
     Attributes:
-        images: the views as pixels; as features before the new layers, where those are kept.
+        images: the views as pixels, or as features before the new layers, if those are kept.
         single_m, single_n: which images of either side are of a single-label source.
         self_views: of the first images, for self-pairs: mirror, 0.75× and 2× view; none without self-pairs.
-        num_pairs: how many count; 0 where one stands in so that this process has something to do.
-        labels_of_step: labels of both sides of all processes' pairs; None where all are here.
+        num_pairs: how many count; 0 for a substitute pair, so that this process has something to do.
+        labels_of_step: labels of both sides of all processes' pairs; None if all are in this process.
     """
 
     images: Tensor
@@ -63,7 +63,7 @@ class Pairing:
     Attributes:
         backbone: says how images are normalised.
         config: settings.
-        images: the training split, with what sources there are.
+        images: the training split, with images of sources.
         tagged: ids of the images that have a tag.
         device: where the batches go.
         workers: threads that read.
@@ -81,10 +81,10 @@ class Pairing:
     features: PublishedFeatures | None = None
 
     def batches(self, epoch: int, first: int) -> Iterator[PairBatch]:
-        """The pairs of one epoch in steps, from step `first` on; what is drawn depends on seed, epoch and id only.
+        """The pairs of one epoch in steps, from step `first` on; random choices depend on seed, epoch and id only.
 
-        All ranks together have the pairs that one process would have with a batch as large as theirs together. For a
-        rank that is left without any, the first of them stands in.
+        All ranks together have the pairs of one process with a batch as large as theirs together. A rank without pairs
+        gets the first one as a substitute.
 
         Args:
             epoch: number, from 0.
@@ -140,26 +140,26 @@ class Pairing:
 
 
 def self_views(image: UInt8[np.ndarray, "height width 3"], image_size: int) -> list[NDArray[np.uint8]]:
-    """What the released code pairs an image with: its mirror, its 0.75× and its 2× view, warped from the photograph
-    itself, with colours as they are (difference 3)."""
+    """The views that the released code pairs an image with: its mirror, its 0.75× and its 2× view, warped from the
+    photograph itself, without jitter (difference 3)."""
     plain, *scaled = (warp(image, round(image_size * factor)) for factor in (1.0, *SELF_SCALES))
     return [plain[:, ::-1], *scaled]
 
 
 @dataclass(frozen=True)
 class _Views:
-    """The views of the images of an epoch: as pixels, or as features where those are kept."""
+    """The views of the images of an epoch: as pixels, or as features if those are kept."""
 
     pairing: Pairing
     epoch: int
 
     def read_ahead(self, member: Member) -> list[Tensor] | None:
-        """The pixels of a member's views; None where their features are kept."""
+        """The pixels of a member's views; None if their features are kept."""
         features = self.pairing.features
         return None if features is not None and features.has(self._names(member)) else self._pixels(member)
 
     def shown(self, member: Member, pixels: list[Tensor] | None) -> list[Tensor]:
-        """What the classifier is shown of a member, given what was read ahead."""
+        """The input of the classifier for a member, given its pixels."""
 
         def read() -> list[Tensor]:
             return pixels or self._pixels(member)
@@ -184,7 +184,7 @@ class _Views:
         return [shown, *(normalise(pixels, mean, std) for pixels in of_itself)]
 
     def _names(self, member: Member) -> list[View]:
-        """The views of a member, whose colours stay: the one that is drawn, and the self-views."""
+        """The views of a member, without jitter: the drawn one, and the self-views."""
         config, digest = self.pairing.config, self.pairing.image(member[0]).digest
         shown = View(digest, config.image_size, config.mirror and draws_mirror(self._choices(member)))
         if not self._has_self_views(member):
@@ -201,7 +201,7 @@ class _Views:
 
 
 def _member(position: int, side: int, config: TrainClsConfig) -> Member:
-    """An image and which of its views: in a ring it has one, and serves on both sides."""
+    """An image and the number of its view: in a ring it has one view for both sides."""
     return position, "" if config.pairing == "rings" else "mn"[side]
 
 

@@ -1,6 +1,6 @@
-"""What a frozen backbone makes of each view, computed once and kept for later epochs.
+"""Features of a frozen backbone for each view, computed once and kept for later epochs.
 
-Each view goes through the published layers by itself, so what is kept, dropped or computed again cannot change a bit.
+Each view passes the published layers by itself, so keeping, dropping or recomputing features cannot change a bit.
 """
 
 from collections.abc import Callable, Sequence
@@ -19,7 +19,7 @@ from mcis_cli.training.precision import Precision, autocast
 
 
 class View(NamedTuple):
-    """Which view: SHA-256 of the photograph, the side that it is warped to, and whether it is mirrored."""
+    """A view: SHA-256 of the photograph, the side that it is warped to, and whether it is mirrored."""
 
     digest: str
     image_size: int
@@ -27,7 +27,7 @@ class View(NamedTuple):
 
 
 class PublishedFeatures:
-    """Features of views before the new layers, in memory up to `budget` bytes, and else in a scratch folder."""
+    """Features of views before the new layers, in memory up to `budget` bytes, others in a scratch folder."""
 
     def __init__(
         self, backbone: Backbone, *, device: torch.device, precision: Precision, budget: int, scratch: Scratch
@@ -47,8 +47,8 @@ class PublishedFeatures:
         """The features of views, on the CPU.
 
         Args:
-            views: Which.
-            read: Gives their normalised pixels; called where features are not kept.
+            views: The views.
+            read: Returns their normalised pixels; called if features are not kept.
         """
         found, pixels = [], None
         for place, view in enumerate(views):
@@ -69,7 +69,7 @@ class PublishedFeatures:
 
     def _compute(self, pixels: Tensor) -> Tensor:
         self.num_forwards += 1
-        self._backbone.trunk.eval()  # also in a training: dropout would make other features each time
+        self._backbone.trunk.eval()  # also in a training, because dropout would change the features each time
         image = pixels[None].to(self._device, memory_format=torch.channels_last)
         with torch.no_grad(), autocast(self._device, self._precision):
             features = self._backbone.trunk(image)
@@ -77,7 +77,7 @@ class PublishedFeatures:
 
 
 def refuse_changing_features(backbone: Backbone, config: TrainClsConfig) -> None:
-    """Check that every epoch shows a backbone, whose stages are frozen already, the same views.
+    """Check that every epoch shows a frozen backbone the same views.
 
     Raises:
         UsageError: its features change.

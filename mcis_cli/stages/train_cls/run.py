@@ -37,14 +37,14 @@ TERMS: Mapping[str, frozenset[Term]] = {
     "co-attention": frozenset({"basic", "co_attention"}),
     "full": frozenset({"basic", "co_attention", "contrastive"}),
 }
-SMALLEST_VIEW = 32  # pixels, which every backbone can see
+SMALLEST_VIEW = 32  # pixels, enough for every backbone
 
 
 def run(config: TrainClsConfig, inputs: Inputs, store: Store, options: RunOptions) -> Artifact:
-    """Train the classifier, or return it if that was done before.
+    """Train the classifier, or return the cached one.
 
     Args:
-        config: settings; `precision = "auto"` is settled here and recorded.
+        config: settings; `precision = "auto"` is resolved here and recorded.
         inputs: `data`.
         store: where the artifact goes.
         options: how to run on this machine.
@@ -133,7 +133,7 @@ def _train(
 
 
 def _scratch_folder(recipe: Recipe, config: TrainClsConfig, store: Store, device: torch.device) -> Path:
-    """Where features of the published layers go that memory has no room for: one place for all trainings on them."""
+    """The folder of features of the published layers that do not fit into memory, shared by all trainings on them."""
     layers = {"published": config.backbone, "output_stride": config.output_stride}
     machine = describe_machine(device, _settled(config))
     return store.scratch_folder / folder_name(layers, {"weights": recipe.inputs["weights"]}, machine)
@@ -153,7 +153,7 @@ def _tell_domains(
 
 
 def fitting_milestones(config: TrainClsConfig) -> list[int]:
-    """Milestones at the same parts of the training as those of the preset `paper`: 6 and 12 of 15 epochs."""
+    """Milestones at the same fractions of the training as in the preset `paper`: 6 and 12 of 15 epochs."""
     return sorted({epoch for part in (6, 12) if 0 < (epoch := config.epochs * part // 15) < config.epochs})
 
 
@@ -214,7 +214,7 @@ def _schedule(config: TrainClsConfig, steps_per_epoch: int) -> Schedule:
 
 
 def learning_groups(model: CoAttentionClassifier, config: TrainClsConfig) -> list[ParameterGroup]:
-    """The parameters by how fast they learn; W_P is a new layer, with a factor of its own on top (difference 6)."""
+    """The parameters by learning rate; W_P is a new layer, with a further factor (difference 6)."""
     return parameter_groups(
         model,
         new_parameters=model.new_parameters(),
@@ -226,7 +226,7 @@ def learning_groups(model: CoAttentionClassifier, config: TrainClsConfig) -> lis
 
 
 def _step_loss(model: CoAttentionClassifier, config: TrainClsConfig, batch: PairBatch) -> dict[str, Tensor]:
-    """Losses of one step (Eq. 10); contrastive ones from the epoch on that the settings name (difference 4)."""
+    """Losses of one step (Eq. 10), with contrastive ones from `contrastive_from_epoch` on (difference 4)."""
     terms = TERMS[config.loss]
     if batch.epoch + 1 < config.contrastive_from_epoch:
         terms = terms - {"contrastive"}
@@ -262,7 +262,7 @@ def _step_loss(model: CoAttentionClassifier, config: TrainClsConfig, batch: Pair
 
 
 def _features(model: CoAttentionClassifier, config: TrainClsConfig, views: Tensor) -> Tensor:
-    """F of views: of pixels, or of what the published layers have made of those."""
+    """F of views: of pixels, or of kept features of the published layers."""
     return backbone_of(model).new_layers(views) if config.keep_features else model.features(views)
 
 
@@ -271,7 +271,7 @@ def _equivariant_losses(
 ) -> dict[str, Tensor]:
     """SEAM's objective on the views of a step, a mean over both sides of its pairs.
 
-    How it goes together with Eq. 10 the paper does not say (§4.4). The plain reading is the sum of both objectives, on
+    The paper does not say how it combines with Eq. 10 (§4.4). The plain reading is the sum of both objectives, on
     the same features and the same φ: so the views are classified by both.
     """
     labels = batch.labels_m.new_zeros(len(batch.images), batch.labels_m.shape[1])

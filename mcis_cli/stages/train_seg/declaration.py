@@ -1,4 +1,4 @@
-"""What the program knows of `train-seg`, the training of the segmentation network."""
+"""Declaration of `train-seg`, the training of the segmentation network."""
 
 import math
 from collections.abc import Callable, Mapping, Sequence
@@ -25,11 +25,11 @@ from mcis_cli.store import Artifact, Recipe
 from mcis_cli.store.files import damaged
 
 ASPP_CHANNELS = 256  # of torchvision's head of DeepLab-V3
-NUM_BRANCHES = 5  # which that head joins
+NUM_BRANCHES = 5  # the head concatenates them
 
 
 class SegmenterMeta(Meta):
-    """The description of a segmentation network, from which it is built."""
+    """The description that a segmentation network is built from."""
 
     network: Literal["deeplab-largefov", "deeplabv3"]
     backbone: Backbone
@@ -53,7 +53,7 @@ class TrainSegMeta(MetaOfImages):
 def recipe(config: TrainSegConfig, masks: str, images: Catalogue, weights: str) -> Recipe:
     """The segmentation network: images, their masks (an artifact's id, or the digest of the ground truth), weights."""
     settings = config.recipe_settings()
-    if config.supervision == "full":  # pseudo masks say themselves which split they are of
+    if config.supervision == "full":  # pseudo masks record their split
         settings["split"] = images.split_name
     return TRAIN_SEG.recipe(settings, {"masks": masks, "images": images.digest("images"), "weights": weights})
 

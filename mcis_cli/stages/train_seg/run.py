@@ -39,7 +39,7 @@ class Supervision:
 
     Attributes:
         images: the images that have one.
-        split: which of the data set's images those are.
+        split: the split of these images.
         identity: the id of the pseudo masks, or the digest of the ground truth.
         read: from an image id to its mask, (H, W) with 255 ignored.
         dataset: the id of the whole data set.
@@ -53,7 +53,7 @@ class Supervision:
 
 
 def run(config: TrainSegConfig, inputs: Inputs, store: Store, options: RunOptions) -> Artifact:
-    """Train the network, or return it if that was done before.
+    """Train the network, or return the cached one.
 
     Args:
         config: settings; `supervision = "full"` learns from ground truth.
@@ -103,7 +103,7 @@ def _train(
     description = describe_segmenter(config, supervision.images.num_classes)
     if description.get("fully_connected") == "imagenet" and "classifier.0.weight" not in initial.state:
         options.reporter.note(
-            f"{initial.source} holds no fully connected layers of ImageNet: the two layers before the scores start anew"
+            f"{initial.source} holds no fully connected layers of ImageNet: the two layers before the scores are new"
         )
 
     def meta() -> dict[str, Any]:
@@ -228,14 +228,14 @@ def segmentation_loss(
     ignore_index: int = IGNORE_INDEX,
     align_corners: bool = False,
 ) -> Float[Tensor, ""]:
-    """Mean cross-entropy over the pixels that are not ignored; 0, with zero gradient, where all are.
+    """Mean cross-entropy over the pixels that are not ignored; 0, with zero gradient, if all are.
 
     Args:
         logits: at the resolution of the network.
         masks: (batch, H, W), indices.
         loss_resolution: "full" enlarges the logits to the masks, as the released code does; "network" takes the
             nearest mask value at each position of the logits.
-        ignore_index: the value that does not count.
+        ignore_index: the value to ignore.
         align_corners: see `models.deeplab.enlarged`.
     """
     masks = _compared(logits, masks, loss_resolution)

@@ -1,7 +1,7 @@
-"""Writing the HDF5 part of a file: records in columns, or tensors, and the manifest.
+"""Write the HDF5 part of a file: records in columns, or tensors, and the manifest.
 
-A record is an image id with a few arrays. However many records there are, the file has a handful of HDF5 objects: ids
-as one run of bytes, and of each field the values as one run and the shapes as a table. Everything streams.
+A record is an image id with a few arrays. The file has few HDF5 objects for any number of records: the ids as one run
+of bytes, and for each field the values as one run and the shapes as a table. Everything streams.
 """
 
 import io
@@ -21,7 +21,7 @@ from mcis_cli.store.format import user_block
 from mcis_cli.store.format.identity import DTYPES, Record, Schema, canonical_json
 from mcis_cli.store.format.undisturbed import undisturbed
 
-CHUNK_BYTES = 2**18  # a record is read alone at the price of the chunks that it touches
+CHUNK_BYTES = 2**18  # reading one record reads all chunks that it touches
 _INDEX_CHUNK_BYTES = 2**15  # of ids and shapes, which are small
 MAX_RANK = 8
 FIELD_NAME = re.compile(r"[a-z][a-z0-9_]{0,63}")
@@ -29,8 +29,11 @@ _GZIP = 1
 
 
 class _Sink(io.RawIOBase):
-    """The file that HDF5 writes to. It never raises towards HDF5, which would crash the interpreter at its exit:
-    the first failure is remembered, what comes after is dropped, and `hdf5_on` raises once HDF5 has let go."""
+    """The file that HDF5 writes to.
+
+    It never raises towards HDF5, which would crash the interpreter at its exit: it
+    remembers the first failure and drops later writes, and `hdf5_on` raises after HDF5 has closed.
+    """
 
     def __init__(self, descriptor: int) -> None:
         self.error: OSError | None = None
@@ -55,7 +58,7 @@ class _Sink(io.RawIOBase):
             count = os.preadv(self._descriptor, [view], self._position)
         except OSError as error:
             self.error = self.error or error
-        view[count:] = bytes(len(view) - count)  # what was dropped reads as zeros
+        view[count:] = bytes(len(view) - count)  # dropped bytes read as zeros
         self._position += len(view)
         return len(view)
 
@@ -95,7 +98,7 @@ def _hdf5_on(descriptor: int, path: Path) -> Iterator[tuple[h5py.File, _Sink]]:
     except Exception as error:
         if sink.error is None:
             raise
-        raise files.storage_error("write", path, sink.error) from error  # HDF5's own error is only its echo
+        raise files.storage_error("write", path, sink.error) from error  # HDF5's own error only follows from it
     if sink.error is not None:
         raise files.storage_error("write", path, sink.error) from sink.error
 
@@ -178,7 +181,7 @@ class _Columns:
             assert (array.dtype.name, array.ndim) == (dtype, rank), (
                 f"{name} of {image_id} is {array.dtype} of rank {array.ndim}; the schema says {dtype} of rank {rank}"
             )
-            # a copy, since the caller may go on to use its array
+            # a copy, since the caller may change its array later
             self._values[name].add(array.reshape(-1).astype("uint8" if dtype == "bool" else dtype))
             if rank:
                 self._shapes[name].add(np.array([array.shape], np.int64))

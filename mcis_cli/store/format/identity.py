@@ -1,4 +1,4 @@
-"""What has been done (key), and what came out of it (content id): canonical JSON and the two hashes over meaning.
+"""Recipes (key) and results (content id): canonical JSON, and the two hashes over meaning.
 
 The third hash, over the bytes of a file, is in user_block.py. docs/reference/artifact-format.md specifies all three.
 """
@@ -14,7 +14,7 @@ from typing import TYPE_CHECKING, Any, TypeAlias
 
 from mcis_cli.errors import UsageError
 
-if TYPE_CHECKING:  # listing a store needs no arrays, and has 0.4 s
+if TYPE_CHECKING:  # listing a store needs no arrays, and takes 0.4 s without NumPy
     from numpy.typing import NDArray
 
 JSON: TypeAlias = "bool | int | float | str | list[JSON] | tuple[JSON, ...] | Mapping[str, JSON] | None"
@@ -33,14 +33,14 @@ def canonical_json(value: Any) -> bytes:
     """The one UTF-8 spelling of a JSON value: keys sorted, no spaces, no escapes that are not needed.
 
     Raises:
-        UsageError: a number that is not finite, an integer outside of 64 bits, or a text that is none.
-        TypeError: a value, or a key, that JSON has no word for; nothing is converted silently.
+        UsageError: a number that is not finite, an integer of more than 64 bits, or a text that UTF-8 cannot encode.
+        TypeError: a value or a key of a type that JSON lacks; nothing is converted silently.
     """
     plain = _plain(value, "value")
     text = json.dumps(plain, sort_keys=True, separators=(",", ":"), ensure_ascii=False, allow_nan=False)
     try:
         return text.encode()
-    except UnicodeEncodeError as error:  # a file name in another encoding, as Python hands it out
+    except UnicodeEncodeError as error:  # a file name in another encoding, as Python returns it
         found = text[max(0, error.start - 20) : error.end]
         raise UsageError(f"{found!r} is no text in UTF-8; rename the file or class, or set a UTF-8 locale") from error
 
@@ -67,7 +67,7 @@ def _plain(value: Any, where: str) -> Any:
 
 @dataclass(frozen=True)
 class Recipe:
-    """What a stage is asked to do: equal recipes have equal results.
+    """The work of a stage: equal recipes have equal results.
 
     Attributes:
         stage: Name of the stage, as on the command line: `train-cls`.
@@ -86,7 +86,7 @@ class Recipe:
             raise ValueError(f"stage is {self.stage!r}; a stage's name has lower-case letters, digits and dashes")
 
     def as_dict(self) -> dict[str, Any]:
-        """What the key is the hash of."""
+        """The recipe as JSON, of which the key is the hash."""
         parts = {"config": self.config, "inputs": self.inputs, "stage": self.stage, "version": self.version}
         spelled: dict[str, Any] = json.loads(canonical_json(parts))
         return spelled
@@ -108,7 +108,7 @@ class ContentHash:
             self._frame(part)
 
     def _frame(self, data: "bytes | memoryview") -> None:
-        """Each part after its length, so that no two sequences of parts are the same bytes."""
+        """Feed each part after its length, so that no two sequences of parts are the same bytes."""
         self._hash.update(memoryview(data).nbytes.to_bytes(8, "little"))
         self._hash.update(data)
 
@@ -137,7 +137,7 @@ class ContentHash:
         self._frame(little.ravel().data)
 
     def hexdigest(self) -> str:
-        """The content id of what was taken in: 64 hexadecimal digits."""
+        """The content id of everything fed so far: 64 hexadecimal digits."""
         return self._hash.hexdigest()
 
 

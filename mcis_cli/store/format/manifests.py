@@ -1,4 +1,4 @@
-"""What every manifest must say, whoever wrote it: checked before anything is made of it, a name or a line of text."""
+"""The facts that every manifest must have, whoever wrote it: checked before anything uses or prints them."""
 
 import math
 import re
@@ -50,7 +50,7 @@ def check_manifest(manifest: Mapping[str, Any], path: Path) -> None:
     """Check what all manifests of artifacts have.
 
     Raises:
-        DamagedError: something is not there, or of another type; or a value is one that is never written.
+        DamagedError: something is missing or of another type, or a value is one that is never written.
     """
     if fault := _fault(manifest):
         raise files.damaged(path, f"its manifest has {fault}", "finite numbers and plain text")
@@ -65,7 +65,7 @@ def check_manifest(manifest: Mapping[str, Any], path: Path) -> None:
 
 
 def _fault(manifest: Mapping[str, Any]) -> str | None:
-    """What JSON lets in and no manifest has: numbers that are none, text that cannot be written, deep nesting."""
+    """Values that JSON allows and manifests do not: NaN, text that cannot be encoded, deep nesting."""
     level: list[Any] = [manifest]
     for _ in range(_MAX_DEPTH):
         below: list[Any] = []

@@ -1,8 +1,8 @@
-"""Reading the HDF5 part of a file whose digest has been checked, and refusing any structure but our own.
+"""Read the HDF5 part of a file whose digest has been checked, and refuse any structure but our own.
 
 A digest proves that a file is as it was written, not who wrote it: a file from elsewhere may have links into other
 files, virtual or external storage, references, cycles, or sizes that no memory holds. The structure that a file may
-have follows from its manifest, so every object is looked up by its name, and nothing is walked.
+have follows from its manifest, so every object is looked up by its name, and nothing is traversed.
 """
 
 import os
@@ -26,7 +26,7 @@ _MAX_CHUNK_BYTES = 2**24
 _MAX_RATIO = 1100  # deflate makes nothing smaller than 1/1032
 _MAX_INDEX_BYTES = 2**28  # ids and shapes are read whole
 _MAX_RECORD_BYTES = 2**28
-_FREE_RECORDS = 2**16  # each more takes a byte of the file at least: ids become objects
+_FREE_RECORDS = 2**16  # each further record takes at least a byte of the file: ids become objects
 _READ_BYTES = 2**22  # of one field at a time, when all records are read in order
 _FILTERS = {h5py.h5z.FILTER_DEFLATE, h5py.h5z.FILTER_SHUFFLE}
 
@@ -39,12 +39,12 @@ class Reader:
 
         Args:
             path: The file.
-            kind: What it has to be.
-            is_new: Whether this process has just computed its digest, which is then not checked.
+            kind: The required kind of file.
+            is_new: Whether this process has just computed its digest, which then needs no check.
 
         Raises:
             MissingError: there is no such file.
-            DamagedError: the digest, or the structure, is not that of a file of ours.
+            DamagedError: the digest or the structure is wrong.
             StorageError: it cannot be read.
         """
         self.path = path
@@ -130,14 +130,14 @@ class Reader:
         shapes = self._whole(group, "shapes", "int64", 2) if rank else np.ones((num_records, 1), np.int64)
         self._expect(shapes.shape == (num_records, max(rank, 1)), f"{len(shapes)} shapes of {name}", f"{num_records}")
         sizes = shapes.astype(np.float64).prod(axis=1)  # integers might wrap around
-        claimed = np.where(shapes == 0, 1, shapes).astype(np.float64).prod(axis=1)  # also where one side is nothing
-        sound = bool((shapes >= 0).all() and (claimed <= most).all())
-        self._expect(sound, f"a shape of {name} is out of bounds", f"0 to {most:,} values")
+        claimed = np.where(shapes == 0, 1, shapes).astype(np.float64).prod(axis=1)  # also if one side is 0
+        valid = bool((shapes >= 0).all() and (claimed <= most).all())
+        self._expect(valid, f"a shape of {name} is out of bounds", f"0 to {most:,} values")
         self._expect(sizes.sum() == num_values, f"{num_values} values of {name}", f"{sizes.sum():.0f}")
         return shapes
 
     def read(self, image_id: str) -> dict[str, NDArray[Any]]:
-        """The fields of one record, as new arrays. Raises KeyError where there is no such record."""
+        """The fields of one record, as new arrays. Raises KeyError if there is no such record."""
         index = self._index[image_id]
         return {name: self._slice(name, index, index + 1)[0] for name in self.schema}
 
@@ -184,7 +184,7 @@ class Reader:
             raise files.damaged(self.path, found, expected)
 
     def _members(self, group: h5py.Group, names: set[str]) -> None:
-        """Check that a group has these members and no more, all in this file, without listing a million others."""
+        """Check that a group has exactly these members, all in this file, without listing a million others."""
         where = group.name
         some = first_few(sorted(names))
         self._expect(len(group) == len(names), f"{where} has {len(group)} members", f"{len(names)} ({some})")
@@ -233,7 +233,7 @@ class Reader:
 
 @contextmanager
 def _understood(path: Path) -> Iterator[None]:
-    """Tell a disk that fails from HDF5 that does not understand what it reads."""
+    """Distinguish errors of the disk from errors of HDF5 about the bytes that it reads."""
     try:
         yield
     except (KeyError, ValueError, TypeError, RuntimeError, OverflowError, OSError) as error:
@@ -248,7 +248,7 @@ def _open(path: Path, kind: user_block.Kind, is_new: bool) -> h5py.File:
     try:
         (user_block.read_block if is_new else user_block.verify)(descriptor, path, kind)
         checked = os.fstat(descriptor)
-        # files are sealed and their names only ever replaced as a whole, so HDF5's own locks have nothing to add
+        # files are sealed and replaced only as a whole, so HDF5's own locks add nothing
         with _understood(path):
             file = h5py.File(path, "r", locking=False)
             if not os.path.samestat(checked, path.stat()):

@@ -1,4 +1,4 @@
-"""Keeps what signals raise out of code that cannot bear an exception."""
+"""Keep exceptions of signals out of code that cannot handle them."""
 
 import signal
 import threading
@@ -11,10 +11,10 @@ _SIGNALS = (signal.SIGINT, signal.SIGTERM)
 
 @contextmanager
 def undisturbed() -> Iterator[None]:
-    """Let Ctrl-C and SIGTERM wait until the block ends, where their handlers raise; the block has to be short.
+    """Delay Ctrl-C and SIGTERM until the block ends, if their handlers raise; the block must be short.
 
-    Python runs handlers between any two of its instructions, those of a callback too: HDF5 calls back to write, and an
-    exception out of there leaves it in a state in which the interpreter crashes. Handlers run in the main thread only.
+    Python runs handlers between any two of its instructions, also in a callback: HDF5 calls back to write, and an
+    exception there leaves it in a state in which the interpreter crashes. Handlers run in the main thread only.
     """
     came: list[tuple[int, FrameType | None]] = []
     handlers = {}

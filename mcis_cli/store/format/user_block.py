@@ -1,7 +1,6 @@
-"""The 512 bytes before the HDF5 bytes of a file: its kind, its digest, its length, and where its manifest lies.
-
-HDF5 skips this block. Checking it needs neither h5py nor NumPy, so a store is listed quickly, and no byte of a damaged
-file reaches libhdf5. Checkpoints have the same block before their payload.
+"""The 512 bytes before the HDF5 bytes of a file: its kind, its digest, its length, and the place of its manifest. HDF5
+skips this block. Checking it needs neither h5py nor NumPy, so a store is listed quickly, and no byte of a damaged file
+reaches libhdf5. Checkpoints have the same block before their payload.
 """
 
 import hashlib
@@ -16,7 +15,7 @@ from mcis_cli.store import files
 
 SIZE = 512
 VERSION = 1
-MAX_MANIFEST = 2**22  # bytes of JSON, which take twenty times as many in memory
+MAX_MANIFEST = 2**22  # bytes of JSON; parsed, they take twenty times as many
 _STEP = 2**20
 _HEX = r"[0-9a-f]{64}"
 _LINES = re.compile(
@@ -28,7 +27,7 @@ Kind = Literal["artifact", "segment", "checkpoint"]
 
 
 class ManifestPlace(NamedTuple):
-    """Where the manifest's bytes are in the file, and their digest: it is read alone, without the rest."""
+    """The place of the manifest's bytes in the file, and their digest, to read it without the rest."""
 
     offset: int
     length: int
@@ -36,7 +35,8 @@ class ManifestPlace(NamedTuple):
 
 
 class Block(NamedTuple):
-    """What the user block says of its file. `sha256` is over all bytes after the block, `size` over the whole file."""
+    """The facts of the user block about its file. `sha256` is over all bytes after the block, `size` over the whole
+    file."""
 
     kind: str
     sha256: str
@@ -52,13 +52,13 @@ class Block(NamedTuple):
 
 
 def read_block(descriptor: int, path: Path, kind: Kind) -> Block:
-    """Read and check the block itself: every one of its bytes, and that the file is as long as it says."""
+    """Read and check the block itself: each of its bytes, and the length of the file."""
     with files.reported("read", path):
         data = os.pread(descriptor, SIZE, 0)
         size = os.fstat(descriptor).st_size
     match = _LINES.match(data.rstrip(b"\0").decode("latin-1"))
     if match is None:
-        # Outside of a store most often something else was named, a photograph say, which needs no mending.
+        # Outside of a store, the user most often named something else, such as a photograph: nothing to repair.
         remedy = files.REMEDY if path.parent.name == "artifacts" else "mcis ls shows what there is"
         raise DamagedError(
             f'{path} is no {kind} of mcis, or its first bytes are damaged, expected "mcis {kind} {VERSION}"; {remedy}'
@@ -109,7 +109,7 @@ def read_payload(descriptor: int, path: Path, block: Block) -> bytes:
     payload = bytearray((block.manifest.offset if block.manifest else block.size) - SIZE)
     count = 0
     with files.reported("read", path):
-        while count < len(payload):  # the kernel hands out 2 GiB at most at a time
+        while count < len(payload):  # the kernel reads at most 2 GiB at a time
             step = os.preadv(descriptor, [memoryview(payload)[count:]], SIZE + count)
             if step == 0:
                 raise files.damaged(path, f"it has {SIZE + count:,} bytes", f"{block.size:,}")
@@ -150,7 +150,7 @@ def place_of(offset: int, manifest: bytes) -> ManifestPlace:
 
 
 def seal(descriptor: int, path: Path, kind: Kind, manifest: ManifestPlace | None) -> None:
-    """Compute the digest of what was written after the block, write the block, and sync."""
+    """Compute the digest of the bytes after the block, write the block, and sync."""
     with files.reported("write", path):
         size = max(os.fstat(descriptor).st_size, SIZE)
         block = Block(kind, digest(descriptor, path, size), size, manifest)

@@ -1,1 +1,1 @@
-"""Looking after a store: verify, gc, merge."""
+"""Maintenance of a store: verify, gc, merge."""

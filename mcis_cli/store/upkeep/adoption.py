@@ -1,4 +1,4 @@
-"""Taking in an artifact from elsewhere: copied first, then everything checked on the copy, and only then a name."""
+"""Import an artifact from elsewhere: copy it, check everything on the copy, and only then give it a name."""
 
 import os
 from collections.abc import Callable
@@ -14,19 +14,20 @@ from mcis_cli.store.store import Store
 
 
 def adopt(store: Store, path: Path, check: Callable[[Artifact], object] = lambda _: None) -> Artifact:
-    """Bring an artifact into a store. One that is there already stays.
+    """Bring an artifact into a store. An existing one stays.
 
-    Checked are its block, its digest, its manifest, its structure, that its key is the hash of its recipe, and that its
-    content id is that of its content. That its recipe leads to this content nothing can tell: it is its maker's word.
+    This checks its block, its digest, its manifest, its structure, that its key is the hash of its recipe, and that its
+    content id is that of its content. Nothing can check that its recipe leads to this content: that is a matter of
+    trust in whoever made it.
 
     Args:
-        store: where to.
+        store: where the artifact goes.
         path: the file; nothing beside it is read.
-        check: raises where the artifact is not what its stage writes.
+        check: raises if the artifact is not what its stage writes.
 
     Raises:
-        DataError: the file is no artifact.
-        DamagedError: it is one, and something in it is not what it should be.
+        DataError: the file is not an artifact.
+        DamagedError: something in the artifact is wrong.
         MissingError: there is no such file.
     """
     path = Path(os.path.realpath(path))

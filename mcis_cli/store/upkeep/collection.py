@@ -27,16 +27,16 @@ from mcis_cli.store.workplace import clear
 Scope = Literal["artifacts", "partial", "tmp"]
 DAY = 86_400.0
 _FEATURES = re.compile(r"features-[0-9a-f]+")  # folders of `stages.engine.scratch`
-_FRESH = 3_600.0  # a log gets its name a moment before its artifact does
+_FRESH = 3_600.0  # a log gets its name just before its artifact does
 
 
 @dataclass(frozen=True)
 class Unneeded:
-    """A file or folder that goes, or would.
+    """A file or folder that is, or would be, removed.
 
     Attributes:
-        path: the file or folder; what belongs to an artifact goes with it.
-        num_bytes: what it takes.
+        path: the file or folder; an artifact's log goes with it.
+        num_bytes: its size.
     """
 
     path: Path
@@ -45,11 +45,11 @@ class Unneeded:
 
 @dataclass(frozen=True, kw_only=True)
 class Choice:
-    """Which things are looked at.
+    """The selection of things to remove.
 
     Attributes:
         scopes: artifacts, unfinished work, left-overs.
-        stage: of this stage alone.
+        stage: only this stage.
         older_than: seconds since it was last written.
         keep: content ids that are needed, with all that they were made from.
     """
@@ -59,26 +59,26 @@ class Choice:
     older_than: float = 0.0
     keep: frozenset[str] = frozenset()
 
-    def is_old(self, path: Path, least: float = 0.0) -> bool:
-        """Whether a file, or everything in a folder, was last written long enough ago; not where it is gone."""
+    def is_old(self, path: Path, minimum: float = 0.0) -> bool:
+        """Whether a file, or everything in a folder, was last written long enough ago; False if it is gone."""
         try:
             times = [path.lstat().st_mtime, *(entry.stat().st_mtime for entry in _entries(path))]
         except FileNotFoundError:
             return False
-        age = max(self.older_than, least)
+        age = max(self.older_than, minimum)
         return not age or time.time() - max(times) >= age
 
     def is_of_stage(self, stage: str) -> bool:
-        """Whether a thing of `stage` is meant."""
+        """Whether `stage` is selected."""
         return self.stage in (None, stage)
 
 
 def collect(store: Store, choice: Choice, *, delete: bool) -> Iterator[Unneeded]:
-    """Tell what nobody needs, and remove it if asked to.
+    """List what nothing needs any more, and remove it if `delete` is set.
 
     Raises:
         DamagedError: a name, or a note of what was made from what, is damaged: what it needs is not known.
-        StorageError: something cannot be removed, or the file system cannot tell whether it is in use.
+        StorageError: something cannot be removed, or the file system cannot show whether it is in use.
     """
     going: set[Path] = set()
     if "partial" in choice.scopes:
@@ -92,21 +92,21 @@ def collect(store: Store, choice: Choice, *, delete: bool) -> Iterator[Unneeded]
 
 
 class _Needs:
-    """Which content was made from which, as far as the store knows, and what is needed as things are now."""
+    """Which content was made from which, as far as the store knows, and what is needed at present."""
 
     def __init__(self, store: Store, keep: Iterable[str], going: set[Path]) -> None:
         self.notes: dict[str, list[Done]] = defaultdict(list)
         self.artifacts: dict[Path, Artifact] = {}
         self._store, self._keep, self._going = store, frozenset(keep), going
         self._inputs: dict[str, set[str]] = defaultdict(set)
-        self._lists: dict[str, str] = {}  # from what identifies a data set to the artifact that lists it
+        self._lists: dict[str, str] = {}  # from the identity of a data set to the artifact that lists it
         for done in store.all_done(_refuse):
             self.notes[done.id].append(done)
             self._inputs[done.id] |= {*done.recipe.inputs.values(), str(done.meta.get("dataset"))}
         self.look()
 
     def look(self) -> list[Artifact]:
-        """Take in artifacts that were sealed since the last look; damaged ones are left to `mcis verify`."""
+        """Add artifacts that were sealed since the last call; damaged ones are left to `mcis verify`."""
         found = []
         for path in sorted((self._store.root / "artifacts").glob("*.h5")):
             if path in self.artifacts:
@@ -122,14 +122,15 @@ class _Needs:
         return found
 
     def to_mend(self) -> set[str]:
-        """What is damaged, or was set aside because it was: `mcis verify --repair` makes it again."""
+        """Artifacts that are damaged, or were set aside as damaged, which `mcis verify --repair` helps to make
+        again."""
         folder = self._store.root
         names = {path.name for path in (folder / "artifacts").glob("*.h5") if path not in self.artifacts}
         names |= {path.stem for path in (folder / "damaged").glob("*.h5.*")}
         return {done.id for of_one in self.notes.values() for done in of_one if _name(done) in names}
 
     def roots(self) -> set[str]:
-        """What is needed for its own sake."""
+        """The content ids that are needed themselves."""
         unfinished = self._store.unfinished(lambda folder, error: None if folder in self._going else _refuse(error))
         working = [
             recipe.inputs.values() for folder, recipe in unfinished.items() if recipe and folder not in self._going
@@ -137,7 +138,7 @@ class _Needs:
         return {*self._keep, *self._store.names().values(), *(name for names in working for name in names)}
 
     def all_of(self, roots: Iterable[str]) -> set[str]:
-        """Content ids, and all that they were made from."""
+        """Content ids with those of everything that they were made from."""
         found: set[str] = set()
         left = list(roots)
         while left:
@@ -149,7 +150,7 @@ class _Needs:
         return found
 
     def last_first(self, artifacts: Iterable[Artifact]) -> list[Artifact]:
-        """Artifacts in an order in which each comes before what it was made from."""
+        """Artifacts in an order in which each comes before its inputs."""
         by_id = {artifact.id: artifact for artifact in artifacts}
         ordered: list[str] = []
         entered: set[str] = set()
@@ -182,7 +183,7 @@ def _artifacts(store: Store, choice: Choice, going: set[Path], delete: bool) -> 
                 kept |= needs.all_of([artifact.id])
                 continue
             if delete:
-                # The notes go first: an artifact that is there, and not known to be done, is found by whoever makes it.
+                # Remove the notes first: an artifact without a note is found again by the stage that makes it.
                 for done in needs.notes[artifact.id]:
                     files.unlink(store.note_path(done.recipe.stage, done.recipe.key))
                 files.unlink(artifact.log_path)
@@ -203,13 +204,13 @@ def _partial(store: Store, choice: Choice, delete: bool) -> Iterator[Unneeded]:
 
 
 def _left_over(store: Store, choice: Choice, delete: bool) -> Iterator[Unneeded]:
-    """Temporary files that nobody writes, logs without artifact, notes of recipes whose artifact is gone."""
+    """Temporary files that no process writes, logs without artifact, notes of recipes whose artifact is gone."""
     for path in sorted((store.root / "tmp").iterdir()):
         if choice.is_of_stage(path.name.partition(".")[0].rpartition("-")[0]) and choice.is_old(path):
             is_folder = path.is_dir() and not path.is_symlink()
             if is_folder and not _FEATURES.fullmatch(path.name):
-                continue  # none that mcis makes
-            entries = [Path(entry) for entry in _entries(path)]  # a folder of features is one thing
+                continue  # not one that mcis makes
+            entries = [Path(entry) for entry in _entries(path)]  # a folder of features is removed as a whole
             unneeded = Unneeded(path, sum(map(_size, entries)) if is_folder else _size(path))
             with files.claimed(path) as mine:
                 if mine and delete:
@@ -230,7 +231,7 @@ def _left_over(store: Store, choice: Choice, delete: bool) -> Iterator[Unneeded]
 
 
 def _notes(store: Store, choice: Choice, delete: bool) -> Iterator[Unneeded]:
-    """Notes of artifacts that are neither there, nor needed, nor set aside to be made again."""
+    """Notes of artifacts that do not exist, are not needed, and were not set aside to be made again."""
     needs = _Needs(store, choice.keep, set())
     kept = needs.all_of(needs.roots() | needs.to_mend() | {artifact.id for artifact in needs.artifacts.values()})
     for done in [done for of_one in needs.notes.values() for done in of_one]:
@@ -242,7 +243,7 @@ def _notes(store: Store, choice: Choice, delete: bool) -> Iterator[Unneeded]:
             continue
         unneeded = Unneeded(path, _size(path))
         try:
-            # Whoever makes it again has this lock when it finds that the note is there already.
+            # A process that makes it again has this lock when it finds an existing note.
             with held(store.root / "locks" / f"{stage}-{key[:KEY_DIGITS]}", None, "fail" if delete else "none"):
                 if artifact.exists():
                     continue
@@ -254,7 +255,7 @@ def _notes(store: Store, choice: Choice, delete: bool) -> Iterator[Unneeded]:
 
 
 def _refuse(error: DamagedError) -> None:
-    raise DamagedError(f"nothing can be removed, for what a damaged file needs is not known: {error}") from error
+    raise DamagedError(f"nothing can be removed, because it is unknown what a damaged file needs: {error}") from error
 
 
 def _name(done: Done) -> str:
@@ -262,7 +263,7 @@ def _name(done: Done) -> str:
 
 
 def _entries(folder: Path) -> list[os.DirEntry[str]]:
-    """What is in a folder; nothing in a file, a link, or what another process has removed by now."""
+    """The entries of a folder; none for a file, a link, or a folder that another process has removed."""
     if folder.is_symlink():
         return []
     try:

@@ -1,7 +1,7 @@
-"""Bringing what another store has, as `mcis merge` does. Nothing gets a name here before all of it has been checked.
+"""Copy from another store, for `mcis merge`. Nothing gets a name here before all of it has been checked.
 
-Artifacts come whole or not at all; what is here already stays as it is. So merging twice is merging once, and whatever
-stops it, doing it again goes on.
+Artifacts come whole or not at all, and existing ones stay. So merging twice equals merging once, and after an
+interruption, merging again completes it.
 """
 
 import os
@@ -17,19 +17,19 @@ from mcis_cli.store.segments import KEY_DIGITS, MAX_LOG
 from mcis_cli.store.store import Store
 from mcis_cli.store.upkeep.adoption import adopt
 
-Tell = Callable[[McisError], None]
+Report = Callable[[McisError], None]
 
 
-def merge(store: Store, other: Store, tell: Tell) -> Iterator[Path]:
+def merge(store: Store, other: Store, report: Report) -> Iterator[Path]:
     """Bring artifacts with their logs, notes of recipes that are done, names, and parts of unfinished work.
 
     Args:
         store: where to.
         other: where from; nothing is changed there.
-        tell: called for each thing that is left there: it is damaged, or is another than what has its name here.
+        report: called for each thing that is not brought: it is damaged, or another thing has its name here.
 
     Yields:
-        What came, as files of `store`.
+        The new files of `store`.
 
     Raises:
         UsageError: both are the same store.
@@ -41,15 +41,15 @@ def merge(store: Store, other: Store, tell: Tell) -> Iterator[Path]:
         try:
             yield from _artifact(store, path)
         except (DamagedError, DataError, MissingError) as error:
-            tell(error)
-    yield from _notes(store, other, tell)
-    yield from _names(store, other, tell)
-    for folder, recipe in other.unfinished(lambda _, error: tell(error)).items():
+            report(error)
+    yield from _notes(store, other, report)
+    yield from _names(store, other, report)
+    for folder, recipe in other.unfinished(lambda _, error: report(error)).items():
         if recipe is not None and folder.name == f"{recipe.stage}-{recipe.key[:KEY_DIGITS]}":
             try:
-                yield from _unfinished(store, folder, recipe, tell)
+                yield from _unfinished(store, folder, recipe, report)
             except BusyError as error:
-                tell(error)
+                report(error)
 
 
 def _artifact(store: Store, source: Path) -> Iterator[Path]:
@@ -72,39 +72,39 @@ def _is_here(path: Path, content_id: str) -> bool:
         return False
 
 
-def _notes(store: Store, other: Store, tell: Tell) -> Iterator[Path]:
-    for theirs in other.all_done(tell):
+def _notes(store: Store, other: Store, report: Report) -> Iterator[Path]:
+    for theirs in other.all_done(report):
         stage, key = theirs.recipe.stage, theirs.recipe.key
         ours, path = store.done(stage, key), store.note_path(stage, key)
         if ours is None and _is_here(store.root / "artifacts" / file_name(stage, theirs.id), theirs.id):
             if store.note_foreign(theirs):
                 yield path
             else:
-                tell(files.damaged(path, "its bytes are not those of a note", "what the recipe came to here"))
+                report(files.damaged(path, "its bytes are not those of a note", "what the recipe came to here"))
         elif ours is not None and ours.id != theirs.id:
-            tell(
+            report(
                 UsageError(
                     f"the recipe {key[:12]} of {stage} came to {theirs.id[:12]} in {other.root}, and to {ours.id[:12]} "
-                    "here, which stays; machines or threads differ: mcis show tells"
+                    "here, which stays; machines or threads differ: compare them with mcis show"
                 )
             )
 
 
-def _names(store: Store, other: Store, tell: Tell) -> Iterator[Path]:
+def _names(store: Store, other: Store, report: Report) -> Iterator[Path]:
     ours = store.names(lambda error: None)
-    for name, content_id in other.names(tell).items():
+    for name, content_id in other.names(report).items():
         if name not in ours:
             try:
                 with store.get(content_id) as artifact:
                     came = store.name(name, artifact, move=False)
             except (MissingError, UsageError):
-                continue  # it names nothing there either, or what could not be brought, which was reported
+                continue  # its artifact is missing there too, or could not be copied, which was reported
             if came:
                 yield store.root / "refs" / name
             else:
-                tell(UsageError(f"the name {name} is damaged here, and stays; `mcis name {name} ARTIFACT` moves it"))
+                report(UsageError(f"the name {name} is damaged here, and stays; `mcis name {name} ARTIFACT` moves it"))
         elif ours[name] != content_id:
-            tell(
+            report(
                 UsageError(
                     f"the name {name} names {content_id[:12]} in {other.root} and {ours[name][:12]} here, which stays; "
                     f"`mcis name {name} {content_id[:12]}` moves it"
@@ -112,7 +112,7 @@ def _names(store: Store, other: Store, tell: Tell) -> Iterator[Path]:
             )
 
 
-def _unfinished(store: Store, folder: Path, recipe: Recipe, tell: Tell) -> Iterator[Path]:
+def _unfinished(store: Store, folder: Path, recipe: Recipe, report: Report) -> Iterator[Path]:
     if store.find(recipe) is not None:
         return
     with store.begin(recipe, lock="fail") as partial:
@@ -121,5 +121,5 @@ def _unfinished(store: Store, folder: Path, recipe: Recipe, tell: Tell) -> Itera
             try:
                 came.append(partial.bring(source))
             except (DamagedError, MissingError) as error:
-                tell(error)
+                report(error)
         yield from (path for path in came if path is not None)

@@ -1,4 +1,4 @@
-"""What `mcis verify --repair` does: damaged files are set aside, and notes that can be derived are written again.
+"""Set damaged files aside and rewrite notes that can be derived, for `mcis verify --repair`.
 
 Nothing is computed and nothing is deleted: a damaged file keeps its bytes in `damaged/`. Damaged artifacts are made
 again by the commands that made them; the same recipe has the same id.
@@ -22,13 +22,13 @@ _MIN_EQUAL = 32  # of the 64 digits of an id: two unrelated ids share 4 on avera
 
 @dataclass(frozen=True)
 class Outcome:
-    """What became of a finding.
+    """The outcome of a finding.
 
     Attributes:
-        finding: what was damaged, or missing.
-        is_repaired: whether the store is whole again in this place.
-        how: what was done, or what is left to do.
-        done: the recipe that makes the artifact again, where that is known and left to do.
+        finding: the damaged or missing file.
+        is_repaired: whether this file is intact again.
+        how: what was done, or remains to do.
+        done: the recipe that makes the artifact again, if it is known and must still run.
     """
 
     finding: Finding
@@ -58,7 +58,7 @@ def repair(store: Store, findings: Sequence[Finding]) -> Iterator[Outcome]:
 
 
 def move_aside(store: Store, path: Path) -> Path:
-    """Move a damaged file to a name in `damaged/` that nothing has.
+    """Move a damaged file to an unused name in `damaged/`.
 
     Raises:
         StorageError: it cannot be moved.
@@ -75,7 +75,7 @@ def move_aside(store: Store, path: Path) -> Path:
 
 
 def known_recipes(store: Store) -> list[notes.Done]:
-    """All that is known of recipes that are done: from their notes, and from the manifests of the artifacts."""
+    """All known recipes that are done, from their notes and from the manifests of artifacts."""
     known = list(store.all_done())
     keys = {done.recipe.key for done in known}
     for path in sorted((store.root / "artifacts").glob("*.h5")):
@@ -90,7 +90,7 @@ def known_recipes(store: Store) -> list[notes.Done]:
 
 
 def _inputs_first(names: dict[str, Finding], known: dict[str, notes.Done]) -> list[str]:
-    """Names of damaged artifacts, each after those that it is made from."""
+    """Names of damaged artifacts, each after its inputs."""
     by_name = {_name(done): done for done in known.values()}
     ordered: list[str] = []
 
@@ -117,7 +117,7 @@ def _repaired_artifact(store: Store, finding: Finding, known: dict[str, notes.Do
 
 
 def _was_misplaced(store: Store, done: notes.Done) -> bool:
-    """Give an intact artifact that was set aside, because it had the name of another, its own name."""
+    """Give an intact artifact that was set aside with another's name its own name."""
     folder = store.root / DAMAGED
     for path in sorted(folder.glob("*.h5.*")) if folder.is_dir() else ():
         try:
@@ -140,7 +140,7 @@ def _repair_key(store: Store, finding: Finding, known: dict[str, notes.Done]) ->
         if (done.recipe.stage, done.recipe.key) == (finding.path.parent.name, finding.path.stem):
             store.note(done)
             return Outcome(finding, True, f"written again from {_name(done)}")
-    how = "set aside: nothing else says what came out of that recipe; its stage writes it again"
+    how = "set aside: nothing else records what that recipe came to; its stage writes it again"
     return Outcome(finding, True, how)
 
 
@@ -158,9 +158,9 @@ def _repair_name(store: Store, finding: Finding, known: dict[str, notes.Done]) -
             pairs = zip(whole[start : start + 64], left[start : start + 64], strict=False)
             if sum(a == b for a, b in pairs) >= _MIN_EQUAL:
                 move_aside(store, finding.path)
-                store.put(finding.path, whole)  # unless somebody gave it again meanwhile
+                store.put(finding.path, whole)  # unless it was given again meanwhile
                 return Outcome(finding, True, f"written again: what was left of it is the id {content_id[:12]}")
-    how = f"it stays; `mcis name {name} ARTIFACT` gives it again, `mcis name --delete {name}` takes it away"
+    how = f"it stays; `mcis name {name} ARTIFACT` gives it again, `mcis name --delete {name}` removes it"
     return Outcome(finding, False, how)
 
 

@@ -1,7 +1,7 @@
-"""Whether everything in a store is what was written: digests, then content ids and structure, then what names what.
+"""Check that everything in a store is as it was written: digests, then content ids and structure, then references.
 
-No byte of a file reaches an HDF5 library before its digest is known to be good. Damage is only reported here; repair.py
-sets it aside.
+No byte of a file reaches an HDF5 library before its digest has been checked. This only reports damage; repair.py sets
+it aside.
 """
 
 import os
@@ -24,21 +24,21 @@ from mcis_cli.store.store import Store
 from mcis_cli.store.workplace import RECIPE
 
 Kind = Literal["artifact", "key", "name", "location", "part", "recipe", "log"]
-DAMAGED = "damaged"  # folder in the store for what was set aside
+DAMAGED = "damaged"  # folder in the store for files that were set aside
 _ARTIFACT = re.compile(rf"([a-z][a-z0-9-]{{0,39}})-([0-9a-f]{{{ID_DIGITS}}})\.h5")
 _FOLDER = re.compile(r"[a-z][a-z0-9-]{0,39}-([0-9a-f]{16})")
 
 
 @dataclass(frozen=True)
 class Finding:
-    """A file that is not what was written, or that is not there although something says that it should be.
+    """A file that is not as it was written, or that is missing although something refers to it.
 
     Attributes:
         path: the file.
         kind: an artifact; a note of a recipe that is done, of a name, of the place of a data set, or of what unfinished
             work is for; a part of unfinished work; a metrics log.
         fault: what was found and expected.
-        is_missing: whether it is not there.
+        is_missing: whether it does not exist.
     """
 
     path: Path
@@ -49,14 +49,13 @@ class Finding:
 
 @dataclass
 class Verified:
-    """What was looked at, and what was found.
+    """The files that were checked, and the findings.
 
     Attributes:
         num_files: files whose digests were checked.
         num_bytes: their bytes.
         findings: the damage.
-        absent: artifacts that others were made from, and that are no longer there. That is no damage: they can be made
-            again, and are when they are needed.
+        absent: inputs of other artifacts that no longer exist. That is not damage: they are made again when needed.
     """
 
     num_files: int = 0
@@ -74,14 +73,14 @@ def verify(store: Store, only: Sequence[Path] | None = None, progress: Progress 
     Args:
         store: the store.
         only: files of artifacts, in the store or elsewhere; without it, everything.
-        progress: told how many of how many steps are done.
+        progress: called with how many of how many steps are done.
 
     Raises:
         StorageError: a file cannot be read.
     """
     checks = list(_checks_of(only) if only is not None else _checks(store))
     verified = Verified()
-    sound: list[tuple[Path, Kind]] = []
+    intact: list[tuple[Path, Kind]] = []
     total = 2 * len(checks)
     for number, (path, kind, check) in enumerate(checks):
         progress(number, total)
@@ -90,9 +89,9 @@ def verify(store: Store, only: Sequence[Path] | None = None, progress: Progress 
         if (finding := _tried(path, kind, check, is_wanted=only is not None)) is not None:
             verified.findings.append(finding)
         elif path.exists():
-            sound.append((path, kind))
+            intact.append((path, kind))
     verified.num_files = sum(kind != "log" for _, kind, _ in checks)
-    for number, (path, kind) in enumerate(sound):
+    for number, (path, kind) in enumerate(intact):
         progress(len(checks) + number, total)
         if (finding := _tried(path, kind, _contents(path, kind), is_wanted=only is not None)) is not None:
             verified.findings.append(finding)
@@ -103,10 +102,10 @@ def verify(store: Store, only: Sequence[Path] | None = None, progress: Progress 
 
 
 def locate(store: Store, ref: str) -> Path:
-    """The file of an artifact that is named as in `Store.get`, without reading it: it may be damaged, or gone.
+    """The file of an artifact named as in `Store.get`, without reading it, since it may be damaged or gone.
 
     Raises:
-        MissingError: nothing is known of it.
+        MissingError: it is unknown.
         UsageError: the digits fit several.
     """
     text = store.names(lambda error: None).get(ref, ref)
@@ -175,7 +174,7 @@ def _checks(store: Store) -> Iterator[Check]:
 
 
 def _inner(store: Store, name: str) -> Iterator[Path]:
-    """What is in the folders of `keys` or `partial`, and what should be such a folder, and is none."""
+    """The contents of the folders of `keys` or `partial`, and entries that should be such a folder and are not."""
     folders = store.folders(name)
     yield from sorted(set((store.root / name).iterdir()) - set(folders))
     for folder in folders:
@@ -189,14 +188,14 @@ def _tried(path: Path, kind: Kind, check: Callable[[], object], *, is_wanted: bo
     except DamagedError as error:
         return Finding(path, kind, _fault(error, path), is_missing=not os.path.lexists(path))
     except MissingError:
-        # Sealed, moved or removed by another process, which is no damage; unless it was asked for by name.
+        # Sealed, moved or removed by another process, which is not damage, unless the user named it.
         if is_wanted:
-            return Finding(path, kind, "it is not there, expected the artifact that was made", is_missing=True)
+            return Finding(path, kind, "it is missing, expected the artifact that was made", is_missing=True)
     return None
 
 
 def _fault(error: DamagedError, path: Path) -> str:
-    """What was found and expected: the message without the name, which stands before, and the remedy."""
+    """What was found and expected: the message without the name at its start and the remedy at its end."""
     text = str(error).removeprefix(str(path)).lstrip().removeprefix("is damaged: ")
     return text.removesuffix(f"; {files.REMEDY}")
 
@@ -238,7 +237,7 @@ def _check_part(path: Path) -> None:
 def _check_recipe(path: Path) -> None:
     recipe = notes.read_recipe(path.parent)
     with suppress(FileNotFoundError):
-        names = [] if recipe else os.listdir(path.parent)  # at one moment: the recipe comes first and goes last
+        names = [] if recipe else os.listdir(path.parent)  # at one moment: the recipe is written first and removed last
         if names and RECIPE not in names:
             raise files.damaged(path, "it is not there", "the recipe of the parts beside it")
     folder = _FOLDER.fullmatch(path.parent.name)
@@ -246,7 +245,7 @@ def _check_recipe(path: Path) -> None:
         raise files.damaged(path, "it is that of another folder", "the recipe that its folder is named for")
 
 
-# Second: content ids and structure, of what has a good digest
+# Second: content ids and structure of files with a correct digest
 
 
 def _contents(path: Path, kind: Kind) -> Callable[[], object]:
@@ -278,7 +277,7 @@ def _check_segment(path: Path) -> None:
             pass
 
 
-# Third: what names what
+# Third: references
 
 
 def _check_references(store: Store, verified: Verified) -> None:
@@ -297,9 +296,9 @@ def _check_references(store: Store, verified: Verified) -> None:
         if is_there(content_id):
             continue
         if content_id in noted:
-            wanted[content_id] = f"it is not there, expected the artifact that the name {given} stands for"
+            wanted[content_id] = f"it is missing, expected the artifact that the name {given} stands for"
         else:
-            fault = f"it names the artifact {content_id[:ID_DIGITS]}, which is not there, expected one that is"
+            fault = f"it names the artifact {content_id[:ID_DIGITS]}, which is missing, expected an existing one"
             verified.findings.append(Finding(store.root / "refs" / given, "name", fault, is_missing=True))
     for name in set_aside(store):
         for content_id, done in noted.items():
@@ -316,7 +315,7 @@ def _check_references(store: Store, verified: Verified) -> None:
 
 
 def set_aside(store: Store) -> set[str]:
-    """Names of the artifacts whose damaged files are kept in the folder for such."""
+    """Names of the artifacts whose damaged files are kept aside."""
     folder = store.root / DAMAGED
     names = {path.name.rpartition(".")[0] for path in folder.iterdir()} if folder.is_dir() else set()
     return {name for name in names if _ARTIFACT.fullmatch(name)}

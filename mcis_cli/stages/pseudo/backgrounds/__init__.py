@@ -16,7 +16,7 @@ BACKGROUNDS: Mapping[str, Background] = {
 
 
 def normalised(config: PseudoConfig, material: Material) -> Maps:
-    """The maps at the image's size, each in [0, 1]: on the scale that background is compared on."""
+    """The maps at the image's size, each in [0, 1], the scale of the background."""
     assert material.maps is not None, "called for maps alone"
     if BACKGROUNDS[config.background].keeps_scale:
         return enlarge(material.maps, *material.size)

@@ -1,4 +1,4 @@
-"""Background is where maps after their walk are under `background_threshold`: the walk left them on one scale."""
+"""Background is where maps after their walk are under `background_threshold`, since the walk keeps their scale."""
 
 import numpy as np
 

@@ -1,4 +1,4 @@
-"""Background scores what the maps leave over, to `background_power`."""
+"""Background scores (1 − max over the maps) to the power `background_power`."""
 
 from mcis_cli.config import PseudoConfig
 from mcis_cli.maps.pseudo import fuse_power, power_background

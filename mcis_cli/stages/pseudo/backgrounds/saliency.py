@@ -1,4 +1,4 @@
-"""Background is what is not salient: by the rules of the released code, or as a score that saliency moves."""
+"""Background is not salient: by the rules of the released code, or as a score that saliency changes."""
 
 from mcis_cli.config import PseudoConfig
 from mcis_cli.maps.pseudo import fuse_saliency, salient_background

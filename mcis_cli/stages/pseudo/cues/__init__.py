@@ -1,4 +1,4 @@
-"""The cues beside maps, in the order in which each adds what it knows to the material of a mask; each is a file."""
+"""The cues beside maps, in the order in which they add to the material of a mask; each is a file."""
 
 from collections.abc import Callable
 

@@ -1,7 +1,7 @@
 """A segmentation network that learned from earlier masks, limited to the tags of each image (second round).
 
-Not in the paper. The network has seen all images, so it corrects what single maps got wrong; the tags keep it from
-inventing classes.
+Not in the paper. The network has learned from all images, so it corrects errors of single maps; the tags exclude
+classes that the image does not show.
 """
 
 from collections.abc import Callable
@@ -14,7 +14,7 @@ from mcis_cli.stages.pseudo.material import Material
 
 
 def open_cue(evidence: Evidence) -> Callable[[Material], Material] | None:
-    """Load the network, where there is one; it predicts in this process, one image after the other."""
+    """Load the network, if there is one; it predicts in this process, one image after another."""
     if evidence.network is None:
         return None
     from mcis_cli.stages.engine.predictor import Predictor

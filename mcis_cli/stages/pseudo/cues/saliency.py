@@ -6,13 +6,13 @@ from dataclasses import replace
 import numpy as np
 
 from mcis_cli.errors import DataError
-from mcis_cli.stages.pseudo.declaration import told_missing
+from mcis_cli.stages.pseudo.declaration import missing_maps
 from mcis_cli.stages.pseudo.evidence import Evidence
 from mcis_cli.stages.pseudo.material import Material, Score
 
 
 def is_used(evidence: Evidence) -> bool:
-    """Whether background is told by saliency."""
+    """Whether saliency determines the background."""
     return evidence.maps is not None and evidence.config.background == "saliency"
 
 
@@ -24,10 +24,10 @@ def open_cue(evidence: Evidence) -> Callable[[Material], Material] | None:
 
 
 def missing(evidence: Evidence) -> list[str]:
-    """The images without a saliency map, where saliency is used.
+    """The images without a saliency map, if saliency is used.
 
     Raises:
-        DataError: there are such, and the settings do not allow it.
+        DataError: there are such images, and the settings do not allow it.
     """
     if not is_used(evidence):
         return []
@@ -37,7 +37,7 @@ def missing(evidence: Evidence) -> list[str]:
     else:
         absent = [entry.id for entry in images.entries if entry.saliency is None]
     if absent and not evidence.config.allow_missing_saliency:
-        raise DataError(told_missing(absent, len(images.ids)))
+        raise DataError(missing_maps(absent, len(images.ids)))
     return absent
 
 

@@ -1,6 +1,6 @@
 """How far each class is to trust saliency: as far as its maps agree with it, over all images.
 
-So the maps alone find what saliency overlooks, such as tables and plants. No ground truth is used.
+So maps decide alone about objects that saliency overlooks, such as tables and plants. No ground truth is used.
 """
 
 from collections.abc import Callable
@@ -17,7 +17,7 @@ from mcis_cli.stages.pseudo.material import Material
 
 
 def open_cue(evidence: Evidence) -> Callable[[Material], Material] | None:
-    """Measure the trust of each class, where the settings ask for it and saliency has a weight."""
+    """Measure the trust of each class, if the settings request it and saliency has a weight."""
     config = evidence.config
     if not saliency.is_used(evidence) or config.fusion != "soft" or not config.trusted_correlation:
         return None
@@ -32,14 +32,14 @@ def open_cue(evidence: Evidence) -> Callable[[Material], Material] | None:
 
 
 def class_trust(evidence: Evidence) -> tuple[float, ...]:
-    """The part of saliency's weight that each class takes, in [0, 1], and a note of those that do not take all.
+    """The part of saliency's weight that each class uses, in [0, 1], and a note of classes with less than 1.
 
     It is the mean correlation of the maps of a class with saliency (`maps.pseudo.agreement`), over all images that have
-    both, those of other shards too, on the way from 0 to `trusted_correlation`. A class without such an image trusts in
+    both, including those of other shards, as a part of `trusted_correlation`. A class without such an image trusts in
     full.
     """
     config = evidence.config
-    unseen = replace(evidence, config=config.model_copy(update={"crf": False}))  # which would take the photographs
+    unseen = replace(evidence, config=config.model_copy(update={"crf": False}))  # reads no photographs
     add_saliency = saliency.open_cue(unseen)
     assert add_saliency is not None, "trust is in saliency"
     class_names = evidence.images.class_names

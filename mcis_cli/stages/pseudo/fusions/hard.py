@@ -7,7 +7,7 @@ from mcis_cli.stages.pseudo.material import Mask, Material
 
 
 def fuse(config: PseudoConfig, material: Material) -> Mask:
-    """The mask of the highest scores, after a dense CRF on its labels where the settings ask for one."""
+    """The mask of the highest scores, after a dense CRF on its labels if the settings have one."""
     mask = BACKGROUNDS[config.background].mask(config, material, normalised(config, material))
     if material.image is None:
         return mask

@@ -1,4 +1,4 @@
-"""Soft fusion: scores become probabilities, a network has its say, and a CRF starts from them."""
+"""Soft fusion: scores become probabilities, are combined with a network's, and a CRF starts from them."""
 
 import numpy as np
 from jaxtyping import Float32
@@ -13,7 +13,7 @@ Probabilities = Float32[np.ndarray, "kept height width"]
 
 
 def fuse(config: PseudoConfig, material: Material) -> Mask:
-    """The mask of the highest probabilities, of maps, a network, or both, after a dense CRF where there is one."""
+    """The mask of the highest probabilities, of maps, a network, or both, after a dense CRF if there is one."""
     if material.maps is None:
         assert material.predicted is not None, "a network takes the place of maps"
         probabilities = material.predicted
