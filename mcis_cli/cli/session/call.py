@@ -217,7 +217,7 @@ class Call:
         preset = workspace.preset(upstream)
         shard = self._shard(reporter)
         if self.rank:
-            reporter.note(f"{self.stage}: {self.rank.count} processes, by {self.rank.told_by}")
+            reporter.note(f"{self.stage}: {self.rank.count} processes, by {self.rank.variables}")
         if upstream is not None and workspace.named_preset is None and preset != DEFAULT_PRESET:
             reporter.note(f"preset {preset}, as {upstream.path.stem} was made with")
         if upstream is None and (doubt := workspace.doubt_of_backbone(self.stage)):
@@ -256,7 +256,7 @@ class Call:
         place = launched.shard()
         if place is None:
             return None
-        reporter.note(f"{self.stage}: --shard {place.number + 1}/{place.count}, by {place.told_by}; 1/1 does all")
+        reporter.note(f"{self.stage}: --shard {place.number + 1}/{place.count}, by {place.variables}; 1/1 does all")
         return place.number + 1, place.count
 
     def warn_without_effect(self, workspace: Workspace, config: Config, reporter: Reporter, **facts: str) -> None:
