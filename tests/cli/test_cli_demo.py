@@ -14,13 +14,14 @@ for before, after in (
     ("256", "64"),
     ("161", "65"),
     ("epochs = 16", "epochs = 1"),
+    ("contrastive_from_epoch = 3", "contrastive_from_epoch = 1"),
 ):
     assert before in SMALL_TOML
     SMALL_TOML = SMALL_TOML.replace(before, after)
 
 
 @pytest.mark.slow
-def test_the_demo_ends_with_scores_of_both_ways_a_picture_and_a_page(call, tmp_path, monkeypatch):
+def test_the_demo_ends_with_scores_of_all_ways_a_picture_and_a_page(call, tmp_path, monkeypatch):
     monkeypatch.setattr(demo, "DEMO_TOML", SMALL_TOML)
     monkeypatch.setattr(demo, "NUM_DEMO_TRAIN", 16)
     monkeypatch.setattr(demo, "NUM_DEMO_VAL", 4)
@@ -29,11 +30,18 @@ def test_the_demo_ends_with_scores_of_both_ways_a_picture_and_a_page(call, tmp_p
     found = json.loads(answer.out)
     assert found["stage"] == "eval"
     assert found["cached"] is False
-    assert set(found["scores"]) == {"no references", "10 references"}
-    for scores in found["scores"].values():
-        assert set(scores) == {"cams", "pseudo", "train-seg"}
-        assert all(0 <= score <= 1 for score in scores.values())
-    for part in ("no references", "10 references", "maps", "pseudo masks", "network"):
+    scored = {name: list(scores) for name, scores in found["scores"].items()}
+    chain = ["cams", "pseudo", "train-seg"]
+    assert scored == {
+        "basic, no references": chain,
+        "basic, 3 references": ["cams"],
+        "co-attention, no references": ["cams"],
+        "co-attention, 3 references": ["cams"],
+        "full, no references": ["cams"],
+        "full, 3 references": chain,
+    }
+    assert all(0 <= score <= 1 for scores in found["scores"].values() for score in scores.values())
+    for part in (*scored, "maps", "pseudo masks", "network"):
         assert part in answer.err
     with Image.open(tmp_path / "here/demo.png") as picture:
         assert picture.mode == "RGB"

@@ -1,4 +1,4 @@
-"""`mcis demo`: the chain twice on a synthetic set, without references and with them; a picture, and a page."""
+"""`mcis demo`: the paper's losses and maps beside a plain classifier's, on a synthetic set; a picture, and a page."""
 
 import time
 import tomllib
@@ -28,20 +28,34 @@ preset = "best"
 [data]
 root = "shapes"
 
+# One new layer above the frozen backbone is what the losses shape; its input is computed once.
 [train-cls]
+loss = "full"
+new_layers = 1
+keep_features = true
+mirror = false
+pairing = "rings"
+contrastive_from_epoch = 3
+contrastive_rule = "unshared"
+lr = 0.02
+affinity_lr = 0.1
 epochs = 6
 lr_milestones = [5]
 image_size = 192
 
 [cams]
+refs = 3
+reference_choice = "random"
 image_size = 256
 
 [train-seg]
 crop = 161
 epochs = 16
 """
-WITHOUT, WITH = "no references", "10 references"
-REFERENCES = {WITHOUT: 0, WITH: 10}
+# The loss of the classifier, and the references of its maps. Masks and a network follow for the first and the last.
+LOSSES, NUM_REFERENCES = ("basic", "co-attention", "full"), (0, 3)
+WAYS = [f"{loss}, {count or 'no'} references" for loss in LOSSES for count in NUM_REFERENCES]
+PLAIN, *_, PAPER = WAYS
 NUM_DEMO_TRAIN, NUM_DEMO_VAL, NUM_DEMO_SHOWN, NUM_DEMO_IMAGES = 120, 40, 4, 40
 
 
@@ -54,7 +68,7 @@ def demo(
 ) -> None:
     """Run the whole chain on drawn images, in minutes on a CPU.
 
-    Maps without references are compared with maps with ten.
+    Classifiers of the paper's three losses are compared, and their maps without and with references.
 
     Example: mcis demo
     """
@@ -78,7 +92,7 @@ def demo(
         runs = demo_runs(data, store, options)
         worked = reporter.worked  # what is drawn from here on is drawn every time
         picture = output.write(Path("demo.png"), demo_picture(runs, data, store, options))
-        page = output.write(Path("report.html"), demo_page(runs[WITH], store, options))
+        page = output.write(Path("report.html"), demo_page(runs[PAPER], store, options))
     finally:
         reporter.stop()
     scores = {
@@ -87,9 +101,9 @@ def demo(
     }
     if not quiet:
         print_demo(scores)
-        reporter.note(f"pictures: {picture}; everything about the second row, for a browser: {page}")
+        reporter.note(f"pictures: {picture}; everything about the last row, for a browser: {page}")
         reporter.note(f"go on in {folder}/ with `mcis ls`, `mcis show`, `mcis predict`")
-    last = runs[WITH].scored["network"]
+    last = runs[PAPER].scored["network"]
     announce(
         last,
         cached=not worked,
@@ -109,20 +123,26 @@ class DemoRun:
 
 
 def demo_runs(data: DataConfig, store: Store, options: RunOptions) -> dict[str, DemoRun]:
-    """One classifier, its maps with each number of references in one pass, and the results of each."""
+    """A classifier for each loss, its maps with each number of references in one pass, and the results of each."""
     from mcis_cli.stages.cams import run as cams
     from mcis_cli.stages.engine.inputs import Inputs
     from mcis_cli.stages.train_cls import run as train_cls
 
     settings = resolve(merge(tomllib.loads(DEMO_TOML), {"data": data.model_dump()}))
-    classifier = train_cls.run(settings.train_cls, Inputs(data=data), store, options)
-    configs = [settings.cams.model_copy(update={"refs": number}) for number in REFERENCES.values()]
-    maps = cams.run_all(configs, Inputs(upstream=classifier), store, options)
-    return {name: demo_run(settings, some, store, options) for name, some in zip(REFERENCES, maps, strict=True)}
+    configs = [settings.cams.model_copy(update={"refs": count}) for count in NUM_REFERENCES]
+    maps: list[Artifact] = []
+    for loss in LOSSES:
+        config = settings.train_cls.model_copy(update={"loss": loss})
+        classifier = train_cls.run(config, Inputs(data=data), store, options)
+        maps += cams.run_all(configs, Inputs(upstream=classifier), store, options)
+    return {
+        name: demo_run(settings, some, store, options, has_network=name in (PLAIN, PAPER))
+        for name, some in zip(WAYS, maps, strict=True)
+    }
 
 
-def demo_run(settings: Settings, maps: Artifact, store: Store, options: RunOptions) -> DemoRun:
-    """The chain from maps on, and the scores of everything that it makes."""
+def demo_run(settings: Settings, maps: Artifact, store: Store, options: RunOptions, *, has_network: bool) -> DemoRun:
+    """The maps, masks and a network if there are to be any, and the scores of all."""
     from mcis_cli.stages import names_of, stages
     from mcis_cli.stages.engine.inputs import Inputs
     from mcis_cli.stages.evaluate import run as evaluate
@@ -130,21 +150,22 @@ def demo_run(settings: Settings, maps: Artifact, store: Store, options: RunOptio
     from mcis_cli.stages.stage import SCORED
 
     made: dict[Kind, Artifact] = {"maps": maps}
-    for artifact in run_stages(names_of("pseudo masks", "network"), settings, None, store, options, {maps.stage: maps}):
+    further = names_of("pseudo masks", "network") if has_network else ()
+    for artifact in run_stages(further, settings, None, store, options, {maps.stage: maps}):
         made[stages()[artifact.stage].content.kind] = artifact
     scored = {kind: Inputs(upstream=made[kind]) for kind in SCORED if kind in made}
     return DemoRun(made, {kind: evaluate.run(settings.eval, one, store, options) for kind, one in scored.items()})
 
 
 def demo_picture(runs: Mapping[str, DemoRun], data: DataConfig, store: Store, options: RunOptions) -> bytes:
-    """Maps, pseudo masks and predictions of both runs beside each other."""
+    """Maps of the first and the last way, and what came of the last."""
     from mcis_cli.config import EvalConfig
     from mcis_cli.report.gallery import stage_gallery
     from mcis_cli.stages.engine.inputs import list_images
     from mcis_cli.stages.predict import run as predict
 
     images = list_images(data, store)
-    without, full = runs[WITHOUT].made, runs[WITH].made
+    full = runs[PAPER].made
     ids = full["pseudo masks"].ids[:NUM_DEMO_SHOWN]
     paths = [images.root / images[image_id].image for image_id in ids]
     found = predict.run(EvalConfig(), full["network"], paths, options)
@@ -152,7 +173,7 @@ def demo_picture(runs: Mapping[str, DemoRun], data: DataConfig, store: Store, op
     return stage_gallery(
         images,
         ids,
-        maps={WITHOUT: without["maps"], WITH: full["maps"]},
+        maps={name: runs[name].made["maps"] for name in (PLAIN, PAPER)},
         masks={"pseudo mask": full["pseudo masks"]},
         predictions={"network": predictions},
     )
@@ -169,11 +190,11 @@ def demo_page(run: DemoRun, store: Store, options: RunOptions) -> bytes:
 
 
 def print_demo(scores: Mapping[str, Mapping[str, float | None]]) -> None:
-    """Both ways beside each other."""
+    """All ways beside each other; maps alone of those that nothing was made from."""
     table = Table(title="mean IoU in percent; maps and pseudo masks on train, the network on val", title_justify="left")
     table.add_column("")
     for heading in ("maps", "pseudo masks", "network"):
         table.add_column(heading, justify="right")
     for name, found in scores.items():
-        table.add_row(Text(name), *map(percent, found.values()))
+        table.add_row(Text(name), *map(percent, found.values()), *[""] * (3 - len(found)))
     console().print(table)
