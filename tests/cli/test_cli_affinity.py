@@ -81,8 +81,9 @@ def test_why_a_stage_would_run_again(call, walked):
     assert answer.lines == ["config.walk_power: 1.0, now 2.0"]
     answer = call("show", "--why", "affinity", "--set", "affinity.lr=0.03", cwd=copy.folder)
     network = made["affinity-net"].path.stem
-    waits = f"inputs.network: {network}, now what `mcis affinity` has yet to make; why: mcis show --why affinity-net"
-    assert answer.lines == [waits]
+    (line,) = answer.lines
+    assert line.startswith(f"inputs.network: {network}, now what `mcis affinity` has yet to make (")
+    assert line.endswith("; why: mcis show --why affinity-net")
     made["affinity-net"].path.unlink()
     assert call("show", "--why", "affinity-net", cwd=copy.folder).lines[0].startswith("nothing differs; the stage ")
 
