@@ -11,12 +11,12 @@ from mcis_cli.data.augment import normalise, warp
 from mcis_cli.errors import DamagedError, DataError, MissingError, UsageError
 from mcis_cli.models.accumulation import accumulated
 from mcis_cli.stages.cams import run as cams
+from mcis_cli.stages.cams import single_pass
 from mcis_cli.stages.cams.features import FeatureCache
 from mcis_cli.stages.engine.inputs import Inputs, list_images
 from mcis_cli.stages.engine.networks import backbone_of, build_classifier, load_tensors, stored_classifier
 from mcis_cli.stages.train_cls import run as train_cls
 from mcis_cli.store import Partial, open_store
-from mcis_cli.training import precision
 from mcis_cli.training.precision import choose_device, choose_precision
 
 
@@ -310,6 +310,6 @@ def test_each_process_of_a_machine_asks_for_a_device_of_its_own(chain, tmp_path,
         asked.append((name, local))
         return choose_device(name, local)
 
-    monkeypatch.setattr(precision, "choose_device", chosen)
+    monkeypatch.setattr(single_pass, "choose_device", chosen)
     make(chain, store=open_store(tmp_path), run=options(local=1), refs=0)
     assert asked == [("cpu", 1)]
