@@ -217,7 +217,7 @@ def test_what_a_tool_exports_is_read_as_the_page_says(call, tmp_path, tool):
     for image in SET.images:
         entry = by_name[image.name]
         assert {back.class_names[k] for k in entry.labels} == {*image.boxes}
-        assert entry.is_negative == (not image.boxes and not from_masks)
+        assert entry.is_negative == (not image.boxes)
         assert ("train" in entry.splits) == (image.split == "train" or not has_splits)
         if entry.mask is not None:
             np.testing.assert_array_equal(back.read_mask(entry.id), image.mask(back.class_names))
