@@ -7,7 +7,7 @@ from collections.abc import Callable, Iterator, Mapping
 from pathlib import Path
 from typing import Any
 
-from mcis_cli.config import DEFAULT_PRESET, PRESETS, DataConfig, Settings
+from mcis_cli.config import PRESETS, DataConfig, Settings
 from mcis_cli.errors import McisError, MissingError
 from mcis_cli.stages import kind_of, stages
 from mcis_cli.stages.engine.starting_weights import starting_identity
@@ -52,7 +52,7 @@ def command_of(done: Done, known: Mapping[str, Done], store: Store, settings_of:
     words += _images(done, place, is_first=upstream is None, takes_folder=not stage.work.roles)
     words += _other_inputs(done, upstream, known)
     named = done.provenance.get("preset")
-    preset = str(named) if named in list(PRESETS) else DEFAULT_PRESET
+    preset = str(named) if named in list(PRESETS) else "paper"  # its settings are the defaults that recipes omit
     return shlex.join([*words, "--preset", preset, *_settings(done, stage.work, known, settings_of(preset))])
 
 
