@@ -12,7 +12,7 @@ ROOT = Path(__file__).parents[2]
 
 # What to look for, and what to write instead.
 WORDS: Mapping[str, str] = {
-    r"(?<!\.)(?<!def )(?<!class=\")\b(tell|tells|told)\b": "print, report, show, warn",
+    r"(?<!\.)(?<!def\s)(?<!class=\")\b(tell|tells|told)\b": "print, report, show, warn",
     r"\bfound done\b": "cached",
     r"\bgo(es|ing)? on (from|with|where|to)\b": "resume, continue",
     r"\b(goes|stands|went) before\b": "takes precedence over, overrides",
@@ -23,7 +23,7 @@ WORDS: Mapping[str, str] = {
     r"\bmend(s|ed|ing)?\b": "fix",
     r"(?<!-)\b(likeness|alike)\b": "similarity, similar",
     r"\b(the like|of its kind)\b": "name it",
-    r"(?<!at )\b(greatest|least)\b": "maximum, minimum",
+    r"(?<!at\s)\b(greatest|least)\b": "maximum, minimum",
     r"\b(fellows|company)\b": "other processes",
     r"\b(asks for|wants)\b": "requires, takes",
     r"\ba look at\b": "reads, loads, checks",
@@ -55,11 +55,11 @@ def texts() -> Iterator[Path]:
 
 
 def found_in(path: Path) -> Iterator[tuple[int, str, str]]:
-    """The lines of a file that have such words: number, the word, and what to write instead."""
-    for number, line in enumerate(path.read_text(encoding="utf-8").splitlines(), start=1):
-        for pattern, instead in WORDS.items():
-            for match in re.finditer(pattern, line, re.IGNORECASE):
-                yield number, match[0], instead
+    """Where a file has such words, also over the end of a line: the line, the word, and what to write instead."""
+    text = path.read_text(encoding="utf-8")
+    for pattern, instead in WORDS.items():
+        for match in re.finditer(pattern.replace(" ", r"\s+(?:# )?"), text, re.IGNORECASE):
+            yield 1 + text.count("\n", 0, match.start()), " ".join(match[0].split()), instead
 
 
 def main(paths: list[Path]) -> int:

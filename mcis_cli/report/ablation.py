@@ -9,9 +9,9 @@ from typing import Any
 
 from mcis_cli.config.ablations import AblationTable, Row
 from mcis_cli.errors import counted
-from mcis_cli.report.measuring import SCORED
+from mcis_cli.report.measuring import KIND_OF
 
-MEASURED_ON = {on: on if kind == "network" else kind for on, kind in SCORED.items()}
+MEASURED_ON = {on: on if kind == "network" else kind for on, kind in KIND_OF.items()}
 PUBLISHED_ON = "mean IoU of the segmentation network on PASCAL VOC 2012 val, its initialisation not stated"
 
 
@@ -146,7 +146,7 @@ def _how(on: str, metrics: Mapping[str, Any], chosen: bool) -> str:
         parts.append(
             "background threshold chosen with ground truth" if chosen else f"threshold {metrics['threshold']:g}"
         )
-    elif SCORED[on] != "network":
+    elif KIND_OF[on] != "network":
         parts.append("no threshold chosen with ground truth; ignored pixels count as missed")
     else:
         parts.append("with CRF" if metrics["crf"] else "without CRF")

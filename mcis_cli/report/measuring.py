@@ -8,6 +8,7 @@ from typing import TYPE_CHECKING
 from mcis_cli.config import DataConfig, RunOptions, Settings
 from mcis_cli.config.ablations import AblationTable, Row
 from mcis_cli.errors import BusyError, DataError, McisError, StorageError
+from mcis_cli.stages import names_of
 from mcis_cli.store import Artifact, Store
 
 if TYPE_CHECKING:
@@ -16,14 +17,14 @@ if TYPE_CHECKING:
     from mcis_cli.stages.plan.forecast import Forecast, Forecaster
     from mcis_cli.stages.stage import Kind
 
-# Scored kinds, in the order of the chain: the word for `--on`, and the kind; maps perhaps after a walk.
-_MASKS: "Kind" = "pseudo masks"
-SCORED: Mapping[str, "Kind"] = {"maps": "maps", _MASKS.split()[0]: _MASKS, "segmentation": "network"}
-KINDS = tuple(SCORED)
+# The words for `--on`, in the order of the chain, and the kind of each; maps perhaps after a walk.
+_MASKS = names_of("pseudo masks")[0]  # called after their stage
+KIND_OF: Mapping[str, "Kind"] = {"maps": "maps", _MASKS: "pseudo masks", "segmentation": "network"}
+KINDS = tuple(KIND_OF)
 
 
 def _kind(row: Row, scored: str) -> "Kind":
-    return row.maps if scored == "maps" else SCORED[scored]
+    return row.maps if scored == "maps" else KIND_OF[scored]
 
 
 @dataclass(frozen=True)

@@ -88,11 +88,12 @@ def test_a_folder_of_masks_is_no_class(tmp_path, folder, as_colours):
     assert f"name them with --set data.masks={folder}" in found["masks-beside"].message
 
 
-def test_classes_may_be_numbers_in_folders_of_splits(tmp_path):
-    fill(tmp_path, "train/10/a.png", "train/2/b.png", "val/10/c.png")
+@pytest.mark.parametrize(("one", "two"), [("10", "2"), ("#1", "#2"), ("犬", "猫"), ("кот", "пёс")])
+def test_classes_in_folders_of_splits_may_be_numbers_or_in_any_script(tmp_path, one, two):
+    fill(tmp_path, f"train/{one}/a.png", f"train/{two}/b.png", f"val/{one}/c.png")
     images, found, names = look(tmp_path)
-    assert names == ("10", "2")
-    assert images["val/10/c"] == (("10",), False)
+    assert names == (one, two)
+    assert images[f"val/{one}/c"] == ((one,), False)
     assert found["splits"].message == "splits: train 2, val 1"
 
 

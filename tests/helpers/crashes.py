@@ -193,7 +193,7 @@ def checked(root: Path, promised: frozenset[Mark], run: Recording) -> None:
 
 
 def _check_names(root: Path, before: State, collecting: bool) -> None:
-    """Nothing under a final name is torn, but what was so before; a key or a name that is there says what is there."""
+    """No file under a final name is torn, except those torn before; each key and name leads to an existing artifact."""
 
     def new(pattern: str) -> Iterator[Path]:
         for path in (root / ".mcis").glob(pattern):

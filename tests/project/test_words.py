@@ -13,6 +13,6 @@ def test_no_text_has_a_word_that_was_replaced():
 
 def test_words_are_found_with_what_to_write_instead(tmp_path: Path):
     page = tmp_path / "page.md"
-    page.write_text("At least two.\nWhat was made is found done.\n")
+    page.write_text("At least two.\nWhat was made is found\ndone.\n")
     assert list(words.found_in(page)) == [(2, "found done", "cached")]
     assert words.main([page]) == 1

@@ -43,7 +43,7 @@ def has_class_folders(config: DataConfig, root: Path) -> bool:
 
 def _means_split(folder: str) -> bool:
     """Whether a folder is called as a split, as `train/images` is; `train/10` may well be a class."""
-    return split_of_name(folder) is not None and not folder.rpartition("/")[2].isdigit()
+    return split_of_name(folder) is not None and any(map(str.isalpha, folder.rpartition("/")[2]))
 
 
 def read_folders(config: DataConfig, root: Path) -> Found:

@@ -19,6 +19,6 @@ _BESIDE = frozenset((*_FILES, *_SETS, *_LABELS))
 
 def split_of_name(name: str) -> str | None:
     """The split that a name means, ignoring numbers and words such as `images`; None if it means none."""
-    words = re.findall("[a-z]+", re.sub("(?<=[a-z])(?=[A-Z])", " ", name).lower())
+    words = re.findall(r"[^\W\d_]+", re.sub("(?<=[a-z])(?=[A-Z])", " ", name).lower())
     named = [_SPLITS[word] for word in words if word in _SPLITS]
     return named[0] if len(named) == 1 and all(word in _BESIDE for word in words if word not in _SPLITS) else None

@@ -144,7 +144,7 @@ def _training(
         reduced = reduced_labels(batch.masks, (embedding.shape[2], embedding.shape[3]))
         return affinity_loss(affinities(embedding, offsets), pair_labels(reduced, offsets))
 
-    return crops.training(model, config, groups, num_steps, step_loss)
+    return crops.training(model, groups, num_steps, step_loss)
 
 
 def _crops(
@@ -165,14 +165,7 @@ def _crops(
         jittered = jitter_colors(np.asarray(image), config.color_jitter, draw)
         return segmentation_view(jittered, mask, cropping, generator=draw, mean=backbone.mean, std=backbone.std)
 
-    return Crops(
-        view=view,
-        ids=useful,
-        batch_size=config.batch_size,
-        seed=config.seed,
-        workers=options.workers,
-        device=device,
-    )
+    return Crops(view=view, ids=useful, config=config, workers=options.workers, device=device)
 
 
 def _has_pairs(labels: NDArray[np.uint8]) -> bool:

@@ -43,8 +43,7 @@ class Crops:
     Attributes:
         view: a crop of an image by id, with its mask, drawn by a generator.
         ids: the images that have something to learn from.
-        batch_size: crops of each rank in a step.
-        seed: of the training.
+        config: seed, crops of each rank in a step, learning rate, momentum, weight decay and precision.
         workers: threads that read ahead.
         device: where the batches go.
         ranks: the processes that train together.
@@ -52,8 +51,7 @@ class Crops:
 
     view: Callable[[str, np.random.Generator], View]
     ids: Sequence[str]
-    batch_size: int
-    seed: int
+    config: AffinityConfig | TrainSegConfig
     workers: int
     device: torch.device
     ranks: Ranks = ALONE
@@ -66,12 +64,11 @@ class Crops:
     @property
     def images_of_step(self) -> int:
         """Crops of all ranks in a step."""
-        return self.ranks.count * self.batch_size
+        return self.ranks.count * self.config.batch_size
 
     def training(
         self,
         model: DeepLab | PairwiseAffinity,
-        config: AffinityConfig | TrainSegConfig,
         groups: Sequence[ParameterGroup],
         num_steps: int,
         step_loss: Callable[[CropBatch], Mapping[str, Tensor]],
@@ -80,11 +77,11 @@ class Crops:
 
         Args:
             model: the network, on the device.
-            config: learning rate, momentum, weight decay and precision.
             groups: the parameters.
             num_steps: of all epochs.
             step_loss: see `Training`.
         """
+        config = self.config
         return Training(
             model=model,
             optimizer=sgd(groups, momentum=config.momentum, nesterov=False, weight_decay=config.weight_decay),
@@ -94,7 +91,7 @@ class Crops:
             num_steps=num_steps,
             steps_per_epoch=self.batches_per_epoch,
             lr=config.lr,
-            seed=self.seed,
+            seed=config.seed,
             device=self.device,
             precision=settled_precision(config),
             images_of_step=self.images_of_step,
@@ -102,18 +99,18 @@ class Crops:
 
     def batches(self, epoch: int, first: int) -> Iterator[CropBatch]:
         """The batches of one epoch, from step `first` on."""
-        size = self.images_of_step
-        order = generator(self.seed, "order", epoch).permutation(len(self.ids))[first * size :].tolist()
+        seed, size = self.config.seed, self.images_of_step
+        order = generator(seed, "order", epoch).permutation(len(self.ids))[first * size :].tolist()
         steps = [order[start : start + size] for start in range(0, len(order), size)]
         parts = [self.ranks.part(step) for step in steps]
         chunks = [part or step[:1] for part, step in zip(parts, steps, strict=True)]
 
         def view(position: int) -> View:
             image_id = self.ids[position]
-            return self.view(image_id, generator(self.seed, "view", epoch, image_id))
+            return self.view(image_id, generator(seed, "view", epoch, image_id))
 
         needed = (position for chunk in chunks for position in chunk)
-        views = ordered_map(view, needed, workers=self.workers, ahead=2 * self.batch_size)
+        views = ordered_map(view, needed, workers=self.workers, ahead=2 * self.config.batch_size)
         for part, chunk in zip(parts, chunks, strict=True):
             images, masks = map(torch.stack, zip(*islice(views, len(chunk)), strict=True))
             if not part:

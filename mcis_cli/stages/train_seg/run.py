@@ -172,9 +172,7 @@ def _training(
         pretrained_bias_lr=config.pretrained_bias_lr,
     )
     precision = settled_precision(config)
-    return crops.training(
-        model, config, groups, num_steps, lambda batch: _step_loss(model, config, batch, precision, ranks)
-    )
+    return crops.training(model, groups, num_steps, lambda batch: _step_loss(model, config, batch, precision, ranks))
 
 
 def _crops(
@@ -197,15 +195,7 @@ def _crops(
         image, mask = supervision.images.read_image(image_id), supervision.read(image_id)
         return segmentation_view(image, mask, cropping, generator=draw, mean=backbone.mean, std=backbone.std)
 
-    return Crops(
-        view=view,
-        ids=useful,
-        batch_size=config.batch_size,
-        seed=config.seed,
-        workers=options.workers,
-        device=device,
-        ranks=ranks,
-    )
+    return Crops(view=view, ids=useful, config=config, workers=options.workers, device=device, ranks=ranks)
 
 
 def _step_loss(
