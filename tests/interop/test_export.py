@@ -238,6 +238,21 @@ def test_predictions_are_made_with_the_scales_mirror_window_and_crf_that_are_ask
     assert [given["iterations"] for given in refined] == [2] * NUM_VAL
 
 
+def test_predictions_depend_on_the_network_and_the_flags_not_on_the_folder(call, chain_copy, monkeypatch):
+    from mcis_cli.maps import crf as maps
+
+    refined, crf = [], maps.dense_crf
+    monkeypatch.setattr(maps, "dense_crf", lambda *a, **given: refined.append(given) or crf(*a, **given))
+    toml = chain_copy.folder / "mcis.toml"
+    toml.write_text(toml.read_text().replace("[eval]\n", "[eval]\ncrf = true\n"))
+    command = ("export", chain_copy.made["train-seg"].id, "--voc", "--workers", "0", "--force")
+    assert "[eval]" not in call(*command, cwd=chain_copy.folder).err
+    assert refined == []
+    named = call(*command, "--config", "mcis.toml", cwd=chain_copy.folder)
+    assert 'mcis: export: from [eval] of mcis.toml: crf = true, precision = "fp32"\n' in named.err
+    assert len(refined) == NUM_VAL
+
+
 def test_a_submission_has_a_palette_png_for_each_id_where_the_server_looks(call, chain, tmp_path):
     answer = call(
         *("export", chain.made["train-seg"].id, "--voc-submission", "--split", "val", "-o", tmp_path / "out"),

@@ -12,13 +12,14 @@ from mcis_cli.cli.commands.onnx import require_onnx, write_onnx
 from mcis_cli.cli.session import completion
 from mcis_cli.cli.session import options as opt
 from mcis_cli.cli.session.groups import Place
+from mcis_cli.cli.session.prediction import prediction_settings
 from mcis_cli.cli.session.section_flags import Flags, SectionFlags
 from mcis_cli.cli.session.upstream import expected_artifact, upstream_reference
-from mcis_cli.cli.session.workspace import Workspace
 from mcis_cli.cli.terminal.folder_output import OutputFolder
 from mcis_cli.cli.terminal.output import TerminalReporter, say_path
 from mcis_cli.config import EvalConfig
 from mcis_cli.errors import UsageError, counted
+from mcis_cli.store import Store
 
 if TYPE_CHECKING:
     from mcis_cli.interop.exports.content import Export, File
@@ -95,6 +96,8 @@ def export(
 
     Prints the folder of the files.
 
+    Predictions depend on the network and the flags alone. A mcis.toml is used only if --config names it.
+
     Example: mcis export 3fa8c1d2 --voc --images -o for-cvat
     """
     asked.refuse_other_flags()
@@ -114,12 +117,13 @@ def export(
         given = [flag for flag, value in asked.evaluation.items() if value is not None]
         _refuse(f"an artifact of {upstream.stage}", given)
     inputs = Inputs(upstream=upstream, data=workspace.data_for(upstream, asked.data, reference))
-    _write_files(asked, inputs, workspace, workspace.settings(upstream).eval, TerminalReporter(quiet=quiet))
+    reporter = TerminalReporter(quiet=quiet)
+    _write_files(asked, inputs, workspace.store, prediction_settings("export", workspace, upstream, reporter), reporter)
     say_path(asked.output)
 
 
 def _write_files(
-    asked: Asked, inputs: "Inputs", workspace: Workspace, evaluation: EvalConfig, reporter: TerminalReporter
+    asked: Asked, inputs: "Inputs", store: Store, evaluation: EvalConfig, reporter: TerminalReporter
 ) -> None:
     from mcis_cli.interop.exports.content import Export, open_source
 
@@ -127,7 +131,7 @@ def _write_files(
     options = opt.run_options(device=asked.device, workers=asked.workers, reporter=reporter)
     source = open_source(
         inputs,
-        workspace.store,
+        store,
         options,
         kinds=format.kinds,
         split=asked.split,

@@ -12,12 +12,11 @@ from mcis_cli.cli.session import completion
 from mcis_cli.cli.session import options as opt
 from mcis_cli.cli.session.groups import Place
 from mcis_cli.cli.session.photographs import find
+from mcis_cli.cli.session.prediction import prediction_settings
 from mcis_cli.cli.session.section_flags import Flags, SectionFlags
-from mcis_cli.cli.session.settings_file import toml
 from mcis_cli.cli.session.workspace import Workspace
 from mcis_cli.cli.terminal.folder_output import OutputFolder
 from mcis_cli.cli.terminal.output import TerminalReporter, say, say_path
-from mcis_cli.config import EvalConfig
 from mcis_cli.errors import DataError, UsageError, counted
 from mcis_cli.store import Artifact
 
@@ -73,7 +72,8 @@ def predict(
 
     if left_out := named.note_of_left_out:
         reporter.warn(left_out)
-    settings, options = _settings(workspace, network, reporter), opt.run_options(device=writing.device)
+    settings = prediction_settings("predict", workspace, network, reporter)
+    options = opt.run_options(device=writing.device)
     reporter.start("predict", len(named.masks), images=1)
     labels = ["background", *network.meta["class_names"]]
     faults: list[str] = []
@@ -108,15 +108,6 @@ def _network(workspace: Workspace, reference: str) -> Artifact:
             f"`mcis ls --stage {stage_name}` lists them"
         )
     return network
-
-
-def _settings(workspace: Workspace, network: Artifact, reporter: TerminalReporter) -> EvalConfig:
-    """The settings of the prediction: flags, and the settings of a file if one is named, which are printed."""
-    given, all_given = workspace.named.get("eval", {}), workspace.tables.get("eval", {})
-    of_file = [f"{name} = {toml(value)}" for name, value in all_given.items() if name not in given]
-    if workspace.is_file_named and of_file:
-        reporter.note(f"predict: from [eval] of {workspace.config_file}: {', '.join(of_file)}")
-    return workspace.settings_apart_from_file(network).eval
 
 
 def _write(prediction: "Prediction", inside: Path, folder: OutputFolder, *, overlay: bool) -> Path:
