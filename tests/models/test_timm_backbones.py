@@ -18,7 +18,7 @@ from mcis_cli.errors import UsageError, WeightsError
 from mcis_cli.models.backbones import build_backbone
 from mcis_cli.models.timm_networks import is_listed
 from mcis_cli.store import open_store
-from mcis_cli.training.initial_weights import initial_weights_identity
+from mcis_cli.training.initial_weights import initial_weights_identity, missing_weights
 
 TINY = "timm:test_resnet"
 
@@ -111,8 +111,26 @@ def test_a_tag_is_known_without_torch_and_found_where_there_is_none():
 
 
 def test_networks_without_published_weights_want_a_file():
-    with pytest.raises(WeightsError, match=r"timm publishes no weights of 'resnet50t': .*give --weights FILE"):
+    with pytest.raises(
+        WeightsError, match=r"timm publishes no weights of 'resnet50t', .*use another --backbone, such as lite0"
+    ):
         initial_weights_identity("timm:resnet50t", None)
+
+
+def test_weights_that_timm_would_download_are_missing_until_they_are_in_its_cache(monkeypatch, tmp_path):
+    monkeypatch.setattr("huggingface_hub.constants.HF_HUB_CACHE", str(tmp_path))
+    missing = missing_weights("timm:resnet18")
+    assert missing is not None
+    name = missing.removeprefix("the weights of ").split()[0]
+    assert missing == (
+        f"the weights of {name} are not on this machine and would be downloaded; if you are offline, use --preset best "
+        "or --backbone lite0, which need no download, or give --weights FILE"
+    )
+    repository = tmp_path / f"models--timm--{name}"
+    for file, content in (("refs/main", "abc"), ("snapshots/abc/model.safetensors", "")):
+        (repository / file).parent.mkdir(parents=True)
+        (repository / file).write_text(content)
+    assert missing_weights("timm:resnet18") is missing_weights(f"timm:{name}") is None
 
 
 @pytest.fixture(scope="module")

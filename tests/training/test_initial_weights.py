@@ -186,9 +186,12 @@ def test_anything_but_a_flat_mapping_of_finite_tensors_is_refused(tmp_path, cont
 
 
 def test_weights_of_resnet38_are_given_or_there_are_none(tmp_path):
-    with pytest.raises(WeightsError, match=r"^resnet38 has no initial weights .* give it with --weights FILE, or take"):
+    pattern = (
+        r"^mcis cannot download .* of resnet38, .*: use --preset best or --backbone lite0, .* or give .* --weights"
+    )
+    with pytest.raises(WeightsError, match=pattern):
         initial_weights_identity("resnet38", None)
-    with pytest.raises(WeightsError, match="resnet38 has no initial weights"):
+    with pytest.raises(WeightsError, match="cannot download initial weights of resnet38"):
         load_initial_weights("resnet38", None)
     path = saved(tmp_path / "any.pth")
     loaded = load_initial_weights("resnet38", path)
