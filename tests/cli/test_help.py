@@ -4,6 +4,7 @@ import pytest
 from terminals import on_terminal
 
 from mcis_cli.cli.command_list import COMMANDS, GROUPS, MAX_SUMMARY, RENAMED, function_of
+from mcis_cli.cli.session.settings_file import written
 
 
 @pytest.mark.parametrize("name", COMMANDS)
@@ -31,6 +32,29 @@ def test_help_of_a_command_shows_defaults_and_those_of_presets(call, tmp_path):
     assert "Default: nearest (other presets random)." in text
     assert "Default: 448 (quick 320)." in text
     assert "[default: 2048; x>=1]" in text
+
+
+@pytest.mark.parametrize(
+    ("command", "expected"),
+    [
+        ("init", "best (for a CPU), quick (for trying things out: fast, poorer masks), paper, released, or lid20."),
+        (
+            "cams",
+            "poorer masks), paper, released, or lid20. Default: that of mcis.toml, else of the artifact, else best.",
+        ),
+        ("cams", "never changes a result. Default: one per core."),
+        ("predict", "Artifact of a segmentation network"),
+        ("saliency", "ONNX file of a saliency network, or the name of one"),
+        ("name", "Path, id, name, stage for its newest, or - for stdin; else the pipe."),
+        ("import", "Network that the weights are for; required with --weights and --affinity-net."),
+    ],
+)
+def test_help_explains_each_choice_in_words_that_mean_one_thing(call, tmp_path, command, expected):
+    assert expected in " ".join(call(command, "--help", cwd=tmp_path).out.split())
+
+
+def test_mcis_toml_explains_the_presets():
+    assert "quick (for trying things out: fast, poorer masks)" in written("quick", {})
 
 
 @pytest.mark.parametrize(("old", "new"), RENAMED.items())

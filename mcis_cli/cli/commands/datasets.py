@@ -86,7 +86,7 @@ def init(
         str,
         typer.Option(
             "--preset",
-            help="best or quick (for a CPU), paper, released, or lid20.",
+            help=f"{opt.PRESET_NAMES}.",
             autocompletion=completion.words(*PRESETS),
         ),
     ] = DEFAULT_PRESET,

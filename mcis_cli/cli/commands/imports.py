@@ -10,10 +10,9 @@ import typer
 from mcis_cli.cli.session import completion
 from mcis_cli.cli.session import options as opt
 from mcis_cli.cli.session.groups import Place
-from mcis_cli.cli.session.section_flags import Flags, SectionFlags
 from mcis_cli.cli.session.workspace import Workspace
 from mcis_cli.cli.terminal.output import TerminalReporter, announce
-from mcis_cli.config import RunOptions, resolve
+from mcis_cli.config import BACKBONES, RunOptions, resolve
 from mcis_cli.errors import UsageError
 from mcis_cli.store import Artifact
 
@@ -51,12 +50,15 @@ class Foreign:
     allow_missing: Annotated[
         bool, typer.Option("--allow-missing", help="Leave out images without a map; else an error.")
     ] = False
-    network: Annotated[Flags, SectionFlags("train-cls", "backbone")]
-
-    @property
-    def backbone(self) -> str | None:
-        """The network that weights are for."""
-        return self.network.tables["train-cls"]["backbone"]  # type: ignore[no-any-return]
+    backbone: Annotated[
+        str | None,
+        typer.Option(
+            "--backbone",
+            metavar="NAME",
+            help="Network that the weights are for; required with --weights and --affinity-net.",
+            autocompletion=completion.words(*BACKBONES, "timm:"),
+        ),
+    ] = None
 
     def require_one(self, artifacts: list[Path]) -> None:
         """Check that one import is named, and that the other flags apply to it.

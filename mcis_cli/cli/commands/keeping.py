@@ -31,7 +31,7 @@ def name(
         str | None,
         typer.Argument(
             metavar="ARTIFACT",
-            help="Path, id, name, or -; else the pipe.",
+            help="Path, id, name, stage for its newest, or - for stdin; else the pipe.",
             autocompletion=completion.artifact,
         ),
     ] = None,

@@ -36,10 +36,10 @@ class Writing:
 
 
 def predict(
-    model: Annotated[
+    network: Annotated[
         str,
         typer.Argument(
-            help="Segmentation network: path, id or name, or train-seg for the newest.",
+            help="Artifact of a segmentation network: path, id or name, or train-seg for the newest.",
             autocompletion=completion.artifact_of("network"),
         ),
     ],
@@ -64,21 +64,21 @@ def predict(
 
     Example: mcis predict 3fa8c1d2 holiday/ -o masks --overlay
     """
-    workspace = place.open(writing.flags, upstream=model, may_create=False)
-    network = _network(workspace, model)
+    workspace = place.open(writing.flags, upstream=network, may_create=False)
+    artifact = _network(workspace, network)
     named, folder, reporter = find(images, output), OutputFolder(output, "--output"), TerminalReporter(quiet=quiet)
     folder.require()
     from mcis_cli.stages.predict import run as stage
 
     if left_out := named.note_of_left_out:
         reporter.warn(left_out)
-    settings = prediction_settings("predict", workspace, network, reporter)
+    settings = prediction_settings("predict", workspace, artifact, reporter)
     options = opt.run_options(device=writing.device)
     reporter.start("predict", len(named.masks), images=1)
-    labels = ["background", *network.meta["class_names"]]
+    labels = ["background", *artifact.meta["class_names"]]
     faults: list[str] = []
     try:
-        for prediction in stage.run(settings, network, named.masks, options):
+        for prediction in stage.run(settings, artifact, named.masks, options):
             reporter.advance()
             if prediction.image is None or prediction.mask is None:
                 faults.append(prediction.fault or "unknown")

@@ -22,7 +22,12 @@ class Maps:
     """The network, the images, and a folder for the maps beside the store."""
 
     model: Annotated[
-        str, typer.Option("--model", help="u2netp, u2net or silueta, whose file you have, or FILE.onnx.")
+        str,
+        typer.Option(
+            "--model",
+            metavar="NAME|FILE.onnx",
+            help="ONNX file of a saliency network, or the name of one that you have: u2netp, u2net or silueta.",
+        ),
     ] = "u2netp"
     split: Annotated[
         str | None,

@@ -41,6 +41,8 @@ def _shard(text: str | None) -> str | None:
     return text
 
 
+PRESET_NAMES = "best (for a CPU), quick (for trying things out: fast, poorer masks), paper, released, or lid20"
+
 Images = Annotated[
     Path | None,
     typer.Argument(metavar="DATA", help="Folder of images with tags, or a table; else that of mcis.toml."),
@@ -58,7 +60,7 @@ Preset = Annotated[
     str | None,
     typer.Option(
         "--preset",
-        help="best or quick (for a CPU), paper, released, or lid20. Default: that of the artifact, else best.",
+        help=f"{PRESET_NAMES}. Default: that of mcis.toml, else of the artifact, else best.",
         autocompletion=completion.preset,
     ),
 ]
@@ -84,7 +86,11 @@ Device = Annotated[
 ]
 Workers = Annotated[
     int | None,
-    typer.Option("--workers", min=0, help="Threads or processes that read and finish; never changes a result."),
+    typer.Option(
+        "--workers",
+        min=0,
+        help="Threads or processes that read and finish images; never changes a result. Default: one per core.",
+    ),
 ]
 AsJson = Annotated[bool, typer.Option("--json", help="Print one JSON object.")]
 Quiet = Annotated[bool, typer.Option("--quiet", "-q", help="Print the id alone, and no progress.")]

@@ -6,6 +6,7 @@ from collections.abc import Iterator, Mapping
 from itertools import chain
 from typing import Any
 
+from mcis_cli.cli.session.options import PRESET_NAMES
 from mcis_cli.config import SECTIONS, Config, Preset, resolve
 
 HEAD = """\
@@ -24,7 +25,7 @@ def written(preset: Preset, chosen: Mapping[str, Mapping[str, Any]]) -> str:
     """
     parts = [
         HEAD,
-        f"preset = {toml(preset)}  # best or quick (for a CPU), paper, released (the authors' code), or lid20\n",
+        f"preset = {toml(preset)}  # {PRESET_NAMES}\n",
     ]
     settings = resolve({}, preset)
     for name in SECTIONS:

@@ -17,7 +17,9 @@ class TrainSegConfig(Config):
         "pseudo", "pseudo masks, or ground truth: the upper bound", flag=True, changes_cost=False
     )
     network: Literal["deeplab-largefov", "deeplabv3"] = setting(
-        "deeplab-largefov", "which head: one wide layer, or ASPP", flag=Flag(name="architecture")
+        "deeplab-largefov",
+        "architecture: a head of one wide layer (deeplab-largefov), or ASPP (deeplabv3)",
+        flag=Flag(name="architecture"),
     )
     backbone: Backbone = setting("resnet101", "network below the head", flag=ONE_BACKBONE)
     output_stride: Literal[8, 16] = setting(8, "pixels of the image per position of the features")
