@@ -203,6 +203,21 @@ def build_backbone(
     Raises:
         UsageError: The name or the output stride is not one of those above.
     """
+    build = _builder_of(name)
+    strides = (8,) if name == "resnet38" else (8, 16)
+    if output_stride not in strides:
+        raise UsageError(
+            f"{name} has no output stride {output_stride}: it is {' or '.join(map(str, strides))}; choose with --set "
+            f"SECTION.output_stride={strides[0]}"
+        )
+    trunk = build(output_stride, role)
+    count = trunk.new_layers if new_layers is None else new_layers
+    added = _new_layers(trunk.num_features, count, generator)
+    return Backbone(trunk, added, name=name, output_stride=output_stride, role=role)
+
+
+def _builder_of(name: str) -> Callable[[int, Role], _Trunk]:
+    """The function that makes the published layers, from output stride and role."""
     builders: dict[str, Callable[[int, Role], _Trunk]] = {
         "vgg16": _vgg16,
         "resnet50": partial(_resnet, torchvision.models.resnet50),
@@ -212,22 +227,13 @@ def build_backbone(
         "lite2": partial(_lite, "tf_efficientnet_lite2"),
     }
     if name.startswith(PREFIX):
-        builders[name] = partial(_timm, name.removeprefix(PREFIX))
+        return partial(_timm, name.removeprefix(PREFIX))
     if name not in builders:
         raise UsageError(
             f"there is no backbone {name!r:.80}: it is one of {', '.join(builders)}, or {PREFIX}NAME; choose with "
             "--backbone"
         )
-    strides = (8,) if name == "resnet38" else (8, 16)
-    if output_stride not in strides:
-        raise UsageError(
-            f"{name} has no output stride {output_stride}: it is {' or '.join(map(str, strides))}; choose with --set "
-            f"SECTION.output_stride={strides[0]}"
-        )
-    trunk = builders[name](output_stride, role)
-    count = trunk.new_layers if new_layers is None else new_layers
-    added = _new_layers(trunk.num_features, count, generator)
-    return Backbone(trunk, added, name=name, output_stride=output_stride, role=role)
+    return builders[name]
 
 
 def _new_layers(num_inputs: int, count: int, generator: torch.Generator | None) -> nn.Sequential:

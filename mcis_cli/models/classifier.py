@@ -5,6 +5,7 @@ image's features once and its few activation maps are mixed, masked and averaged
 """
 
 from collections.abc import Callable, Iterator, Mapping, Set
+from functools import partial
 from typing import Literal, NamedTuple
 
 import torch
@@ -94,14 +95,10 @@ class CoAttentionClassifier(nn.Module):
         super().__init__()
         channels = num_features_of(backbone) if num_features is None else num_features
         self.backbone = backbone
-        released = new_layer_init == "released"
-        std, bound = ((2 / num_foreground) ** 0.5, channels**-0.5) if released else (0.01, None)
-        self.class_head = new_conv(channels, num_foreground, std=std, generator=generator)
-        self.co_class_head = (
-            new_conv(channels, num_foreground, bias=False, std=0.01, bound=bound, generator=generator)
-            if heads == "separate"
-            else None
-        )
+        std, bound = ((2 / num_foreground) ** 0.5, channels**-0.5) if new_layer_init == "released" else (0.01, None)
+        new_head = partial(new_conv, channels, num_foreground, generator=generator)
+        self.class_head = new_head(std=std)
+        self.co_class_head = new_head(bias=False, std=0.01, bound=bound) if heads == "separate" else None
         self.co_attention = CoAttention(
             channels,
             affinity_init=affinity_init,
@@ -111,10 +108,7 @@ class CoAttentionClassifier(nn.Module):
             mask_bound=bound,
             generator=generator,
         )
-        self.pixel_correlation: PixelCorrelation | None = None
-        if equivariant:
-            assert isinstance(backbone, Backbone), "its lower taps are needed"
-            self.pixel_correlation = PixelCorrelation(backbone.tap_channels, generator=generator)
+        self.pixel_correlation = _pixel_correlation_of(backbone, generator) if equivariant else None
         self.kept_epochs: KeptEpochs | None = None
 
     def keep_epochs(self, count: int) -> None:
@@ -273,6 +267,11 @@ class CoAttentionClassifier(nn.Module):
             unshared = contrastive_attention(common_mask_m)
             unshared_scores_m = average(weigh_activations(activation_maps_m, unshared, self._head(co=True).bias))
         return common_scores_m, unshared_scores_m
+
+
+def _pixel_correlation_of(backbone: nn.Module, generator: torch.Generator | None) -> PixelCorrelation:
+    assert isinstance(backbone, Backbone), "its lower taps are needed"
+    return PixelCorrelation(backbone.tap_channels, generator=generator)
 
 
 def _under(prefix: str, tensors: Mapping[str, Tensor]) -> dict[str, Tensor]:

@@ -110,11 +110,7 @@ def compare(
     Raises:
         UsageError: they are of other classes.
     """
-    if first.class_names != second.class_names:
-        raise UsageError(
-            f"{ids[0]} and {ids[1]} are of other classes: found {len(first.class_names)} and "
-            f"{len(second.class_names)}, expected the same ones; give two runs on one data set"
-        )
+    _require_same_classes(first, second, ids)
     reports = figures(first, store), figures(second, store)
     differences = _merged_stages(_differences(first, second))
     result = Comparison(
@@ -139,6 +135,14 @@ def compare(
     for subject in SCORED:
         result.changed += _changed(reports, subject, images, result.photos, wanted, options)
     return result
+
+
+def _require_same_classes(first: Run, second: Run, ids: tuple[str, str]) -> None:
+    if first.class_names != second.class_names:
+        raise UsageError(
+            f"{ids[0]} and {ids[1]} are of other classes: found {len(first.class_names)} and "
+            f"{len(second.class_names)}, expected the same ones; give two runs on one data set"
+        )
 
 
 def _names(differences: Sequence[Difference]) -> tuple[str, str] | None:

@@ -54,15 +54,9 @@ def run(
         made = run_chain(workspace.settings(), data, workspace.store, here)
     finally:
         reporter.stop()
-    extra: dict[str, Any] = {}
-    from mcis_cli.stages import holds
-
-    if holds(made[-1], "scores"):
-        from mcis_cli.stages.evaluate.run import metrics
-
-        extra["metrics"] = metrics(made[-1])
-        if not options.quiet:
-            print_scores(extra["metrics"])
+    scores = _scores(made[-1])
+    if scores is not None and not options.quiet:
+        print_scores(scores)
     _tell_end(made, time.monotonic() - started, reporter)
     announce(
         made[-1],
@@ -70,8 +64,19 @@ def run(
         seconds=time.monotonic() - started,
         as_json=options.as_json,
         quiet=options.quiet,
-        extra=extra,
+        extra={} if scores is None else {"metrics": scores},
     )
+
+
+def _scores(last: Artifact) -> Scores | None:
+    """The scores that a chain ends in; None without ground truth."""
+    from mcis_cli.stages import holds
+
+    if not holds(last, "scores"):
+        return None
+    from mcis_cli.stages.evaluate.run import metrics
+
+    return metrics(last)
 
 
 def _tell_end(made: Sequence[Artifact], seconds: float, reporter: TerminalReporter) -> None:

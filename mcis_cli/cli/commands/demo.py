@@ -72,21 +72,14 @@ def demo(
 
     Example: mcis demo
     """
-    from mcis_cli.data.synthetic.image_set import write_synthetic
-    from mcis_cli.stages.evaluate.run import metrics
-
     reporter = TerminalReporter(quiet=quiet)
     options = opt.run_options(device=device, workers=workers, preset="best", reporter=reporter)
     output = OutputFolder(folder, "FOLDER")
     output.require()
-    images = folder / "shapes"
-    if not images.exists():
-        reporter.note(f"drawing {NUM_DEMO_TRAIN + NUM_DEMO_VAL} images into {images}")
-        write_synthetic(images, num_train=NUM_DEMO_TRAIN, num_val=NUM_DEMO_VAL, seed=0, workers=options.workers)
+    data = _drawn(folder / "shapes", reporter, options.workers)
     if not (folder / CONFIG_FILE).exists():
         output.write(Path(CONFIG_FILE), DEMO_TOML.encode())
     store = open_store(folder / ".mcis")
-    data = DataConfig(root=str(images.resolve()))
     started = time.monotonic()
     try:
         runs = demo_runs(data, store, options)
@@ -95,10 +88,7 @@ def demo(
         page = output.write(Path("report.html"), demo_page(runs[PAPER], store, options))
     finally:
         reporter.stop()
-    scores = {
-        name: {run.made[kind].stage: metrics(scored)["mean_iou"] for kind, scored in run.scored.items()}
-        for name, run in runs.items()
-    }
+    scores = {name: run.scores() for name, run in runs.items()}
     if not quiet:
         print_demo(scores)
         reporter.note(f"pictures: {picture}; everything about the last row, for a browser: {page}")
@@ -114,12 +104,28 @@ def demo(
     )
 
 
+def _drawn(images: Path, reporter: TerminalReporter, workers: int) -> DataConfig:
+    """The synthetic set in a folder, drawn if there is none."""
+    from mcis_cli.data.synthetic.image_set import write_synthetic
+
+    if not images.exists():
+        reporter.note(f"drawing {NUM_DEMO_TRAIN + NUM_DEMO_VAL} images into {images}")
+        write_synthetic(images, num_train=NUM_DEMO_TRAIN, num_val=NUM_DEMO_VAL, seed=0, workers=workers)
+    return DataConfig(root=str(images.resolve()))
+
+
 @dataclass(frozen=True)
 class DemoRun:
     """One way through the chain: its artifacts, and scores by kind."""
 
     made: Mapping["Kind", Artifact]
     scored: Mapping["Kind", Artifact]
+
+    def scores(self) -> dict[str, float | None]:
+        """Mean IoU of what each stage made."""
+        from mcis_cli.stages.evaluate.run import metrics
+
+        return {self.made[kind].stage: metrics(scored)["mean_iou"] for kind, scored in self.scored.items()}
 
 
 def demo_runs(data: DataConfig, store: Store, options: RunOptions) -> dict[str, DemoRun]:

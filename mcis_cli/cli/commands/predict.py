@@ -24,6 +24,19 @@ if TYPE_CHECKING:
     from mcis_cli.stages.predict.run import Prediction
 
 
+Network = Annotated[
+    str,
+    typer.Argument(
+        help="Artifact of a segmentation network: path, id or name, or train-seg for the newest.",
+        autocompletion=completion.artifact_of("network"),
+    ),
+]
+Photographs = Annotated[
+    list[Path],
+    typer.Argument(help="Photographs, folders of them, patterns as 'shots/**/*.jpg', or - for a list on stdin."),
+]
+
+
 @dataclass(frozen=True, kw_only=True)
 class Writing:
     """Outputs for each photograph, and how it is predicted."""
@@ -36,17 +49,8 @@ class Writing:
 
 
 def predict(
-    network: Annotated[
-        str,
-        typer.Argument(
-            help="Artifact of a segmentation network: path, id or name, or train-seg for the newest.",
-            autocompletion=completion.artifact_of("network"),
-        ),
-    ],
-    images: Annotated[
-        list[Path],
-        typer.Argument(help="Photographs, folders of them, patterns as 'shots/**/*.jpg', or - for a list on stdin."),
-    ],
+    network: Network,
+    images: Photographs,
     output: Annotated[Path, typer.Option("--output", "-o", help="Folder for the masks.")] = Path("masks"),
     *,
     writing: Writing,
