@@ -341,6 +341,14 @@ class Wanted:
         assert self.of.work is not None, "commands of their own make these"
         return self.of.work
 
+    def found(self, store: Store) -> Artifact | None:
+        """Its artifact, if it is in the store."""
+        return next(filter(None, map(store.find, self.recipes)), None)
+
+    def begun(self, store: Store) -> Begun | None:
+        """Its unfinished work, if any is in the store."""
+        return next(filter(None, map(store.begun, self.recipes)), None)
+
     def num_left(self, begun: Begun | None) -> int:
         """The number of images, or of steps of a training, that are left to do."""
         if self.num_segments is None:

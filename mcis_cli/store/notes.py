@@ -15,6 +15,7 @@ from typing import Any, TypeVar
 
 from mcis_cli.errors import MissingError, UsageError
 from mcis_cli.store import files
+from mcis_cli.store.artifact import file_name
 from mcis_cli.store.format.identity import Recipe, canonical_json
 from mcis_cli.store.workplace import RECIPE
 
@@ -82,6 +83,11 @@ class Done:
     id: str
     meta: Mapping[str, Any]
     provenance: Mapping[str, Any]
+
+    @property
+    def file_name(self) -> str:
+        """Name of the artifact's file in the store."""
+        return file_name(self.recipe.stage, self.id)
 
     def spell(self) -> bytes:
         """The note as bytes."""

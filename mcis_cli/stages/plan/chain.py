@@ -82,11 +82,9 @@ def plan(settings: Settings, data: DataConfig, store: Store, catalogue: Catalogu
             continue
         inputs = {role: made[start] for role, start in starts.items()}
         wanted = stages()[name].ask(request(settings, data, catalogue, inputs))
-        found = next(filter(None, map(store.find, wanted.recipes)), None)
-        begun = None if found else next(filter(None, map(store.begun, wanted.recipes)), None)
-        if found:
+        if found := wanted.found(store):
             made[name] = found
-        yield Planned(name, found, wanted, begun)
+        yield Planned(name, found, wanted, None if found else wanted.begun(store))
 
 
 def made_or_expected(
@@ -98,7 +96,7 @@ def made_or_expected(
     for name in chain:
         inputs = {role: made[start] for role, start in sources(name, chain).items()}
         wanted = stages()[name].ask(request(settings, data, catalogue, inputs))
-        made[name] = next(filter(None, map(store.find, wanted.recipes)), None) or wanted.expected(settings)
+        made[name] = wanted.found(store) or wanted.expected(settings)
     return made
 
 

@@ -14,6 +14,7 @@ from mcis_cli.config import DataConfig, Settings
 from mcis_cli.data.catalogue import Catalogue
 from mcis_cli.stages import stages
 from mcis_cli.stages.plan.chain import chain_of, request, sources
+from mcis_cli.stages.plan.lineage import known_in
 from mcis_cli.stages.plan.why import reasons
 from mcis_cli.stages.stage import Expected, Lack, Request, Wanted
 from mcis_cli.store import Artifact, Begun, Store
@@ -71,7 +72,7 @@ class Forecaster:
 
     @cached_property
     def _known(self) -> Sequence[Done]:
-        return sorted(self.store.all_done(), key=lambda done: str(done.provenance.get("created", "")))
+        return known_in(self.store)
 
     @cached_property
     def _artifacts(self) -> Mapping[str, Artifact]:
@@ -118,9 +119,9 @@ class Forecaster:
         wanted = stages()[name].ask(asked)
         key = wanted.recipes[0].key
         together = f"{name} of {asked.start.id}" if asked.kind == "classifier" else key
-        if (found := next(filter(None, map(self.store.find, wanted.recipes)), None)) is not None:
+        if found := wanted.found(self.store):
             return Forecast(wanted, of, found, (), Cost(0.0, 0), found, together)
-        begun = next(filter(None, map(self.store.begun, wanted.recipes)), None)
+        begun = wanted.begun(self.store)
         why = (wanted.resumes(begun),) if begun else reasons(wanted, self._comparable(asked, wanted), self.store)
         following = wanted.expected(asked.settings)
         assert wanted.of.work is not None
@@ -128,9 +129,10 @@ class Forecaster:
         return Forecast(wanted, of, None, why, self._cost(asked, wanted, begun), following, together, lack)
 
     def _comparable(self, asked: Request, wanted: Wanted) -> list[Done]:
-        """The artifacts that a stage is compared with; for scores, those of the same kind of artifact."""
+        """The artifacts of a stage; for scores, those of the same kind of artifact."""
         subject = asked.start.stage if wanted.of.content.kind == "scores" else None
-        return [one for one in self._known if subject is None or one.meta.get("subject") == subject]
+        same_stage = (one for one in self._known if one.recipe.stage == wanted.stage)
+        return [one for one in same_stage if subject is None or one.meta.get("subject") == subject]
 
     def _cost(self, asked: Request, wanted: Wanted, begun: Begun | None) -> Cost:
         like = [one for one in reversed([*self._artifacts.values()]) if self._costs_the_same(one, asked, wanted)]

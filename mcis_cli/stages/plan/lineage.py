@@ -10,7 +10,7 @@ from mcis_cli.stages import chained, check, holds, kind_of, stages
 from mcis_cli.stages.materials import DATASET
 from mcis_cli.stages.stage import SCORED, Kind
 from mcis_cli.store import Artifact, Recipe, Store
-from mcis_cli.store.artifact import ID_DIGITS, file_name
+from mcis_cli.store.artifact import ID_DIGITS
 from mcis_cli.store.notes import Done
 from mcis_cli.store.upkeep.verification import locate
 
@@ -155,6 +155,11 @@ def split_of(run: Run, images: Catalogue, image_id: str) -> str:
     return next((name for name in used if name in splits), min(splits, default=""))
 
 
+def known_in(store: Store) -> list[Done]:
+    """The notes of all artifacts that were made, the newest last."""
+    return sorted(store.all_done(), key=lambda done: str(done.provenance.get("created", "")))
+
+
 def recipe_of(ref: str, store: Store) -> tuple[Recipe, Done | None]:
     """The recipe that a reference names, and its artifact, if it was made.
 
@@ -165,7 +170,7 @@ def recipe_of(ref: str, store: Store) -> tuple[Recipe, Done | None]:
     Raises:
         MissingError: nothing of that name was made or begun.
     """
-    known = sorted(store.all_done(), key=lambda done: str(done.provenance.get("created", "")))
+    known = known_in(store)
     stage = stages().get(ref)
     if stage is not None and (stage.work is not None or stage is DATASET):
         newest = [done for done in known if done.recipe.stage == ref]
@@ -181,7 +186,7 @@ def recipe_of(ref: str, store: Store) -> tuple[Recipe, Done | None]:
                 return recipe, done
     path = locate(store, ref)
     for done in reversed(known):
-        if file_name(done.recipe.stage, done.id) == path.name:
+        if done.file_name == path.name:
             return done.recipe, done
     with Artifact(path) as artifact:
         try:

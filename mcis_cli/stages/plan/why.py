@@ -16,7 +16,6 @@ from mcis_cli.stages.plan.input_changes import input_changes
 from mcis_cli.stages.plan.lineage import artifact_of, recipe_of
 from mcis_cli.stages.stage import Expected, Wanted
 from mcis_cli.store import Artifact, Recipe, Store
-from mcis_cli.store.artifact import file_name
 from mcis_cli.store.notes import Done
 
 
@@ -60,8 +59,7 @@ def explain(ref: str, settings: Settings, data: DataConfig, store: Store) -> Exp
         MissingError: nothing of that name was made or begun.
     """
     then, done = recipe_of(ref, store)
-    name = None if done is None else file_name(then.stage, done.id).removesuffix(".h5")
-    exists = name is not None and (store.root / "artifacts" / f"{name}.h5").exists()
+    file = None if done is None else store.root / "artifacts" / done.file_name
     images = look_at_images(data, store)
     now, made = dataset_recipe(images), dict[str, Artifact | Expected]()
     if then.stage != DATASET.name:
@@ -72,7 +70,9 @@ def explain(ref: str, settings: Settings, data: DataConfig, store: Store) -> Exp
     if waiting := [one for one in made.values() if isinstance(one, Expected)]:
         ends = {one.id: f"; why: mcis show --why {waiting[0].stage}" for one in waiting}
         texts = {role: f"{text}{ends.get(now.inputs[role], '')}" for role, text in texts.items()}
-    return Explanation(then, name, exists, tuple(compare(then, now, texts)))
+    return Explanation(
+        then, file.stem if file else None, file is not None and file.exists(), tuple(compare(then, now, texts))
+    )
 
 
 def reasons(wanted: Wanted, known: Sequence[Done], store: Store) -> tuple[str, ...]:
@@ -80,17 +80,16 @@ def reasons(wanted: Wanted, known: Sequence[Done], store: Store) -> tuple[str, .
 
     Args:
         wanted: the request, whose artifact does not exist.
-        known: all known artifacts, oldest first.
+        known: the artifacts to compare with, all of its stage, the newest last.
         store: the store.
     """
-    made = [done for done in reversed(known) if done.recipe.stage == wanted.stage]
-    if not made:
+    if not known:
         return (f"nothing of {wanted.stage} was made before",)
-    compared = [(one, _at_same_precision(one.recipe, wanted)) for one in made]
+    compared = [(one, _at_same_precision(one.recipe, wanted)) for one in reversed(known)]
     nearest, now = min(compared, key=lambda pair: len(list(compare(pair[0].recipe, pair[1]))))
     texts = input_changes(nearest.recipe, now, nearest, wanted.images, store)
     found = [f"{one.field.removeprefix('config.')}: {one.text}" for one in compare(nearest.recipe, now, texts)]
-    return tuple(found) or (f"{file_name(wanted.stage, nearest.id).removesuffix('.h5')} is gone",)
+    return tuple(found) or (f"{nearest.file_name.removesuffix('.h5')} is gone",)
 
 
 def compare(then: Recipe, now: Recipe, texts: Mapping[str, str] | None = None) -> Iterator[Difference]:

@@ -17,7 +17,7 @@ from typing import Literal
 
 from mcis_cli.errors import BusyError, DamagedError, MissingError
 from mcis_cli.store import files
-from mcis_cli.store.artifact import Artifact, file_name
+from mcis_cli.store.artifact import Artifact
 from mcis_cli.store.locks import held
 from mcis_cli.store.notes import Done
 from mcis_cli.store.segments import KEY_DIGITS
@@ -127,7 +127,7 @@ class _Needs:
         folder = self._store.root
         names = {path.name for path in (folder / "artifacts").glob("*.h5") if path not in self.artifacts}
         names |= {path.stem for path in (folder / "damaged").glob("*.h5.*")}
-        return {done.id for of_one in self.notes.values() for done in of_one if _name(done) in names}
+        return {done.id for of_one in self.notes.values() for done in of_one if done.file_name in names}
 
     def roots(self) -> set[str]:
         """The content ids that are needed themselves."""
@@ -236,7 +236,7 @@ def _notes(store: Store, choice: Choice, delete: bool) -> Iterator[Unneeded]:
     kept = needs.all_of(needs.roots() | needs.to_mend() | {artifact.id for artifact in needs.artifacts.values()})
     for done in [done for of_one in needs.notes.values() for done in of_one]:
         stage, key = done.recipe.stage, done.recipe.key
-        path, artifact = store.note_path(stage, key), store.root / "artifacts" / _name(done)
+        path, artifact = store.note_path(stage, key), store.root / "artifacts" / done.file_name
         if done.id in kept or artifact.exists():
             continue
         if not choice.is_of_stage(stage) or not choice.is_old(path):
@@ -256,10 +256,6 @@ def _notes(store: Store, choice: Choice, delete: bool) -> Iterator[Unneeded]:
 
 def _refuse(error: DamagedError) -> None:
     raise DamagedError(f"nothing can be removed, because it is unknown what a damaged file needs: {error}") from error
-
-
-def _name(done: Done) -> str:
-    return file_name(done.recipe.stage, done.id)
 
 
 def _entries(folder: Path) -> list[os.DirEntry[str]]:

@@ -11,7 +11,7 @@ from pathlib import Path
 
 from mcis_cli.errors import DamagedError, McisError, MissingError
 from mcis_cli.store import files, notes
-from mcis_cli.store.artifact import Artifact, file_name
+from mcis_cli.store.artifact import Artifact
 from mcis_cli.store.format.identity import Recipe
 from mcis_cli.store.locks import held
 from mcis_cli.store.store import Store
@@ -91,14 +91,14 @@ def known_recipes(store: Store) -> list[notes.Done]:
 
 def _inputs_first(names: dict[str, Finding], known: dict[str, notes.Done]) -> list[str]:
     """Names of damaged artifacts, each after its inputs."""
-    by_name = {_name(done): done for done in known.values()}
+    by_name = {done.file_name: done for done in known.values()}
     ordered: list[str] = []
 
     def visit(name: str) -> None:
         if name in names and name not in ordered:
             for digest in by_name[name].recipe.inputs.values() if name in by_name else ():
                 if digest in known and known[digest].id != by_name[name].id:
-                    visit(_name(known[digest]))
+                    visit(known[digest].file_name)
             ordered.append(name)
 
     for name in sorted(names, key=lambda name: (not name.startswith("dataset-"), name)):
@@ -107,7 +107,7 @@ def _inputs_first(names: dict[str, Finding], known: dict[str, notes.Done]) -> li
 
 
 def _repaired_artifact(store: Store, finding: Finding, known: dict[str, notes.Done]) -> Outcome:
-    done = next((one for one in known.values() if _name(one) == finding.path.name), None)
+    done = next((one for one in known.values() if one.file_name == finding.path.name), None)
     if done is None:
         how = "set aside: nothing says how it was made; run its stage again, or copy it from elsewhere"
         return Outcome(finding, False, how)
@@ -126,7 +126,7 @@ def _was_misplaced(store: Store, done: notes.Done) -> bool:
                     continue
         except (DamagedError, MissingError):
             continue
-        target = store.root / "artifacts" / _name(done)
+        target = store.root / "artifacts" / done.file_name
         if files.link(path, target):
             files.sync_folder(target.parent)
             files.unlink(path)
@@ -139,7 +139,7 @@ def _repair_key(store: Store, finding: Finding, known: dict[str, notes.Done]) ->
     for done in known.values():
         if (done.recipe.stage, done.recipe.key) == (finding.path.parent.name, finding.path.stem):
             store.note(done)
-            return Outcome(finding, True, f"written again from {_name(done)}")
+            return Outcome(finding, True, f"written again from {done.file_name}")
     how = "set aside: nothing else records what that recipe came to; its stage writes it again"
     return Outcome(finding, True, how)
 
@@ -192,7 +192,3 @@ _REPAIRS = {
     "location": _repair_location,
     "log": _repair_log,
 }
-
-
-def _name(done: notes.Done) -> str:
-    return file_name(done.recipe.stage, done.id)

@@ -118,7 +118,7 @@ def locate(store: Store, ref: str) -> Path:
         stage, digits = short[1], short[2]
         names = {one.name for one in folder.glob(f"{stage or '*'}-{digits[:ID_DIGITS]}*.h5")}
         known = [done for done in store.all_done() if done.id.startswith(digits)]
-        names |= {file_name(done.recipe.stage, done.id) for done in known if stage in (None, done.recipe.stage)}
+        names |= {done.file_name for done in known if stage in (None, done.recipe.stage)}
         if len(names) > 1:
             raise UsageError(f"the id {text} fits {len(names)} artifacts: {', '.join(sorted(names))}; give more digits")
         if names:
@@ -134,9 +134,7 @@ def locate(store: Store, ref: str) -> Path:
 
 
 def _known(store: Store, name: str) -> bool:
-    return _ARTIFACT.fullmatch(name) is not None and any(
-        name == file_name(done.recipe.stage, done.id) for done in store.all_done()
-    )
+    return _ARTIFACT.fullmatch(name) is not None and any(name == done.file_name for done in store.all_done())
 
 
 # First: digests, of all files
@@ -302,15 +300,15 @@ def _check_references(store: Store, verified: Verified) -> None:
             verified.findings.append(Finding(store.root / "refs" / given, "name", fault, is_missing=True))
     for name in set_aside(store):
         for content_id, done in noted.items():
-            if name == file_name(done.recipe.stage, content_id) and name not in there:
+            if name == done.file_name and name not in there:
                 wanted.setdefault(content_id, "it was set aside, expected it to be made again")
     for content_id, fault in sorted(wanted.items()):
-        path = store.root / "artifacts" / file_name(noted[content_id].recipe.stage, content_id)
+        path = store.root / "artifacts" / noted[content_id].file_name
         verified.findings.append(Finding(path, "artifact", fault, is_missing=True))
     for done in noted.values():
         for digest in done.recipe.inputs.values():
             if digest in noted and not is_there(digest) and digest not in wanted and is_there(done.id):
-                verified.absent.append(file_name(noted[digest].recipe.stage, digest))
+                verified.absent.append(noted[digest].file_name)
     verified.absent = sorted(set(verified.absent) - faulty)
 
 
