@@ -77,12 +77,11 @@ def predict(
     if left_out := named.note_of_left_out:
         reporter.warn(left_out)
     settings = prediction_settings("predict", workspace, artifact, reporter)
-    options = opt.run_options(device=writing.device)
     reporter.start("predict", len(named.masks), images=1)
     labels = ["background", *artifact.meta["class_names"]]
     faults: list[str] = []
     try:
-        for prediction in stage.run(settings, artifact, named.masks, options):
+        for prediction in stage.run(settings, artifact, named.masks, opt.run_options(device=writing.device)):
             reporter.advance()
             if prediction.image is None or prediction.mask is None:
                 faults.append(prediction.fault or "unknown")
