@@ -59,11 +59,11 @@ NOT_RUN: Mapping[str, Mapping[str, str]] = {
         "mcis --install-completion": "changes a shell's settings; tests/cli/test_completion.py has them",
     },
     "docs/how-to/ablations.md": {
-        "mcis ablate photos/ --table 5 --preset quick": "trains for several seeds; tests/cli/test_ablate.py does",
+        "mcis ablate photos/ --table 5": "trains for several seeds; tests/cli/test_ablate.py does",
         "mcis ablate --table 5 --seeds 0,1 -o out": "trains for several seeds; tests/cli/test_ablate.py does, in small",
     },
     "docs/how-to/curves.md": {
-        "pip install 'mcis[tensorboard]'": INSTALLS,
+        "python3 -m pip install '.[tensorboard]'": INSTALLS,
         "tensorboard --logdir runs": "serves until it is stopped",
     },
     "docs/how-to/fuzz.md": {
@@ -83,7 +83,7 @@ NOT_RUN: Mapping[str, Mapping[str, str]] = {
         "mcis train-seg --preset paper --weights resnet101-63fe2227.pth": "needs a file of 171 MB",
     },
     "docs/how-to/own-backbone.md": {
-        "mcis train-cls photos/ --preset quick --backbone timm:resnet18": FETCHES,
+        "mcis train-cls photos/ --preset best --backbone timm:resnet18": FETCHES,
         "mcis train-seg --backbone timm:resnet18": FETCHES,
     },
     "docs/how-to/several-processes.md": {
@@ -92,7 +92,7 @@ NOT_RUN: Mapping[str, Mapping[str, str]] = {
         "photos": "needs two machines",
     },
     "docs/how-to/use-without-torch.md": {
-        "pip install 'mcis[onnx]'": INSTALLS,
+        "python3 -m pip install '.[onnx]'": INSTALLS,
         "mcis export 3fa8c1d2 --onnx -o network": "tests/interop/test_onnx.py does, and what the page shows then",
     },
     "examples/own-photos/README.md": {"mcis train-cls mine --preset paper": FETCHES},
