@@ -325,7 +325,8 @@ def drawn_by(page: str) -> Callable[[Scene], None]:
 def sources_in_settings(scene: Scene) -> None:
     (tables,) = fenced(ROOT / "docs/how-to/single-label-images.md", "toml")
     scene.forget_settings()
-    scene.shrink('preset = "quick"', tables)
+    scene.shrink('preset = "best"', tables)
+    replace_text(scene.folder / "mcis.toml", "[train-cls]\n", '[train-cls]\nloss = "full"\n')
 
 
 def list_with_two_tags(scene: Scene) -> None:
