@@ -17,6 +17,7 @@ if TYPE_CHECKING:
     from mcis_cli.stages.affinity.labels import run as affinity_labels
     from mcis_cli.stages.affinity.train import run as affinity_net
     from mcis_cli.stages.affinity.walk import run as affinity
+    from mcis_cli.stages.average.run import run as average
     from mcis_cli.stages.cams.run import run as cams
     from mcis_cli.stages.engine.inputs import Inputs as Inputs
     from mcis_cli.stages.evaluate.run import run as evaluate
@@ -42,6 +43,7 @@ __all__ = [
     "affinity",
     "affinity_labels",
     "affinity_net",
+    "average",
     "cams",
     "evaluate",
     "open_store",
@@ -65,6 +67,7 @@ _HOMES = {
     "affinity": ("stages.affinity.walk", "run"),
     "affinity_labels": ("stages.affinity.labels", "run"),
     "affinity_net": ("stages.affinity.train", "run"),
+    "average": ("stages.average.run", "run"),
     "cams": ("stages.cams.run", "run"),
     "evaluate": ("stages.evaluate.run", "run"),
     "open_store": ("store", "open_store"),

@@ -26,6 +26,7 @@ GROUPS: Mapping[str, Mapping[str, Listed]] = {
     "Pipeline": {
         "train-cls": Listed("pipeline:train_cls", "Train the co-attention classifier on images with tags"),
         "cams": Listed("pipeline:cams", "Make localization maps: where in each image its tags are"),
+        "average": Listed("pipeline:average", "Combine the localization maps of several classifiers"),
         "affinity": Listed("pipeline:affinity", "Refine localization maps by a random walk over AffinityNet"),
         "pseudo": Listed("pipeline:pseudo", "Turn localization maps into pseudo masks"),
         "train-seg": Listed("pipeline:train_seg", "Train a segmentation network on pseudo masks"),

@@ -10,6 +10,7 @@ from mcis_cli.config.running import Reporter, RunOptions, Silent
 from mcis_cli.config.sections import (
     SECTIONS,
     AffinityConfig,
+    AverageConfig,
     CamsConfig,
     DataConfig,
     EvalConfig,
@@ -31,6 +32,7 @@ __all__ = [
     "SECTIONS",
     "AffinityConfig",
     "AffinityWeights",
+    "AverageConfig",
     "Backbone",
     "CamsConfig",
     "Condition",

@@ -4,6 +4,7 @@ from collections.abc import Iterator
 from typing import Any
 
 from mcis_cli.stages.affinity.declaration import AFFINITY, AFFINITY_LABELS, AFFINITY_NET
+from mcis_cli.stages.average.declaration import AVERAGE
 from mcis_cli.stages.cams.declaration import CAMS
 from mcis_cli.stages.evaluate.declaration import EVAL
 from mcis_cli.stages.materials import DATASET, SALIENCY, WEIGHTS
@@ -20,6 +21,7 @@ STAGES: tuple[Stage, ...] = (
     WEIGHTS,
     TRAIN_CLS,
     CAMS,
+    AVERAGE,
     AFFINITY_LABELS,
     AFFINITY_NET,
     AFFINITY,

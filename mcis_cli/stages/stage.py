@@ -25,6 +25,7 @@ StageName = Literal[
     "dataset",
     "train-cls",
     "cams",
+    "average",
     "affinity-labels",
     "affinity-net",
     "affinity",
@@ -119,6 +120,7 @@ class Request:
         upstream: the artifact of the stage before; None for stages that start from images.
         kind: the kind of the upstream artifact.
         network: a network that is used beside the upstream artifact.
+        more: further artifacts of the same kind as the upstream artifact.
         saliency: the content id of saliency maps in place of those of the image set.
     """
 
@@ -128,6 +130,7 @@ class Request:
     upstream: Artifact | Expected | None = None
     kind: Kind | None = None
     network: Artifact | Expected | None = None
+    more: tuple[Artifact, ...] = ()
     saliency: str | None = None
 
     @property
@@ -200,7 +203,8 @@ class Work:
             `RunOptions` to the artifact.
         wanted: from a request to its recipes.
         roles: the artifacts that it starts from, by their role in the recipe, each with the kinds that it can be.
-            The first role is the upstream artifact; one called "network" is used beside it.
+            The first role is the upstream artifact, and further artifacts of its kind have its role and a number; one
+            called "network" is used beside it.
         starts_from: from settings to the kind of artifact that it starts from in a chain; None for images.
         in_chain: whether it is in the chain of given settings.
         by_image: whether it works in segments of images, which shards divide; otherwise in steps of a training.

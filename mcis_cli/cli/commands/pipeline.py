@@ -81,6 +81,31 @@ def cams(
     call.run(start, work)
 
 
+def average(
+    maps: Annotated[
+        list[str],
+        typer.Argument(
+            metavar="MAPS MAPS…",
+            help="Two or more artifacts of maps of the same images: path, id or name.",
+            autocompletion=completion.artifact,
+        ),
+    ],
+    *,
+    flags: Annotated[Flags, SectionFlags("average")],
+    parts: PartOptions,
+    options: PipelineOptions,
+) -> None:
+    """Combine the localization maps of several classifiers.
+
+    The result can be used wherever maps can: by pseudo, affinity, eval, report and export.
+
+    Example: mcis average lite0-maps vgg16-maps | mcis pseudo
+    """
+    call = Call("average", flags, options, parts)
+    start = call.start(maps[0], None)
+    call.run(replace(start, more=tuple(map(start.workspace.store.get, maps[1:]))))
+
+
 def affinity(
     maps: opt.Upstream = None,
     *,

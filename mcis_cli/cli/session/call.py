@@ -37,6 +37,7 @@ class Start:
         images: where they are; None where the store knows it.
         saliency: an artifact of maps that was named.
         network: an artifact that was named.
+        more: further artifacts of the same kind as the upstream artifact.
     """
 
     workspace: Workspace
@@ -44,6 +45,7 @@ class Start:
     images: DataConfig | None
     saliency: Artifact | None = None
     network: Artifact | None = None
+    more: tuple[Artifact, ...] = ()
 
     @property
     def artifact(self) -> Artifact:
@@ -55,7 +57,9 @@ class Start:
         """As a stage takes it."""
         from mcis_cli.stages.engine.inputs import Inputs
 
-        return Inputs(upstream=self.upstream, data=self.images, saliency=self.saliency, network=self.network)
+        return Inputs(
+            upstream=self.upstream, data=self.images, saliency=self.saliency, network=self.network, more=self.more
+        )
 
 
 def _preparing(start: Start) -> str:
@@ -234,7 +238,9 @@ class Call:
 
     def _forecast(self, looking: "Forecaster", settings: Settings, start: Start) -> "Forecast":
         saliency = start.saliency.id if start.saliency else None
-        return looking.stage(self.stage, settings, start.upstream, saliency=saliency, network=start.network)
+        return looking.stage(
+            self.stage, settings, start.upstream, saliency=saliency, network=start.network, more=start.more
+        )
 
     def _foretell(self, start: Start, foretell: Foretell) -> None:
         """Print what the stage would do (`--dry-run`), and write nothing."""

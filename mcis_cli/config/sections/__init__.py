@@ -10,6 +10,7 @@ from typing import Any, Self
 from pydantic import Field
 
 from mcis_cli.config.sections.affinity import AffinityConfig
+from mcis_cli.config.sections.average import AverageConfig
 from mcis_cli.config.sections.cams import CamsConfig
 from mcis_cli.config.sections.data import DataConfig
 from mcis_cli.config.sections.evaluate import EvalConfig
@@ -21,6 +22,7 @@ from mcis_cli.config.setting import Config
 __all__ = [
     "SECTIONS",
     "AffinityConfig",
+    "AverageConfig",
     "CamsConfig",
     "DataConfig",
     "EvalConfig",
@@ -37,6 +39,7 @@ class Settings(Config):
     data: DataConfig = DataConfig()
     train_cls: TrainClsConfig = Field(TrainClsConfig(), alias="train-cls")
     cams: CamsConfig = CamsConfig()
+    average: AverageConfig = AverageConfig()
     affinity: AffinityConfig = AffinityConfig()
     pseudo: PseudoConfig = PseudoConfig()
     train_seg: TrainSegConfig = Field(TrainSegConfig(), alias="train-seg")

@@ -27,12 +27,14 @@ class Inputs:
         data: where the images are; None for the folder in which the upstream artifact's images were listed.
         saliency: saliency maps that were made or imported; None for those of the image set.
         network: the affinity network of the walk, or a segmentation network whose predictions are used beside maps.
+        more: further artifacts of the same kind as the upstream artifact.
     """
 
     upstream: Artifact | None = None
     data: DataConfig | None = None
     saliency: Artifact | None = None
     network: Artifact | None = None
+    more: tuple[Artifact, ...] = ()
 
     def expect(self, *kinds: Kind) -> Artifact:
         """The upstream artifact, which must be of one of these kinds.

@@ -40,7 +40,7 @@ def input_changes(then: Recipe, now: Recipe, done: Done | None, images: Catalogu
             continue
         before, after = (artifact_of(digest, store) for digest in (then.inputs[role], now.inputs[role]))
         to = now.inputs[role] if after is None else after.path.stem
-        if role in (work.roles if work else ()):
+        if work is not None and role.partition(" ")[0] in work.roles:
             if len(to) != 64:  # a name, or words for an artifact that does not exist yet
                 texts[role] = f"{then.inputs[role][:12] if before is None else before.path.stem}, now {to}"
         elif role in ("files", "images", "references", *_NOUNS):

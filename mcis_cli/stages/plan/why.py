@@ -1,7 +1,7 @@
 """Why a stage would run again: the difference of two recipes, field by field. No torch, nothing computed."""
 
 from collections.abc import Iterator, Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Any
 
 from mcis_cli.config import DataConfig, Settings
@@ -120,11 +120,13 @@ def _asked(
     stage, chain = stages().get(then.stage), chain_of(settings)
     if stage is None or stage.work is None:
         raise MissingError(f"no chain has the stage {then.stage}, so no settings lead to it; `mcis show` describes it")
-    inputs = {}
+    inputs: dict[str, Artifact | Expected] = {}
+    more = tuple(filter(None, (artifact_of(digest, store) for role, digest in then.inputs.items() if " " in role)))
     for role, start in sources(then.stage, chain).items():
         before = artifact_of(then.inputs.get(role, ""), store)
-        inputs[role] = made[start] if before is None else made.get(before.stage, before)
-    return stage.ask(request(settings, data, images, inputs))
+        known = before if more else before and made.get(before.stage, before)
+        inputs[role] = known or made[start]
+    return stage.ask(replace(request(settings, data, images, inputs), more=more))
 
 
 def _settings(of: Recipe, beside: Recipe) -> dict[str, Any]:
