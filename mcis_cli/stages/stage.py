@@ -203,8 +203,8 @@ class Work:
             `RunOptions` to the artifact.
         wanted: from a request to its recipes.
         roles: the artifacts that it starts from, by their role in the recipe, each with the kinds that it can be.
-            The first role is the upstream artifact, and further artifacts of its kind have its role and a number; one
-            called "network" is used beside it.
+            The first role is the upstream artifact. Further artifacts beside it have its role and a number; one in
+            the role "network" is used beside it.
         starts_from: from settings to the kind of artifact that it starts from in a chain; None for images.
         in_chain: whether it is in the chain of given settings.
         by_image: whether it works in segments of images, which shards divide; otherwise in steps of a training.
