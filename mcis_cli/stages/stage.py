@@ -216,7 +216,7 @@ class Work:
         reads: the parts of the image set that it reads in the role "images".
         domains: the domains of the images that a recipe reads in a role, beside the split.
         less_memory: flags with which it needs less memory.
-        follows: commands that use its artifact next, in words; {} stands for the artifact.
+        follows: commands that use its artifact, each with what it does; {} stands for the artifact.
     """
 
     command: str
@@ -235,7 +235,7 @@ class Work:
     reads: frozenset[Part] = frozenset({"images"})
     domains: Callable[[Recipe, str], Collection[Domain]] = lambda recipe, role: TARGET
     less_memory: str = "--workers 1"
-    follows: str = ""
+    follows: tuple[str, ...] = ()
 
     def config(self, settings: Settings) -> Config:
         """Its section of the settings."""

@@ -110,7 +110,6 @@ def test_init_says_what_an_own_folder_is_taken_for(call, tmp_path):
         "learns from train, scored on train: ground truth none, so `mcis run` ends with the network",
         "saliency maps: none, so a constant background score is used; for better masks, first "
         "`mcis saliency photos -o photos/saliency`",
-        "next: `mcis run` for everything, or `mcis train-cls` for the first stage",
     ]
     settings = resolve(read_toml(tmp_path / "mcis.toml"))
     assert settings.pseudo.background == "constant"

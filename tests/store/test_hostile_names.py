@@ -114,7 +114,7 @@ def test_commands_on_a_hostile_set_print_lines_of_text(call, tmp_path: Path, see
         assert_harmless(answer.err)
         assert_harmless(answer.out)
         for line in filter(None, lines_seen(answer.err)):
-            known = ("mcis: ", "error: ", "warning: ", "note: ", plain(str(root)), "saliency", "next: ")
+            known = ("mcis: ", "error: ", "warning: ", "note: ", plain(str(root)), "saliency")
             assert line.startswith(known) or line.endswith("train-cls: reading images, loading the network")
         if "--json" in arguments:
             assert answer.out.isascii()

@@ -57,7 +57,7 @@ def run(
     scores = _scores(made[-1])
     if scores is not None and not options.quiet:
         print_scores(scores)
-    _tell_end(made, time.monotonic() - started, reporter)
+    steps = _print_end(made, time.monotonic() - started, reporter)
     announce(
         made[-1],
         cached=not reporter.worked,
@@ -66,6 +66,8 @@ def run(
         quiet=options.quiet,
         extra={} if scores is None else {"metrics": scores},
     )
+    if not options.as_json:
+        reporter.suggest(*steps)
 
 
 def _scores(last: Artifact) -> Scores | None:
@@ -79,18 +81,18 @@ def _scores(last: Artifact) -> Scores | None:
     return metrics(last)
 
 
-def _tell_end(made: Sequence[Artifact], seconds: float, reporter: TerminalReporter) -> None:
-    """Print where the masks, network and scores are, and what to do next."""
+def _print_end(made: Sequence[Artifact], seconds: float, reporter: TerminalReporter) -> list[str]:
+    """Print where the masks, network and scores are; returns what to do next."""
     from mcis_cli.stages import holds, stages
 
     reporter.note(f"run: done in {seconds:.0f} s")
-    masks = ""
+    steps = ["`mcis report` shows images, masks and scores in a browser"]
     for artifact in made:
         if holds(artifact, "pseudo masks", "network", "scores"):
             reporter.note(f"{stages()[artifact.stage].title}: {artifact.path.stem}")
         if holds(artifact, "pseudo masks"):
-            masks = f", `mcis export {artifact.path.stem} --voc -o masks` writes the masks"
-    reporter.note(f"next: `mcis report` shows them in a browser{masks}")
+            steps.append(f"`mcis export {artifact.path.stem[:-4]} --voc -o masks` writes the masks")
+    return steps
 
 
 def _foretell(workspace: Workspace, data: DataConfig, device: str, *, as_json: bool) -> None:

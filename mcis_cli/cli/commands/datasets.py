@@ -16,6 +16,7 @@ from mcis_cli.cli.session.groups import ImageOptions, Place, require_images
 from mcis_cli.cli.session.location import CONFIG_FILE
 from mcis_cli.cli.session.section_flags import Flags, SectionFlags
 from mcis_cli.cli.session.settings_file import written
+from mcis_cli.cli.session.workspace import Workspace
 from mcis_cli.cli.terminal.folder_output import OutputFolder
 from mcis_cli.cli.terminal.output import TerminalReporter, console, for_people, say, say_path
 from mcis_cli.config import DEFAULT_PRESET, PRESETS, DataConfig, Preset, resolve
@@ -73,11 +74,20 @@ def check(
                 continue  # the last line, which is the error itself, has it
             if not quiet or finding.severity != "note":
                 out.print(Text(f"{finding.severity}: {for_people(finding.message)}", style=STYLES[finding.severity]))
+    if not errors and not as_json:
+        reporter.suggest(_after_check(workspace, str(data or described.root)))
     if len(errors) == 1:
         raise CheckError(f"{described.root}: 1 error: {errors[0].message}")
     if errors:
         first = f"; the first: {errors[0].message}" if as_json else ""
         raise CheckError(f"{described.root}: {len(errors)} errors{first}")
+
+
+def _after_check(workspace: Workspace, data: str) -> str:
+    """The command that follows a check without errors."""
+    if workspace.config_file is not None:
+        return "`mcis run` runs all stages"
+    return f"`{shlex.join(['mcis', 'init', data])}` writes mcis.toml for these images"
 
 
 def init(
@@ -122,8 +132,8 @@ def init(
         console().print(line)
     for doubt in doubts:
         console().print(Text(f"warning: {for_people(doubt.message)}", style=STYLES["warning"]))
-    console().print("next: `mcis run` for everything, or `mcis train-cls` for the first stage")
     say(str(target))
+    TerminalReporter().suggest("`mcis run` runs all stages", "`mcis train-cls` the first one")
 
 
 def _fitting_settings(

@@ -11,6 +11,7 @@ from mcis_cli.cli.commands.formats import Format, FormatFlags
 from mcis_cli.cli.commands.onnx import require_onnx, write_onnx
 from mcis_cli.cli.session import completion
 from mcis_cli.cli.session import options as opt
+from mcis_cli.cli.session.call import next_steps
 from mcis_cli.cli.session.groups import Place
 from mcis_cli.cli.session.prediction import prediction_settings
 from mcis_cli.cli.session.section_flags import Flags, SectionFlags
@@ -120,6 +121,7 @@ def export(
     reporter = TerminalReporter(quiet=quiet)
     _write_files(asked, inputs, workspace.store, prediction_settings("export", workspace, upstream, reporter), reporter)
     say_path(asked.output)
+    reporter.suggest(*(step for step in next_steps(upstream, reference) if not step.startswith("`mcis export")))
 
 
 def _write_files(

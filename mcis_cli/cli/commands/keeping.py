@@ -9,10 +9,11 @@ import typer
 
 from mcis_cli.cli.session import completion
 from mcis_cli.cli.session import options as opt
+from mcis_cli.cli.session.call import next_steps
 from mcis_cli.cli.session.location import STORE_FOLDER, existing_store
 from mcis_cli.cli.session.upstream import upstream_reference
 from mcis_cli.cli.session.workspace import Workspace, open_workspace
-from mcis_cli.cli.terminal.output import complain, say, say_path
+from mcis_cli.cli.terminal.output import TerminalReporter, complain, say, say_path
 from mcis_cli.errors import DamagedError, DataError, McisError, MissingError, UsageError, WeightsError, counted
 from mcis_cli.store import Store, open_store
 
@@ -62,6 +63,7 @@ def name(
     found = opened.get(reference)
     opened.name(word, found)
     say_path(found.path)
+    TerminalReporter().suggest(*next_steps(found, word))
 
 
 def _list_names(store: Store) -> None:

@@ -66,3 +66,4 @@ def write_onnx(workspace: Workspace, network: Artifact, output: Path, *, force: 
         f"export: {counted(len(made), 'network')} in {output}, onnxruntime and PyTorch differ by {largest:.1e} at most"
     )
     say_path(output)
+    reporter.suggest(f"{output / 'README.md'} describes the files and how to use them")

@@ -98,6 +98,8 @@ def predict(
     finally:
         reporter.stop()
     _raise_for(faults, len(named.masks))
+    if not as_json and not writing.overlay:
+        reporter.suggest("with --overlay, the command also draws each mask over its photograph")
 
 
 def _network(workspace: Workspace, reference: str) -> Artifact:

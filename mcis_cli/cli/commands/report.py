@@ -71,6 +71,7 @@ def report(
     finally:
         reporter.stop()
     say_path(folder.write(Path(name), page.encode()))
+    reporter.suggest(f"open {output} in a browser")
 
 
 def _page(

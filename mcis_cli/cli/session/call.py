@@ -16,7 +16,7 @@ from mcis_cli.cli.session.groups import PartOptions, PipelineOptions
 from mcis_cli.cli.session.section_flags import Flags
 from mcis_cli.cli.session.upstream import expected_artifact, reads_pipe, upstream_reference
 from mcis_cli.cli.session.workspace import Workspace
-from mcis_cli.cli.terminal.output import TerminalReporter, announce, is_watched
+from mcis_cli.cli.terminal.output import TerminalReporter, announce
 from mcis_cli.config import DEFAULT_PRESET, Config, DataConfig, Reporter, RunOptions, Settings, merge
 from mcis_cli.errors import UnfinishedError, UsageError, counted
 from mcis_cli.store import Artifact
@@ -62,11 +62,30 @@ class Start:
         )
 
 
-def _preparing(start: Start) -> str:
-    """What is done before the first step."""
-    records = start.upstream is not None and start.upstream.manifest.get("schema") is not None
-    what = "images" if start.upstream is None or not records else counted(len(start.upstream), "image")
-    return f"reading {what}, loading the network"
+def _preparing(start: Start, work: "Work | None") -> str:
+    """What a stage does before its first step; a training loads a network with initial weights."""
+    from mcis_cli.stages import holds
+
+    upstream = start.upstream
+    records = upstream is not None and upstream.manifest.get("schema") is not None
+    what = "images" if upstream is None or not records else counted(len(upstream), "image")
+    trains = work is not None and not work.by_image
+    uses_network = upstream is None or start.network is not None or holds(upstream, "classifier", "network")
+    return f"reading {what}, loading the network" if trains or uses_network else f"reading {what}"
+
+
+def next_steps(artifact: Artifact, reference: str | None = None) -> list[str]:
+    """Commands that use an artifact, each with what it does.
+
+    Args:
+        artifact: the artifact.
+        reference: how to name it; None for its stage and the first digits of its id.
+    """
+    from mcis_cli.stages import stages
+
+    stage = stages().get(artifact.stage)
+    follows = stage.work.follows if stage is not None and stage.work is not None else ()
+    return [step.replace("{}", reference or artifact.path.stem[:-4]) for step in follows]
 
 
 Make = Callable[[Settings, RunOptions], Artifact | Sequence[Artifact]]
@@ -174,7 +193,7 @@ class Call:
         started = time.monotonic()
         reporter = TerminalReporter(quiet=self.options.quiet, silent=self.rank is not None and self.rank.number > 0)
         options = self._run_options(start, reporter)
-        reporter.prepare(f"{self.stage}: {_preparing(start)}")
+        reporter.prepare(f"{self.stage}: {_preparing(start, self._work)}")
         settings = start.workspace.settings(start.upstream)
         try:
             made = make(settings, options) if make else self._run_stage(start, settings, options, facts)
@@ -212,9 +231,8 @@ class Call:
                 quiet=self.options.quiet,
                 extra=extra(artifact),
             )
-        follows = self._work.follows if self._work is not None else ""
-        if follows and not self.options.as_json and is_watched():
-            reporter.note(f"next: {follows.replace('{}', artifacts[-1].path.stem[:-4])}")
+        if not self.options.as_json:
+            reporter.suggest(*next_steps(artifacts[-1]))
 
     def _run_options(self, start: Start, reporter: TerminalReporter) -> RunOptions:
         workspace, upstream = start.workspace, start.upstream

@@ -232,6 +232,11 @@ class TerminalReporter:
         if not self._quiet:
             self._console.print(Text(f"mcis: {for_people(text)}"))
 
+    def suggest(self, *steps: str) -> None:
+        """Print what to do next, on a terminal alone, unless quiet."""
+        if steps and is_watched():
+            self.note(f"next: {', '.join(steps)}")
+
     def warn(self, text: str) -> None:
         """Print a line for people, also if quiet."""
         self._console.print(Text(f"mcis: warning: {for_people(text)}", style="yellow"))

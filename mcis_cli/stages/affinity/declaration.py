@@ -186,7 +186,7 @@ AFFINITY = Stage(
         roles={"maps": ("maps",), "network": ("affinities",)},
         starts_from=lambda settings: "maps",
         in_chain=_walks,
-        follows="`mcis pseudo {} --background affinity` makes pseudo masks",
+        follows=("`mcis pseudo {} --background affinity` makes pseudo masks",),
         less_memory=_LESS_MEMORY,
     ),
 )

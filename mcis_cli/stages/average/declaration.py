@@ -53,6 +53,6 @@ AVERAGE = Stage(
         roles={"maps": ("maps",)},
         starts_from=lambda settings: "maps",
         in_chain=lambda settings: False,
-        follows="`mcis pseudo {}` makes pseudo masks, `mcis report {}` shows the maps",
+        follows=("`mcis pseudo {}` makes pseudo masks", "`mcis report {}` shows the maps"),
     ),
 )

@@ -88,7 +88,7 @@ CAMS = Stage(
         starts_from=lambda settings: "classifier",
         reads=frozenset({"images", "labels"}),
         domains=_domains,
-        follows="`mcis pseudo {}` makes pseudo masks, `mcis report {}` shows the maps",
+        follows=("`mcis pseudo {}` makes pseudo masks", "`mcis report {}` shows the maps"),
         less_memory="--cache-mb 256, --image-size 224 or --workers 1",
     ),
 )

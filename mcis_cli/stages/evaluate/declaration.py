@@ -115,7 +115,7 @@ EVAL = Stage(
         starts_from=lambda settings: "network",
         needs_truth=True,
         lacks=lambda request, images: lacking_truth(images),
-        follows="`mcis report {}` shows scores and images",
+        follows=("`mcis report {}` shows scores and images",),
         less_memory="--set eval.window=512, --scales 1 or --workers 1",
     ),
 )

@@ -122,8 +122,11 @@ PSEUDO = Stage(
         roles={"maps": ("maps", "walked maps", "network"), "network": ("network",)},
         starts_from=_starts_from,
         lacks=_lacks,
-        follows="`mcis report {}` shows the masks, `mcis export {} --voc -o masks` writes them, "
-        "`mcis train-seg {}` trains a network",
+        follows=(
+            "`mcis report {}` shows the masks",
+            "`mcis export {} --voc -o masks` writes them",
+            "`mcis train-seg {}` trains a network",
+        ),
         less_memory="--workers 1 or --no-crf",
     ),
 )

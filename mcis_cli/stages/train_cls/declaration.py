@@ -121,7 +121,7 @@ TRAIN_CLS = Stage(
         ),
         reads=frozenset({"images", "labels"}),
         domains=lambda recipe, role: DOMAINS,
-        follows="`mcis cams {}` makes localization maps",
+        follows=("`mcis cams {}` makes localization maps",),
         less_memory="--set train-cls.batch_pairs=2, --set train-cls.image_size=224 or --workers 1",
     ),
 )

@@ -136,7 +136,7 @@ TRAIN_SEG = Stage(
         num_steps=_num_steps,
         lacks=_lacks,
         foresees=_foresees,
-        follows="`mcis predict {} photos/` writes masks of photographs, `mcis eval {}` scores the network",
+        follows=("`mcis predict {} photos/` writes masks of photographs", "`mcis eval {}` scores the network"),
         less_memory="--set train-seg.batch_size=4, --set train-seg.crop=257 or --workers 1",
     ),
 )
