@@ -139,7 +139,7 @@ def gather(run: Run, store: Store, data: DataConfig | None, wanted: Wanted, opti
 
 def figures(run: Run, store: Store) -> Report:
     """The parts that need no photographs: chain, settings, scores, curves."""
-    scores = {subject: read_scores(artifact) for subject, artifact in run.scored.items()}
+    scores = {subject: read_scores(artifact, store) for subject, artifact in run.scored.items()}
     names = ("background", *run.class_names)
     described = describe_data(run, store)
     curves = tuple(filter(None, (_losses(artifact) for artifact in run.made.values())))

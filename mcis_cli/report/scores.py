@@ -9,9 +9,10 @@ from jaxtyping import Int64
 
 from mcis_cli.maps.metrics import at_threshold, total_counts
 from mcis_cli.stages import kind_of, read_records
-from mcis_cli.stages.evaluate.run import metrics
+from mcis_cli.stages.evaluate.run import describe, metrics
+from mcis_cli.stages.plan.lineage import saliency_behind
 from mcis_cli.stages.stage import IGNORE_INDEX
-from mcis_cli.store import Artifact
+from mcis_cli.store import Artifact, Store
 
 
 @dataclass(frozen=True)
@@ -24,12 +25,19 @@ class Scores:
         confusion: pixels by true class (rows) and prediction (columns); the last column counts ignored pixels of a
             mask. Maps are at the threshold of their score.
         images: mean IoU of each image by id, see `image_score`.
+        saliency: that it rests on saliency maps, see `saliency_behind`; empty if on none.
     """
 
     artifact: Artifact
     metrics: Mapping[str, Any]
     confusion: Int64[np.ndarray, "target predicted"]
     images: Mapping[str, float]
+    saliency: str = ""
+
+    @property
+    def described(self) -> str:
+        """What exactly was measured."""
+        return describe(self.metrics, self.saliency)
 
     @property
     def title(self) -> str:
@@ -37,8 +45,8 @@ class Scores:
         return kind_of(self.metrics["subject"]) or ""
 
 
-def read_scores(artifact: Artifact) -> Scores:
-    """The scores of an `eval` artifact.
+def read_scores(artifact: Artifact, store: Store) -> Scores:
+    """The scores of an `eval` artifact, whose lineage is in the store.
 
     Raises:
         DamagedError: its content is not what that stage writes.
@@ -58,6 +66,7 @@ def read_scores(artifact: Artifact) -> Scores:
         metrics=found,
         confusion=matrix[:num_classes, kept],
         images={image_id: score for image_id, score in scores.items() if score is not None},
+        saliency=saliency_behind(artifact, store),
     )
 
 

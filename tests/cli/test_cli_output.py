@@ -7,7 +7,8 @@ from terminals import on_terminal
 
 from mcis_cli.cli.terminal.output import TerminalReporter, complain, for_people, say
 from mcis_cli.cli.terminal.progress import progress_line
-from mcis_cli.cli.terminal.tables import describe, percent
+from mcis_cli.cli.terminal.tables import percent
+from mcis_cli.stages.evaluate.run import describe
 
 
 def test_a_complaint_is_one_line_whatever_is_in_it(capsys):
@@ -108,6 +109,7 @@ def test_a_score_says_how_it_was_made():
     assert describe(metrics) == (
         "3 images; initialised from x.pth; trained on ground truth; with CRF; scales 0.5, 1; with mirror"
     )
+    assert describe(metrics, "uses saliency maps").endswith("; with mirror; uses saliency maps")
     assert "with CRF (61.5 % without it); scales" in describe({**metrics, "mean_iou_before_crf": 0.6149})
 
 

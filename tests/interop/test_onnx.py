@@ -25,6 +25,7 @@ from mcis_cli.models.classifier import CoAttentionClassifier
 from mcis_cli.models.co_attention import mix
 from mcis_cli.models.reference import contrastive
 from mcis_cli.stages.engine.networks import backbone_of, stored_classifier, stored_segmenter
+from mcis_cli.stages.plan.lineage import SALIENCY_GIVEN
 from mcis_cli.stages.predict import run as predict
 
 onnx = pytest.importorskip("onnx", reason="pip install 'mcis[onnx]'")
@@ -163,7 +164,8 @@ def test_the_card_tells_labels_scores_and_terms(chain, work):
     assert "  - `star`: " in card
     assert f"Initialised from: `{chain.made['train-seg'].meta['initialisation']}`" in card
     assert "mcis claims no rights in these weights" in card
-    assert "pseudo masks, made from tags" in card
+    assert f"pseudo masks, made from tags; {SALIENCY_GIVEN}\n" in card
+    assert f"without CRF; {SALIENCY_GIVEN})\n" in card
     card = (work / "classifier/README.md").read_text()
     assert "resize to 64 x 64" in card
     assert "This network" not in card

@@ -21,6 +21,7 @@ from mcis_cli.report.coverage import Coverage, coverage_of
 from mcis_cli.report.metrics_log import read_log
 from mcis_cli.report.plotting import chart
 from mcis_cli.report.scores import image_score, read_scores
+from mcis_cli.stages.plan.lineage import SALIENCY_GIVEN
 
 QUICK = ("--no-attention", "--no-predictions", "-q")
 VOID = {"meta", "img", "input", "link", "br", "hr", "path", "circle", "rect", "use"}
@@ -96,6 +97,7 @@ def test_the_page_of_a_chain_shows_each_part(call, chain_copy, tmp_path: Path) -
     assert len(page.of_class("attended")) == 2
     assert len(page.of_class("sprite")) == 4  # two references each
     assert len(page.of_class("plot")) == 2  # both trainings; maps were not scored
+    assert f"trained on pseudo masks; without CRF; scales 1; without mirror; {SALIENCY_GIVEN}." in text
     shown = {tile["data-title"] for tile in page.of_class("tile") if "data-title" in tile}
     assert shown == {"photograph", "pseudo mask", "prediction", "ground truth", "map"}
 
@@ -356,7 +358,7 @@ def test_scores_of_an_image_are_those_of_a_count_by_hand() -> None:
 
 
 def test_confusion_sums_to_the_pixels_that_were_scored(chain) -> None:
-    scores = read_scores(chain.made["eval"])
+    scores = read_scores(chain.made["eval"], chain.store)
     pixels = sum(int((chain.images().read_mask(one) != 255).sum()) for one in scores.artifact.ids)
     assert scores.confusion.sum() == pixels
     assert set(scores.images) == set(scores.artifact.ids)

@@ -56,7 +56,9 @@ def run(
         reporter.stop()
     scores = _scores(made[-1])
     if scores is not None and not options.quiet:
-        print_scores(scores)
+        from mcis_cli.stages.plan.lineage import saliency_behind
+
+        print_scores(scores, saliency_behind(made[-1], workspace.store))
     steps = _print_end(made, time.monotonic() - started, reporter)
     announce(
         made[-1],

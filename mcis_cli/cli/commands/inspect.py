@@ -15,7 +15,7 @@ from mcis_cli.cli.session.workspace import Workspace
 from mcis_cli.cli.terminal.output import console, plain, results, say
 from mcis_cli.config import DataConfig
 from mcis_cli.errors import CheckError, UsageError
-from mcis_cli.store import Artifact
+from mcis_cli.store import Artifact, Store
 
 if TYPE_CHECKING:
     from mcis_cli.stages.plan.chain import Planned
@@ -54,10 +54,10 @@ def show(
     if as_json:
         say(json.dumps(found.manifest))
     else:
-        _print_artifact(found)
+        _print_artifact(found, store)
 
 
-def _print_artifact(found: Artifact) -> None:
+def _print_artifact(found: Artifact, store: Store) -> None:
     say(f"{found.path.stem}")
     say(f"id      {found.id}")
     say(f"key     {found.key}")
@@ -75,8 +75,9 @@ def _print_artifact(found: Artifact) -> None:
     if holds(found, "scores"):
         from mcis_cli.cli.terminal.tables import print_scores
         from mcis_cli.stages.evaluate.run import metrics
+        from mcis_cli.stages.plan.lineage import saliency_behind
 
-        print_scores(metrics(found))
+        print_scores(metrics(found), saliency_behind(found, store))
 
 
 def _facts(found: Artifact) -> dict[str, Any]:

@@ -278,10 +278,11 @@ def evaluate(
 
     def extra(done: Artifact) -> Mapping[str, Any]:
         from mcis_cli.stages.evaluate.run import metrics
+        from mcis_cli.stages.plan.lineage import saliency_behind
 
         found.update(metrics(done))
         if not options.quiet:
-            print_scores(found)
+            print_scores(found, saliency_behind(done, start.workspace.store))
         return {"metrics": found}
 
     subject = kind_of(start.artifact.stage)

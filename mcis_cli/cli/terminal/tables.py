@@ -8,7 +8,6 @@ from rich.table import Table
 from rich.text import Text
 
 from mcis_cli.cli.terminal.output import console, plain
-from mcis_cli.errors import counted
 
 
 def percent(fraction: float | None) -> str:
@@ -16,9 +15,15 @@ def percent(fraction: float | None) -> str:
     return "–" if fraction is None else f"{100 * fraction:.1f}"
 
 
-def print_scores(metrics: Mapping[str, Any]) -> None:
-    """IoU of every class and their mean, with a line on what exactly was measured."""
+def print_scores(metrics: Mapping[str, Any], saliency: str = "") -> None:
+    """Print the IoU of every class and their mean, with a line on what exactly was measured.
+
+    Args:
+        metrics: see `stages.evaluate.run.metrics`.
+        saliency: see `stages.plan.lineage.saliency_behind`; empty if the score rests on none.
+    """
     from mcis_cli.stages import stages
+    from mcis_cli.stages.evaluate.run import describe
 
     subject = stages()[metrics["subject"]].title
     table = Table(title=Text(plain(f"{subject}, split {metrics['split']}")), title_justify="left")
@@ -30,29 +35,7 @@ def print_scores(metrics: Mapping[str, Any]) -> None:
     table.add_row(Text("mean", style="bold"), Text(percent(metrics["mean_iou"]), style="bold"))
     out = console()
     out.print(table)
-    out.print(Text(plain(describe(metrics))))
-
-
-def describe(metrics: Mapping[str, Any]) -> str:
-    """The images, the initialisation and the settings of a score, without which it means nothing."""
-    from mcis_cli.stages import kind_of
-
-    kind = kind_of(metrics["subject"])
-    parts = [counted(metrics["num_images"], "image"), f"initialised from {metrics['initialisation']}"]
-    if kind == "network":
-        parts.append(f"trained on {'ground truth' if metrics['supervision'] == 'full' else 'pseudo masks'}")
-        before = metrics.get("mean_iou_before_crf")
-        without = "" if before is None else f" ({percent(before)} % without it)"
-        parts.append(f"with CRF{without}" if metrics["crf"] else "without CRF")
-        parts.append(f"scales {', '.join(f'{scale:g}' for scale in metrics['scales'])}")
-        parts.append("with mirror" if metrics["flip"] else "without mirror")
-    if "threshold" in metrics:
-        chosen = " (chosen with ground truth)" if metrics["threshold_chosen_with_ground_truth"] else ""
-        parts.append(f"background threshold {metrics['threshold']:g}{chosen}")
-    if kind == "pseudo masks":
-        parts.append(f"{percent(metrics['coverage'])} % of the pixels labelled, ignored ones count as missed")
-        parts.append(f"{percent(metrics['mean_iou_covered'])} % on labelled pixels alone")
-    return "; ".join(parts)
+    out.print(Text(plain(describe(metrics, saliency))))
 
 
 COLUMNS, HEIGHT, MARGIN = 61, 8, 9

@@ -14,6 +14,12 @@ from mcis_cli.store.artifact import ID_DIGITS
 from mcis_cli.store.notes import Done
 from mcis_cli.store.upkeep.verification import locate
 
+# A method that knows tags alone has no such maps, so a score that rests on them says so.
+SALIENCY_MADE = "uses saliency maps, which come from a network that learned from pixel masks of other images"
+SALIENCY_GIVEN = (
+    "uses saliency maps (from a network that learned from pixel masks of other images, unless you made them otherwise)"
+)
+
 
 @dataclass(frozen=True)
 class Run:
@@ -141,6 +147,22 @@ def _scores_of(made: Mapping[Kind, Artifact], store: Store) -> list[Artifact]:
     for score in scores:
         check(score)
     return scores
+
+
+def saliency_behind(artifact: Artifact, store: Store) -> str:
+    """A sentence that a result rests on saliency maps, for all places that show a score; empty if it does not.
+
+    A recipe of pseudo masks names the saliency maps that determine their background. Artifacts that are not in the
+    store, or are damaged, are passed over.
+    """
+    try:
+        if holds(artifact, "pseudo masks") and "saliency" in artifact.inputs:
+            maps = artifact_of(artifact.inputs["saliency"], store)
+            return SALIENCY_MADE if maps is not None and "model" in maps.inputs else SALIENCY_GIVEN
+        found = [artifact_of(content_id, store) for content_id in artifact.inputs.values()]
+    except DamagedError:
+        return ""
+    return next(filter(None, (saliency_behind(one, store) for one in found if one is not None)), "")
 
 
 def settings_of(artifact: Artifact) -> dict[str, Any]:
