@@ -32,7 +32,7 @@ ROWS: Mapping[str, Callable[[Sizes], list[Row]]] = {
 
 
 def main() -> None:
-    """Measure the rows that are asked for, all by default."""
+    """Measure the rows that are named, all by default."""
     parser = argparse.ArgumentParser(prog="python -m benchmarks", description=__doc__)
     parser.add_argument("rows", nargs="*", metavar="ROW", help=f"of {', '.join(ROWS)}; all by default")
     parser.add_argument(

@@ -70,7 +70,7 @@ def mutate(target: Target, seeds: Sequence[bytes], *, count: int | None, seconds
     Args:
         target: called with each input.
         seeds: inputs to begin with.
-        count: how many inputs; None goes on for `seconds`.
+        count: how many inputs; None runs for `seconds`.
         seconds: how long.
         seed: of the choice.
     """

@@ -70,6 +70,6 @@ class StorageError(McisError):
 
 
 class CheckError(McisError):
-    """A check that was asked for did not hold."""
+    """A requested check failed."""
 
     exit_code = 7

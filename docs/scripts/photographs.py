@@ -90,7 +90,7 @@ def sheet(rows: list[list[Path]]) -> Image.Image:
 
 
 def fitted(path: Path) -> Image.Image:
-    """A picture at the width of a column."""
+    """An image at the width of a column."""
     with Image.open(path) as opened:
         picture = opened.convert("RGB")
     return picture.resize((WIDTH, round(picture.height * WIDTH / picture.width)), Image.Resampling.LANCZOS)

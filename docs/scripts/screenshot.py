@@ -19,7 +19,7 @@ SHOWN = ".attended"
 
 
 def main(folder: Path) -> None:
-    """Make the report, open it, and keep a picture of its reference gallery."""
+    """Make the report, open it, and save a screenshot of its reference gallery."""
     page = folder / "report.html"
     subprocess.run([sys.executable, "-m", "mcis_cli", "report", "--output", page.name], cwd=folder, check=True)
     options = webdriver.ChromeOptions()

@@ -39,7 +39,7 @@ def main(photos: Path, data: Path, classifier: str, saliency: Path) -> None:
 
 
 def read(path: Path) -> np.ndarray:
-    """The pixels of a picture, (height, width, 3)."""
+    """The pixels of an image, (height, width, 3)."""
     with Image.open(path) as opened:
         return np.asarray(opened.convert("RGB"))
 

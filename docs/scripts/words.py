@@ -13,28 +13,34 @@ ROOT = Path(__file__).parents[2]
 # What to look for, and what to write instead.
 WORDS: Mapping[str, str] = {
     r"(?<!\.)(?<!def\s)(?<!class=\")\b(tell|tells|told)\b": "print, report, show, warn",
-    r"\bfound done\b": "cached",
-    r"\bgo(es|ing)? on (from|with|where|to)\b": "resume, continue",
+    r"\b(found|finds?( it)?) done\b": "cached",
+    r"\bwhat (is|was) (done|told|asked)\b": "name it",
+    r"\bgo(es|ing)? on (as|for|from|in|to|until|where|with)\b": "resume, continue",
     r"\b(goes|stands|went) before\b": "takes precedence over, overrides",
     r"\b(what|that) is there\b": "existing",
+    r"\bwhere there (is|are)\b": "if",
     r"\b(sane|sound)\b": "valid",
     r"\bparted by\b": "separated by",
-    r"\btaken for\b": "treated as",
+    r"\b(taken|takes? (it|them)) for\b": "treated as",
     r"\bmend(s|ed|ing)?\b": "fix",
     r"(?<!-)\b(likeness|alike)\b": "similarity, similar",
     r"\b(the like|of its kind)\b": "name it",
     r"(?<!at\s)\b(greatest|least)\b": "maximum, minimum",
     r"\b(fellows|company)\b": "other processes",
-    r"\b(asks for|wants)\b": "requires, takes",
+    r"\b(ask(s|ed|ing)? for|wants)\b": "requires, takes, requested",
+    r"\b(command|error|message|note|warning) says\b": "prints, reports, notes",
+    r"\b(a|an|each|every|no|one|the|this|whole) pictures?\b": "image, figure",
     r"\ba look at\b": "reads, loads, checks",
 }
 
-# The texts: everything that people read, except the changelog, which is history, and the tests.
+# The texts: everything that people read, except the changelog, which is history. Of the tests,
+# only the helpers.
 TEXTS = (
     "*.md",
     "*.toml",
     "docs/**/*.md",
     "docs/scripts/*.py",
+    "tests/helpers/*.py",
     *(
         f"{folder}/**/*.{kind}"
         for folder in ("benchmarks", "examples", "fuzz", "mcis_cli")

@@ -1,5 +1,5 @@
 #!/bin/sh
-# The chain on a synthetic set, step by step; `mcis demo` does the same for three losses and draws a picture.
+# The chain on a synthetic set, step by step; `mcis demo` does the same for three losses and draws a figure.
 set -eu
 mcis demo demo --quiet > /dev/null
 cd demo

@@ -75,7 +75,7 @@ def function_of(name: str) -> Callable[..., None]:
 
 
 class _Commands(Mapping[str, Any]):
-    """The commands by name, each as the parser's own object, made when it is asked for."""
+    """The commands by name, each as the parser's own object, made at its first use."""
 
     def __getitem__(self, name: str) -> Any:
         if name not in COMMANDS:

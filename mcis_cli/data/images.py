@@ -251,7 +251,7 @@ def decode_grey(content: bytes, name: str) -> Float32[ndarray, "height width"]:
     if image.mode not in ("L", "1"):
         channels = np.array(_convert(image, "RGB", name), dtype=np.int16)
         if int(np.ptp(channels, axis=2).max()) > GREY_TOLERANCE:
-            raise DataError(f"{name}: colours; expected a map of grey values, not a picture of it; save the map itself")
+            raise DataError(f"{name}: colours; expected a map of grey values, not an image of it; save the map itself")
     return np.array(_convert(image, "L", name), dtype=np.float32) / np.float32(255)
 
 

@@ -97,7 +97,7 @@ def fuse_power(
 
 
 def power_background(maps: Float[np.ndarray, "cls height width"], power: float) -> Float[np.ndarray, "height width"]:
-    """Background score (1 − max over the maps)^power; 1 where there are no maps."""
+    """Background score (1 − max over the maps)^power; 1 without maps."""
     return np.asarray((1 - maps.max(axis=0, initial=0)) ** power)
 
 
@@ -234,7 +234,7 @@ def agreed(
 def mask_of_probabilities(
     probabilities: Float[np.ndarray, "kept height width"], classes: Sequence[int], *, min_confidence: float
 ) -> UInt8[np.ndarray, "height width"]:
-    """Pseudo mask of the most probable label, see `among_tags`; ignored where that is less probable than asked for.
+    """Pseudo mask of the most probable label, see `among_tags`; ignored where that is not probable enough.
 
     Args:
         probabilities: of background, then of each of `classes`.

@@ -177,7 +177,7 @@ class CoAttention(nn.Module):
 
     Attributes:
         affinity_weight: W_P; with three of them, that of two images neither of which is of a single-label source.
-        affinity_weight_single: W_P of two images of single-label sources; None where there is one for all (§3.2).
+        affinity_weight_single: W_P of two images of single-label sources; None if one serves all pairs (§3.2).
         affinity_weight_mixed: W_P of one of each, the one that is not single-label on its left; None likewise.
         affinity_scale: s of `compared`; None where features are compared as they are.
     """

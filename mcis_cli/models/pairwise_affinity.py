@@ -158,7 +158,7 @@ def affinity_loss(found: Float[Tensor, "batch offset h w"], labels: PairLabels) 
     """The three terms of AffinityNet and their sum, `total`: ¼ background + ¼ foreground + ½ negative.
 
     Each is a mean over its pairs in the whole batch, of −log a where they belong together and of −log(1 − a) where they
-    do not; 0 where there are none.
+    do not; 0 if there are none.
     """
     together, apart = -torch.log(found + LOG_FLOOR), -torch.log(1 + LOG_FLOOR - found)
     terms = {

@@ -26,7 +26,7 @@ class TimmNetwork:
     Attributes:
         network: From images to unpooled features.
         num_features: Channels of the features.
-        stages: The parameters by the level of resolution that timm takes them for.
+        stages: The parameters by timm's level of resolution.
         taps: The layers that end the last two levels but one, lower first, with their channels.
         dropped: Names of the published layers that are left out.
         mean, std: What images are normalised by, on the scale 0..1, as in the training of the published weights.

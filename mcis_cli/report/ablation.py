@@ -45,7 +45,7 @@ class Failure:
 
 @dataclass(frozen=True)
 class Summary:
-    """The scores of one row on one kind of result, over all seeds. Fractions; None where there is no value.
+    """The scores of one row on one kind of result, over all seeds. Fractions; None if there is no value.
 
     Attributes:
         table: number of the table.

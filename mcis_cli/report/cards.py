@@ -62,7 +62,7 @@ class Card:
         split: the list that it is on.
         tiles: by title, in the order of the chain.
         shown: the titles of those on the sheet; the others are seen when it is enlarged.
-        coverage: of the mask on the sheet, which it is sorted by where there are no scores.
+        coverage: of the mask on the sheet, which it is sorted by if there are no scores.
         score: of what is on the sheet, which it is sorted by.
         reason: a line on why it stands where it does.
     """
@@ -122,7 +122,7 @@ def choose(run: Run, images: Catalogue, scores: Mapping[Kind, Scores], count: in
 
 
 def _shares(run: Run, images: Catalogue, ids: Sequence[str], count: int) -> Mapping[str, float]:
-    """The share of the smallest class in each pseudo mask; none where there are none, or all are shown anyway."""
+    """The share of the smallest class in each pseudo mask; none if there are none, or all are shown anyway."""
     masks = run.made.get("pseudo masks")
     if masks is None or len(ids) <= count:
         return {}

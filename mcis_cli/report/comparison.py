@@ -71,7 +71,7 @@ class Comparison:
 
     Attributes:
         names: made of the settings that differ.
-        ids: as they were asked for.
+        ids: as the caller gave them.
         changed: by scores, or, for pseudo masks without, by the pixels that differ.
     """
 
@@ -101,7 +101,7 @@ def compare(
     Args:
         first: the run that the other is compared with.
         second: the other.
-        ids: as they were asked for.
+        ids: as the caller gave them.
         store: where both are.
         data: where the images are; None for the folder that they were listed in.
         wanted: which parts.
@@ -123,9 +123,7 @@ def compare(
         curves=tuple(filter(None, (_curves(first, second, kind) for kind in _TRAINED))),
     )
     if not result.pairs:
-        result.notes.append(
-            "Scores: nothing was scored in both runs; mcis eval does that, where there is ground truth."
-        )
+        result.notes.append("Scores: nothing was scored in both runs; mcis eval does that, if there is ground truth.")
     try:
         images = look_behind(first.last, data, store)
     except (DataError, MissingError) as fault:

@@ -78,7 +78,7 @@ class Report:
     Attributes:
         title: a few words.
         class_names: background first; place k is mask value k.
-        without_images: why there is no contact sheet; empty where there is one.
+        without_images: why there is no contact sheet; empty if there is one.
         notes: what is not on the page, and why.
     """
 
@@ -132,7 +132,7 @@ def gather(run: Run, store: Store, data: DataConfig | None, wanted: Wanted, opti
     if faults:
         report.notes.append(f"Images: {counted(len(faults), 'image')} cannot be shown; the first because {faults[0]}.")
     if not report.cards:
-        report.without_images = f"No image can be shown: {faults[0] if faults else 'none was asked for'}."
+        report.without_images = f"No image can be shown: {faults[0] if faults else 'none was requested'}."
     _add_attended(report, wanted, options)
     return report
 
@@ -146,7 +146,7 @@ def figures(run: Run, store: Store) -> Report:
     threshold = _threshold(scores["maps"]) if "maps" in scores else None
     notes = []
     if not scores:
-        notes.append("Scores: nothing of this run was scored; mcis eval does that, where there is ground truth.")
+        notes.append("Scores: nothing of this run was scored; mcis eval does that, if there is ground truth.")
     if not curves:
         notes.append("Curves: no training of this run is in this store with its log.")
     return Report(

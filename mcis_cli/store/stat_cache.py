@@ -37,7 +37,7 @@ class StatCache:
         """Open the cache in the file `path`; without one, nothing is remembered longer than this object lives.
 
         Args:
-            path: The file, in the folder of a store; made where there is none.
+            path: The file, in the folder of a store; made if there is none.
             read_only: Whether to leave the file as it is, and to make none.
         """
         self._path = path

@@ -267,7 +267,7 @@ class Store:
         return found
 
     def _named(self, name: str) -> str | None:
-        """The content id that a name stands for; None where there is no such name."""
+        """The content id that a name stands for; None if there is no such name."""
         path = self.root / "refs" / name
         try:
             return notes.read(path, notes.parse_reference)

@@ -1,4 +1,4 @@
-"""A real browser for tests, where there is one: Chromium without a window, driven by Selenium."""
+"""A real browser for tests, if one is installed: Chromium without a window, driven by Selenium."""
 
 import json
 import shutil
@@ -31,7 +31,7 @@ def chromium(*, width: int = 1280, height: int = 900) -> Iterator[Any]:
 
 
 def fetched(window: Any) -> list[str]:
-    """The addresses that were asked for since the last call."""
+    """The addresses that were requested since the last call."""
     messages = [json.loads(entry["message"])["message"] for entry in window.get_log("performance")]
     sent = [one["params"]["request"]["url"] for one in messages if one["method"] == "Network.requestWillBeSent"]
     return [url for url in sent if not url.startswith("data:")]

@@ -131,14 +131,14 @@ def work(
             time.sleep(pause)
             yield image_id, {"value": np.full(int(image_id) % 4, int(image_id) + seed, dtype=np.float32)}
 
-    told = NoteReporter()
+    reporter = NoteReporter()
     numbers = None if shard is None else (shard[0], shard[1])
     with _locks(locks):
         try:
             with run_segments(
                 recipe(seed),
                 open_store(store),
-                RunOptions(workers=0, device="cpu", shard=numbers, reporter=told),
+                RunOptions(workers=0, device="cpu", shard=numbers, reporter=reporter),
                 schema=SCHEMA,
                 ids=image_ids(count),
                 compute=compute,
@@ -147,7 +147,7 @@ def work(
                 found = {"path": str(artifact.path), "id": artifact.id, "intact": artifact.is_intact()}
         except UnfinishedError as others:
             found = {"path": None, "left": str(others)}
-    return {**found, "computed": computed, "notes": told.notes}
+    return {**found, "computed": computed, "notes": reporter.notes}
 
 
 @contextmanager
@@ -182,7 +182,7 @@ def collect(store: str, artifacts: int) -> dict[str, Any]:
 def stage(store: str, source: str, data: str, ended: str, expected: str) -> dict[str, Any]:
     """Bring maps, which nothing keeps, and make masks of them, again and again; now and then stop in the middle.
 
-    It goes on until masks were made and the file `ended` is there.
+    It runs until masks were made and the file `ended` exists.
     """
     from mcis_cli.config import DataConfig, PseudoConfig, RunOptions
     from mcis_cli.stages.engine.inputs import Inputs

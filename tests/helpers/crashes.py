@@ -40,8 +40,8 @@ def silent(*_: Any) -> None:
 
 
 def work(root: Path, acknowledge: Acknowledge = silent) -> tuple[str, str]:
-    """Make a store with both kinds of artifact, a name that moves and a location that changes, going on with what is
-    there; everything that this run itself has written is acknowledged. Returns the content ids."""
+    """Make a store with both kinds of artifact, a name that moves and a location that changes, reusing
+    existing ones; everything that this run itself has written is acknowledged. Returns the content ids."""
     store = open_store(root / ".mcis")
     if store.location(DATA_SET) is None:
         store.set_location(DATA_SET, {"root": "before"})
@@ -294,7 +294,7 @@ class Crashes:
                 self.check(state, promised, run)
 
     def twice(self, run: Recording, draw: Random, first: int, second: int) -> None:
-        """Crash at `first` moments of a run, and then at `second` moments of the run that mends it.
+        """Crash at `first` moments of a run, and then at `second` moments of the run that repairs it.
 
         A process that was killed leaves its writes to the system, which may not have put them on the disk when the
         power goes while the next one runs.

@@ -10,8 +10,8 @@ def fill(polygon: list[tuple[float, float]], height: int, width: int) -> Bool[nd
 
     Args:
         polygon: corners (x, y) in pixels; they may lie outside.
-        height: of the picture.
-        width: of the picture.
+        height: of the image.
+        width: of the image.
     """
     corners = np.asarray(polygon, dtype=np.float64).reshape(-1, 2)
     crossings = np.zeros((height, width + 1), dtype=bool)

@@ -251,7 +251,7 @@ def listen(folder: str) -> NoReturn:
 
 
 def _run_called(call: socket.socket) -> NoReturn:
-    """Run a command in a child; tell the caller its process, and then how it ended and its memory; and leave.
+    """Run a command in a child; send the caller its process, and then how it ended and its memory; and leave.
 
     The request has `arguments`, `folder` and `environment` of the command, and the numbers of the streams that are
     `closed`. It may have the `limit` of `limit_files`; `alone`, for a session of its own; `guard`, what

@@ -399,16 +399,16 @@ def artifacts(root: Path) -> None:
         assert schema is not None
         partial.write_segment(0, schema, as_records(images))
         partial.seal(schema, 1, meta(images), provenance)
-    for stage, (told, fields) in records.items():
+    for stage, (about, fields) in records.items():
         schema = recipes.SCHEMAS[stage]
         assert schema is not None
         with store.begin(Recipe(stage, 1, {}, {})) as partial:
             partial.write_segment(0, schema, [("a/2007", fields), ("b", fields)])
-            partial.seal(schema, 1, told, provenance)
-    for stage, told in tensors.items():
+            partial.seal(schema, 1, about, provenance)
+    for stage, about in tensors.items():
         weights = {"head.bias": np.array([0.5, -1.5], np.float32), "head.weight": np.zeros((2, 2, 1, 1), np.float32)}
         with store.begin(Recipe(stage, 1, {}, {})) as partial:
-            partial.seal_tensors({**weights, "num_batches": np.array(7)}, told, provenance)
+            partial.seal_tensors({**weights, "num_batches": np.array(7)}, about, provenance)
 
 
 def main() -> None:

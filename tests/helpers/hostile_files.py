@@ -15,20 +15,20 @@ from mcis_cli.store.format import user_block
 
 NUM_MEMBERS = size(10_000, 1_000_000)
 NUM_ATTRIBUTES = size(2_000, 100_000)
-OTHER = "other.h5"  # a sound HDF5 file that has what is asked for
+OTHER = "other.h5"  # an intact HDF5 file with the expected objects
 PIPE = "pipe.h5"  # whoever opens it waits for ever
 
 
-def forge(sound: Path, target: Path, change: Callable[[h5py.File, str, str], Any]) -> Path:
+def forge(intact: Path, target: Path, change: Callable[[h5py.File, str, str], Any]) -> Path:
     """Copy an artifact, change its structure, and seal it anew.
 
     Args:
-        sound: the artifact.
+        intact: the artifact.
         target: its forgery; `OTHER` and `PIPE` come to lie beside it.
         change: called with the file, the path of a dataset, and that of a group on the way to it.
     """
-    manifest = manifest_of(sound)
-    shutil.copyfile(sound, target)
+    manifest = manifest_of(intact)
+    shutil.copyfile(intact, target)
     if not (target.parent / PIPE).exists():
         os.mkfifo(target.parent / PIPE)
     with h5py.File(target, "r+", libver=("v110", "v110")) as file:

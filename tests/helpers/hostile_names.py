@@ -1,4 +1,4 @@
-"""Random names of images, tags and folders with markup, orders to a terminal, HTML and the like in them."""
+"""Random names of images, tags and folders with markup, terminal escapes and HTML in them."""
 
 import random
 import unicodedata

@@ -1,4 +1,4 @@
-"""One image set in every layout that can be written by hand: for the test that all of them are read alike."""
+"""One image set in every layout that can be written by hand: for the test that all of them read as the same set."""
 
 import csv
 import io

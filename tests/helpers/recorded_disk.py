@@ -278,7 +278,7 @@ class Replay:
     _rmdir = _unlink
 
     def kill(self) -> State:
-        """What is there after a process was killed: everything it did."""
+        """The folder after a process was killed: everything it did."""
         return self._left("kept", "kept", Random(0))
 
     def power_loss(self, names: Names, data: Bytes, draw: Random) -> State:

@@ -26,7 +26,7 @@ def model(
     Args:
         nodes: what it computes.
         takes: shape of the input; words are sides that may be any.
-        gives: shape of the output that it tells; None tells none.
+        gives: shape that it declares for its output; None declares none.
         of: what kind of numbers.
         constants: its weights.
         more_inputs: that are not used.

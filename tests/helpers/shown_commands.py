@@ -18,7 +18,7 @@ class Shown:
     """A command of a page.
 
     Attributes:
-        line: as the page has it, a line that goes on in the next one joined.
+        line: as the page has it, a line that continues on the next one joined.
         printed: the lines below it in a block that shows a console.
     """
 
@@ -84,7 +84,7 @@ def commands_in(line: str) -> Iterator[list[str]]:
 
 
 def _plain(words: list[str]) -> Iterator[list[str]]:
-    """A command without what stands before it: variables, a shell's words, torchrun."""
+    """A command without its prefix: variables, a shell's words, torchrun."""
     while words and (words[0] in BEFORE_A_COMMAND or re.match(r"[A-Z_]+=", words[0])):
         words = words[1:]
     if words[:1] == ["torchrun"]:

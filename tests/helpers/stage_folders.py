@@ -64,7 +64,7 @@ class Tally:
     facts: dict[str, Any] = field(default_factory=dict)
 
     def count(self, **facts: float) -> None:
-        """Add to what was counted; names that begin with `most` keep the greatest."""
+        """Add to what was counted; names that begin with `most` keep the maximum."""
         for name, value in facts.items():
             before = self.facts.get(name, 0)
             self.facts[name] = max(before, value) if name.startswith("most") else before + value
@@ -121,7 +121,7 @@ class StageFolder:
     before: Mapping[str, str]
 
     def start(self, *flags: str, command: str | None = None, real: bool = False, limit: Limit = None) -> Command:
-        """Start the stage, or another command, with `--workers 0` where nothing else is asked for."""
+        """Start the stage, or another command, with `--workers 0` unless the flags set it."""
         workers = () if "--workers" in flags else ("--workers", "0")
         arguments = [command or self.stage, "--json", *workers, *flags]
         if real:
@@ -191,7 +191,7 @@ class StageFolder:
 
 
 def found_done(command: Command) -> int | None:
-    """From how much a command says that it resumes; None where it says nothing of the kind."""
+    """The point from which a command reports that it resumes; None if it reports none."""
     found = re.search(r"resumes from (\d+) of \d+", command.err)
     return int(found[1]) if found else None
 

@@ -60,7 +60,7 @@ SMALL: Mapping[str, tuple[str, ...]] = {
 
 @dataclass
 class Heard:
-    """A reporter that keeps what it is told."""
+    """A reporter that keeps what it receives."""
 
     started: list[tuple[str, int, int]] = field(default_factory=list)
     warnings: list[str] = field(default_factory=list)

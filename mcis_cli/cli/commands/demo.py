@@ -1,4 +1,4 @@
-"""`mcis demo`: the paper's losses and maps beside a plain classifier's, on a synthetic set; a picture, and a page."""
+"""`mcis demo`: the paper's losses and maps beside a plain classifier's, on a synthetic set; a figure, and a page."""
 
 import time
 import tomllib
@@ -92,7 +92,7 @@ def demo(
     if not quiet:
         print_demo(scores)
         reporter.note(f"pictures: {picture}; everything about the last row, for a browser: {page}")
-        reporter.note(f"go on in {folder}/ with `mcis ls`, `mcis show`, `mcis predict`")
+        reporter.note(f"continue in {folder}/ with `mcis ls`, `mcis show`, `mcis predict`")
     last = runs[PAPER].scored["network"]
     announce(
         last,

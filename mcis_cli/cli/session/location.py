@@ -39,7 +39,7 @@ def store_folder(store: Path | None, config_file: Path | None, upstream: str | N
 
 
 def upwards(name: str) -> Path | None:
-    """A file or folder of this name here or in a folder above; None where there is none.
+    """A file or folder of this name here or in a folder above; None if there is none.
 
     Raises:
         UsageError: the folder above has it from another user, or this folder is gone.

@@ -1,4 +1,4 @@
-"""A folder of images for each class: ROOT/CLASS/*.jpg, or ROOT/SPLIT/CLASS/*.jpg where there is a split `train`."""
+"""A folder of images for each class: ROOT/CLASS/*.jpg, or ROOT/SPLIT/CLASS/*.jpg if there is a split `train`."""
 
 import os
 from collections.abc import Iterator

@@ -57,7 +57,7 @@ class Source:
 
     def catalogue(self) -> Catalogue:
         """The image set."""
-        assert self.images is not None, "asked for when the source was opened"
+        assert self.images is not None, "requested when the source was opened"
         return self.images
 
 

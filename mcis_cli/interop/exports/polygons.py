@@ -24,7 +24,7 @@ def polygons(mask: Bool[ndarray, "height width"]) -> Iterator[Polygon]:
         mask: true inside.
 
     Yields:
-        Corners (x, y) in pixels from the upper left corner of the picture; the last is joined to the first.
+        Corners (x, y) in pixels from the upper left corner of the image; the last is joined to the first.
     """
     labelled, _ = ndimage.label(mask)
     for number, place in enumerate(ndimage.find_objects(labelled), start=1):

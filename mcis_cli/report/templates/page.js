@@ -29,7 +29,7 @@ document.getElementById("theme").addEventListener("click", switchTheme);
 const photos = new Map(all("img[data-photo][src]").map((image) => [image.dataset.photo, image.src]));
 for (const image of all("img[data-photo]:not([src])")) image.src = photos.get(image.dataset.photo);
 
-// The contact sheet: one class or all, one view beside the photograph, in the order that was asked for.
+// The contact sheet: one class or all, one view beside the photograph, in the chosen order.
 
 const filters = document.getElementById("filters");
 const cards = all(".card");
@@ -114,7 +114,7 @@ if (filters) {
   applyFilters();
 }
 
-// One image, enlarged: each view is drawn as one picture, which can be opened in a tab and saved.
+// One image, enlarged: each view is drawn as a single image, which can be opened in a tab and saved.
 
 const viewer = document.getElementById("viewer");
 let current = null; // the card that is enlarged
@@ -159,7 +159,7 @@ async function draw(chosen) {
   const number = ++drawings;
   const canvas = await drawn(chosen);
   const file = await new Promise((done) => canvas.toBlob(done));
-  if (number !== drawings) return; // another one was asked for meanwhile
+  if (number !== drawings) return; // another one was requested meanwhile
   const image = new Image(canvas.width, canvas.height);
   image.src = canvas.toDataURL();
   image.alt = `${chosen.title}, ${current.dataset.name}`;
@@ -214,7 +214,7 @@ viewer.addEventListener("keydown", (event) => {
   IN_VIEWER[event.key]();
 });
 
-// The reference gallery: where one spot of the image looked. A sprite has a picture for each spot.
+// The reference gallery: what one spot of the image attended to. A sprite has a tile for each spot.
 
 function ask(frame, row, column) {
   const { rows, columns } = frame.dataset;

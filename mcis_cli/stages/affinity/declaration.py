@@ -76,7 +76,7 @@ def _network_wanted(request: Request) -> Asked:
 
 def _walk_wanted(request: Request) -> Asked:
     maps, network, images = request.start, request.network, request.images_of_start
-    assert network is not None, "the walk is not asked for before its network is known"
+    assert network is not None, "the walk comes after its network"
     return request.settings.affinity, images, lambda settled: walk_recipe(settled, maps.id, network.id, images)
 
 

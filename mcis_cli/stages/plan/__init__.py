@@ -1,1 +1,1 @@
-"""Questions about the chain: what is done, what would run, and why."""
+"""Questions about the chain: which stages are done, which would run, and why."""

@@ -27,7 +27,7 @@ class Outcome:
     Attributes:
         finding: the damaged or missing file.
         is_repaired: whether this file is intact again.
-        how: what was done, or remains to do.
+        how: the repair, or how to complete it.
         done: the recipe that makes the artifact again, if it is known and must still run.
     """
 
