@@ -38,10 +38,10 @@ NAMES = (
 HEIGHT, WIDTH, NUM_CLASSES = 64, 96, 3
 HEAD = """# Backbones of timm
 
-*Written by `docs/scripts/backbones.py`, which tries what this table says; add names there.*
+*Written by `docs/scripts/backbones.py`, which tries each network of this table; add names there.*
 
 `--backbone timm:NAME` takes any convolutional network that [timm](https://huggingface.co/docs/timm) lists and builds
-with an output stride. [Use another backbone](../how-to/own-backbone.md) says how, and which do not. These were
+with an output stride. [Use another backbone](../how-to/own-backbone.md) lists the exceptions. These were
 tried with timm {version}, with random weights, at output strides 8 and 16: the shapes of all levels, and one step of
 `train-cls` (full loss) and of `train-seg`, in which every weight that may learn gets a finite gradient.
 
