@@ -21,6 +21,11 @@ def first_few(names: Iterable[str], most: int = NUM_NAMED) -> str:
     return ", ".join(first[:most]) + (", …" if len(first) > most else "")
 
 
+def percent(fraction: float | None, digits: int = 1) -> str:
+    """A fraction in percent, or a dash."""
+    return "–" if fraction is None else f"{100 * fraction:.{digits}f}"
+
+
 class McisError(Exception):
     """Any error that a user can fix; `exit_code` is what the command line returns."""
 

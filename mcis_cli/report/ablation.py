@@ -11,7 +11,7 @@ from mcis_cli.config.ablations import AblationTable, Row
 from mcis_cli.errors import counted
 from mcis_cli.report.measuring import KIND_OF
 
-MEASURED_ON = {on: on if kind == "network" else kind for on, kind in KIND_OF.items()}
+MEASURED_ON = {**KIND_OF, "segmentation": "segmentation"}
 PUBLISHED_ON = "mean IoU of the segmentation network on PASCAL VOC 2012 val, its initialisation not stated"
 
 
@@ -103,7 +103,7 @@ def _summary(
     before = {one.seed: float(one.metrics["mean_iou"] or 0) for one in first}
     is_first, published, of_first = row == table.rows[0], row.published, table.rows[0].published
     gains = [] if is_first else [values[seed] - before[seed] for seed in values if seed in before]
-    thresholds = tuple(one.metrics["threshold"] for one in scores) if on == "maps" else ()
+    thresholds = tuple(one.metrics["threshold"] for one in scores if "threshold" in one.metrics)
     chosen = bool(metrics.get("threshold_chosen_with_ground_truth", False))
     return Summary(
         table=table.number,
@@ -114,7 +114,7 @@ def _summary(
         initialisation=metrics["initialisation"],
         threshold_chosen_with_ground_truth=chosen,
         thresholds=thresholds,
-        how=_how(on, metrics, chosen),
+        how=_how(metrics, chosen),
         seeds=tuple(values),
         values=tuple(values.values()),
         mean_iou=_mean(list(values.values())),
@@ -136,23 +136,24 @@ def _deviation(values: Sequence[float]) -> float | None:
     return statistics.stdev(values) if len(values) > 1 else None
 
 
-def _how(on: str, metrics: Mapping[str, Any], chosen: bool) -> str:
+def _how(metrics: Mapping[str, Any], chosen: bool) -> str:
     parts = [
         f"split {metrics['split']}",
         counted(metrics["num_images"], "image"),
         f"initialised from {metrics['initialisation']}",
     ]
-    if on == "maps":
-        parts.append(
-            "background threshold chosen with ground truth" if chosen else f"threshold {metrics['threshold']:g}"
-        )
-    elif KIND_OF[on] != "network":
-        parts.append("no threshold chosen with ground truth; ignored pixels count as missed")
-    else:
+    if "scales" in metrics:  # of a network
         parts.append("with CRF" if metrics["crf"] else "without CRF")
         parts.append(f"scales {', '.join(f'{scale:g}' for scale in metrics['scales'])}")
         parts.append("with mirror" if metrics["flip"] else "without mirror")
+    if "threshold" not in metrics:
         parts.append("no threshold chosen with ground truth")
+    else:  # of maps
+        parts.append(
+            "background threshold chosen with ground truth" if chosen else f"threshold {metrics['threshold']:g}"
+        )
+    if not {"scales", "threshold"} & metrics.keys():  # of masks
+        parts.append("ignored pixels count as missed")
     return "; ".join(parts)
 
 

@@ -10,7 +10,7 @@ from numpy.typing import NDArray
 from mcis_cli.config import DataConfig, EvalConfig, RunOptions
 from mcis_cli.config.setting import flat
 from mcis_cli.data.catalogue import Catalogue
-from mcis_cli.errors import DataError, MissingError, counted
+from mcis_cli.errors import DataError, MissingError, counted, percent
 from mcis_cli.report.cards import Card, Photos, cards, choose
 from mcis_cli.report.diagram import Diagram, draw
 from mcis_cli.report.metrics_log import read_log
@@ -150,7 +150,7 @@ def figures(run: Run, store: Store) -> Report:
     if not curves:
         notes.append("Curves: no training of this run is in this store with its log.")
     return Report(
-        title=" · ".join(f"{one.title} {_percent(one.metrics['mean_iou'])}" for one in scores.values())
+        title=" · ".join(f"{one.title} {percent(one.metrics['mean_iou'])} %" for one in scores.values())
         or run.last.path.stem,
         run=run,
         class_names=names,
@@ -323,7 +323,3 @@ def _duration(seconds: float) -> str:
     if seconds < 5400:
         return f"{seconds / 60:.0f} min"
     return f"{seconds / 3600:.1f} h"
-
-
-def _percent(fraction: float | None) -> str:
-    return "–" if fraction is None else f"{100 * fraction:.1f} %"

@@ -4,6 +4,7 @@ from collections.abc import Sequence
 from dataclasses import dataclass, replace
 from itertools import pairwise
 
+from mcis_cli.errors import percent
 from mcis_cli.stages import names_of, stages
 from mcis_cli.stages.evaluate.run import metrics
 from mcis_cli.stages.plan.lineage import Run, kinds_in_order, settings_of
@@ -92,8 +93,7 @@ def _of_one_height(boxes: Sequence[Box]) -> list[Box]:
 
 def _score(artifact: Artifact, scored: Box) -> Box:
     found = metrics(artifact)
-    mean = found["mean_iou"]
-    facts = f"{'–' if mean is None else f'{100 * mean:.1f}'} % on {found['split']}"
+    facts = f"{percent(found['mean_iou'])} % on {found['split']}"
     return Box(
         artifact.stage, "mean IoU", artifact.id[:ID_DIGITS], (facts,), scored.x, scored.y + scored.height + BELOW
     )

@@ -16,6 +16,7 @@ from markupsafe import Markup
 
 from mcis_cli import __version__
 from mcis_cli.data.palette import voc_palette
+from mcis_cli.errors import percent
 from mcis_cli.report.comparison import Comparison
 from mcis_cli.report.content import Report
 from mcis_cli.report.scores import points
@@ -101,7 +102,7 @@ def _environment() -> Environment:
         lstrip_blocks=True,
         finalize=_seen,
     )
-    environment.filters |= {"percent": _percent, "points": points, "colour": _colour}
+    environment.filters |= {"percent": percent, "points": points, "colour": _colour}
     return environment
 
 
@@ -110,10 +111,6 @@ def _seen(value: Any) -> Any:
     if isinstance(value, Markup) or not isinstance(value, str) or value.isprintable():
         return value
     return "".join(letter if letter.isprintable() else " " for letter in value)
-
-
-def _percent(fraction: float | None, digits: int = 1) -> str:
-    return "–" if fraction is None else f"{100 * fraction:.{digits}f}"
 
 
 def _colour(value: int) -> str:

@@ -168,6 +168,7 @@ class Content:
         check_sizes: raises DamagedError for a meta that would build something larger than the file holds.
         shown_as: title of a record beside its photograph; empty if it is not shown.
         facts: from an artifact's settings and the artifact to its most important facts, in a few words each.
+        measured: from the metrics of its scores to how they were measured, in a few words each.
     """
 
     kind: Kind
@@ -177,6 +178,7 @@ class Content:
     check_sizes: Callable[[Artifact, Any], None] = _any_size
     shown_as: str = ""
     facts: Callable[[Mapping[str, Any], Artifact], Sequence[str]] = lambda settings, artifact: ()
+    measured: Callable[[Mapping[str, Any]], Sequence[str]] = lambda metrics: ()
 
 
 @dataclass(frozen=True)
@@ -425,6 +427,12 @@ def fault_of_maps(fields: Fields, meta: Mapping[str, Any]) -> str | None:
     if not ascend(classes, len(meta["class_names"])):
         return "classes that are none, or twice there"
     return None if (abs(maps) < math.inf).all() else "values that are not finite"
+
+
+def maps_measured(metrics: Mapping[str, Any]) -> Sequence[str]:
+    """How scores of maps were measured."""
+    chosen = " (chosen with ground truth)" if metrics["threshold_chosen_with_ground_truth"] else ""
+    return (f"background threshold {metrics['threshold']:g}{chosen}",)
 
 
 def _as_json(schema: Schema | None) -> dict[str, list[str | int]] | None:

@@ -24,16 +24,11 @@ TABLE = replace(TABLES[2], rows=TABLES[2].rows[1:])  # of one classifier
 
 def measurement(row, seed, on, mean_iou, **more):
     """A score as `mcis eval` tells it."""
-    metrics = {
-        "split": "train",
-        "num_images": 16,
-        "initialisation": "lite0.pth",
-        "threshold": 0.4,
-        "threshold_chosen_with_ground_truth": on == "maps",
-        "crf": False,
-        "scales": [1.0],
-        "flip": False,
-    }
+    metrics = {"split": "train", "num_images": 16, "initialisation": "lite0.pth"}
+    if on == "maps":
+        metrics |= {"threshold": 0.4, "threshold_chosen_with_ground_truth": True}
+    if on == "segmentation":
+        metrics |= {"crf": False, "scales": [1.0], "flip": False}
     return Measurement(row.name, seed, on, {**metrics, "mean_iou": mean_iou, **more}, f"id-{row.name}-{seed}-{on}")
 
 

@@ -7,7 +7,7 @@ from terminals import on_terminal
 
 from mcis_cli.cli.terminal.output import TerminalReporter, complain, for_people, say
 from mcis_cli.cli.terminal.progress import progress_line
-from mcis_cli.cli.terminal.tables import percent
+from mcis_cli.errors import percent
 from mcis_cli.stages.evaluate.run import describe
 
 

@@ -15,8 +15,8 @@ from mcis_cli.cli.session import options as opt
 from mcis_cli.cli.session.location import CONFIG_FILE
 from mcis_cli.cli.terminal.folder_output import OutputFolder
 from mcis_cli.cli.terminal.output import TerminalReporter, announce, console
-from mcis_cli.cli.terminal.tables import percent
 from mcis_cli.config import DataConfig, RunOptions, Settings, merge, resolve
+from mcis_cli.errors import percent
 from mcis_cli.store import Artifact, Store, open_store
 
 if TYPE_CHECKING:

@@ -8,11 +8,7 @@ from rich.table import Table
 from rich.text import Text
 
 from mcis_cli.cli.terminal.output import console, plain
-
-
-def percent(fraction: float | None) -> str:
-    """A fraction in percent with one decimal, or a dash."""
-    return "–" if fraction is None else f"{100 * fraction:.1f}"
+from mcis_cli.errors import percent
 
 
 def print_scores(metrics: Mapping[str, Any], saliency: str = "") -> None:

@@ -20,6 +20,7 @@ from mcis_cli.stages.stage import (
     Text,
     Work,
     fault_of_maps,
+    maps_measured,
 )
 from mcis_cli.store import Artifact, Recipe, Schema
 
@@ -177,6 +178,7 @@ AFFINITY = Stage(
         fault_of=fault_of_maps,
         shown_as="walked map",
         facts=_walk_facts,
+        measured=maps_measured,
     ),
     work=Work(
         command="affinity",

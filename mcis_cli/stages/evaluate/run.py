@@ -13,7 +13,7 @@ from mcis_cli.data.loading import Workers
 from mcis_cli.errors import DataError, counted
 from mcis_cli.maps.localization import enlarge, normalise
 from mcis_cli.maps.metrics import count_pixels, scores, sweep, total_counts
-from mcis_cli.stages import check, holds, kind_of, names_of, read_record, read_records
+from mcis_cli.stages import check, holds, kind_of, names_of, read_record, read_records, stages
 from mcis_cli.stages.engine.by_image import ByImage, run_segments
 from mcis_cli.stages.engine.evidence import heed_masks
 from mcis_cli.stages.engine.inputs import Inputs, images_of
@@ -155,26 +155,9 @@ def describe(metrics: Mapping[str, Any], saliency: str = "") -> str:
         metrics: see `metrics`.
         saliency: that it rests on saliency maps, see `stages.plan.lineage.saliency_behind`; empty if on none.
     """
-    kind = kind_of(metrics["subject"])
-    parts = [counted(metrics["num_images"], "image"), f"initialised from {metrics['initialisation']}"]
-    if kind == "network":
-        parts.append(f"trained on {'ground truth' if metrics['supervision'] == 'full' else 'pseudo masks'}")
-        before = metrics.get("mean_iou_before_crf")
-        without = "" if before is None else f" ({_percent(before)} without it)"
-        parts.append(f"with CRF{without}" if metrics["crf"] else "without CRF")
-        parts.append(f"scales {', '.join(f'{scale:g}' for scale in metrics['scales'])}")
-        parts.append("with mirror" if metrics["flip"] else "without mirror")
-    if "threshold" in metrics:
-        chosen = " (chosen with ground truth)" if metrics["threshold_chosen_with_ground_truth"] else ""
-        parts.append(f"background threshold {metrics['threshold']:g}{chosen}")
-    if kind == "pseudo masks":
-        parts.append(f"{_percent(metrics['coverage'])} of the pixels labelled, ignored ones count as missed")
-        parts.append(f"{_percent(metrics['mean_iou_covered'])} on labelled pixels alone")
-    return "; ".join([*parts, *filter(None, [saliency])])
-
-
-def _percent(fraction: float | None) -> str:
-    return "–" if fraction is None else f"{100 * fraction:.1f} %"
+    images, source = counted(metrics["num_images"], "image"), f"initialised from {metrics['initialisation']}"
+    measured = stages()[metrics["subject"]].content.measured(metrics)
+    return "; ".join([images, source, *measured, *filter(None, [saliency])])
 
 
 def _images(config: EvalConfig, subject: Artifact, catalogue: Catalogue, inputs: Inputs) -> tuple[Catalogue, str]:

@@ -5,7 +5,7 @@ from typing import Any
 
 from mcis_cli.config import Config, PseudoConfig, Settings
 from mcis_cli.data.catalogue import Catalogue
-from mcis_cli.errors import first_few
+from mcis_cli.errors import first_few, percent
 from mcis_cli.stages.stage import (
     IGNORE_INDEX,
     Content,
@@ -98,6 +98,11 @@ def _facts(settings: Mapping[str, Any], artifact: Artifact) -> Sequence[str]:
     return first, *(word for word, holds in further.items() if holds)
 
 
+def _measured(metrics: Mapping[str, Any]) -> Sequence[str]:
+    labelled = f"{percent(metrics['coverage'])} % of the pixels labelled, ignored ones count as missed"
+    return labelled, f"{percent(metrics['mean_iou_covered'])} % on labelled pixels alone"
+
+
 def _starts_from(settings: Settings) -> Kind:
     return "walked maps" if settings.pseudo.background == "affinity" else "maps"
 
@@ -113,6 +118,7 @@ PSEUDO = Stage(
         fault_of=_fault_of,
         shown_as="pseudo mask",
         facts=_facts,
+        measured=_measured,
     ),
     work=Work(
         command="pseudo",

@@ -8,6 +8,7 @@ from pydantic import Field
 
 from mcis_cli.config import Backbone, Config, Settings, TrainSegConfig
 from mcis_cli.data.catalogue import Catalogue
+from mcis_cli.errors import percent
 from mcis_cli.stages.engine.starting_weights import lacking_weights, starting_identity
 from mcis_cli.stages.stage import (
     Content,
@@ -98,6 +99,17 @@ def _facts(settings: Mapping[str, Any], artifact: Artifact) -> Sequence[str]:
     return f"{settings.get('backbone')}", f"seed {settings.get('seed')}"
 
 
+def _measured(metrics: Mapping[str, Any]) -> Sequence[str]:
+    before = metrics.get("mean_iou_before_crf")
+    without = "" if before is None else f" ({percent(before)} % without it)"
+    return (
+        f"trained on {'ground truth' if metrics['supervision'] == 'full' else 'pseudo masks'}",
+        f"with CRF{without}" if metrics["crf"] else "without CRF",
+        f"scales {', '.join(f'{scale:g}' for scale in metrics['scales'])}",
+        "with mirror" if metrics["flip"] else "without mirror",
+    )
+
+
 def _num_steps(settings: Mapping[str, Any], images: Catalogue) -> int:
     """The steps, if no mask is wholly ignored."""
     steps_per_epoch = math.ceil(len(images) / (settings["batch_size"] * settings.get("processes", 1)))
@@ -123,6 +135,7 @@ TRAIN_SEG = Stage(
         check_sizes=_check_sizes,
         shown_as="prediction",
         facts=_facts,
+        measured=_measured,
     ),
     work=Work(
         command="train-seg",
