@@ -84,11 +84,7 @@ def predict(
         for prediction in stage.run(settings, artifact, named.masks, opt.run_options(device=writing.device)):
             reporter.advance()
             if prediction.image is None or prediction.mask is None:
-                faults.append(prediction.fault or "unknown")
-                if as_json:
-                    say(json.dumps({"image": str(prediction.path), "error": faults[-1]}))
-                if len(named.masks) > 1:  # of a single image, the last line is the error itself
-                    reporter.warn(faults[-1])
+                faults.append(_report_fault(prediction, reporter, as_json=as_json, is_alone=len(named.masks) == 1))
                 continue
             target = _write(prediction, named.masks[prediction.path], folder, overlay=writing.overlay)
             if as_json:
@@ -128,6 +124,16 @@ def _write(prediction: "Prediction", inside: Path, folder: OutputFolder, *, over
         picture = overlaid(prediction.image, prediction.mask, voc_palette())
         folder.write(inside.with_name(f"{inside.stem}-overlay.png"), png_bytes(picture))
     return target
+
+
+def _report_fault(prediction: "Prediction", reporter: TerminalReporter, *, as_json: bool, is_alone: bool) -> str:
+    """Print why a photograph has no mask, and return it; of a single one, the error at the end says it."""
+    fault = prediction.fault or "unknown"
+    if as_json:
+        say(json.dumps({"image": str(prediction.path), "error": fault}))
+    if not is_alone:
+        reporter.warn(fault)
+    return fault
 
 
 def _raise_for(faults: Sequence[str], total: int) -> None:
