@@ -23,6 +23,7 @@ from torch import nn
 from mcis_cli.config import (
     PRESETS,
     AffinityConfig,
+    AverageConfig,
     CamsConfig,
     DataConfig,
     EvalConfig,
@@ -44,6 +45,7 @@ from mcis_cli.models.pairwise_affinity import PairwiseAffinity, pair_offsets
 from mcis_cli.stages.affinity import labels as affinity_labels
 from mcis_cli.stages.affinity import train as train_affinity
 from mcis_cli.stages.affinity import walk as affinity
+from mcis_cli.stages.average import run as average
 from mcis_cli.stages.cams.features import FeatureCache
 from mcis_cli.stages.cams.mapping import Mapper
 from mcis_cli.stages.cams.similarity import Nearest
@@ -157,6 +159,7 @@ def keys() -> dict[str, dict[str, Any]]:
             recipes.dataset(images),
             recipes.train_cls(settings.train_cls, images.split("train"), weights),
             recipes.cams(settings.cams, artifact, images.split("train"), images.split("train")),
+            recipes.average(settings.average, ["33" * 32, artifact]),
             recipes.affinity_labels(settings.affinity, artifact, images),
             recipes.affinity_net(settings.affinity, artifact, images, weights),
             recipes.affinity(settings.affinity, artifact, "33" * 32, images),
@@ -185,6 +188,7 @@ def results() -> dict[str, Any]:
             "dataset": _dataset,
             "train-cls": _train_cls,
             "cams": _cams,
+            "average": _average,
             "affinity-labels": _affinity_labels,
             "affinity-net": _affinity_net,
             "affinity": _affinity,
@@ -266,6 +270,12 @@ def _maps() -> NDArray[np.float32]:
     """Two maps, with scores that no threshold is near to."""
     y, x = np.mgrid[:3, :4]
     return np.stack([np.where(x < 2, 8, y), np.where(x > 2, 7, y - 1)]).astype(np.float32)
+
+
+def _average(images: Catalogue) -> dict[str, Any]:
+    maps = [_maps(), _maps()[:, ::-1, ::2]]
+    ways = {how: AverageConfig(combine=how) for how in ("mean", "minimum")}
+    return {how: average.combined(config, maps).astype(np.float64).tolist() for how, config in ways.items()}
 
 
 def _affinity_labels(images: Catalogue) -> dict[str, Any]:
@@ -356,6 +366,7 @@ def artifacts(root: Path) -> None:
                 "references": np.frombuffer(b'{"cat": ["a"], "dog": ["c"]}', np.uint8),
             },
         ),
+        "average": (common, {"maps": _maps().astype(np.float16), "classes": np.array([0, 1], np.int32)}),
         "affinity-labels": (common, {"labels": np.array([[0, 1, 255], [2, 0, 1]], np.uint8)}),
         "affinity": (common, {"maps": _maps().astype(np.float16), "classes": np.array([0, 1], np.int32)}),
         "pseudo": (

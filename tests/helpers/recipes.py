@@ -4,6 +4,7 @@ from mcis_cli.stages import STAGES, chained, kind_of
 from mcis_cli.stages.affinity.declaration import labels_recipe as affinity_labels
 from mcis_cli.stages.affinity.declaration import network_recipe as affinity_net
 from mcis_cli.stages.affinity.declaration import walk_recipe as affinity
+from mcis_cli.stages.average.declaration import recipe as average
 from mcis_cli.stages.cams.declaration import recipe as cams
 from mcis_cli.stages.evaluate import declaration
 from mcis_cli.stages.materials import DATASET
@@ -20,6 +21,7 @@ __all__ = [
     "affinity_labels",
     "affinity_net",
     "affinity_weights",
+    "average",
     "cams",
     "dataset",
     "evaluate",
