@@ -221,11 +221,11 @@ def _sizes(listing: Listing, catalogue: Catalogue) -> Iterator[Finding]:
     if not differ:
         return
     entry, width, height = differ[0]
-    turned = ", as if not turned upright by EXIF data" if (width, height) == (entry.height, entry.width) else ""
+    turned = ", its size before its EXIF data turn it" if (width, height) == (entry.height, entry.width) else ""
     message = (
-        f"{counted(len(differ), 'image')} of another size in {listing.tag_source} (the first is {entry.id!r}: {width} "
-        f"x {height} pixels there{turned}; the photograph has {entry.width} x {entry.height}); export the annotations "
-        "of these very files again"
+        f"{counted(len(differ), 'image')} of another size in {listing.tag_source} (the first is {entry.id!r}: "
+        f"annotations for {width} x {height} pixels{turned}; the photograph has {entry.width} x {entry.height}); "
+        "export annotations of these files"
     )
     yield Finding("error", "size-differs", message, tuple(one.id for one, _, _ in differ))
 

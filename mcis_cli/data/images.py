@@ -173,8 +173,8 @@ def decode_mask(
             return _from_colours(np.ascontiguousarray(pixels[:, :, :3]), colours, name)
     if image.mode not in ("P", "L"):
         raise DataError(
-            f"{name}: a mask with mode {image.mode}; expected class indices in one 8-bit channel (mode P or L, "
-            "not colours, but for those of a labelmap.txt); save it as a palette or grey PNG"
+            f"{name}: a mask with mode {image.mode}; expected class indices in one 8-bit channel (mode P or L; "
+            "colours only with a labelmap.txt); save it as a palette or grey PNG"
         )
     _load(image, name)
     values = np.array(image, dtype=np.uint8)
@@ -221,7 +221,7 @@ def _from_colours(
         row, column = np.argwhere(~listed)[0]
         red, green, blue = pixels[row, column].tolist()
         raise DataError(
-            f"{name}: the colour {red},{green},{blue} is not in labelmap.txt; expected those that it lists alone; "
+            f"{name}: the colour {red},{green},{blue} is not in labelmap.txt; expected only colours that it lists; "
             "add it, or save the mask without smoothing"
         )
     return mask
@@ -247,11 +247,15 @@ def decode_grey(content: bytes, name: str) -> Float32[ndarray, "height width"]:
     if image.mode.startswith("I"):
         return (_sixteen_bits(image, name) / np.float32(65535)).astype(np.float32)
     if image.has_transparency_data and image.convert("RGBA").getchannel("A").getextrema() != (255, 255):
-        raise DataError(f"{name}: transparent pixels; expected a value for each; save the map as a grey PNG")
+        raise DataError(
+            f"{name}: transparent pixels; expected a grey value for each pixel; save the map without transparency"
+        )
     if image.mode not in ("L", "1"):
         channels = np.array(_convert(image, "RGB", name), dtype=np.int16)
         if int(np.ptp(channels, axis=2).max()) > GREY_TOLERANCE:
-            raise DataError(f"{name}: colours; expected a map of grey values, not an image of it; save the map itself")
+            raise DataError(
+                f"{name}: colours; expected grey values, not a coloured drawing of the map; save the map itself"
+            )
     return np.array(_convert(image, "L", name), dtype=np.float32) / np.float32(255)
 
 

@@ -82,10 +82,10 @@ def _scale(part: Outlines, entry: ImageEntry) -> Fraction:
     height, width = map(int, part.size)
     if height * entry.width != width * entry.height:
         where = part.shapes[0].where if part.shapes else entry.id
-        turned = ", as if not turned upright by its EXIF data" if (width, height) == (entry.height, entry.width) else ""
+        turned = ", its size before its EXIF data turn it" if (width, height) == (entry.height, entry.width) else ""
         raise DataError(
-            f"{where}: the image {entry.image!r} has {width} x {height} pixels there{turned}; expected "
-            f"{entry.width} x {entry.height}, as the photograph has; export the annotations of these very files again"
+            f"{where}: found annotations for {width} x {height} pixels{turned}; the photograph {entry.image!r} has "
+            f"{entry.width} x {entry.height}; export annotations of this file"
         )
     return Fraction(entry.width, width)
 
@@ -98,7 +98,7 @@ def _region(shape: Shape, scale: Fraction, entry: ImageEntry) -> Region:
         return _resized(shape.pixels, entry)
     if not all(_is_polygon(part) for part in shape.polygons):
         raise DataError(
-            f"{shape.where} has a polygon that is none; expected x and y of three corners at least; correct it"
+            f"{shape.where} has an invalid polygon; expected the x and y of at least three corners; correct it"
         )
     scaled = [[float(value * scale) for value in part] for part in shape.polygons]
     return _filled(scaled, entry.height, entry.width)
@@ -133,7 +133,7 @@ def _decoded(outline: Any, scale: Fraction, entry: ImageEntry, where: str) -> Re
         region = decode_rle(counts, *framed)
     if region is None:
         raise DataError(
-            f"{where} has run lengths of the size {size!r:.40}; expected those of an image of {framed}; correct them"
+            f"{where} has invalid run lengths, of the size {size!r:.40}; expected the size {framed}; correct them"
         )
     return region
 

@@ -152,8 +152,8 @@ class Backbone(nn.Module):
         """
         if not 0 <= num_stages <= self.num_stages:
             raise UsageError(
-                f"cannot freeze {num_stages} stages of {self.name}: it has 0 to {self.num_stages}; "
-                "lower it, as in --set train-cls.frozen_stages=3"
+                f"cannot freeze {num_stages} stages of {self.name}: expected 0 to {self.num_stages}; "
+                "lower the number, as in --set train-cls.frozen_stages=3"
             )
         for stage in self._stages[:num_stages]:
             for part in stage:
@@ -207,8 +207,8 @@ def build_backbone(
     strides = (8,) if name == "resnet38" else (8, 16)
     if output_stride not in strides:
         raise UsageError(
-            f"{name} has no output stride {output_stride}: it is {' or '.join(map(str, strides))}; choose with --set "
-            f"SECTION.output_stride={strides[0]}"
+            f"{name} does not support output stride {output_stride}: expected {' or '.join(map(str, strides))}; set it "
+            f"with --set SECTION.output_stride={strides[0]}"
         )
     trunk = build(output_stride, role)
     count = trunk.new_layers if new_layers is None else new_layers
@@ -230,7 +230,7 @@ def _builder_of(name: str) -> Callable[[int, Role], _Trunk]:
         return partial(_timm, name.removeprefix(PREFIX))
     if name not in builders:
         raise UsageError(
-            f"there is no backbone {name!r:.80}: it is one of {', '.join(builders)}, or {PREFIX}NAME; choose with "
+            f"no backbone is called {name!r:.80}: expected {', '.join(builders)}, or {PREFIX}NAME; choose one with "
             "--backbone"
         )
     return builders[name]

@@ -425,7 +425,7 @@ def fault_of_maps(fields: Fields, meta: Mapping[str, Any]) -> str | None:
     if maps.shape[0] != len(classes) or (len(classes) and not maps.size):
         return f"maps of the shape {maps.shape} for {len(classes)} classes"
     if not ascend(classes, len(meta["class_names"])):
-        return "classes that are none, or twice there"
+        return "classes that are unknown or repeated"
     return None if (abs(maps) < math.inf).all() else "values that are not finite"
 
 

@@ -54,7 +54,7 @@ class Artifact:
             if held:
                 files.hold(descriptor)
                 if not os.fstat(descriptor).st_nlink:
-                    raise MissingError(f"{path} was just removed; mcis ls shows what the store has")
+                    raise MissingError(f"{path} was removed just now; mcis ls lists the artifacts of the store")
             self.manifest = user_block.read_manifest(descriptor, path, "artifact")
             check_manifest(self.manifest, path)
         except McisError:

@@ -79,7 +79,7 @@ def open_regular(path: Path, flags: int = os.O_RDONLY) -> int:
             descriptor = os.open(path, flags | os.O_CLOEXEC | os.O_NOFOLLOW | os.O_NONBLOCK, 0o644)
         except OSError as error:
             if error.errno in (errno.ENOENT, errno.ENOTDIR) and not flags & os.O_CREAT:
-                raise MissingError(f"{path} is not there; mcis ls shows what the store has") from None
+                raise MissingError(f"{path} does not exist; mcis ls lists the artifacts of the store") from None
             if error.errno not in (errno.ELOOP, errno.ENXIO, errno.EISDIR, errno.ENODEV):
                 raise
             descriptor = -1

@@ -40,7 +40,7 @@ def open_store(path: Path | str, create: bool = True) -> "Store":
     with files.reported("read", root):
         exists = (root / "format").exists()
     if not exists and not create:
-        raise MissingError(f"there is no store at {root}; --store FOLDER names another, any stage makes one")
+        raise MissingError(f"no store at {root}; give another with --store FOLDER, or run a stage, which creates one")
     if not exists:
         _make(root)
     for name in FOLDERS:
@@ -60,7 +60,7 @@ def _make(root: Path) -> None:
         names = [path.name for path in root.iterdir()] if root.exists() else []
     strange = sorted(set(names) - {*FOLDERS, *_FILES})
     if strange:
-        raise UsageError(f"{root} is no store: it has {strange[0]!r}; --store FOLDER names an empty or a new folder")
+        raise UsageError(f"{root} is not a store: it contains {strange[0]!r}; give --store an empty or a new folder")
     for parent in reversed(root.parents):
         if not parent.exists():
             files.make_folder(parent)
@@ -161,16 +161,16 @@ class Store:
             return load(path) if is_ours else Artifact(Path(os.path.realpath(path)), held=True)
         if not text:
             raise MissingError(
-                "the name of an artifact is empty: the command that should have printed it failed; mcis ls shows what "
-                "there is"
+                "the name of the artifact is empty: the command that should have printed it failed; see its message; "
+                "mcis ls lists all artifacts"
             )
         if (short := _SHORT.fullmatch(text)) is not None:
             return self._by_prefix(short["digits"], short["stage"])
         if (newest := newest_of(self.root / "artifacts", text)) is not None:
             return load(newest)
         raise MissingError(
-            f"there is no artifact {text!r}: it is no name, file or stage, nor the first 8 or more digits of an id; "
-            "mcis ls shows what there is"
+            f"no artifact {text!r}: expected a name, a file, a stage, or the first 8 or more digits of an id; mcis ls "
+            "lists all"
         )
 
     def _by_prefix(self, prefix: str, stage: str = "*") -> Artifact:
@@ -182,9 +182,9 @@ class Store:
         found = [artifact for artifact in found if artifact.id.startswith(prefix)]
         if len(found) > 1:
             names = ", ".join(artifact.path.stem for artifact in found)
-            raise UsageError(f"the id {prefix} fits {len(found)} artifacts: {names}; give more digits")
+            raise UsageError(f"{len(found)} artifacts have an id that starts with {prefix}: {names}; give more digits")
         if not found:
-            raise MissingError(f"there is no artifact whose id starts with {prefix}; mcis ls shows what there is")
+            raise MissingError(f"no artifact has an id that starts with {prefix}; mcis ls lists all")
         return found[0]
 
     def artifacts(self, on_damaged: Callable[[DamagedError], None] | None = None) -> list[Artifact]:

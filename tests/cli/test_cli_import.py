@@ -117,7 +117,7 @@ def test_an_artifact_comes_in_with_its_key(call, work, tmp_path):
         (("--weights", "x.pth"), "expected --backbone"),
         (("--weights", "x.pth", "--backbone", "lite9"), "backbone = 'lite9' is not accepted|lite9"),
         (("--weights", "x.pth", "--backbone", "lite0"), r"x\.pth cannot be read"),
-        (("--weights", "x.pth", "--backbone", "lite0", "--data", "shapes"), "--data has no meaning with --weights"),
+        (("--weights", "x.pth", "--backbone", "lite0", "--data", "shapes"), "--data cannot be used with --weights"),
         (("shapes/classes.txt",), "is no artifact of mcis: found other first bytes"),
         (("pictures",), "pictures cannot be imported: found a folder, expected an artifact .* give --cams"),
         (("gone.h5",), r"gone\.h5 cannot be imported: found no file"),

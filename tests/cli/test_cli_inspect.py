@@ -101,7 +101,7 @@ def test_an_evaluation_is_shown_with_its_scores(call, chain):
 @pytest.mark.parametrize(
     ("reference", "code", "part"),
     [
-        ("deadbeef", 3, "no artifact whose id starts with deadbeef"),
+        ("deadbeef", 3, "no artifact has an id that starts with deadbeef"),
         ("nothing", 3, "no artifact 'nothing'"),
         ("../mcis.toml", 3, "no artifact"),
     ],

@@ -132,13 +132,13 @@ def test_the_store_of_a_piped_path_is_used_from_anywhere(chain, tmp_path):
 )
 def test_an_empty_pipe_is_3(tmp_path, command, previous):
     answer = mcis(command, cwd=tmp_path, piped="")
-    refused(answer, 3, "nothing came through the pipe", f"`mcis {previous}` or another")
+    refused(answer, 3, "the pipe is empty", f"`mcis {previous}` or another")
     assert not list(tmp_path.iterdir())
 
 
 def test_a_pipe_with_something_else_is_refused(tmp_path):
     refused(mcis("cams", cwd=tmp_path, piped='{"no": "path"}\n'), 2, "expected the path or the id of an artifact")
-    refused(mcis("cams", cwd=tmp_path, piped="hello\n"), 3, "there is no artifact 'hello'")
+    refused(mcis("cams", cwd=tmp_path, piped="hello\n"), 3, "no artifact 'hello'")
 
 
 @pytest.mark.parametrize("command", ["cams", "pseudo", "train-seg", "eval"])
@@ -337,7 +337,7 @@ def test_missing_saliency_names_images_and_the_ways_out(call, chain_copy):
     assert sealed(chain_copy.folder / ".mcis") == before
     answer = call("pseudo", "--allow-missing-saliency", cwd=chain_copy.folder)
     assert answer.code == 0
-    assert "wholly ignored: 1 of 16 masks: train-0003" in answer.err
+    assert "1 of 16 masks are ignored as a whole: train-0003" in answer.err
 
 
 def test_saliency_of_another_folder_is_used_without_training_again(call, chain_copy, tmp_path):

@@ -171,10 +171,10 @@ def test_named_models_are_looked_for_in_folders_of_the_user(call, work, monkeypa
         (("shapes", "--model", "shapes"), "shapes: a folder, a pipe or a device; expected a file"),
         (("shapes", "--model", "pipe.onnx"), "a folder, a pipe or a device"),
         (("shapes", "--model", "large.onnx"), "expected at most 1,073,741,824"),
-        (("shapes", "--model", "text.onnx"), "text.onnx is no network that onnxruntime reads"),
-        (("shapes", "--model", "nan.onnx"), "nan.onnx gives no saliency: found values that are not finite"),
+        (("shapes", "--model", "text.onnx"), "text.onnx cannot be read by onnxruntime"),
+        (("shapes", "--model", "nan.onnx"), "nan.onnx is not a saliency network: found values that are not finite"),
         (("shapes", "--model", "red.onnx", "--split", "none"), "none"),
-        (("shapes", "--model", "red.onnx", "--force"), "--force has no meaning without --output"),
+        (("shapes", "--model", "red.onnx", "--force"), "--force has an effect only with --output"),
         (("shapes", "--model", "red.onnx", "-o", "shapes"), "shapes is not empty, it contains "),
     ],
 )

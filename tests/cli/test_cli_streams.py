@@ -19,7 +19,7 @@ def test_a_closed_stream_is_like_none(chain, closed):
 def test_an_artifact_is_not_read_from_a_stdin_that_is_closed(tmp_path):
     answer = shell("mcis pseudo - <&-", cwd=tmp_path)
     assert (answer.code, answer.out) == (3, "")
-    assert answer.err.startswith("mcis: error: nothing came through the pipe")
+    assert answer.err.startswith("mcis: error: the pipe is empty: the command before it")
 
 
 def test_an_error_keeps_its_code_where_stdout_and_stderr_are_closed(chain):

@@ -71,19 +71,19 @@ IMAGE = {"id": 1, "file_name": "a.png"}
         ({"images": [IMAGE, 3]}, r"images\[1\] has None for 'id'; expected an integer"),
         ({"images": [{**IMAGE, "id": True}]}, r"images\[0\] has True for 'id'"),
         ({"images": [{**IMAGE, "file_name": 4}]}, r"images\[0\] has 4 for 'file_name'; expected a text"),
-        ({"images": [IMAGE, IMAGE]}, r"the image id 1 is there twice, last as images\[1\]"),
+        ({"images": [IMAGE, IMAGE]}, r"two images have the id 1, the second is images\[1\]"),
         ({"images": [{"id": 1, "file_name": "../../etc/passwd.png"}], "annotations": []}, "leaves its folder"),
         (
             {"images": [{"id": 1, "file_name": "/etc/passwd"}], "annotations": []},
             "leaves its folder|no name of an image",
         ),
-        ({"categories": [CATEGORIES[0]] * 2}, "the category id 90 is there twice"),
+        ({"categories": [CATEGORIES[0]] * 2}, "two categories have the id 90"),
         ({"categories": [{"id": 1, "name": "cat"}, {"id": 2, "name": "cat"}]}, "category_id 90|named twice"),
-        ({"annotations": [annotation(9, 4)]}, r"category_id 4 of annotations\[0\] is no category"),
+        ({"annotations": [annotation(9, 4)]}, r"annotations\[0\] has category_id 4, which no category has"),
         ({"annotations": [annotation(9, 3), {"image_id": 9}]}, r"annotations\[1\] has None for 'category_id'"),
         (
             {"categories": [*CATEGORIES, {"id": 91, "name": "fox"}]},
-            "val2017.json: other categories than",
+            "val2017.json: its categories differ from",
         ),
     ],
 )
@@ -218,10 +218,10 @@ def tool(root, kind, height, width, exif=None):
         (1, 6, 9, None),
         (1, 12, 18, None),  # in exact proportion
         (6, 9, 6, None),
-        (6, 6, 9, "9 x 6 pixels there, as if not turned upright by EXIF data; the photograph has 6 x 9"),
-        (1, 9, 6, "6 x 9 pixels there, as if not turned upright by EXIF data; the photograph has 9 x 6"),
-        (1, 640, 640, "640 x 640 pixels there; the photograph has 9 x 6"),
-        (1, 6, 8, "8 x 6 pixels there; the photograph has 9 x 6"),
+        (6, 6, 9, "9 x 6 pixels, its size before its EXIF data turn it; the photograph has 6 x 9"),
+        (1, 9, 6, "6 x 9 pixels, its size before its EXIF data turn it; the photograph has 9 x 6"),
+        (1, 640, 640, "640 x 640 pixels; the photograph has 9 x 6"),
+        (1, 6, 8, "8 x 6 pixels; the photograph has 9 x 6"),
     ],
 )
 def test_check_compares_sizes_with_those_of_the_photographs(call, tmp_path, kind, orientation, height, width, told):

@@ -192,7 +192,7 @@ def test_saliency_in_colours_is_refused() -> None:
     colours = np.zeros((2, 3, 3), np.uint8)
     assert not decode_grey(encode(colours), "s.png").any()
     colours[0, 1, 2] = 200
-    with pytest.raises(DataError, match=r"s\.png: colours; expected a map of grey values, not an image of it"):
+    with pytest.raises(DataError, match=r"s\.png: colours; expected grey values, not a coloured drawing of the map"):
         decode_grey(encode(colours), "s.png")
 
 

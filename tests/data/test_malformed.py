@@ -280,7 +280,7 @@ COCO = [
     Case(
         "an object of no category",
         coco(f'{{{COCO_IMAGES}, "annotations": [{{"image_id": 1, "category_id": 4}}]}}'),
-        "category_id 4 of annotations[0] is no category",
+        "annotations[0] has category_id 4, which no category has",
     ),
     Case("an image upwards", coco(f'{{{COCO_IMAGES}, "annotations": []}}'.replace("a.png", "../a.png")), "leaves its"),
     Case(
@@ -434,7 +434,7 @@ ARTIFACTS = [
     Case(
         "an empty artifact", lambda root: write(root.parent / "e.h5", b""), "e.h5 is no artifact", ("pseudo", "e.h5"), 4
     ),
-    Case("nothing for an artifact", lambda root: None, "the name of an artifact is empty", ("cams", ""), 3),
+    Case("nothing for an artifact", lambda root: None, "the name of the artifact is empty", ("cams", ""), 3),
     Case("a name that climbs for an artifact", lambda root: None, "../../x", ("train-seg", "../../x"), 3),
     Case("a NUL for an artifact", lambda root: None, "no artifact", ("eval", "a\0b"), 3),
 ]
@@ -634,7 +634,7 @@ def test_a_store_of_another_program_is_left_alone(call, work: Path) -> None:
     answer = call(*TRAIN, cwd=work)
     assert (answer.code, answer.out) == (2, "")
     assert answer.err.count("\n") == 1
-    assert ".mcis is no store: it has 'precious.txt'" in answer.err
+    assert ".mcis is not a store: it contains 'precious.txt'" in answer.err
     assert [path.name for path in (work / ".mcis").iterdir()] == ["precious.txt"]
 
 

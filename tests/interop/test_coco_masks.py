@@ -76,17 +76,20 @@ def test_masks_that_are_there_are_kept_unless_told(call, root):
         (None, r"annotations[0] has no outline"),
         ([3, 4], r"annotations[0] has no outline"),
         ([], "annotations[0] has no outline"),
-        ([[1, 2]], "annotations[0] has a polygon that is none"),
-        ([[1, 2, 30, 20]], "annotations[0] has a polygon that is none"),
-        ([[1, 2, 3]], "annotations[0] has a polygon that is none"),
-        ([[1, 2, "x", 4]], "annotations[0] has a polygon that is none"),
-        ([[1, 2, 1e300, 4]], "annotations[0] has a polygon that is none"),
-        ([[float("nan"), 2]], "annotations[0] has a polygon that is none"),
-        ([[-9e5, 0, 9e5, 0, 0, 9e5]], "annotations[0] has a polygon that is none"),
-        ([[0, 0, 40, 40] * 10**5], "annotations[0] has a polygon that is none"),
-        ({"size": [10**6, 10**6], "counts": "0"}, "annotations[0] has run lengths of the size [1000000, 1000000]"),
-        ({"size": [HEIGHT, WIDTH], "counts": [3]}, "annotations[0] has run lengths"),
-        ({"size": [HEIGHT, WIDTH]}, "annotations[0] has run lengths"),
+        ([[1, 2]], "annotations[0] has an invalid polygon"),
+        ([[1, 2, 30, 20]], "annotations[0] has an invalid polygon"),
+        ([[1, 2, 3]], "annotations[0] has an invalid polygon"),
+        ([[1, 2, "x", 4]], "annotations[0] has an invalid polygon"),
+        ([[1, 2, 1e300, 4]], "annotations[0] has an invalid polygon"),
+        ([[float("nan"), 2]], "annotations[0] has an invalid polygon"),
+        ([[-9e5, 0, 9e5, 0, 0, 9e5]], "annotations[0] has an invalid polygon"),
+        ([[0, 0, 40, 40] * 10**5], "annotations[0] has an invalid polygon"),
+        (
+            {"size": [10**6, 10**6], "counts": "0"},
+            "annotations[0] has invalid run lengths, of the size [1000000, 1000000]",
+        ),
+        ({"size": [HEIGHT, WIDTH], "counts": [3]}, "annotations[0] has invalid run lengths"),
+        ({"size": [HEIGHT, WIDTH]}, "annotations[0] has invalid run lengths"),
     ],
 )
 def test_an_outline_that_is_none_is_one_line(call, root, outline, message):
@@ -134,14 +137,14 @@ def test_sizes_in_the_proportions_of_the_photograph_are_scaled(call, root, facto
 
 @pytest.mark.parametrize(
     ("width", "height", "told"),
-    [(HEIGHT, WIDTH, ", as if not turned"), (WIDTH + 1, HEIGHT, ""), (WIDTH, 2 * HEIGHT, ""), (640, 480, "")],
+    [(HEIGHT, WIDTH, ", its size before"), (WIDTH + 1, HEIGHT, ""), (WIDTH, 2 * HEIGHT, ""), (640, 480, "")],
 )
 def test_sizes_of_other_proportions_are_an_error_with_both(call, root, width, height, told):
     sized(root, width, height)
     answer = call("coco-masks", "coco", cwd=root.parent)
     assert (answer.code, answer.out) == (2, "")
-    assert f"has {width} x {height} pixels there{told}" in answer.err
-    assert f"expected {WIDTH} x {HEIGHT}" in answer.err
+    assert f"found annotations for {width} x {height} pixels{told}" in answer.err
+    assert f"the photograph 'images/val/a.png' has {WIDTH} x {HEIGHT}; export" in answer.err
 
 
 @pytest.mark.parametrize("names", [("one", "two"), ("b", "a"), ("cats2017", "dogs2017")])

@@ -284,11 +284,11 @@ def test_a_folder_with_something_in_it_is_refused_unless_told(call, chain, tmp_p
 @pytest.mark.parametrize(
     ("stage", "arguments", "code", "message"),
     [
-        ("pseudo", (), 2, "what is exported is not clear: found none, expected one of --voc, --coco"),
+        ("pseudo", (), 2, "choose one format: found none, expected one of --voc, --coco"),
         ("pseudo", ("--voc", "--yolo"), 2, "found --voc and --yolo, expected one of"),
-        ("pseudo", ("--voc", "--crf"), 2, "--crf has no meaning with an artifact of pseudo"),
-        ("pseudo", ("--overlays", "--images"), 2, "--images has no meaning with --overlays"),
-        ("pseudo", ("--voc", "--full-size"), 2, "--full-size has no meaning with --voc"),
+        ("pseudo", ("--voc", "--crf"), 2, "--crf cannot be used with an artifact of pseudo"),
+        ("pseudo", ("--overlays", "--images"), 2, "--images cannot be used with --overlays"),
+        ("pseudo", ("--voc", "--full-size"), 2, "--full-size cannot be used with --voc"),
         ("pseudo", ("--voc-submission",), 2, "train-seg"),
         ("train-seg", ("--voc-submission", "--competition", "comp7"), 2, "expected comp5 or comp6"),
         ("cams", ("--voc",), 2, "pseudo"),
@@ -322,7 +322,7 @@ def test_part_of_what_was_made_is_no_change_of_images(call, chain_copy, tmp_path
 
 
 def test_a_name_that_labelmap_has_no_letter_for_is_refused():
-    with pytest.raises(DataError, match=r"'a:b' cannot stand in labelmap\.txt"):
+    with pytest.raises(DataError, match=r"'a:b' cannot be written to labelmap\.txt"):
         list(voc.voc_files(content([], ["a:b"])))
     with pytest.raises(DataError, match=r"the split '\.\./x' cannot be part of a file's name"):
         list(voc.voc_files(content([], ["a"], "../x")))

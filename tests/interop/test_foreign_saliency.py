@@ -46,7 +46,7 @@ def test_grey_of_8_and_16_bits_and_arrays_are_read_alike(content, name):
 @pytest.mark.parametrize(
     ("content", "name", "found"),
     [
-        (image(np.dstack([GREY, GREY, GREY[::-1]])), "a.png", "colours; expected a map of grey values"),
+        (image(np.dstack([GREY, GREY, GREY[::-1]])), "a.png", "colours; expected grey values"),
         (image(np.dstack([GREY] * 3 + [GREY])), "a.png", "transparent pixels"),
         (image(GREY / np.float32(255), "TIFF"), "a.tif", "floating-point pixels"),
         (b"", "a.png", "an empty file"),

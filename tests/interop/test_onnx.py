@@ -216,10 +216,10 @@ def test_the_scripts_of_the_page_run_without_torch(chain, work):
     ("stage", "arguments", "message"),
     [
         ("pseudo", (), "expected an artifact of train-seg or train-cls"),
-        ("train-seg", ("--crf",), "--crf has no meaning with --onnx"),
-        ("train-seg", ("--images",), "--images has no meaning with --onnx"),
-        ("train-seg", ("--split", "val"), "--split has no meaning with --onnx"),
-        ("train-seg", ("--device", "cuda"), "--device has no meaning with --onnx"),
+        ("train-seg", ("--crf",), "--crf cannot be used with --onnx"),
+        ("train-seg", ("--images",), "--images cannot be used with --onnx"),
+        ("train-seg", ("--split", "val"), "--split cannot be used with --onnx"),
+        ("train-seg", ("--device", "cuda"), "--device cannot be used with --onnx"),
     ],
 )
 def test_what_cannot_be_exported_is_one_line(call, chain, tmp_path, stage, arguments, message):
@@ -237,7 +237,7 @@ def test_a_package_that_is_missing_is_one_line(call, chain, tmp_path, monkeypatc
     monkeypatch.setattr(command, "find_spec", lambda name: None if name == package else find(name))
     answer = call("export", chain.made["train-seg"].id, "--onnx", "-o", tmp_path / "out", cwd=chain.folder)
     assert (answer.code, answer.out) == (2, "")
-    assert answer.err.endswith(f"found no {package}, expected all of them; pip install 'mcis[onnx]'\n")
+    assert answer.err.endswith(f", and {package} is not installed; pip install 'mcis[onnx]'\n")
     assert not (tmp_path / "out").exists()
 
 

@@ -57,9 +57,9 @@ FLAT = [helper.make_node("Flatten", ["x"], ["y"])]
 @pytest.mark.parametrize(
     ("content", "found"),
     [
-        (b"", "is no network that onnxruntime reads"),
-        (b"no network", "is no network that onnxruntime reads: .*protobuf parsing failed"),
-        (redness()[:-20], "is no network that onnxruntime reads"),
+        (b"", "cannot be read by onnxruntime"),
+        (b"no network", "cannot be read by onnxruntime: .*protobuf parsing failed"),
+        (redness()[:-20], "cannot be read by onnxruntime"),
         (model(SAME, more_inputs=1), r"found 2 inputs and 1 outputs, expected one of \(1, 3, height, width\)"),
         (model(SAME, takes=(1, 1, 32, 32)), r"found an input of \(1, 1, 32, 32\), tensor\(float\), expected one"),
         (model(SAME, takes=(4, 3, 32, 32), gives=None), r"found an input of \(4, 3, 32, 32\)"),
@@ -72,15 +72,15 @@ FLAT = [helper.make_node("Flatten", ["x"], ["y"])]
             model(FLAT, gives=(1, 3072)),
             r"found a first output of \(1, 3072\), tensor\(float\), expected one of \(1, 1, h",
         ),
-        (elsewhere("weights.bin"), "is no network that onnxruntime reads: .*whole in one file"),
-        (elsewhere("/etc/hostname"), "is no network that onnxruntime reads"),
-        (elsewhere("../weights.bin"), "is no network that onnxruntime reads"),
+        (elsewhere("weights.bin"), "cannot be read by onnxruntime: .*complete in one file"),
+        (elsewhere("/etc/hostname"), "cannot be read by onnxruntime"),
+        (elsewhere("../weights.bin"), "cannot be read by onnxruntime"),
     ],
 )
 def test_other_files_are_refused_when_they_are_read(tmp_path, monkeypatch, content, found):
     monkeypatch.chdir(tmp_path)
     (tmp_path / "weights.bin").write_bytes(np.ones(3, np.float32).tobytes())
-    with pytest.raises(DataError, match=f"^x.onnx {found}|^x.onnx gives no saliency: {found}") as raised:
+    with pytest.raises(DataError, match=f"^x.onnx {found}|^x.onnx is not a saliency network: {found}") as raised:
         SaliencyNetwork(content, "x.onnx")
     assert "\n" not in str(raised.value)
     assert "give another --model FILE.onnx" in str(raised.value)
@@ -89,10 +89,10 @@ def test_other_files_are_refused_when_they_are_read(tmp_path, monkeypatch, conte
 @pytest.mark.parametrize(
     ("content", "found"),
     [
-        (not_finite(), "gives no saliency: found values that are not finite, expected finite ones"),
+        (not_finite(), "is not a saliency network: found values that are not finite, expected finite ones"),
         (
             model([helper.make_node("Slice", ["x", "from", "from", "axis"], ["y"])], constants=BORDERS, gives=None),
-            r"gives no saliency: found a first output of \(1, 0, 32, 32\)",
+            r"is not a saliency network: found a first output of \(1, 0, 32, 32\)",
         ),
     ],
 )

@@ -197,7 +197,7 @@ def test_five_stages_hold_all_published_layers(name: str, role: str) -> None:
 
 
 def test_too_many_frozen_stages_are_refused() -> None:
-    with pytest.raises(UsageError, match=r"cannot freeze 6 stages of lite0: it has 0 to 5; lower it"):
+    with pytest.raises(UsageError, match=r"cannot freeze 6 stages of lite0: expected 0 to 5; lower the number"):
         build_backbone("lite0").freeze_stages(6)
 
 
@@ -263,9 +263,13 @@ def test_taps_are_what_the_last_halvings_start_from(name: str, channels: tuple[i
 
 
 def test_unknown_backbones_and_strides_are_refused() -> None:
-    with pytest.raises(UsageError, match=r"no backbone 'vgg19': it is one of vgg16, .*; choose with --backbone"):
+    with pytest.raises(
+        UsageError, match=r"no backbone is called 'vgg19': expected vgg16, .*; choose one with --backbone"
+    ):
         build_backbone("vgg19")
-    with pytest.raises(UsageError, match=r"vgg16 has no output stride 32: it is 8 or 16; .*SECTION.output_stride=8"):
+    with pytest.raises(
+        UsageError, match=r"vgg16 does not support output stride 32: expected 8 or 16; .*SECTION.output_stride=8"
+    ):
         build_backbone("vgg16", output_stride=32)
 
 

@@ -133,7 +133,9 @@ def test_whole_channels_are_dropped_in_training_alone() -> None:
 
 
 def test_other_strides_are_refused() -> None:
-    with pytest.raises(UsageError, match=r"resnet38 has no output stride 16: it is 8; .*SECTION.output_stride=8"):
+    with pytest.raises(
+        UsageError, match=r"resnet38 does not support output stride 16: expected 8; .*SECTION.output_stride=8"
+    ):
         build_backbone("resnet38", output_stride=16, role="segmentation")
 
 

@@ -67,7 +67,9 @@ def test_batch_norm_stays_frozen_and_stages_freeze_from_below():
     assert trainable[0][0].startswith("conv1")
     assert [names[0].split(".")[0] for names in trainable[1:5]] == ["layer1", "layer2", "layer3", "layer4"]
     assert trainable[5] == []
-    with pytest.raises(UsageError, match=r"cannot freeze 5 stages of timm:test_convnext: it has 0 to 4; lower it"):
+    with pytest.raises(
+        UsageError, match=r"cannot freeze 5 stages of timm:test_convnext: expected 0 to 4; lower the number"
+    ):
         build_backbone("timm:test_convnext").freeze_stages(5)
 
 

@@ -23,11 +23,13 @@ EVERYWHERE = {"--help", "-h"}
 COMMAND = typer.main.get_command(app)
 # What a command says in an empty folder, once it has understood what it was given.
 NOTHING_THERE = re.compile(
-    "does not exist|there is no (artifact|store)|no artifact to start from|no images are named|no artifact is named|"
-    "found no file|found No such file|has nothing to report on yet|needs images with ground truth|no training with a"
+    "does not exist|no (artifact|store) |no images are named|found no file|found No such file|"
+    "has no artifacts to report on yet|needs images with ground truth|no training with a"
 )
 # What is no call, but a name in a line of text.
-NAMES_ALONE = re.compile("Missing argument|requires an argument|is not clear|nothing is selected|no table is named")
+NAMES_ALONE = re.compile(
+    "Missing argument|requires an argument|choose one (format|kind of import)|nothing is selected|no table is named"
+)
 
 
 @pytest.mark.parametrize("page", generate.pages(), ids=lambda path: path.name)

@@ -292,7 +292,7 @@ def test_artifacts_of_two_runs_are_refused(call, chain) -> None:
     assert answer.code == 0, answer.err
     answer = call("report", chain.made["cams"].path, answer.lines[0], *QUICK, cwd=chain.folder)
     assert answer.code == 2
-    assert "are of two runs" in answer.err
+    assert "belong to two runs" in answer.err
 
 
 def test_a_folder_without_results_is_told_what_to_run(call, tmp_path: Path) -> None:

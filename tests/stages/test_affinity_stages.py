@@ -131,7 +131,7 @@ def test_an_interrupted_training_goes_on_and_ends_in_the_same_weights(chain, wal
 def test_maps_that_are_sure_of_nothing_train_nothing(chain, walked, monkeypatch):
     monkeypatch.setattr(train_affinity, "_has_pairs", lambda labels: False)
     config = walk_settings(chain, seed=9).affinity
-    with pytest.raises(DataError, match="the maps are sure of nothing in all 16 images"):
+    with pytest.raises(DataError, match="the maps are not confident anywhere in all 16 images"):
         train_affinity.run(config, Inputs(upstream=walked["affinity-labels"]), chain.store, options())
 
 

@@ -208,7 +208,7 @@ def test_maps_of_weights_that_no_loss_has_trained_are_warned_of(chain, tmp_path,
     cams.run(chain.settings(cams=config).cams, inputs, store, options(reporter=heard))
     told = [line for line in heard.warnings if "--loss basic" in line]
     assert len(told) == (untrained is not None)
-    assert all(f"these maps use {untrained} as drawn at the start" in line for line in told)
+    assert all(f"these maps use {untrained} with random weights" in line for line in told)
 
 
 def test_a_split_that_is_not_there_is_refused(chain):

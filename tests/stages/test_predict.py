@@ -104,7 +104,7 @@ def test_two_photographs_with_one_mask_are_refused(call, chain, network, photos)
     [
         ("train-seg", "nowhere", 2, "nowhere does not exist: expected a photograph, a folder of them, or a pattern"),
         ("pseudo", "photos", 2, "was made by pseudo: expected a network of train-seg"),
-        ("deadbeef00", "photos", 3, "no artifact whose id starts with deadbeef00"),
+        ("deadbeef00", "photos", 3, "no artifact has an id that starts with deadbeef00"),
     ],
 )
 def test_what_cannot_be_predicted_is_one_line(call, chain, photos, reference, images, code, message):

@@ -191,8 +191,8 @@ def test_images_without_saliency_are_wholly_ignored_and_named_where_that_is_allo
     assert (artifact.read("train-0002")["mask"] == 255).all()
     for image_id in set(artifact.ids) - {"train-0002"}:
         np.testing.assert_array_equal(artifact.read(image_id)["mask"], chain_copy.made["pseudo"].read(image_id)["mask"])
-    assert any("wholly ignored: " in warning and "train-0002" in warning for warning in heard.warnings)
-    assert heard.warnings[-1] == "ignored for want of a saliency map: 1: train-0002"
+    assert any("masks are ignored as a whole: " in warning and "train-0002" in warning for warning in heard.warnings)
+    assert heard.warnings[-1] == "ignored, without a saliency map: 1 image: train-0002"
 
 
 def test_masks_that_are_wholly_ignored_are_counted_and_named(chain):
@@ -200,7 +200,7 @@ def test_masks_that_are_wholly_ignored_are_counted_and_named(chain):
     artifact = make(chain, min_foreground=0.999, run=options(reporter=heard))
     assert all((fields["mask"] == 255).all() for _, fields in artifact.records())
     assert heard.warnings == [
-        "wholly ignored: 16 of 16 masks: train-0000, train-0001, train-0002, train-0003, train-0004, …"
+        "16 of 16 masks are ignored as a whole: train-0000, train-0001, train-0002, train-0003, train-0004, …"
     ]
     assert artifact.provenance["ignored"]["count"] == 16
 

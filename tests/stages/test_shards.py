@@ -47,7 +47,10 @@ def test_shards_one_after_the_other_in_any_order_make_the_same(tmp_path, whole, 
 
 def test_a_shard_says_what_is_left_to_the_others(tmp_path):
     answer = work(str(tmp_path / ".mcis"), 1, COUNT, shard=[2, 4])
-    assert answer["left"] == "shard 2/4 is done; left to the others: 5 of 7 segments, the last of them seals"
+    assert (
+        answer["left"]
+        == "shard 2/4 is done; the other shards still compute 5 of 7 segments, and the last one seals the artifact"
+    )
     again = work(str(tmp_path / ".mcis"), 1, COUNT, shard=[2, 4])
     assert (again["computed"], again["left"]) == ([], answer["left"])
 
@@ -168,7 +171,8 @@ def test_the_command_prints_nothing_until_all_is_there(call, chain_copy, monkeyp
     first = call(*changed, "--shard", "2/2", cwd=chain_copy.folder)
     assert (first.code, first.out) == (0, ""), first.err
     assert first.err.splitlines()[-1] == (
-        "mcis: pseudo: shard 2/2 is done; left to the others: 3 of 6 segments, the last of them seals"
+        "mcis: pseudo: shard 2/2 is done; the other shards still compute 3 of 6 segments, and the last one seals the "
+        "artifact"
     )
     second = call(*changed, "--shard", "1/2", cwd=chain_copy.folder)
     assert second.code == 0

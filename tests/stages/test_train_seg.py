@@ -158,7 +158,7 @@ def masks_of(chain, **config):
 
 def test_masks_that_are_wholly_ignored_teach_nothing(chain):
     masks = masks_of(chain, min_foreground=1.0)
-    with pytest.raises(DataError, match=r"all 16 masks are wholly ignored: .*--foreground-threshold"):
+    with pytest.raises(DataError, match=r"all 16 masks are ignored as a whole, .*--foreground-threshold"):
         train(chain, upstream=masks)
     assert not list((chain.folder / ".mcis/partial").iterdir())
 

@@ -159,7 +159,7 @@ def test_a_link_or_a_pipe_at_one_of_these_is_one_error(made, tmp_path, kind, nam
         with store.begin(TRAINING) as partial:
             partial.log({"step": 2})
 
-    with bounded(), pytest.raises(McisError, match=rf"{name} is |is no store"):
+    with bounded(), pytest.raises(McisError, match=rf"{name} is |is not a store"):
         act()
     assert list(outside.iterdir()) == []
 

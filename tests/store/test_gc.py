@@ -355,7 +355,7 @@ def test_names_are_given_listed_and_taken_away(call, store, made, tmp_path):
         (("--delete",), 2, "mcis name --delete NAME"),
         (("--delete", "best"), 3, "there is no name 'best'"),
         (("--delete", "../format"), 3, "there is no name"),
-        (("best", "0123456789"), 3, "no artifact whose id starts with"),
+        (("best", "0123456789"), 3, "no artifact has an id that starts with"),
         (("a/b", "ARTIFACT"), 2, "cannot be a name"),
     ],
 )

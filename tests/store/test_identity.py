@@ -49,7 +49,7 @@ def test_canonical_json_refuses_what_json_has_no_word_for(value):
 
 
 def test_canonical_json_refuses_names_that_are_no_text():
-    with pytest.raises(UsageError, match=r"caf\\udce9.* is no text in UTF-8; rename"):
+    with pytest.raises(UsageError, match=r"caf\\udce9.* is not valid UTF-8; rename"):
         canonical_json({"class_names": [b"caf\xe9".decode(errors="surrogateescape")]})
 
 

@@ -346,14 +346,14 @@ def test_an_artifact_is_located_whatever_state_it_is_in(store, tmp_path):
     for act in (lambda: None, lambda: rewrite(artifact.path, b""), artifact.path.unlink):
         act()
         assert [locate(store, ref) for ref in refs[:5]] == [artifact.path] * 5
-    with pytest.raises(MissingError, match="there is no artifact 'abcdef01'"):
+    with pytest.raises(MissingError, match="no artifact 'abcdef01'"):
         locate(store, "abcdef01")
     elsewhere = tmp_path / "elsewhere.h5"
     elsewhere.touch()
     assert locate(store, str(elsewhere)) == elsewhere
     twin = artifact.path.with_name(f"pseudo-{artifact.id[:12]}.h5")
     twin.touch()
-    with pytest.raises(UsageError, match="fits 2 artifacts"):
+    with pytest.raises(UsageError, match="2 artifacts have an id that starts with"):
         locate(store, artifact.id[:8])
 
 

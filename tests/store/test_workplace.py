@@ -86,7 +86,7 @@ def test_what_is_held_is_let_go_of_by_a_child_process(store):
 def test_an_artifact_removed_before_it_was_held_is_missing(store, monkeypatch):
     path = seal_records(store).path
     monkeypatch.setattr(files, "hold", lambda descriptor: path.unlink())
-    with pytest.raises(MissingError, match="was just removed"):
+    with pytest.raises(MissingError, match="was removed just now"):
         Artifact(path, held=True)
 
 

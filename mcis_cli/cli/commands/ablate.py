@@ -129,7 +129,7 @@ def _print_and_write(measuring: Measuring, folder: OutputFolder | None, *, as_js
         _print(table, summaries, preset)
     if first is not None:
         failed = counted(len(measuring.failed), "row")
-        raise type(first)(f"{failed} failed, the others are done and kept; the first because: {first}")
+        raise type(first)(f"{failed} failed; the others finished and are kept. The first failed because {first}")
 
 
 def _print(table: AblationTable, summaries: Sequence["Summary"], preset: str) -> None:

@@ -22,7 +22,7 @@ Scores = Mapping[str, Any]
 
 
 def run(
-    seed: Annotated[int | None, typer.Option("--seed", metavar="N", help="Of every stage.")] = None,
+    seed: Annotated[int | None, typer.Option("--seed", metavar="N", help="Seed of every stage.")] = None,
     *,
     options: PipelineOptions,
 ) -> None:

@@ -200,13 +200,12 @@ def _share(count: int, total: int) -> str:
 def coco_masks(
     data: Annotated[Path | None, typer.Argument(metavar="DATA", help="Folder in the layout of COCO.")] = None,
     output: Annotated[
-        Path | None, typer.Option("--output", "-o", help="Folder for the masks; else masks in DATA, where they count.")
+        Path | None,
+        typer.Option("--output", "-o", help="Folder for the masks; else DATA/masks, where they count as ground truth."),
     ] = None,
     split: Annotated[
         str,
-        typer.Option(
-            "--split", help="Which list of the data set; all is every image.", autocompletion=completion.split
-        ),
+        typer.Option("--split", help="Split of the data set; all means every image.", autocompletion=completion.split),
     ] = "val",
     *,
     described: Annotated[Flags, SectionFlags("data", "tags")],

@@ -60,7 +60,7 @@ NUM_DEMO_TRAIN, NUM_DEMO_VAL, NUM_DEMO_SHOWN, NUM_DEMO_IMAGES = 120, 40, 4, 40
 
 
 def demo(
-    folder: Annotated[Path, typer.Argument(help="Where to work; made if it is not there.")] = Path("demo"),
+    folder: Annotated[Path, typer.Argument(help="Folder to work in; created if it does not exist.")] = Path("demo"),
     device: opt.Device = "auto",
     workers: opt.Workers = None,
     as_json: opt.AsJson = False,

@@ -155,7 +155,7 @@ def _write_files(
 
 def _refuse(what: str, flags: list[str]) -> None:
     if flags:
-        raise UsageError(f"{flags[0]} has no meaning with {what}; leave it out, or see mcis export --help")
+        raise UsageError(f"{flags[0]} cannot be used with {what}; leave it out, or see mcis export --help")
 
 
 def _write(folder: OutputFolder, files: "Iterator[File]") -> int:

@@ -135,7 +135,7 @@ class FormatFlags:
         chosen = [one for one in FORMATS if given[_parameter(one)]]
         if len(chosen) != 1:
             raise UsageError(
-                f"what is exported is not clear: found {' and '.join(one.flag for one in chosen) or 'none'}, expected "
+                f"choose one format: found {' and '.join(one.flag for one in chosen) or 'none'}, expected "
                 f"one of {', '.join(one.flag for one in FORMATS)}; see mcis export --help"
             )
         return chosen[0]

@@ -77,7 +77,7 @@ class Foreign:
         if len(given) != 1:
             found = " and ".join(given) or "none"
             raise UsageError(
-                f"what is imported is not clear: found {found}, expected one of {KINDS}; see mcis import --help"
+                f"choose one kind of import: found {found}, expected one of {KINDS}; see mcis import --help"
             )
         of_maps, of_weights = self.cams or self.saliency, self.weights or self.affinity_net
         for flag, value, fits in (
@@ -87,7 +87,7 @@ class Foreign:
             ("--backbone", self.backbone, of_weights),
         ):
             if value and not fits:
-                raise UsageError(f"{flag} has no meaning with {given[0]}; leave it out, or see mcis import --help")
+                raise UsageError(f"{flag} cannot be used with {given[0]}; leave it out, or see mcis import --help")
 
 
 def import_(
@@ -155,7 +155,7 @@ def _weights(foreign: Foreign, workspace: Workspace, options: RunOptions) -> Art
     file, backbone = foreign.weights or foreign.affinity_net, foreign.backbone
     assert file is not None, "one of both was given"
     if backbone is None:
-        raise UsageError(f"{file} is for a network that is not named: expected --backbone vgg16, resnet50, … with it")
+        raise UsageError(f"the network that {file} is for is not named: expected --backbone vgg16, resnet50, …")
     checked = resolve({"train-cls": {"backbone": backbone}}).train_cls.backbone
     from mcis_cli.interop.imports import weights
     from mcis_cli.training.initial_weights import load_initial_weights

@@ -46,7 +46,7 @@ def show(
         _show_why(place.open(preset=preset, upstream=artifact, may_create=False), artifact, as_json)
         return
     if preset or place.assignments or place.config:
-        raise UsageError("--preset, --set and --config are for what is compared: give --why, too")
+        raise UsageError("--preset, --set and --config have an effect only with --why: add it, or leave them out")
     store = existing_store(place.store, artifact)
     found = store.get(artifact)
     if found.path.parent != store.root / "artifacts":

@@ -114,7 +114,7 @@ def gc(
     unneeded: Unneeded,
     delete: Annotated[bool, typer.Option("--delete", help="Remove them; without it they are only listed.")] = False,
     keep_config: Annotated[
-        bool, typer.Option("--keep-config/--no-keep-config", help="Keep what mcis.toml leads to.")
+        bool, typer.Option("--keep-config/--no-keep-config", help="Keep the artifacts that mcis.toml uses.")
     ] = True,
     config: opt.ConfigFile = None,
     store: opt.StoreFolder = None,
@@ -173,7 +173,9 @@ def _named(workspace: Workspace) -> frozenset[str]:
 
 
 def merge(
-    stores: Annotated[list[Path], typer.Argument(metavar="STORE", help="Another store, or the folder that it is in.")],
+    stores: Annotated[
+        list[Path], typer.Argument(metavar="STORE", help="Another store, or the folder that contains it.")
+    ],
     store: opt.StoreFolder = None,
 ) -> None:
     """Copy artifacts and finished work from other stores.
@@ -191,7 +193,7 @@ def merge(
         count = num_parts = 0
 
         def report(error: McisError) -> None:
-            complain("warning", f"left there: {error}")
+            complain("warning", f"not copied: {error}")
             left.append(error)
 
         for path in bring(workspace.store, other, report):
@@ -202,7 +204,7 @@ def merge(
         hint = ", unfinished work among them: run its command again to resume" if num_parts else ""
         complain("merge", f"{count or 'nothing new'} from {other.root}{hint}")
     if damaged := [error for error in left if error.exit_code == DamagedError.exit_code]:
-        raise DamagedError(f"left there, damaged: {counted(len(damaged), 'file')}, the first of them: {damaged[0]}")
+        raise DamagedError(f"not copied, because damaged: {counted(len(damaged), 'file')}, the first: {damaged[0]}")
 
 
 def _store_at(path: Path) -> Store:

@@ -84,7 +84,9 @@ def _require_tensorboard(metrics: Sequence[str] | None, as_json: bool) -> None:
     if metrics or as_json:
         raise UsageError("--tensorboard writes all curves: leave out --metric and --json")
     if find_spec("tensorboard") is None:
-        raise UsageError("--tensorboard needs the package tensorboard, found none; pip install 'mcis[tensorboard]'")
+        raise UsageError(
+            "--tensorboard needs the package tensorboard, which is not installed; pip install 'mcis[tensorboard]'"
+        )
 
 
 def _write_events(found: "MetricsLog", path: Path, name: str, output: Path) -> None:

@@ -20,8 +20,8 @@ def require_onnx() -> None:
     """
     if missing := [name for name in PACKAGES if find_spec(name) is None]:
         raise UsageError(
-            f"--onnx needs the packages {', '.join(PACKAGES)}: found no {missing[0]}, expected all of them; "
-            "pip install 'mcis[onnx]'"
+            f"--onnx needs the packages {', '.join(PACKAGES)}, and {missing[0]} is not installed; pip install "
+            "'mcis[onnx]'"
         )
 
 

@@ -54,8 +54,8 @@ def cams(
         typer.Option(
             "--scratch-mb",
             min=0,
-            help="Features to keep on disk where memory is full, in MiB; at least as much is left free, and "
-            "all is gone at the end.",
+            help="Features to keep on disk when memory is full, in MiB; at least as much is left free, and "
+            "the files are removed at the end.",
         ),
     ] = 20_480,
     data: opt.DataOption = None,
@@ -114,7 +114,7 @@ def affinity(
         typer.Option(
             "--network",
             metavar="ARTIFACT",
-            help="Walk by this network of affinities; else one is trained on the maps.",
+            help="Use this AffinityNet for the walk; else one is trained on the maps.",
             autocompletion=completion.artifact_of("affinities"),
         ),
     ] = None,

@@ -29,7 +29,7 @@ class Shown:
         bool, typer.Option("--attention/--no-attention", help="Show where the classifier attends in references.")
     ] = True
     predictions: Annotated[
-        bool, typer.Option("--predictions/--no-predictions", help="Let the network predict the gallery's images.")
+        bool, typer.Option("--predictions/--no-predictions", help="Predict the gallery's images with the network.")
     ] = True
     data: opt.DataOption = None
     device: opt.Device = "auto"
@@ -50,7 +50,7 @@ def report(
         typer.Option("--compare", metavar="A B", help="Two runs side by side, each named by one artifact."),
     ] = None,
     output: Annotated[Path, typer.Option("--output", "-o", help="The file to write.")] = Path("report.html"),
-    force: Annotated[bool, typer.Option("--force", help="Overwrite an existing file that is no report.")] = False,
+    force: Annotated[bool, typer.Option("--force", help="Overwrite an existing file that is not a report.")] = False,
     *,
     shown: Shown,
     place: Place,
@@ -61,7 +61,7 @@ def report(
     Example: mcis report --output report.html
     """
     if artifacts and pair:
-        raise UsageError(f"--compare takes the two runs itself: leave out {artifacts[0]}")
+        raise UsageError(f"--compare already names the two runs: leave out {artifacts[0]}")
     named = [*pair] if pair else artifacts or []
     workspace = place.open(preset=shown.preset, upstream=named[0] if named else None, may_create=False)
     folder, name = _target(output, force)
@@ -110,7 +110,9 @@ def _given(workspace: Workspace, references: list[str]) -> list[Artifact]:
 
     last = _asked(workspace) or newest(workspace.store)
     if last is None:
-        raise MissingError(f"{workspace.store.root} has nothing to report on yet: run `mcis train-cls`, or `mcis run`")
+        raise MissingError(
+            f"{workspace.store.root} has no artifacts to report on yet: run `mcis train-cls`, or `mcis run`"
+        )
     return [last]
 
 

@@ -56,7 +56,7 @@ def saliency(
     Example: mcis saliency photos/ --model u2netp.onnx
     """
     if maps.force and maps.output is None:
-        raise UsageError("--force has no meaning without --output; leave it out, or see mcis saliency --help")
+        raise UsageError("--force has an effect only with --output; leave it out, or see mcis saliency --help")
     options = PipelineOptions(device="cpu", workers=workers, place=place, as_json=as_json, quiet=quiet)
     call = Call("saliency", Flags(), options, parts)
     workspace = call.open()

@@ -87,7 +87,9 @@ def _step() -> Place | None:
 
 def _place(number: int, count: int, variables: str) -> Place | None:
     if not 0 <= number < count:
-        raise UsageError(f"{variables} make no sense: found {number} of {count}, expected 0 to {count - 1}; unset them")
+        raise UsageError(
+            f"{variables} contradict each other: found {number} of {count}, expected 0 to {count - 1}; unset them"
+        )
     return Place(number, count, variables) if count > 1 else None
 
 

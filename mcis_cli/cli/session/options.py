@@ -73,8 +73,12 @@ Assignments = Annotated[
         autocompletion=completion.setting,
     ),
 ]
-ConfigFile = Annotated[Path | None, typer.Option("--config", help="Settings; else mcis.toml here or above.")]
-StoreFolder = Annotated[Path | None, typer.Option("--store", help="Where artifacts are; else .mcis here or above.")]
+ConfigFile = Annotated[
+    Path | None, typer.Option("--config", help="Settings file; else mcis.toml here or in a folder above.")
+]
+StoreFolder = Annotated[
+    Path | None, typer.Option("--store", help="Folder of the store; else .mcis here or in a folder above.")
+]
 Device = Annotated[
     str,
     typer.Option(

@@ -31,7 +31,7 @@ def expected_artifact(workspace: Workspace, reference: str | None, stage: str) -
     if data is None:
         raise MissingError(
             f"no artifact to start from: give one of {stage} as argument or through a pipe, or work in a folder with "
-            f"mcis.toml (`mcis init DATA` writes it); `mcis ls` shows what there is"
+            f"mcis.toml (`mcis init DATA` writes it); `mcis ls` lists all"
         )
     from mcis_cli.stages import command_of
     from mcis_cli.stages.plan.chain import plan
@@ -64,8 +64,8 @@ def upstream_reference(given: str | None, previous: str) -> str | None:
     line = sys.stdin.readline().strip()
     if not line:
         raise MissingError(
-            f"nothing came through the pipe: the command before, `mcis {previous}` or another, printed no artifact; "
-            "its message gives the reason"
+            f"the pipe is empty: the command before it, `mcis {previous}` or another, printed no artifact; its message "
+            "gives the reason"
         )
     return _reference_of(line)
 
@@ -84,7 +84,7 @@ def _reference_of(line: str) -> str:
     try:
         return str(json.loads(line)["path"])
     except (ValueError, KeyError, TypeError) as error:
-        raise UsageError(f"the pipe brought {line[:60]!r}: expected the path or the id of an artifact") from error
+        raise UsageError(f"found {line[:60]!r} on stdin: expected the path or the id of an artifact") from error
 
 
 def _stdin_is_pipe() -> bool:

@@ -87,4 +87,4 @@ class AffinityConfig(Config):
     walk_power: float = setting(
         8.0, "power of the affinities that the walk follows", gt=0, used=_OF_WALK, changes_cost=False
     )
-    walk_doublings: int = setting(8, "the walk has 2 to this power steps", ge=0, le=16, used=_OF_WALK)
+    walk_doublings: int = setting(8, "the number of steps of the walk is 2 to this power", ge=0, le=16, used=_OF_WALK)

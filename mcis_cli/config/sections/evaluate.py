@@ -33,7 +33,7 @@ class EvalConfig(Config):
 
     split: str | None = setting(
         None,
-        "networks: the val split of [data]; maps and masks: every image they hold",
+        "images to score; else the val split of [data] for networks, and every image of maps and masks",
         flag=ONE_SPLIT,
         changes_cost=False,
     )
@@ -62,7 +62,9 @@ class EvalConfig(Config):
     )
     crf: bool = setting(False, "refine a network's predictions with a dense CRF", flag=True, used=_OF_PREDICTIONS)
     crf_labels: Literal["all", "present"] = setting(
-        "all", "the labels that are present alone are several times quicker", used=when(crf=True) & _OF_PREDICTIONS
+        "all",
+        "labels that the CRF considers; only the present ones is several times faster",
+        used=when(crf=True) & _OF_PREDICTIONS,
     )
     crf_settings: CrfConfig = setting(CrfConfig(), CRF, used=when(crf=True) & _OF_PREDICTIONS)
     normalization: Normalization = setting("minmax", NORMALIZATION, used=when(subject="maps"), changes_cost=False)

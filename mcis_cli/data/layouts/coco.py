@@ -142,17 +142,19 @@ def parse_instances(content: bytes, name: str) -> Instances:
     images = dict[int, str]()
     for place, image_id, file_name in _pairs(table, "images", ("id", int), ("file_name", str), name):
         if image_id in images:
-            raise DataError(f"{name}: the image id {image_id} is there twice, last as {place}; correct it")
+            raise DataError(f"{name}: two images have the id {image_id}, the second is {place}; give each its own id")
         images[image_id] = file_name
     categories = dict[int, str]()
     for place, category_id, category in _pairs(table, "categories", ("id", int), ("name", str), name):
         if category_id in categories:
-            raise DataError(f"{name}: the category id {category_id} is there twice, last as {place}; correct it")
+            raise DataError(
+                f"{name}: two categories have the id {category_id}, the second is {place}; give each its own id"
+            )
         categories[category_id] = category
     objects = list[tuple[int, int]]()
     for place, image_id, category_id in _pairs(table, "annotations", ("image_id", int), ("category_id", int), name):
         if category_id not in categories:
-            raise DataError(f"{name}: category_id {category_id} of {place} is no category; expected one; correct it")
+            raise DataError(f"{name}: {place} has category_id {category_id}, which no category has; correct it")
         objects.append((image_id, category_id))
     groups = (one["id"] for one in table["categories"] if one.get("supercategory") == "none" and one["id"] == 0)
     group = next(groups, None) if len(categories) > 1 else None
@@ -224,7 +226,9 @@ class Collected:
         """
         found = parse_instances(read_regular(file, MAX_JSON_BYTES), str(file))
         if self.categories is not None and dict(found.categories) != dict(self.categories):
-            raise DataError(f"{file}: other categories than the files before it; expected the same; correct it")
+            raise DataError(
+                f"{file}: its categories differ from those of the files before it; expected the same; correct it"
+            )
         self.categories, self.group = found.categories, found.group
         ids = dict[int, str]()
         members = self.splits.setdefault(split or split_of(file), set())

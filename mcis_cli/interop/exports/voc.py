@@ -54,8 +54,8 @@ def label_map(class_names: Sequence[str]) -> bytes:
     for name in class_names:
         if ":" in name or name.startswith("#") or name != name.strip():
             raise DataError(
-                f"the class {name!r:.80} cannot stand in labelmap.txt: expected no ':', no '#' and no blank at its "
-                "ends; rename it, or choose another format"
+                f"the class {name!r:.80} cannot be written to labelmap.txt: expected no ':', no '#' and no blank at "
+                "its ends; rename it, or choose another format"
             )
     colours = voc_palette().tolist()
     lines = [f"{name}:{','.join(map(str, colours[value]))}::\n" for name, value in values.items()]

@@ -215,4 +215,4 @@ def _refuse_unknown(indices: Mapping[Any, int | None], name: str, class_names: S
             f"{len(class_names) - 1}; rename the maps"
         )
     if len(set(indices.values())) < len(indices):
-        raise DataError(f"{name}: a class by its name and by its index; expected each once; remove one")
+        raise DataError(f"{name}: one class has two maps, by its name and by its index; remove one")

@@ -101,7 +101,8 @@ class SaliencyNetwork:
 
     def _refused(self, found: str, expected: str) -> DataError:
         return DataError(
-            f"{self._name} gives no saliency: found {found}, expected {expected}; give another --model FILE.onnx"
+            f"{self._name} is not a saliency network: found {found}, expected {expected}; give another --model "
+            "FILE.onnx"
         )
 
 
@@ -110,7 +111,7 @@ def _session(content: bytes, name: str) -> "InferenceSession":
         import onnxruntime
     except ImportError:
         raise UsageError(
-            "saliency networks cannot be run: found no package onnxruntime, expected it; pip install 'mcis[saliency]', "
+            "the package onnxruntime, which runs saliency networks, is not installed; pip install 'mcis[saliency]', "
             "or bring maps of another tool with `mcis import --saliency FOLDER`"
         ) from None
     options = onnxruntime.SessionOptions()
@@ -122,8 +123,8 @@ def _session(content: bytes, name: str) -> "InferenceSession":
             return onnxruntime.InferenceSession(content, options, providers=["CPUExecutionProvider"])
         except Exception as error:  # as above
             raise DataError(
-                f"{name} is no network that onnxruntime reads: {_reason(error)}; give another --model FILE.onnx, whole "
-                "in one file"
+                f"{name} cannot be read by onnxruntime: {_reason(error)}; give another --model FILE.onnx, complete in "
+                "one file"
             ) from error
 
 

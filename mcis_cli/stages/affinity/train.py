@@ -153,8 +153,8 @@ def _crops(
     useful = [image_id for image_id in labelled.images.ids if _has_pairs(labelled.read(image_id))]
     if not useful:
         raise DataError(
-            f"the maps are sure of nothing in all {len(labelled.images)} images: found no two labelled pixels, "
-            "expected some of each class; look at the maps, or raise --set affinity.object_power"
+            f"the maps are not confident anywhere in all {len(labelled.images)} images: found no two labelled pixels "
+            "to learn from; check the maps with `mcis report`, or raise --set affinity.object_power"
         )
     cropping = Cropping(config.crop, (1.0, 1.0), config.mirror)
 

@@ -131,7 +131,7 @@ def on_grid(
 def _network(inputs: Inputs) -> Artifact:
     network = inputs.network
     if network is None:
-        raise MissingError("nothing to walk by: expected a network of affinities; run `mcis affinity` first")
+        raise MissingError("the walk needs a trained AffinityNet, and none was named; run `mcis affinity` first")
     if network.stage != AFFINITY_NET.name:
         raise UsageError(
             f"{network.path.name} was made by {network.stage}: expected a network of affinities, which `mcis affinity` "

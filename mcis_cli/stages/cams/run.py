@@ -88,7 +88,7 @@ def _require_weights(configs: Sequence[CamsConfig], classifier: Artifact) -> Non
         )
     if configs[0].localization == "accumulated" and "kept_epochs" not in classifier.meta["model"]:
         raise UsageError(
-            f"maps of {classifier.path.name} cannot be accumulated: found the weights after its last epoch alone; "
+            f"maps of {classifier.path.name} cannot be accumulated: it kept only the weights after its last epoch; "
             "train it with --set train-cls.keep_epochs=true, or give --set cams.localization=references"
         )
 
@@ -103,7 +103,7 @@ def _warn_of_untrained_weights(configs: Sequence[CamsConfig], classifier: Artifa
     if any(config.refs or config.localization == "released" for config in configs):
         untrained = "W_P" if model["heads"] == "shared" else "W_P and a second head"
         options.reporter.warn(
-            f"{classifier.path.name} was trained with --loss basic: these maps use {untrained} as drawn at the start; "
+            f"{classifier.path.name} was trained with --loss basic, so these maps use {untrained} with random weights; "
             "give --refs 0 with --set cams.localization=references, or train with --loss co-attention or --loss full"
         )
 

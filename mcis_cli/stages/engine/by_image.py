@@ -75,8 +75,8 @@ class SegmentedWork:
                     return done
             if waiting:
                 raise UnfinishedError(
-                    f"shard {number}/{count} is done; left to the others: {waiting} of {len(segments)} segments, the "
-                    "last of them seals"
+                    f"shard {number}/{count} is done; the other shards still compute {waiting} of {len(segments)} "
+                    "segments, and the last one seals the artifact"
                 )
         with self.store.begin(self.recipe, self._waits) as partial:
             with provenance_of(options, self.machine) as provenance:

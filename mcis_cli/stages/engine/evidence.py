@@ -59,7 +59,7 @@ def heed_made_masks(
     without = [entry.id for entry in sample if not classes_in(read(entry.id)).intersection(entry.labels)]
     if len(without) > 1 and 2 * len(without) > len(sample):
         reporter.warn(
-            f"{what} without a pixel of the tags of their images: {len(without)} of {len(sample)} looked at (first "
+            f"{len(without)} of {len(sample)} {what} that were checked have no pixel of their image's tags (first "
             f"{without[0]!r}); check the maps with `mcis report`, and the settings of the background"
         )
 

@@ -53,7 +53,7 @@ class Inputs:
         if self.upstream.stage not in stages:
             raise UsageError(
                 f"{self.upstream.path.name} was made by {self.upstream.stage}: expected an artifact of {wanted}; "
-                f"`mcis ls` shows what there is"
+                f"`mcis ls` lists all"
             )
         check(self.upstream)
         return self.upstream

@@ -90,13 +90,14 @@ def trace(given: Sequence[Artifact], store: Store) -> Run:
             kind = stages()[found.stage].content.kind
             if kind in made and made[kind].id != found.id:
                 raise UsageError(
-                    f"{made[kind].path.stem} and {found.path.stem} are of two runs: expected artifacts of one; "
+                    f"{made[kind].path.stem} and {found.path.stem} belong to two runs: expected artifacts of one; "
                     "`mcis report --compare A B` shows two side by side"
                 )
             made[kind] = found
     if not made:
         raise MissingError(
-            f"what {given[0].path.name} scores is not in this store, so nothing can be shown; `mcis merge` copies it"
+            f"{given[0].path.name} holds the scores of an artifact that is not in this store, so there is nothing to "
+            "show; `mcis merge` copies it from another store"
         )
     for score in _scores_of(made, store):
         scored.setdefault(_subject(score), score)
@@ -197,7 +198,7 @@ def recipe_of(ref: str, store: Store) -> tuple[Recipe, Done | None]:
     if stage is not None and (stage.work is not None or stage is DATASET):
         newest = [done for done in known if done.recipe.stage == ref]
         if not newest:
-            raise MissingError(f"nothing of {ref} was made in {store.root}, so nothing can differ; run `mcis {ref}`")
+            raise MissingError(f"{store.root} has no artifact of {ref} to compare with; run `mcis {ref}` first")
         return newest[-1].recipe, newest[-1]
     if len(ref) >= 8:
         begun: list[tuple[Recipe, Done | None]] = [

@@ -82,7 +82,7 @@ def _fault_of(fields: Fields, meta: Mapping[str, Any]) -> str | None:
     mask, classes = fields["mask"], fields["classes"]
     num_foreground = len(meta["class_names"])
     if not ascend(classes, num_foreground):
-        return "classes that are none, or twice there"
+        return "classes that are unknown or repeated"
     return None if ((mask <= num_foreground) | (mask == IGNORE_INDEX)).all() else "a value that is no class"
 
 

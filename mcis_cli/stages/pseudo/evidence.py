@@ -107,7 +107,7 @@ def _check_maps(config: PseudoConfig, maps: Artifact, network: Artifact | None) 
     if not holds(network, "network"):
         raise UsageError(
             f"--network {network.path.stem} was made by {network.stage}: expected a segmentation network, an artifact "
-            "of train-seg; `mcis ls` shows what there is"
+            "of train-seg; `mcis ls` lists all"
         )
     if network.meta["class_names"] != maps.meta["class_names"]:
         known, expected = (artifact.meta["class_names"] for artifact in (network, maps))

@@ -9,7 +9,7 @@ from typing import Any
 
 from mcis_cli.config import PseudoConfig, Reporter, RunOptions
 from mcis_cli.data.loading import Workers
-from mcis_cli.errors import NUM_NAMED, first_few
+from mcis_cli.errors import NUM_NAMED, counted, first_few
 from mcis_cli.maps.pseudo import is_ignored
 from mcis_cli.stages.engine.by_image import ByImage, require_segment, run_segments
 from mcis_cli.stages.engine.inputs import Inputs
@@ -128,6 +128,7 @@ class Ignored:
 def _warn_of_ignored(masks: Artifact, without_saliency: Sequence[str], reporter: Reporter) -> None:
     ignored: Mapping[str, Any] = masks.provenance.get("ignored", {"count": 0, "first": []})  # older masks lack it
     if ignored["count"]:
-        reporter.warn(f"wholly ignored: {ignored['count']} of {len(masks)} masks: {first_few(ignored['first'])}")
+        reporter.warn(f"{ignored['count']} of {len(masks)} masks are ignored as a whole: {first_few(ignored['first'])}")
     if without_saliency:
-        reporter.warn(f"ignored for want of a saliency map: {len(without_saliency)}: {first_few(without_saliency)}")
+        images = counted(len(without_saliency), "image")
+        reporter.warn(f"ignored, without a saliency map: {images}: {first_few(without_saliency)}")

@@ -65,7 +65,7 @@ def run(config: TrainClsConfig, inputs: Inputs, store: Store, options: RunOption
     device = choose_device(options.device, options.local)
     catalogue = list_images(data, store)
     if data.tags_from_masks:
-        options.reporter.warn("tags are taken from masks: whatever is made of them has seen pixel supervision")
+        options.reporter.warn("tags are taken from masks, so every result rests on pixel supervision")
     images = learnt(catalogue, data.train)
     heed_tags(images, options.reporter)
     weights = starting_identity(config.backbone, config.weights)

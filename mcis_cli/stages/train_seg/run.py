@@ -186,7 +186,7 @@ def _crops(
     useful = [image_id for image_id in supervision.images.ids if (supervision.read(image_id) != IGNORE_INDEX).any()]
     if not useful:
         raise DataError(
-            f"all {len(supervision.images)} masks are wholly ignored: nothing to learn from; lower "
+            f"all {len(supervision.images)} masks are ignored as a whole, so there is nothing to learn from; lower "
             "--foreground-threshold of `mcis pseudo`, or look at its maps"
         )
     cropping = Cropping(config.crop, config.scales, config.mirror, config.scale_step)

@@ -42,7 +42,7 @@ def canonical_json(value: Any) -> bytes:
         return text.encode()
     except UnicodeEncodeError as error:  # a file name in another encoding, as Python returns it
         found = text[max(0, error.start - 20) : error.end]
-        raise UsageError(f"{found!r} is no text in UTF-8; rename the file or class, or set a UTF-8 locale") from error
+        raise UsageError(f"{found!r} is not valid UTF-8; rename the file or class, or set a UTF-8 locale") from error
 
 
 def _plain(value: Any, where: str) -> Any:
@@ -54,7 +54,7 @@ def _plain(value: Any, where: str) -> Any:
         return value
     if type(value) is float:
         if not math.isfinite(value):
-            raise UsageError(f"{where} is {value}; settings and what is recorded are finite numbers; give another")
+            raise UsageError(f"{where} is {value}; expected a finite number; give another value")
         return value
     if isinstance(value, Mapping):
         if strange := [key for key in value if type(key) is not str]:

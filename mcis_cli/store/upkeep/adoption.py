@@ -69,7 +69,7 @@ def _check(artifact: Artifact) -> None:
         key = Recipe(stage=artifact.stage, **artifact.manifest["recipe"]).key
         found = artifact.content_id()
     except (UsageError, TypeError, ValueError) as error:
-        raise files.damaged(artifact.path, f"its manifest cannot be spelled ({error!s:.80})", "JSON") from None
+        raise files.damaged(artifact.path, f"its manifest cannot be encoded ({error!s:.80})", "JSON") from None
     if key != artifact.key:
         raise files.damaged(artifact.path, f"its recipe has the key {key[:12]}", artifact.key[:12])
     if found != artifact.id:

@@ -80,12 +80,13 @@ def _notes(store: Store, other: Store, report: Report) -> Iterator[Path]:
             if store.note_foreign(theirs):
                 yield path
             else:
-                report(files.damaged(path, "its bytes are not those of a note", "what the recipe came to here"))
+                report(files.damaged(path, "its bytes are not those of a note", "one with the artifact that is here"))
         elif ours is not None and ours.id != theirs.id:
             report(
                 UsageError(
-                    f"the recipe {key[:12]} of {stage} came to {theirs.id[:12]} in {other.root}, and to {ours.id[:12]} "
-                    "here, which stays; machines or threads differ: compare them with mcis show"
+                    f"two artifacts of the same recipe {key[:12]} of {stage} differ: {theirs.id[:12]} in {other.root} "
+                    f"and {ours.id[:12]} here; the one here stays. Their machines or numbers of threads probably "
+                    "differ: compare them with mcis show"
                 )
             )
 

@@ -120,7 +120,10 @@ def locate(store: Store, ref: str) -> Path:
         known = [done for done in store.all_done() if done.id.startswith(digits)]
         names |= {done.file_name for done in known if stage in (None, done.recipe.stage)}
         if len(names) > 1:
-            raise UsageError(f"the id {text} fits {len(names)} artifacts: {', '.join(sorted(names))}; give more digits")
+            raise UsageError(
+                f"{len(names)} artifacts have an id that starts with {text}: {', '.join(sorted(names))}; give more "
+                "digits"
+            )
         if names:
             return folder / names.pop()
     if os.path.lexists(path):
@@ -128,8 +131,8 @@ def locate(store: Store, ref: str) -> Path:
     if (newest := newest_of(store.root / "artifacts", text)) is not None:
         return newest
     raise MissingError(
-        f"there is no artifact {text!r}: no name, no file, no stage, no id that starts so (8 digits or more); "
-        "mcis ls shows what there is"
+        f"no artifact {text!r}: expected a name, a file, a stage, or the first 8 or more digits of an id; mcis ls "
+        "lists all"
     )
 
 
