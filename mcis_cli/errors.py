@@ -26,6 +26,14 @@ def percent(fraction: float | None, digits: int = 1) -> str:
     return "–" if fraction is None else f"{100 * fraction:.{digits}f}"
 
 
+def plain(text: str) -> str:
+    """Text with a blank for each unprintable character, so that it is one line without control sequences.
+
+    Python's unprintable characters include line breaks, escapes and marks of direction.
+    """
+    return "".join(letter if letter.isprintable() else " " for letter in text)
+
+
 class McisError(Exception):
     """Any error that a user can fix; `exit_code` is what the command line returns."""
 

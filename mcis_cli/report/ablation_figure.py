@@ -5,8 +5,9 @@ from collections.abc import Iterator, Sequence
 from typing import TYPE_CHECKING
 
 from mcis_cli.config.ablations import AblationTable
+from mcis_cli.errors import plain
 from mcis_cli.report.ablation import MEASURED_ON, PUBLISHED_ON, Summary, by_subject, in_percent
-from mcis_cli.report.plotting import INK, SOFT, drawing, svg_of, visible
+from mcis_cli.report.plotting import INK, SOFT, drawing, svg_of
 
 if TYPE_CHECKING:
     from matplotlib.axes import Axes
@@ -78,7 +79,7 @@ def _mean(panel: "Axes", x: float, y: int, words: str, colour: str, fill: str) -
 def _captions(summaries: Sequence[Summary], width: int) -> Iterator[str]:
     for on, of_subject in by_subject(summaries):
         for how in dict.fromkeys(one.how for one in of_subject):
-            yield from textwrap.wrap(visible(f"{MEASURED_ON[on]}: {how}"), width)
+            yield from textwrap.wrap(plain(f"{MEASURED_ON[on]}: {how}"), width)
     yield from textwrap.wrap(
         f"published: {PUBLISHED_ON}. Small dots are seeds, large ones their means, lines one standard deviation to "
         "both sides.",

@@ -9,9 +9,10 @@ from numpy.typing import NDArray
 
 from mcis_cli.data.catalogue import Catalogue
 from mcis_cli.data.palette import voc_palette
+from mcis_cli.errors import plain
 from mcis_cli.maps.localization import enlarge, normalise
 from mcis_cli.report.figures import Colour, heat, legend_of, overlay
-from mcis_cli.report.plotting import drawing, png_of, visible
+from mcis_cli.report.plotting import drawing, png_of
 from mcis_cli.store import Artifact
 
 _TILE, _LINE = 3.2, 0.23  # inches: the width of an image, the height of a line of text
@@ -114,4 +115,4 @@ def panel(
 
 
 def _short(text: str, width: int, *, lines: int) -> str:
-    return "\n".join(textwrap.wrap(visible(text), width, max_lines=lines, placeholder="…"))
+    return "\n".join(textwrap.wrap(plain(text), width, max_lines=lines, placeholder="…"))

@@ -16,7 +16,7 @@ from markupsafe import Markup
 
 from mcis_cli import __version__
 from mcis_cli.data.palette import voc_palette
-from mcis_cli.errors import percent
+from mcis_cli.errors import percent, plain
 from mcis_cli.report.comparison import Comparison
 from mcis_cli.report.content import Report
 from mcis_cli.report.scores import points
@@ -108,9 +108,7 @@ def _environment() -> Environment:
 
 def _seen(value: Any) -> Any:
     """Text with a blank for each invisible character, including marks of direction."""
-    if isinstance(value, Markup) or not isinstance(value, str) or value.isprintable():
-        return value
-    return "".join(letter if letter.isprintable() else " " for letter in value)
+    return plain(value) if isinstance(value, str) and not isinstance(value, Markup) else value
 
 
 def _colour(value: int) -> str:

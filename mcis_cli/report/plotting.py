@@ -14,6 +14,8 @@ from typing import TYPE_CHECKING, Any
 from markupsafe import Markup
 from PIL import Image
 
+from mcis_cli.errors import plain
+
 if TYPE_CHECKING:
     from matplotlib.figure import Figure
 
@@ -53,11 +55,6 @@ def drawing() -> Iterator[None]:
         yield
 
 
-def visible(text: str) -> str:
-    """Text with a space for each character without a glyph, which XML may forbid, too."""
-    return "".join(letter if letter.isprintable() else " " for letter in text)
-
-
 def png_of(figure: "Figure", *, dpi: int) -> bytes:
     """The figure as PNG, RGB without transparency and without a date."""
     drawn, stream = io.BytesIO(), io.BytesIO()
@@ -82,7 +79,7 @@ def svg_of(figure: "Figure", title: str) -> str:
     text = re.sub(r"<(metadata|style)\b.*?</\1>\s*", "", text[text.index("<svg") :], flags=re.DOTALL)
     text = re.sub(r' id="[a-zA-Z0-9.]+_[0-9]+"', "", text)  # nothing refers to these
     text = text.replace(f"'{_FONT}'", _WEB_FONTS)
-    return text.replace("<svg ", f'<svg role="img" aria-label="{escape(visible(title), quote=True)}" ', 1)
+    return text.replace("<svg ", f'<svg role="img" aria-label="{escape(plain(title), quote=True)}" ', 1)
 
 
 def inline(svg: str, colours: Mapping[str, str]) -> str:

@@ -19,8 +19,9 @@ from rich.text import Text
 from run_commands import Answer
 from sizes import size
 
-from mcis_cli.cli.terminal.output import TerminalReporter, complain, console, plain, results, say, say_path
+from mcis_cli.cli.terminal.output import TerminalReporter, complain, console, results, say, say_path
 from mcis_cli.cli.terminal.tables import print_scores
+from mcis_cli.errors import plain
 
 pytestmark = pytest.mark.promise
 

@@ -15,9 +15,9 @@ from mcis_cli.cli.session.dry_run import forecaster, print_forecasts
 from mcis_cli.cli.session.groups import PipelineOptions, require_images
 from mcis_cli.cli.session.workspace import Workspace
 from mcis_cli.cli.terminal.folder_output import OutputFolder
-from mcis_cli.cli.terminal.output import TerminalReporter, console, plain, results, say
+from mcis_cli.cli.terminal.output import TerminalReporter, console, results, say
 from mcis_cli.config.ablations import TABLES, AblationTable
-from mcis_cli.errors import UsageError, counted
+from mcis_cli.errors import UsageError, counted, plain
 from mcis_cli.report.measuring import KINDS, Ablation, Measuring
 
 if TYPE_CHECKING:

@@ -12,9 +12,9 @@ from mcis_cli.cli.session import options as opt
 from mcis_cli.cli.session.groups import Place
 from mcis_cli.cli.session.location import existing_store
 from mcis_cli.cli.session.workspace import Workspace
-from mcis_cli.cli.terminal.output import console, plain, results, say
+from mcis_cli.cli.terminal.output import console, results, say
 from mcis_cli.config import DataConfig
-from mcis_cli.errors import CheckError, UsageError
+from mcis_cli.errors import CheckError, UsageError, plain
 from mcis_cli.store import Artifact, Store
 
 if TYPE_CHECKING:

@@ -13,8 +13,8 @@ import typer
 from mcis_cli.cli.session import completion
 from mcis_cli.cli.session import options as opt
 from mcis_cli.cli.session.location import existing_store
-from mcis_cli.cli.terminal.output import plain, say
-from mcis_cli.errors import DamagedError, McisError, percent
+from mcis_cli.cli.terminal.output import say
+from mcis_cli.errors import DamagedError, McisError, percent, plain
 from mcis_cli.store import Artifact
 
 Row = Mapping[str, str]

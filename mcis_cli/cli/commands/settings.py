@@ -11,9 +11,9 @@ from mcis_cli.cli.session import completion
 from mcis_cli.cli.session import options as opt
 from mcis_cli.cli.session.settings_file import toml
 from mcis_cli.cli.session.workspace import open_workspace
-from mcis_cli.cli.terminal.output import plain, say
+from mcis_cli.cli.terminal.output import say
 from mcis_cli.config import PRESETS, SECTIONS, Config, merge, parse_assignment, read_toml
-from mcis_cli.errors import UsageError
+from mcis_cli.errors import UsageError, plain
 
 Origin = tuple[str, Mapping[str, Any]]
 

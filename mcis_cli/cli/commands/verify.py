@@ -12,8 +12,8 @@ from rich.text import Text
 from mcis_cli.cli.session import completion
 from mcis_cli.cli.session import options as opt
 from mcis_cli.cli.session.workspace import Workspace, open_workspace
-from mcis_cli.cli.terminal.output import TerminalReporter, console, plain, say
-from mcis_cli.errors import CheckError, McisError, UsageError, counted
+from mcis_cli.cli.terminal.output import TerminalReporter, console, say
+from mcis_cli.errors import CheckError, McisError, UsageError, counted, plain
 
 if TYPE_CHECKING:
     from mcis_cli.store.upkeep.repair import Outcome

@@ -9,9 +9,9 @@ from rich.table import Table
 from rich.text import Text
 
 from mcis_cli.cli.session.workspace import Workspace
-from mcis_cli.cli.terminal.output import complain, plain, results, say
+from mcis_cli.cli.terminal.output import complain, results, say
 from mcis_cli.config import DataConfig
-from mcis_cli.errors import DataError, counted
+from mcis_cli.errors import DataError, counted, plain
 
 if TYPE_CHECKING:
     from mcis_cli.stages.plan.forecast import Cost, Forecast, Forecaster

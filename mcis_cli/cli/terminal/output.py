@@ -18,6 +18,7 @@ from rich.status import Status
 from rich.text import Text
 
 from mcis_cli.cli.terminal.progress import ProgressLine
+from mcis_cli.errors import plain
 from mcis_cli.store import Artifact
 
 SECONDS_BETWEEN_LINES = 60.0
@@ -83,14 +84,6 @@ def for_people(text: str) -> str:
 def is_watched() -> bool:
     """Whether both stdout and stderr are a terminal."""
     return sys.stdout.isatty() and sys.stderr.isatty()
-
-
-def plain(text: str) -> str:
-    """Text with a blank for each unprintable character, so that it is one line without control sequences.
-
-    Python's unprintable characters include line breaks, escapes and marks of direction.
-    """
-    return "".join(letter if letter.isprintable() else " " for letter in text)
 
 
 def say(text: str) -> None:

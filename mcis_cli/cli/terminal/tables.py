@@ -7,8 +7,8 @@ from typing import Any
 from rich.table import Table
 from rich.text import Text
 
-from mcis_cli.cli.terminal.output import console, plain
-from mcis_cli.errors import percent
+from mcis_cli.cli.terminal.output import console
+from mcis_cli.errors import percent, plain
 
 
 def print_scores(metrics: Mapping[str, Any], saliency: str = "") -> None:

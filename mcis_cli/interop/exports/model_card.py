@@ -12,7 +12,7 @@ from typing import Any
 from jinja2 import Environment, PackageLoader, StrictUndefined
 
 from mcis_cli import __version__
-from mcis_cli.errors import DamagedError
+from mcis_cli.errors import DamagedError, plain
 from mcis_cli.interop.exports.onnx import Exported
 from mcis_cli.stages import check, holds
 from mcis_cli.stages.evaluate.run import metrics
@@ -189,7 +189,7 @@ def markdown(card: Card, exported: Sequence[Exported]) -> bytes:
 
 def code(text: object) -> str:
     """Text as Markdown code that its content cannot end; invisible characters become blanks."""
-    shown = "".join(letter if letter.isprintable() else " " for letter in str(text))
+    shown = plain(str(text))
     longest = max((len(run) for run in "".join(c if c == "`" else " " for c in shown).split()), default=0)
     fence = "`" * (longest + 1)
     pad = " " if longest else ""

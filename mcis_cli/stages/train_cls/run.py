@@ -14,7 +14,7 @@ from mcis_cli.errors import UsageError
 from mcis_cli.models.classifier import CoAttentionClassifier, Term
 from mcis_cli.models.equivariance import SECOND_SCALE, equivariant_loss, second_view
 from mcis_cli.models.losses import pair_loss
-from mcis_cli.stages.engine.by_step import batch_of, settle, train, unless_done
+from mcis_cli.stages.engine.by_step import batch_of, settle, settled_precision, train, unless_done
 from mcis_cli.stages.engine.evidence import heed_tags, learned_ids
 from mcis_cli.stages.engine.inputs import Inputs, list_images
 from mcis_cli.stages.engine.networks import backbone_of, build_classifier, describe_classifier, initialise, place
@@ -28,7 +28,7 @@ from mcis_cli.stages.train_cls.published_features import PublishedFeatures, refu
 from mcis_cli.store import Artifact, Recipe, Store
 from mcis_cli.training.loop import Training
 from mcis_cli.training.parameter_groups import ParameterGroup, parameter_groups, sgd
-from mcis_cli.training.precision import Precision, autocast, choose_device, describe_machine
+from mcis_cli.training.precision import autocast, choose_device, describe_machine
 from mcis_cli.training.ranks import ALONE, Ranks
 from mcis_cli.training.schedules import Schedule, milestones, poly
 
@@ -135,7 +135,7 @@ def _train(
 def _scratch_folder(recipe: Recipe, config: TrainClsConfig, store: Store, device: torch.device) -> Path:
     """The folder of features of the published layers that do not fit into memory, shared by all trainings on them."""
     layers = {"published": config.backbone, "output_stride": config.output_stride}
-    machine = describe_machine(device, _settled(config))
+    machine = describe_machine(device, settled_precision(config))
     return store.scratch_folder / folder_name(layers, {"weights": recipe.inputs["weights"]}, machine)
 
 
@@ -173,7 +173,7 @@ def _training(
     features = None
     if scratch is not None:
         refuse_changing_features(backbone, config)
-        budget, precision = options.cache_mb * 2**20, _settled(config)
+        budget, precision = options.cache_mb * 2**20, settled_precision(config)
         features = PublishedFeatures(backbone, device=device, precision=precision, budget=budget, scratch=scratch)
 
     pairing = Pairing(backbone, config, images, tagged, device, options.workers, ranks, features)
@@ -202,7 +202,7 @@ def _training(
         lr=config.lr,
         seed=config.seed,
         device=device,
-        precision=_settled(config),
+        precision=settled_precision(config),
         images_of_step=ranks.count * config.batch_pairs * (1 if config.pairing == "rings" else 2),
     )
 
@@ -230,7 +230,7 @@ def _step_loss(model: CoAttentionClassifier, config: TrainClsConfig, batch: Pair
     terms = TERMS[config.loss]
     if batch.epoch + 1 < config.contrastive_from_epoch:
         terms = terms - {"contrastive"}
-    with autocast(batch.images.device, _settled(config)):
+    with autocast(batch.images.device, settled_precision(config)):
         if config.equivariant:
             features, embedding = model.features_and_embedding(batch.images)
         else:
@@ -304,8 +304,3 @@ def _self_pair_losses(
         for term in terms:
             totals[f"self_pairs_{term}"] = totals[f"self_pairs_{term}"] + getattr(loss, term)
     return totals
-
-
-def _settled(config: TrainClsConfig) -> Precision:
-    assert config.precision != "auto", "settled when the stage begins"
-    return config.precision
