@@ -1,5 +1,7 @@
 """Artifacts that say, or hold, what their stage never writes: refused before anything is built for them."""
 
+from dataclasses import fields
+
 import numpy as np
 import pytest
 import recipes
@@ -7,8 +9,9 @@ from store_makers import make_store
 
 from mcis_cli.config import TrainClsConfig
 from mcis_cli.errors import DamagedError
-from mcis_cli.stages import check, read_record, read_records
+from mcis_cli.stages import check, read_record, read_records, stages
 from mcis_cli.stages.engine.networks import build_classifier, describe_classifier
+from mcis_cli.stages.stage import SCORED, Content
 from mcis_cli.store import Recipe
 
 HEX = "ab" * 32
@@ -155,3 +158,10 @@ def test_a_classifier_is_built_with_the_scale_that_its_artifact_says():
     described = describe_classifier(config, 2)
     assert build_classifier(described).co_attention.affinity_scale == 30
     assert build_classifier(CLASSIFIER).co_attention.affinity_scale is None
+
+
+def test_each_stage_that_is_scored_declares_how_its_scores_were_measured():
+    silent = next(part.default for part in fields(Content) if part.name == "measured")
+    declared = {stage.content.kind for stage in stages().values() if stage.content.measured is not silent}
+    assert declared == {*SCORED}
+    assert all(stage.content.measured is not silent for stage in stages().values() if stage.content.kind in SCORED)

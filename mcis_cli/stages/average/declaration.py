@@ -6,7 +6,7 @@ from typing import Any
 from mcis_cli.config import AverageConfig, Config
 from mcis_cli.data.catalogue import Catalogue
 from mcis_cli.errors import counted
-from mcis_cli.stages.stage import Content, MetaOfImages, Request, Stage, Work, fault_of_maps
+from mcis_cli.stages.stage import Content, MetaOfImages, Request, Stage, Work, fault_of_maps, maps_measured
 from mcis_cli.store import Artifact, Recipe, Schema
 
 SCHEMA: Schema = {"maps": ("float16", 3), "classes": ("int32", 1)}
@@ -44,6 +44,7 @@ AVERAGE = Stage(
         fault_of=fault_of_maps,
         shown_as="averaged map",
         facts=_facts,
+        measured=maps_measured,
     ),
     work=Work(
         command="average",
