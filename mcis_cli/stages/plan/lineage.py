@@ -64,7 +64,8 @@ class Run:
 
 def kinds_in_order() -> tuple[Kind, ...]:
     """The kinds of artifacts that a chain makes, in order, without scores."""
-    return tuple(stage.content.kind for stage in chained().values() if stage.content.kind != "scores")
+    kinds = (stage.content.kind for stage in chained().values() if stage.content.kind != "scores")
+    return tuple(dict.fromkeys(kinds))  # cams and average both make maps
 
 
 def trace(given: Sequence[Artifact], store: Store) -> Run:
