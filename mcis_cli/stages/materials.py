@@ -3,7 +3,8 @@
 from mcis_cli.config import Backbone
 from mcis_cli.data import records
 from mcis_cli.data.catalogue import Catalogue
-from mcis_cli.stages.stage import Content, Meta, MetaOfClasses, Stage, Text, refuse_unlisted
+from mcis_cli.stages.contents import refuse_unlisted
+from mcis_cli.stages.stage import Content, Meta, MetaOfClasses, Stage, Text
 from mcis_cli.store import Artifact, Recipe
 
 

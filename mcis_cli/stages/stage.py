@@ -4,7 +4,6 @@ A declaration is in the room of its stage, imports no torch and computes nothing
 called. `mcis_cli.stages` lists the declarations.
 """
 
-import math
 from collections.abc import Callable, Collection, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Annotated, Any, Literal, Protocol, TypeVar
@@ -14,7 +13,7 @@ from pydantic import BaseModel, ConfigDict, Field, ValidationError
 from mcis_cli.config import Config, DataConfig, Domain, Settings
 from mcis_cli.data.catalogue import TARGET, Catalogue, Part
 from mcis_cli.data.layouts.listing import MAX_CLASSES
-from mcis_cli.errors import counted, first_few
+from mcis_cli.errors import counted
 from mcis_cli.store import SEGMENT_SIZE, Artifact, Begun, Recipe, Schema, Store, segments_of
 from mcis_cli.store.files import damaged
 
@@ -375,17 +374,6 @@ class Wanted:
         return Expected(self.stage, words, meta, self.images.ids)
 
 
-def lacking_truth(images: Catalogue) -> Lack | None:
-    """The lack of ground truth, if any."""
-    without = [entry.id for entry in images.entries if entry.mask is None]
-    if not without:
-        return None
-    return Lack(
-        f"ground truth missing for {len(without)} of {len(images)} images of split {images.split_name!r} "
-        f"({first_few(without)}): expected a mask each; add them, or choose another split"
-    )
-
-
 def settled(config: AnyConfig) -> Iterator[AnyConfig]:
     """The settings with each precision that "auto" may become, on this machine or another."""
     if getattr(config, "precision", None) != "auto":
@@ -398,41 +386,6 @@ def settled(config: AnyConfig) -> Iterator[AnyConfig]:
 def find(store: Store, config: AnyConfig, recipe_of: Callable[[AnyConfig], Recipe]) -> Artifact | None:
     """The artifact of these settings, if it is in the store; "auto" accepts any precision."""
     return next(filter(None, (store.find(recipe_of(one)) for one in settled(config))), None)
-
-
-def refuse_unlisted(artifact: Artifact, backbone: str) -> None:
-    """Check that a backbone of timm's is one that timm lists.
-
-    Raises:
-        DamagedError: it is not.
-    """
-    if backbone.startswith("timm:"):
-        from mcis_cli.models.timm_networks import is_listed  # imports torch
-
-        if not is_listed(backbone.removeprefix("timm:")):
-            raise damaged(artifact.path, f"its backbone is {backbone!r:.80}", "a network that this timm lists")
-
-
-def ascend(classes: "NDArray[Any]", num_foreground: int) -> bool:
-    """Whether these are indices of foreground classes, in ascending order and none twice."""
-    inside = bool(((classes >= 0) & (classes < num_foreground)).all())
-    return inside and bool((classes[1:] > classes[:-1]).all())
-
-
-def fault_of_maps(fields: Fields, meta: Mapping[str, Any]) -> str | None:
-    """The fault of a record of maps, or None: `maps` (n, h, w) must be finite, `classes` (n) ascending."""
-    maps, classes = fields["maps"], fields["classes"]
-    if maps.shape[0] != len(classes) or (len(classes) and not maps.size):
-        return f"maps of the shape {maps.shape} for {len(classes)} classes"
-    if not ascend(classes, len(meta["class_names"])):
-        return "classes that are unknown or repeated"
-    return None if (abs(maps) < math.inf).all() else "values that are not finite"
-
-
-def maps_measured(metrics: Mapping[str, Any]) -> Sequence[str]:
-    """How scores of maps were measured."""
-    chosen = " (chosen with ground truth)" if metrics["threshold_chosen_with_ground_truth"] else ""
-    return (f"background threshold {metrics['threshold']:g}{chosen}",)
 
 
 def _as_json(schema: Schema | None) -> dict[str, list[str | int]] | None:

@@ -14,7 +14,8 @@ from mcis_cli.config import DataConfig
 from mcis_cli.errors import DataError, counted, plain
 
 if TYPE_CHECKING:
-    from mcis_cli.stages.plan.forecast import Cost, Forecast, Forecaster
+    from mcis_cli.stages.plan.cost import Cost
+    from mcis_cli.stages.plan.forecast import Forecast, Forecaster
 
 UNKNOWN = "unknown"
 

@@ -8,20 +8,9 @@ from pydantic import Field
 
 from mcis_cli.config import AffinityConfig, Backbone, Config, Settings
 from mcis_cli.data.catalogue import Catalogue
+from mcis_cli.stages.contents import fault_of_maps, maps_measured
 from mcis_cli.stages.engine.starting_weights import lacking_weights, starting_identity
-from mcis_cli.stages.stage import (
-    IGNORE_INDEX,
-    Content,
-    Fields,
-    Meta,
-    MetaOfImages,
-    Request,
-    Stage,
-    Text,
-    Work,
-    fault_of_maps,
-    maps_measured,
-)
+from mcis_cli.stages.stage import IGNORE_INDEX, Content, Fields, Meta, MetaOfImages, Request, Stage, Text, Work
 from mcis_cli.store import Artifact, Recipe, Schema
 
 LABELS_SCHEMA: Schema = {"labels": ("uint8", 2)}

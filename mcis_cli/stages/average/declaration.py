@@ -6,7 +6,8 @@ from typing import Any
 from mcis_cli.config import AverageConfig, Config
 from mcis_cli.data.catalogue import Catalogue
 from mcis_cli.errors import counted
-from mcis_cli.stages.stage import Content, MetaOfImages, Request, Stage, Work, fault_of_maps, maps_measured
+from mcis_cli.stages.contents import fault_of_maps, maps_measured
+from mcis_cli.stages.stage import Content, MetaOfImages, Request, Stage, Work
 from mcis_cli.store import Artifact, Recipe, Schema
 
 SCHEMA: Schema = {"maps": ("float16", 3), "classes": ("int32", 1)}

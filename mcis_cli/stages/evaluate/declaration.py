@@ -7,6 +7,7 @@ from pydantic import Field
 
 from mcis_cli.config import Config, EvalConfig
 from mcis_cli.data.catalogue import Catalogue
+from mcis_cli.stages.contents import lacking_truth
 from mcis_cli.stages.stage import (
     SCORED,
     Content,
@@ -19,7 +20,6 @@ from mcis_cli.stages.stage import (
     Stage,
     Text,
     Work,
-    lacking_truth,
 )
 from mcis_cli.store import Artifact, Recipe, Schema
 from mcis_cli.store.files import damaged

@@ -1,32 +1,20 @@
 """Why a stage would run again: the difference of two recipes, field by field. No torch, nothing computed."""
 
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, replace
-from typing import Any
 
 from mcis_cli.config import DataConfig, Settings
-from mcis_cli.config.setting import changed_settings, flat
 from mcis_cli.data.catalogue import Catalogue
 from mcis_cli.errors import MissingError
 from mcis_cli.stages import stages
 from mcis_cli.stages.engine.inputs import look_at_images
 from mcis_cli.stages.materials import DATASET, dataset_recipe
 from mcis_cli.stages.plan.chain import chain_of, made_or_expected, request, sources
-from mcis_cli.stages.plan.input_changes import input_changes
+from mcis_cli.stages.plan.differences import Difference, compare, input_changes
 from mcis_cli.stages.plan.lineage import artifact_of, recipe_of
 from mcis_cli.stages.stage import Expected, Wanted
 from mcis_cli.store import Artifact, Recipe, Store
 from mcis_cli.store.notes import Done
-
-
-@dataclass(frozen=True)
-class Difference:
-    """A changed field of a recipe: its name with dots, both values (None: absent), and words."""
-
-    field: str
-    then: Any
-    now: Any
-    text: str
 
 
 @dataclass(frozen=True)
@@ -92,21 +80,6 @@ def reasons(wanted: Wanted, known: Sequence[Done], store: Store) -> tuple[str, .
     return tuple(found) or (f"{nearest.file_name.removesuffix('.h5')} is gone",)
 
 
-def compare(then: Recipe, now: Recipe, texts: Mapping[str, str] | None = None) -> Iterator[Difference]:
-    """The fields in which two recipes of one stage differ, with words for inputs that differ, by role."""
-    if then.version != now.version:
-        yield Difference("version", then.version, now.version, f"{then.version}, now {now.version}")
-    before, after = _settings(then, now), _settings(now, then)
-    for name in changed_settings(before, after):
-        words = [_as_text(values[name]) if name in values else "without effect" for values in (before, after)]
-        yield Difference(f"config.{name}", before.get(name), after.get(name), f"{words[0]}, now {words[1]}")
-    for role in sorted({*then.inputs, *now.inputs}):
-        was, is_now = then.inputs.get(role), now.inputs.get(role)
-        if was != is_now:
-            text = (texts or {}).get(role) or f"{_short(was)}, now {_short(is_now)}"
-            yield Difference(f"inputs.{role}", was, is_now, text)
-
-
 def _asked(
     then: Recipe,
     made: Mapping[str, Artifact | Expected],
@@ -129,23 +102,7 @@ def _asked(
     return stage.ask(replace(request(settings, data, images, inputs), more=more))
 
 
-def _settings(of: Recipe, beside: Recipe) -> dict[str, Any]:
-    """The settings of a recipe, with the first default of settings that it omits and the other one has."""
-    section = stages()[of.stage].section if of.stage in stages() else None
-    implied = section.implied_by(of.config) if section is not None else {}
-    named = {name: value for name, value in implied.items() if name in beside.config}
-    return {**named, **dict(flat(of.as_dict()["config"]))}
-
-
 def _at_same_precision(then: Recipe, wanted: Wanted) -> Recipe:
     """The present recipe, at the precision of another one if it is "auto"."""
     same = (one for one in wanted.recipes if one.config.get("precision") == then.config.get("precision"))
     return next(same, wanted.recipes[0])
-
-
-def _as_text(value: object) -> str:
-    return str(value).lower() if isinstance(value, bool) else "none" if value is None else str(value)
-
-
-def _short(digest: str | None) -> str:
-    return "none" if digest is None else digest[:12] if len(digest) == 64 else digest

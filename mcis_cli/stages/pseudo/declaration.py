@@ -6,18 +6,8 @@ from typing import Any
 from mcis_cli.config import Config, PseudoConfig, Settings
 from mcis_cli.data.catalogue import Catalogue
 from mcis_cli.errors import first_few, percent
-from mcis_cli.stages.stage import (
-    IGNORE_INDEX,
-    Content,
-    Fields,
-    Kind,
-    Lack,
-    MetaOfImages,
-    Request,
-    Stage,
-    Work,
-    ascend,
-)
+from mcis_cli.stages.contents import ascend
+from mcis_cli.stages.stage import IGNORE_INDEX, Content, Fields, Kind, Lack, MetaOfImages, Request, Stage, Work
 from mcis_cli.store import Artifact, Recipe, Schema
 from mcis_cli.store.artifact import ID_DIGITS
 

@@ -8,17 +8,9 @@ from pydantic import Field
 
 from mcis_cli.config import AffinityWeights, Backbone, Config, TrainClsConfig
 from mcis_cli.data.catalogue import DOMAINS, Catalogue
+from mcis_cli.stages.contents import refuse_unlisted
 from mcis_cli.stages.engine.starting_weights import lacking_weights, starting_identity
-from mcis_cli.stages.stage import (
-    Content,
-    Meta,
-    MetaOfImages,
-    Request,
-    Side,
-    Stage,
-    Work,
-    refuse_unlisted,
-)
+from mcis_cli.stages.stage import Content, Meta, MetaOfImages, Request, Side, Stage, Work
 from mcis_cli.store import Artifact, Recipe
 from mcis_cli.store.files import damaged
 

@@ -9,19 +9,9 @@ from pydantic import Field
 from mcis_cli.config import Backbone, Config, Settings, TrainSegConfig
 from mcis_cli.data.catalogue import Catalogue
 from mcis_cli.errors import percent
+from mcis_cli.stages.contents import lacking_truth, refuse_unlisted
 from mcis_cli.stages.engine.starting_weights import lacking_weights, starting_identity
-from mcis_cli.stages.stage import (
-    Content,
-    Kind,
-    Lack,
-    Meta,
-    MetaOfImages,
-    Request,
-    Stage,
-    Work,
-    lacking_truth,
-    refuse_unlisted,
-)
+from mcis_cli.stages.stage import Content, Kind, Lack, Meta, MetaOfImages, Request, Stage, Work
 from mcis_cli.store import Artifact, Recipe
 from mcis_cli.store.files import damaged
 

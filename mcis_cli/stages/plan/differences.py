@@ -1,8 +1,10 @@
-"""What has changed in the inputs of a recipe: other artifacts, or images, tags, masks and saliency maps, counted."""
+"""The differences of two recipes of a stage: settings, artifacts, and changed images, tags, masks and saliency maps."""
 
-from collections.abc import Collection, Mapping
+from collections.abc import Collection, Iterator, Mapping
+from dataclasses import dataclass
 from typing import Any
 
+from mcis_cli.config.setting import changed_settings, flat
 from mcis_cli.data.catalogue import Catalogue
 from mcis_cli.data.records import SCHEMA_WITH_SOURCES, as_records
 from mcis_cli.stages import stages
@@ -19,6 +21,31 @@ _FIELDS = {  # of records of a data set, by part
     "saliency": ("saliency_digest",),
     "splits": ("splits",),
 }
+
+
+@dataclass(frozen=True)
+class Difference:
+    """A changed field of a recipe: its name with dots, both values (None: absent), and words."""
+
+    field: str
+    then: Any
+    now: Any
+    text: str
+
+
+def compare(then: Recipe, now: Recipe, texts: Mapping[str, str] | None = None) -> Iterator[Difference]:
+    """The fields in which two recipes of one stage differ, with words for inputs that differ, by role."""
+    if then.version != now.version:
+        yield Difference("version", then.version, now.version, f"{then.version}, now {now.version}")
+    before, after = _settings(then, now), _settings(now, then)
+    for name in changed_settings(before, after):
+        words = [_as_text(values[name]) if name in values else "without effect" for values in (before, after)]
+        yield Difference(f"config.{name}", before.get(name), after.get(name), f"{words[0]}, now {words[1]}")
+    for role in sorted({*then.inputs, *now.inputs}):
+        was, is_now = then.inputs.get(role), now.inputs.get(role)
+        if was != is_now:
+            text = (texts or {}).get(role) or f"{_short(was)}, now {_short(is_now)}"
+            yield Difference(f"inputs.{role}", was, is_now, text)
 
 
 def input_changes(then: Recipe, now: Recipe, done: Done | None, images: Catalogue, store: Store) -> dict[str, str]:
@@ -86,3 +113,19 @@ def _belongs(fields: Mapping[str, bytes], split: object, domains: Collection[str
     if domains is not None and (domain != "target" or domain not in domains):
         return domain in domains
     return split in (None, "all") or split in fields["splits"].decode().split("\n")
+
+
+def _settings(of: Recipe, beside: Recipe) -> dict[str, Any]:
+    """The settings of a recipe, with the first default of settings that it omits and the other one has."""
+    section = stages()[of.stage].section if of.stage in stages() else None
+    implied = section.implied_by(of.config) if section is not None else {}
+    named = {name: value for name, value in implied.items() if name in beside.config}
+    return {**named, **dict(flat(of.as_dict()["config"]))}
+
+
+def _as_text(value: object) -> str:
+    return str(value).lower() if isinstance(value, bool) else "none" if value is None else str(value)
+
+
+def _short(digest: str | None) -> str:
+    return "none" if digest is None else digest[:12] if len(digest) == 64 else digest
