@@ -31,7 +31,7 @@ def test_a_listed_stage_is_in_status_dry_run_and_why_before_it_is_run(call, chai
     assert planned["why"] == ["nothing of areas was made before"]
     answer = call("show", "--why", "areas", cwd=chain_copy.folder)
     assert (answer.code, answer.out) == (3, "")
-    assert "nothing of areas was made" in answer.err
+    assert "no artifact of areas to compare with" in answer.err
 
 
 def test_a_listed_stage_is_run_listed_verified_and_collected(call, chain_copy, listed, monkeypatch):

@@ -173,10 +173,10 @@ def test_a_stage_of_which_nothing_was_done_is_named(call, chain_copy):
         path.unlink()
     answer = call("show", "--why", "eval", cwd=chain_copy.folder)
     assert answer.code == 3
-    assert "nothing of eval was made in " in answer.err
+    assert "no artifact of eval to compare with" in answer.err
 
 
 def test_flags_for_the_comparison_want_one(call, chain):
     answer = call("show", chain.made["cams"].id, "--set", "cams.refs=5", cwd=chain.folder)
     assert answer.code == 2
-    assert "give --why" in answer.err
+    assert "have an effect only with --why" in answer.err
