@@ -1,7 +1,7 @@
 """Tries networks of timm as backbones, and writes docs/reference/backbones.md: `python docs/scripts/backbones.py`.
 
-Each is built with random weights at both output strides, and makes one step of both trainings on two noisy images of
-64 × 96 pixels. Nothing is downloaded. With names behind it, it prints their rows and writes nothing.
+Each is built with random weights at each output stride that it has, and makes one step of both trainings on two noisy
+images of 64 × 96 pixels. Nothing is downloaded. With names behind it, it prints their rows and writes nothing.
 """
 
 import sys
@@ -12,6 +12,7 @@ import timm
 import torch
 from torch import Tensor, nn
 
+from mcis_cli.errors import UsageError
 from mcis_cli.models.backbones import Backbone, build_backbone
 from mcis_cli.models.classifier import CoAttentionClassifier
 from mcis_cli.models.deeplab import DeepLabLargeFOV
@@ -34,19 +35,33 @@ NAMES = (
     "rexnet_100",
     "repvgg_a0",
     "nfnet_l0",
+    "vit_tiny_patch16_224",
+    "vit_small_patch8_224",
+    "deit_small_distilled_patch16_224",
+    "deit3_small_patch16_224",
+    "vit_base_patch16_clip_224",
+    "vit_small_patch14_dinov2",
+    "vit_small_patch14_reg4_dinov2",
+    "vit_small_patch16_dinov3",
+    "vit_base_patch16_siglip_224",
+    "eva02_tiny_patch14_224",
+    "swin_tiny_patch4_window7_224",
+    "swinv2_tiny_window8_256",
+    "mobilenetv3_large_100",
 )
 HEIGHT, WIDTH, NUM_CLASSES = 64, 96, 3
 HEAD = """# Backbones of timm
 
 *Written by `docs/scripts/backbones.py`, which tries each network of this table; add names there.*
 
-`--backbone timm:NAME` takes any convolutional network that [timm](https://huggingface.co/docs/timm) lists and builds
-with an output stride. [Use another backbone](../how-to/own-backbone.md) lists the exceptions. These were
-tried with timm {version}, with random weights, at output strides 8 and 16: the shapes of all levels, and one step of
-`train-cls` (full loss) and of `train-seg`, in which every weight that may learn gets a finite gradient.
+`--backbone timm:NAME` takes networks that [timm](https://huggingface.co/docs/timm) lists and that give a map of
+features. [Use another backbone](../how-to/own-backbone.md) lists the exceptions. These were
+tried with timm {version}, with random weights, at each output stride that they have: the shapes of all levels, and one
+step of `train-cls` (full loss) and of `train-seg`, in which every weight that may learn gets a finite gradient. The
+numbers are those at the last stride.
 
-| `--backbone` | million weights | features | lower taps | stages | features are | `train-cls` | `train-seg` |
-|---|---|---|---|---|---|---|---|
+| `--backbone` | stride | million weights | features | lower taps | stages | features are | `train-cls` | `train-seg` |
+|---|---|---|---|---|---|---|---|---|
 """
 
 
@@ -55,6 +70,7 @@ class Tried:
     """What was seen of a backbone."""
 
     name: str
+    output_strides: tuple[int, ...]
     num_weights: int
     num_features: int
     tap_channels: tuple[int, ...]
@@ -67,6 +83,7 @@ class Tried:
         """A line of the table."""
         cells = (
             f"`{self.name}`",
+            ", ".join(map(str, self.output_strides)),
             f"{self.num_weights / 1e6:.1f}",
             f"{self.num_features:,}",
             ", ".join(map(str, self.tap_channels)),
@@ -82,27 +99,45 @@ def try_backbone(name: str) -> Tried:
 
     Raises:
         AssertionError: it is not what it says of itself.
+        UsageError: it has none of the output strides.
     """
     torch.manual_seed(0)
     images = torch.randn(2, 3, HEIGHT, WIDTH)
     signed = False
-    for output_stride in (8, 16):
-        backbone = build_backbone(name, output_stride=output_stride).eval()
+    backbones = _built(name)
+    for backbone in backbones:
+        output_stride = backbone.output_stride
         with torch.inference_mode():
             lower, middle, end = backbone.taps(images)
         signed = signed or bool(end.min() < 0)
         assert (lower.shape[1], middle.shape[1]) == backbone.tap_channels
-        assert end.shape == (2, backbone.num_features, HEIGHT // output_stride, WIDTH // output_stride)
+        assert end.shape == (2, backbone.num_features, -(-HEIGHT // output_stride), -(-WIDTH // output_stride))
     return Tried(
         name=name,
+        output_strides=tuple(backbone.output_stride for backbone in backbones),
         num_weights=sum(parameter.numel() for parameter in backbone.trunk.parameters()),
         num_features=backbone.num_features,
         tap_channels=backbone.tap_channels,
         num_stages=backbone.num_stages,
         signed=signed,
         classifier_steps=_classifier_steps(backbone, images),
-        segmenter_steps=_segmenter_steps(build_backbone(name, output_stride=16, role="segmentation"), images),
+        segmenter_steps=_segmenter_steps(
+            build_backbone(name, output_stride=output_stride, role="segmentation"), images
+        ),
     )
+
+
+def _built(name: str) -> list[Backbone]:
+    """A network at each output stride that it has."""
+    built, refusal = [], None
+    for output_stride in (8, 14, 16):
+        try:
+            built.append(build_backbone(name, output_stride=output_stride).eval())
+        except UsageError as error:
+            refusal = error
+    if refusal and not built:
+        raise refusal
+    return built
 
 
 def _classifier_steps(backbone: Backbone, images: Tensor) -> bool:

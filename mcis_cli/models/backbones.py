@@ -99,7 +99,8 @@ class Backbone(nn.Module):
 
     def taps(self, images: Float[Tensor, "batch 3 h w"]) -> list[Float[Tensor, "batch _channel _h _w"]]:
         """Features on three levels: what the published network makes before its last two halvings of resolution, or
-        where those were (in ResNet-38, the activated inputs of stages 5 and 6), and the end, as `forward` gives it.
+        where those were (in ResNet-38, the activated inputs of stages 5 and 6; in transformers, the outputs of blocks
+        after a third and two thirds), and the end, as `forward` gives it.
 
         Returns:
             The features, lower levels first; their heights and widths may differ.
@@ -142,7 +143,8 @@ class Backbone(nn.Module):
         self.trunk.load_state_dict(published)
 
     def freeze_stages(self, num_stages: int) -> None:
-        """Exclude the first stages from training; a stage ends where the published network halves its resolution.
+        """Exclude the first stages from training; a stage ends where the published network halves its resolution. A
+        transformer has five: its embeddings, and four groups of blocks.
 
         Args:
             num_stages: 0 (none) to all, which are 5 but in some networks of timm.
@@ -192,7 +194,7 @@ def build_backbone(
 
     Args:
         name: Which network; timm:NAME is one that timm lists.
-        output_stride: 8 or 16 pixels for each cell.
+        output_stride: 8 or 16 pixels for each cell; in a transformer of timm, the size of its patches, 14 too.
         role: What the features are for.
         new_layers: How many new convolutions it ends in; None for the usual number.
         generator: Source of the new layers' weights; torch's own where None.
@@ -204,7 +206,7 @@ def build_backbone(
         UsageError: The name or the output stride is not one of those above.
     """
     build = _builder_of(name)
-    strides = (8,) if name == "resnet38" else (8, 16)
+    strides = (8,) if name == "resnet38" else (8, 14, 16) if name.startswith(PREFIX) else (8, 16)
     if output_stride not in strides:
         raise UsageError(
             f"{name} does not support output stride {output_stride}: expected {' or '.join(map(str, strides))}; set it "

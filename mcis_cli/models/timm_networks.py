@@ -1,11 +1,13 @@
-"""Convolutional networks of timm as dense feature extractors: any that timm lists and builds with an output stride.
+"""Networks of timm as dense feature extractors: dilated to an output stride, or as `timm_maps` makes them.
 
 Only names in timm's list are accepted, not addresses of a hub or folders.
 """
 
 import difflib
-from bisect import bisect_left
+from collections.abc import Callable
+from contextlib import nullcontext
 from dataclasses import dataclass
+from functools import cache
 from typing import Any
 
 import timm
@@ -14,6 +16,7 @@ from timm.models import is_model, split_model_name_tag
 from torch import nn
 
 from mcis_cli.errors import UsageError
+from mcis_cli.models.timm_maps import Extractor, cut_pyramid, patch_transformer, stages_of
 
 PREFIX = "timm:"
 Triple = tuple[float, float, float]
@@ -26,8 +29,10 @@ class TimmNetwork:
     Attributes:
         network: From images to unpooled features.
         num_features: Channels of the features.
-        stages: The parameters by timm's level of resolution.
-        taps: The layers that end the last two levels but one, lower first, with their channels.
+        stages: The parameters by timm's level of resolution; in a transformer, those before its
+            blocks, and four groups of blocks.
+        taps: The layers that end the last two levels but one, lower first, with their channels; in a transformer, maps
+            after a third and two thirds of its blocks.
         dropped: Names of the published layers that are left out.
         mean, std: What images are normalised by, on the scale 0..1, as in the training of the published weights.
     """
@@ -66,55 +71,56 @@ def build_timm_network(name: str, *, output_stride: int) -> TimmNetwork:
 
     Args:
         name: As timm lists it, with or without the tag of its weights.
-        output_stride: 8 or 16 pixels for each cell.
+        output_stride: Pixels for each cell: 8 or 16; in a transformer, the size of its patches.
 
     Raises:
         UsageError: timm does not list it, or cannot give features of that stride.
     """
     require_listed(name)
-    _refuse_without_stride(name, output_stride)
-    # timm's attributes of its networks have no types.
-    network: Any = timm.create_model(name, pretrained=False, num_classes=0, global_pool="", output_stride=output_stride)
-    with torch.device("meta"):
-        published = timm.create_model(name, pretrained=False).state_dict()
-    levels = network.feature_info
-    config = network.pretrained_cfg
+    build, dropped, hidden = _way(name, output_stride)
+    # Buffers that no file of weights holds need their values, also if the caller builds on "meta".
+    with torch.device("cpu") if hidden else nullcontext():
+        found = build(name, output_stride)
+    config = found.network.pretrained_cfg
     return TimmNetwork(
-        network=network,
-        num_features=int(network.num_features),
-        stages=_stages(network),
-        taps=[(network.get_submodule(level["module"]), level["num_chs"]) for level in levels[-3:-1]],
-        dropped=tuple(sorted(published.keys() - network.state_dict().keys())),
+        **found._asdict(),
+        dropped=dropped,
         mean=tuple(config["mean"]),
         std=tuple(config["std"]),
     )
 
 
-def _refuse_without_stride(name: str, output_stride: int) -> None:
-    """Check whether a network gives maps of features at a stride, without computing any."""
-    try:
-        with torch.device("meta"):
-            network: Any = timm.create_model(
-                name, pretrained=False, num_classes=0, global_pool="", output_stride=output_stride
-            ).eval()
-            features = network(torch.zeros(1, 3, 64, 96))
-        expected = (1, network.num_features, 64 // output_stride, 96 // output_stride)
-        fault = None if tuple(features.shape) == expected else f"features of the shape {tuple(features.shape)}"
-    except (TypeError, AssertionError, NotImplementedError, RuntimeError) as error:  # timm raises various errors
-        fault = " ".join(f"{type(error).__name__}: {error}".split())[:120].rstrip(": ")
-    if fault:
-        raise UsageError(
-            f"timm's {name} gives no maps of features with output stride {output_stride}: found {fault}; take a "
-            "network that dilates, as those in docs/reference/backbones.md"
-        )
+@cache
+def _way(name: str, output_stride: int) -> tuple[Callable[[str, int], Extractor], tuple[str, ...], bool]:
+    """The first way in which a network gives maps of features at a stride, the names of the published layers that are
+    then left out, and whether the network has buffers that no file holds; found on "meta".
+    """
+    with torch.device("meta"):
+        published = timm.create_model(name, pretrained=False).state_dict().keys()
+    faults = []
+    for build, size in ((_dilated, (64, 96)), (patch_transformer, (75, 45)), (cut_pyramid, (75, 45))):
+        try:
+            with torch.device("meta"):
+                network, num_features, *_ = build(name, output_stride)
+                shape = tuple(network.eval()(torch.zeros(1, 3, *size)).shape)
+            if shape == (1, num_features, *(-(-side // output_stride) for side in size)):
+                own = network.state_dict().keys()
+                return build, tuple(sorted(published - own)), bool(dict(network.named_buffers()).keys() - own)
+            faults.append(f"features of the shape {shape}")
+        except UsageError:
+            raise
+        except Exception as error:  # timm raises various errors
+            faults.append(" ".join(f"{type(error).__name__}: {error}".split())[:120].rstrip(": "))
+    raise UsageError(
+        f"timm's {name} gives no maps of features with output stride {output_stride}: found {faults[0]}; take another "
+        "network, such as those in docs/reference/backbones.md"
+    )
 
 
-def _stages(network: Any) -> list[list[nn.Parameter]]:
-    """The parameters by level, in the order in which timm registers them; those after the last level belong to it."""
-    places = {name: place for place, name in enumerate(dict(network.named_modules()))}
-    levels = [level["module"] for level in network.feature_info]
-    ends = [max(place for name, place in places.items() if f"{name}.".startswith(f"{level}.")) for level in levels[:-1]]
-    stages: list[list[nn.Parameter]] = [[] for _ in levels]
-    for name, parameter in network.named_parameters():
-        stages[bisect_left(ends, places[name.rpartition(".")[0]])].append(parameter)
-    return stages
+def _dilated(name: str, output_stride: int) -> Extractor:
+    """A network of convolutions whose last strides are dropped, and the layers after them dilated."""
+    # timm's attributes of its networks have no types.
+    network: Any = timm.create_model(name, pretrained=False, num_classes=0, global_pool="", output_stride=output_stride)
+    levels = network.feature_info
+    taps = [(network.get_submodule(level["module"]), level["num_chs"]) for level in levels[-3:-1]]
+    return Extractor(network, int(network.num_features), stages_of(network, levels), taps)

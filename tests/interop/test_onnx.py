@@ -261,9 +261,11 @@ from mcis_cli.interop.exports.onnx import DeployedClassifier, DeployedSegmenter
 from mcis_cli.interop.exports.onnx import Graph, export
 
 torch.manual_seed(0)
-name, _, count = sys.argv[1].partition("+")
+name, _, stride = sys.argv[1].partition("@")
+name, _, count = name.partition("+")
 for role in ("segmentation", "classification"):
-    body = build_backbone(name, role=role, new_layers=int(count) if count and role == "classification" else None)
+    new_layers = int(count) if count and role == "classification" else None
+    body = build_backbone(name, output_stride=int(stride or 8), role=role, new_layers=new_layers)
     scale = body.mean, body.std
     if role == "segmentation":
         network = DeployedSegmenter(DeepLabLargeFOV(body, 4, head_channels=64, dilation=12), *scale)
@@ -277,7 +279,7 @@ for role in ("segmentation", "classification"):
 
 
 @pytest.mark.slow
-@pytest.mark.parametrize("name", ["vgg16", "resnet50", "timm:test_resnet+2"])
+@pytest.mark.parametrize("name", ["vgg16", "resnet50", "timm:test_resnet+2", "timm:test_vit@16"])
 def test_other_backbones_agree_in_both_roles(name):
     done = subprocess.run(
         [sys.executable, "-c", OTHER, name],

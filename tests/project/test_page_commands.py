@@ -85,6 +85,9 @@ NOT_RUN: Mapping[str, Mapping[str, str]] = {
     "docs/how-to/own-backbone.md": {
         "mcis train-cls photos/ --preset best --backbone timm:resnet18": FETCHES,
         "mcis train-seg --backbone timm:resnet18": FETCHES,
+        "mcis train-cls photos/ --preset best --backbone timm:vit_small_patch16_224": FETCHES,
+        "mcis train-cls photos/ --preset best --backbone timm:vit_small_patch14_dinov2 "
+        "--set train-cls.output_stride=14": FETCHES,
     },
     "docs/how-to/several-processes.md": {
         "torchrun --standalone --nproc-per-node 2 -m mcis_cli train-cls shapes": "tests/training/test_ranks.py does",

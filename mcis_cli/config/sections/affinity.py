@@ -62,7 +62,7 @@ class AffinityConfig(Config):
     )
     crf_settings: SureCrfConfig = setting(SureCrfConfig(), "parameters of the dense CRF of both", used=_OF_REGIONS)
     backbone: Backbone = setting("vgg16", "network below the new layers", flag=ONE_BACKBONE, used=_OF_TRAINING)
-    output_stride: Literal[8, 16] = setting(8, "pixels of the image per position of the walk", used=_OF_TRAINING)
+    output_stride: Literal[8, 14, 16] = setting(8, "pixels of the image per position of the walk", used=_OF_TRAINING)
     crop: int = setting(448, "side of the square that is cropped, pixels", ge=32, le=2**14, used=_OF_TRAINING)
     mirror: bool = setting(True, "mirror half of the images", used=_OF_TRAINING, changes_cost=False)
     color_jitter: ColorJitter = setting(

@@ -24,7 +24,7 @@ class TrainClsConfig(Config):
 
     seed: int = setting(0, "for everything random in the stage", ge=0, le=MAX_SEED, flag=COUNT, changes_cost=False)
     backbone: Backbone = setting("vgg16", "network below the new layers", flag=ONE_BACKBONE)
-    output_stride: Literal[8, 16] = setting(8, "pixels of the image per position of the features")
+    output_stride: Literal[8, 14, 16] = setting(8, "pixels of the image per position of the features")
     new_layers: int | None = setting(
         None,
         "3×3 convolutions of 512 channels between published layers and φ; else 3 on vgg16 and none on others [18]",

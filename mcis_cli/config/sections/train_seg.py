@@ -22,7 +22,7 @@ class TrainSegConfig(Config):
         flag=Flag(name="architecture"),
     )
     backbone: Backbone = setting("resnet101", "network below the head", flag=ONE_BACKBONE)
-    output_stride: Literal[8, 16] = setting(8, "pixels of the image per position of the features")
+    output_stride: Literal[8, 14, 16] = setting(8, "pixels of the image per position of the features")
     head_channels: int = setting(1024, "channels of the two layers before the scores", ge=1, used=_LARGE_FOV)
     head_bias: bool = setting(
         True,

@@ -21,7 +21,7 @@ class NetworkMeta(Meta):
     """The description that an affinity network is built from."""
 
     backbone: Backbone
-    output_stride: Literal[8, 16]
+    output_stride: Literal[8, 14, 16]
     radius: Annotated[int, Field(ge=2, le=64)]
 
 

@@ -19,7 +19,7 @@ class ClassifierMeta(Meta):
     """The description that a classifier is built from."""
 
     backbone: Backbone
-    output_stride: Literal[8, 16]
+    output_stride: Literal[8, 14, 16]
     heads: Literal["shared", "separate"]
     affinity_init: Literal["uniform", "identity"]
     affinity_scale: Annotated[float, Field(gt=0, le=1e4)] | None = None

@@ -24,7 +24,7 @@ class SegmenterMeta(Meta):
 
     network: Literal["deeplab-largefov", "deeplabv3"]
     backbone: Backbone
-    output_stride: Literal[8, 16]
+    output_stride: Literal[8, 14, 16]
     head_channels: Annotated[int, Field(ge=1)] = ASPP_CHANNELS
     head_dilation: Annotated[int, Field(ge=1, le=2**14)]
     head_bias: bool = True
