@@ -139,6 +139,7 @@ def test_the_files_say_what_they_are_and_nothing_of_this_machine(chain, work):
         assert json.loads(facts["classes"]) == [*CLASSES]
         assert json.loads(facts["mean"]) == pytest.approx([127 / 255] * 3)
         assert facts["initialisation"] == chain.made["train-seg"].meta["initialisation"]
+        assert facts["initial_annotations"] == "tags"
         assert (facts["dataset_name"], facts["split"]) == ("shapes", "train")
         for tensor in model.graph.initializer:  # in which any bytes may be
             tensor.ClearField("raw_data")
@@ -163,6 +164,7 @@ def test_the_card_tells_labels_scores_and_terms(chain, work):
     assert f"{NUM_VAL} images of `val`: mean IoU " in card
     assert "  - `star`: " in card
     assert f"Initialised from: `{chain.made['train-seg'].meta['initialisation']}`" in card
+    assert "Annotations that the initial weights were trained with: tags\n" in card
     assert "mcis claims no rights in these weights" in card
     assert f"pseudo masks, made from tags; {SALIENCY_GIVEN}\n" in card
     assert f"without CRF; {SALIENCY_GIVEN})\n" in card

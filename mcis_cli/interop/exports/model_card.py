@@ -18,6 +18,7 @@ from mcis_cli.stages import check, holds
 from mcis_cli.stages.evaluate.run import metrics
 from mcis_cli.stages.plan.lineage import saliency_behind, settings_of
 from mcis_cli.store import Artifact, Store
+from mcis_cli.training.initial_annotations import annotations_of
 
 INPUT = "float32 (batch, 3, height, width), RGB 0..255, sides of 32 pixels or more"
 WHERE_FROM: Mapping[str, str] = {
@@ -78,6 +79,11 @@ class Card:
         )
 
     @property
+    def initial_annotations(self) -> str:
+        """The annotations that the initial weights were trained with."""
+        return annotations_of(self.network.inputs.get("weights", "")) or "not known"
+
+    @property
     def preprocessing(self) -> str:
         """How to prepare a photograph."""
         if self.image_size is None:
@@ -101,6 +107,7 @@ class Card:
             "classes": json.dumps(meta["class_names"], ensure_ascii=False),
             "dataset": str(meta["dataset"]),
             "dataset_name": self.dataset_name or "",
+            "initial_annotations": self.initial_annotations,
             "initialisation": str(meta["initialisation"]),
             "input": INPUT,
             "labels": json.dumps(self.labels, ensure_ascii=False),
