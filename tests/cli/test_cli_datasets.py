@@ -107,7 +107,7 @@ def test_init_says_what_an_own_folder_is_taken_for(call, tmp_path):
     assert answer.err.splitlines() == [
         "photos: layout folders, 4 images, 2 classes; train 4",
         "classes: cat, dog",
-        "learns from train, scored on train: ground truth none, so `mcis run` ends with the network",
+        "learns from train, scored on train; ground truth: none, so `mcis run` ends with the network",
         "saliency maps: none, so a constant background score is used; for better masks, first "
         "`mcis saliency photos -o photos/saliency`",
     ]
@@ -122,7 +122,7 @@ def test_init_takes_the_largest_list_where_none_is_called_train(call, tmp_path):
     (lists / "train.txt").rename(lists / "mine.txt")
     (lists / "val.txt").rename(lists / "few.txt")
     answer = call("init", "set", cwd=tmp_path)
-    assert "learns from mine, scored on mine: ground truth " in answer.err
+    assert "learns from mine, scored on mine; ground truth: " in answer.err
     data = resolve(read_toml(tmp_path / "mcis.toml")).data
     assert (data.train, data.val) == ("mine", "mine")
 
@@ -149,7 +149,7 @@ def test_init_writes_a_table_for_each_source_of_further_images(call, tmp_path):
     assert answer.code == 0, answer.err
     assert "layout voc, 22 images, 3 classes" in answer.err
     assert "further images to learn from: single-label 4, web 8\n" in answer.err
-    assert "saliency maps: all there\n" in answer.err
+    assert "saliency maps: complete\n" in answer.err
     sources = [
         {"root": "goods", "domain": "single-label", "list_tags": "first"},
         {"root": "web/found.txt", "domain": "web", "list_tags": "first"},
@@ -173,7 +173,7 @@ def test_init_takes_what_check_takes_and_writes_it(call, tmp_path):
     assert not (tmp_path / "mcis.toml").exists()
     answer = call("init", "shapes", "--tags", "mine.txt", "--saliency", "elsewhere", cwd=tmp_path)
     assert answer.code == 0, answer.err
-    assert "saliency maps: all there\n" in answer.err
+    assert "saliency maps: complete\n" in answer.err
     found = read_toml(tmp_path / "mcis.toml")
     assert (found["data"]["tags"], found["data"]["saliency"]) == ("mine.txt", "../elsewhere")
     assert found["pseudo"]["background"] == "saliency"

@@ -305,7 +305,7 @@ def test_without_a_scope_nothing_happens_and_the_scopes_are_told(call, store, tm
 def test_the_command_lists_and_with_delete_removes(call, store, made, tmp_path):
     store.name("maps", made["cams"])
     name = made["pseudo"].path.name
-    for flags, verb in (((), "could go"), (("--delete",), "removed")):
+    for flags, verb in (((), "can be removed"), (("--delete",), "removed")):
         answer = call("gc", "--all", *flags, cwd=tmp_path)
         assert answer.code == 0
         assert answer.lines == [f"      0.01 MiB  artifacts/{name}"]

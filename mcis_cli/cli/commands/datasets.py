@@ -170,7 +170,7 @@ def _described(catalogue: "Catalogue", data: Path, chosen: Mapping[str, Mapping[
     if further:
         yield f"further images to learn from: {', '.join(further)}"
     train, val = chosen["data"]["train"], chosen["data"]["val"]
-    yield f"learns from {train}, scored on {val}: {_truth_of(catalogue.split(val))}"
+    yield f"learns from {train}, scored on {val}; {_truth_of(catalogue.split(val))}"
     num_salient = sum(entry.saliency is not None for entry in mapped.entries)
     without = ""
     if chosen["pseudo"]["background"] == "constant":
@@ -190,11 +190,11 @@ def _truth_of(scored: "Catalogue") -> str:
     """Whether there is ground truth for a split."""
     num_masks = sum(entry.mask is not None for entry in scored.entries)
     without = "" if num_masks == len(scored) else ", so `mcis run` ends with the network"
-    return f"ground truth {_share(num_masks, len(scored))}{without}"
+    return f"ground truth: {_share(num_masks, len(scored))}{without}"
 
 
 def _share(count: int, total: int) -> str:
-    return "none" if not count else "all there" if count == total else f"{count} of {total}"
+    return "none" if not count else "complete" if count == total else f"{count} of {total}"
 
 
 def coco_masks(

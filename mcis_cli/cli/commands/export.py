@@ -12,7 +12,7 @@ from mcis_cli.cli.commands.onnx import require_onnx, write_onnx
 from mcis_cli.cli.session import completion
 from mcis_cli.cli.session import options as opt
 from mcis_cli.cli.session.call import next_steps
-from mcis_cli.cli.session.groups import Place
+from mcis_cli.cli.session.groups import PredictionPlace
 from mcis_cli.cli.session.prediction import prediction_settings
 from mcis_cli.cli.session.section_flags import Flags, SectionFlags
 from mcis_cli.cli.session.upstream import expected_artifact, upstream_reference
@@ -90,7 +90,7 @@ def export(
     artifact: opt.Upstream = None,
     *,
     asked: Asked,
-    place: Place,
+    place: PredictionPlace,
     quiet: Annotated[bool, typer.Option("--quiet", "-q", help="No progress.")] = False,
 ) -> None:
     """Write masks, maps, predictions or a network for other tools.

@@ -145,7 +145,7 @@ def gc(
     if as_json:
         say(json.dumps({"paths": gone, "bytes": num_bytes, "deleted": delete}))
     hint = "" if delete or not gone else "; add --delete to remove them"
-    complain("gc", f"{len(gone)} {'removed' if delete else 'could go'}, {num_bytes / MIB:.2f} MiB{hint}")
+    complain("gc", f"{len(gone)} {'removed' if delete else 'can be removed'}, {num_bytes / MIB:.2f} MiB{hint}")
 
 
 def _named(workspace: Workspace) -> frozenset[str]:

@@ -10,7 +10,7 @@ import typer
 
 from mcis_cli.cli.session import completion
 from mcis_cli.cli.session import options as opt
-from mcis_cli.cli.session.groups import Place
+from mcis_cli.cli.session.groups import PredictionPlace
 from mcis_cli.cli.session.photographs import find
 from mcis_cli.cli.session.prediction import prediction_settings
 from mcis_cli.cli.session.section_flags import Flags, SectionFlags
@@ -54,7 +54,7 @@ def predict(
     output: Annotated[Path, typer.Option("--output", "-o", help="Folder for the masks.")] = Path("masks"),
     *,
     writing: Writing,
-    place: Place,
+    place: PredictionPlace,
     as_json: Annotated[
         bool, typer.Option("--json", help="Print a JSON object for each: labels, areas, confidences; or the error.")
     ] = False,

@@ -42,6 +42,13 @@ class Place:
 
 
 @dataclass(frozen=True, kw_only=True)
+class PredictionPlace(Place):
+    """The same for predictions, which use [eval] only of a file that is named."""
+
+    config: opt.PredictionConfigFile = None
+
+
+@dataclass(frozen=True, kw_only=True)
 class PipelineOptions:
     """Options of every command that runs stages."""
 

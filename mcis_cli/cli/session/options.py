@@ -76,6 +76,9 @@ Assignments = Annotated[
 ConfigFile = Annotated[
     Path | None, typer.Option("--config", help="Settings file; else mcis.toml here or in a folder above.")
 ]
+PredictionConfigFile = Annotated[
+    Path | None, typer.Option("--config", help="Settings file; its section [eval] is used only if you name it here.")
+]
 StoreFolder = Annotated[
     Path | None, typer.Option("--store", help="Folder of the store; else .mcis here or in a folder above.")
 ]
