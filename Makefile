@@ -9,19 +9,19 @@ PYTEST := PYTHONDONTWRITEBYTECODE= OMP_NUM_THREADS=1 $(BIN)/pytest -n auto --max
 .PHONY: help demo test test-slow test-long check format lint types layers docs-check docs site man figures reformat clean
 
 help:
-	@echo "make demo       see the method work, on a synthetic set, in minutes"
+	@echo "make demo       run the whole method on drawn images, in minutes"
 	@echo "make test       the tests that are not slow"
-	@echo "make test-slow  those that are"
-	@echo "make test-long  what the store promises, at sizes that take hours"
+	@echo "make test-slow  the slow tests"
+	@echo "make test-long  tests of what the store promises, at large sizes: hours"
 	@echo "make check      format, lint, types, layers, docs, site; with -j 2 in half the time"
-	@echo "make figures    how large the package is, and how its parts hang together"
-	@echo "make docs       write the generated pages anew"
-	@echo "make site       the pages as a site, in build/site; make man: the commands as a page of man, in build/man"
+	@echo "make figures    print the size of the package and of its parts"
+	@echo "make docs       write the generated pages"
+	@echo "make site       build the site in build/site; make man: the manual page in build/man"
 	@echo "make reformat   format the code and fix what can be fixed automatically"
 	@echo "make clean      remove the virtual environment and the caches"
-	@echo ".ci/run         everything that has to hold"
+	@echo ".ci/run         run all checks and tests"
 
-# A stamp for each thing that is installed: a second call goes straight to work.
+# Each stamp file records an installation, so that the next call does not repeat it.
 
 $(VENV)/.created:
 	@$(PYTHON) -c 'import sys; sys.exit("Python %d.%d is too old: 3.11 or later is needed, as in make PYTHON=python3.12" \

@@ -123,7 +123,7 @@ def compare(
         curves=tuple(filter(None, (_curves(first, second, kind) for kind in _TRAINED))),
     )
     if not result.pairs:
-        result.notes.append("Scores: nothing was scored in both runs; mcis eval does that, if there is ground truth.")
+        result.notes.append("Scores: no result was scored in both runs; with ground truth, mcis eval scores them.")
     try:
         images = look_behind(first.last, data, store)
     except (DataError, MissingError) as fault:

@@ -146,7 +146,7 @@ def figures(run: Run, store: Store) -> Report:
     threshold = _threshold(scores["maps"]) if "maps" in scores else None
     notes = []
     if not scores:
-        notes.append("Scores: nothing of this run was scored; mcis eval does that, if there is ground truth.")
+        notes.append("Scores: this run has none; with ground truth, mcis eval computes them.")
     if not curves:
         notes.append("Curves: no training of this run is in this store with its log.")
     return Report(

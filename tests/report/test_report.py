@@ -122,7 +122,7 @@ def test_what_is_empty_is_not_shown(call, chain_copy) -> None:
     assert links == ["#main", "#curves", "#run"]
     told = "".join(page.texts)
     assert not re.search(r"\b0 masks", told)
-    assert "Scores: nothing of this run was scored" in told
+    assert "Scores: this run has none" in told
 
 
 def test_the_sheet_has_each_photograph_once_and_pictures_of_known_sizes(call, chain) -> None:
@@ -281,7 +281,7 @@ def test_what_is_missing_is_left_out_with_a_sentence(call, chain_copy) -> None:
     page = Page(text)
     told = " ".join(page.texts)
     assert "The photographs have moved" in told
-    assert "nothing of this run was scored" in told
+    assert "Scores: this run has none" in told
     assert "not in this store" in told  # the classifier, as a dashed box
     assert not page.of_class("card")
     assert len(page.of_class("absent")) == 1

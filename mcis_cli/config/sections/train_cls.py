@@ -120,11 +120,11 @@ class TrainClsConfig(Config):
     frozen_stages: int = setting(0, FROZEN, ge=0)
     keep_features: bool = setting(
         False,
-        "compute the features of a wholly frozen backbone once for all epochs, of each view by itself",
+        "if the backbone is fully frozen, compute its features once and keep them for all epochs",
         omitted_at=False,
     )
     keep_epochs: bool = setting(
-        False, "keep what has learned as it was after each epoch, for accumulated maps [17]", omitted_at=False
+        False, "keep the trained weights of each epoch, for accumulated maps [17]", omitted_at=False
     )
     precision: Precision = setting("auto", PRECISION, flag=True)
     weights: str | None = setting(None, WEIGHTS, flag=WEIGHTS_FILE, in_recipe="never")

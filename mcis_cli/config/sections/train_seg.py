@@ -54,7 +54,7 @@ class TrainSegConfig(Config):
     )
     scale_step: float | None = setting(
         None,
-        "draw the factor from those that lie this far apart, from the smallest on; else any [15]",
+        "step between the possible factors, from the smallest to the largest; else any factor [15]",
         gt=0,
         omitted_at=None,
         changes_cost=False,
