@@ -85,6 +85,7 @@ NOT_RUN: Mapping[str, Mapping[str, str]] = {
     "docs/how-to/own-backbone.md": {
         "mcis train-cls photos/ --preset best --backbone timm:resnet18": FETCHES,
         "mcis train-seg --backbone timm:resnet18": FETCHES,
+        "mcis average 3fa8c1d2 9be01f77 | mcis pseudo": "needs maps of two backbones; test_average.py has them",
         "mcis train-cls photos/ --preset best --backbone timm:vit_small_patch16_224": FETCHES,
         "mcis train-cls photos/ --preset best --backbone timm:vit_small_patch14_dinov2 "
         "--set train-cls.output_stride=14": FETCHES,
