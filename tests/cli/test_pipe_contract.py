@@ -19,9 +19,11 @@ import pytest
 from image_sets import encode, photo, write
 from run_commands import Answer, environment, python, shell
 from saliency_models import redness
-from tiny_chain import Chain
+from tiny_chain import Chain, options
 
 from mcis_cli.cli.command_list import COMMANDS, function_of
+from mcis_cli.stages.cams import run as cams
+from mcis_cli.stages.engine.inputs import Inputs
 from mcis_cli.store import open_store
 
 pytestmark = pytest.mark.promise
@@ -50,10 +52,11 @@ class Case:
     as_json: int | None = 1
 
 
-NETWORK = "NETWORK"  # stands for the id of the network
+NETWORK, MAPS, OTHER_MAPS = "NETWORK", "MAPS", "OTHER MAPS"  # stand for ids of artifacts
 CASES: Mapping[str, Case] = {
     "train-cls": Case(),
     "cams": Case(),
+    "average": Case((MAPS, OTHER_MAPS)),
     "affinity": Case(("--epochs", "1", "--set", "affinity.crop=48", "--set", "affinity.walk_doublings=2")),
     "pseudo": Case(),
     "train-seg": Case(),
@@ -97,13 +100,17 @@ def work(chain: Chain, tmp_path_factory: pytest.TempPathFactory) -> Chain:
     write(folder / "tiny.onnx", redness())
     store = open_store(folder / ".mcis")
     open_store(folder / "other/.mcis")
-    return Chain(folder, {stage: store.get(artifact.id) for stage, artifact in chain.made.items()})
+    made = {stage: store.get(artifact.id) for stage, artifact in chain.made.items()}
+    config = chain.settings(cams={"refs": 0}).cams
+    made[OTHER_MAPS] = cams.run(config, Inputs(upstream=made["train-cls"], data=chain.data), store, options())
+    return Chain(folder, made)
 
 
 def spelled(work: Chain, command: str) -> list[str]:
     """The words of a case."""
     network = work.made["train-seg"]
     words = {NETWORK: network.id[:12], f"{NETWORK}.h5": os.path.relpath(network.path, work.folder)}
+    words |= {MAPS: work.made["cams"].id[:12], OTHER_MAPS: work.made[OTHER_MAPS].id[:12]}
     return [command, *(words.get(word, word) for word in CASES[command].arguments)]
 
 

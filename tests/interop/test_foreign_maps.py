@@ -148,7 +148,7 @@ def test_an_image_without_tags_needs_no_map():
         (npy({0: MAPS[0]}), "no map of 'dog', which the image is tagged with"),
         (npy({0: MAPS[0], 3: MAPS[1]}), "3 is no class; expected a name as in the data set, or 0 to 2"),
         (npy({0: MAPS[0], "cow": MAPS[1]}), "'cow' is no class"),
-        (npy({0: MAPS[0], "cat": MAPS[1]}), "a class by its name and by its index"),
+        (npy({0: MAPS[0], "cat": MAPS[1]}), "one class has two maps, by its name and by its index"),
         (npy({0: MAPS[0], 2: MAPS[2, :2]}), r"maps of the shapes \(2, 6\) and \(4, 6\)"),
         (npy({0: [[1.0]], 2: MAPS[2]}), "no array of numbers for 'cat'"),
         (npy({0: torch.ones(2, 2), 2: MAPS[2]}), r"maps of the shapes \(2, 2\) and \(4, 6\)"),
@@ -169,5 +169,5 @@ def test_what_does_not_fit_is_refused_in_one_line_that_names_the_file(tmp_path, 
 
 def test_colours_are_no_map(tmp_path):
     colours = np.random.default_rng(0).integers(0, 255, (4, 6, 3), np.uint8)
-    with pytest.raises(DataError, match="colours; expected a map of grey values"):
+    with pytest.raises(DataError, match="colours; expected grey values"):
         stacked(tmp_path, (0,), png(colours), "a_cat.png", 0)

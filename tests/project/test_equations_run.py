@@ -40,7 +40,7 @@ def code_of(module: str, name: str) -> CodeType | None:
 
 def table_of_equations() -> list[list[str]]:
     text = (ROOT / "docs/explanation/co-attention.md").read_text(encoding="utf-8")
-    rows = text[text.index("| Eq. |") : text.index("All are in `mcis_cli.models`")].splitlines()[2:]
+    rows = text[text.index("| Eq. |") : text.index("All functions are in `mcis_cli.models`")].splitlines()[2:]
     return [[cell.strip() for cell in row.strip("|").split("|")] for row in rows if row.startswith("|")]
 
 

@@ -165,7 +165,9 @@ def test_maps_that_have_not_walked_are_no_ground_for_such_masks(chain):
 def test_a_walk_needs_a_network_of_affinities(chain, walked):
     config = walk_settings(chain).affinity
     inputs = Inputs(upstream=chain.made["cams"], data=chain.data)
-    with pytest.raises(MissingError, match="expected a network of affinities; run `mcis affinity`"):
+    with pytest.raises(
+        MissingError, match="the walk needs a trained AffinityNet, and none was named; run `mcis affinity`"
+    ):
         affinity.run(config, inputs, chain.store, options())
     with pytest.raises(UsageError, match="made by cams: expected a network of affinities"):
         affinity.run(config, replace(inputs, network=chain.made["cams"]), chain.store, options())

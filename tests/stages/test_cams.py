@@ -299,7 +299,9 @@ def test_accumulated_maps_are_of_all_epochs_of_the_training(chain, tmp_path):
 
 
 def test_maps_of_the_last_epoch_alone_cannot_be_accumulated(chain):
-    with pytest.raises(UsageError, match=r"cannot be accumulated: found .* --set train-cls.keep_epochs=true, or give"):
+    with pytest.raises(
+        UsageError, match=r"cannot be accumulated: it kept only .* --set train-cls.keep_epochs=true, or give"
+    ):
         make(chain, localization="accumulated")
 
 

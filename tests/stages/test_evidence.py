@@ -28,9 +28,7 @@ def test_masks_without_the_tags_of_most_images_are_told(chain, mask_of, is_told)
     heed_made_masks("pseudo masks", images, lambda i: np.full((4, 6), mask_of(images[i]), np.uint8), heard)
     if is_told:
         (warning,) = heard.warnings
-        assert warning.startswith(
-            f"pseudo masks without a pixel of the tags of their images: {len(images)} of {len(images)}"
-        )
+        assert warning.startswith(f"{len(images)} of {len(images)} pseudo masks that were checked have no pixel of")
         assert "(first 'train-0000')" in warning
     else:
         assert not heard.warnings

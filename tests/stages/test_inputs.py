@@ -13,7 +13,9 @@ from mcis_cli.store import open_store
 
 
 def test_a_stage_without_upstream_artifact_is_told_which_to_run():
-    with pytest.raises(MissingError, match="expected an artifact of train-seg or cams; run `mcis train-seg` first"):
+    with pytest.raises(
+        MissingError, match="expected an artifact of train-seg or cams or average; run `mcis train-seg` first"
+    ):
         Inputs().expect("network", "maps")
 
 

@@ -102,7 +102,7 @@ def test_settings_for_maps_do_not_count(chain):
 
 def test_maps_and_classifiers_are_no_networks(chain):
     inputs = Inputs(upstream=chain.made["train-cls"], data=chain.data)
-    with pytest.raises(UsageError, match="expected an artifact of cams or affinity or train-seg"):
+    with pytest.raises(UsageError, match="expected an artifact of cams or average or affinity or train-seg"):
         pseudo.run(PseudoConfig(), inputs, chain.store, options())
 
 

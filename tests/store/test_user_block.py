@@ -128,7 +128,7 @@ def test_a_manifest_without_an_id_is_refused(tmp_path):
 
 
 def test_what_is_not_there_is_missing(tmp_path):
-    with pytest.raises(MissingError, match="is not there"):
+    with pytest.raises(MissingError, match="does not exist"):
         Artifact(tmp_path / "x.h5")
 
 
