@@ -1,7 +1,7 @@
 """Writes the generated pages of docs/reference/: cli.md from the commands, configuration.md from the settings.
 
 Run it as `python docs/scripts/generate.py` after a change of either. With `--check` it writes nothing, and fails if a
-page is not what it would write.
+page is out of date.
 """
 
 import inspect

@@ -215,7 +215,7 @@ def _mask_tile(
     target: NDArray[np.uint8] | None,
     of_image: Mapping[Kind, float],
 ) -> Tile:
-    """A mask with its score; where no artifact has one, what ground truth says here."""
+    """A mask with its score; where no artifact has one, scored with ground truth here."""
     if mask.shape != (entry.height, entry.width):
         raise DataError(f"{entry.id}: the {title} is of another size than the photograph, which has changed")
     subject = _SUBJECTS.get(title)

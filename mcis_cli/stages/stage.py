@@ -369,7 +369,7 @@ class Wanted:
     def expected(self, settings: Settings) -> Expected:
         """The facts of its artifact that are known beforehand."""
         recipe = self.recipes[0]
-        words = f"what `mcis {self._work.command}` has yet to make ({recipe.key[:8]})"
+        words = f"the result of `mcis {self._work.command}`, not made yet ({recipe.key[:8]})"
         meta = {"split": self.images.split_name, **self._work.foresees(self._work.config(settings), recipe)}
         return Expected(self.stage, words, meta, self.images.ids)
 

@@ -82,7 +82,7 @@ def test_why_a_stage_would_run_again(call, walked):
     answer = call("show", "--why", "affinity", "--set", "affinity.lr=0.03", cwd=copy.folder)
     network = made["affinity-net"].path.stem
     (line,) = answer.lines
-    assert line.startswith(f"inputs.network: {network}, now what `mcis affinity` has yet to make (")
+    assert line.startswith(f"inputs.network: {network}, now the result of `mcis affinity`, not made yet (")
     assert line.endswith("; why: mcis show --why affinity-net")
     made["affinity-net"].path.unlink()
     assert call("show", "--why", "affinity-net", cwd=copy.folder).lines[0].startswith("nothing differs; the stage ")

@@ -52,7 +52,9 @@ def test_a_change_goes_down_the_chain_with_its_reason(call, chain):
     assert by_stage["cams"]["artifact"] == chain.made["cams"].path.stem
     assert by_stage["pseudo"]["why"] == ["foreground_threshold: 0.3, now 0.45"]
     (why,) = by_stage["train-seg"]["why"]
-    assert why.startswith(f"inputs.masks: {chain.made['pseudo'].path.stem}, now what `mcis pseudo` has yet to make")
+    assert why.startswith(
+        f"inputs.masks: {chain.made['pseudo'].path.stem}, now the result of `mcis pseudo`, not made yet"
+    )
     assert (by_stage["pseudo"]["images"], by_stage["eval"]["images"]) == (16, 6)
     # All of it was done before with settings that cost as much.
     assert all(by_stage[stage]["seconds"] is not None for stage in ("pseudo", "train-seg", "eval"))
@@ -161,7 +163,7 @@ def test_the_table_is_for_people(call, chain):
     answer = call("run", "--dry-run", "--set", "cams.refs=7", cwd=chain.folder)
     assert answer.code == 0
     for words in (
-        f"be cached, {chain.made['train-cls'].path.stem}",
+        f"cached, {chain.made['train-cls'].path.stem}",
         "run: refs: 2, now 7",
         "unknown",
         "in all: 4 stages to run, time unknown, disk unknown",

@@ -46,7 +46,7 @@ def test_a_listed_stage_is_run_listed_verified_and_collected(call, chain_copy, l
     assert call("show", "--why", "areas", cwd=folder).lines == ["nothing differs: the stage is cached"]
     answer = call("show", "--why", "areas", "--set", "pseudo.min_foreground=0.5", cwd=folder)
     assert answer.lines[0].startswith(
-        f"inputs.masks: {chain_copy.made['pseudo'].path.stem}, now what `mcis pseudo` has"
+        f"inputs.masks: {chain_copy.made['pseudo'].path.stem}, now the result of `mcis pseudo`, not made yet"
     )
     assert made.id[:8] in call("ls", "--stage", "areas", cwd=folder).out
     assert call("verify", cwd=folder).code == 0

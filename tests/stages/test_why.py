@@ -55,11 +55,11 @@ def test_a_stage_whose_input_has_yet_to_be_made_says_so(call, chain_copy):
     maps = chain_copy.made["cams"].path.stem
     (line,) = answer.lines
     assert re.sub(r" \([0-9a-f]{8}\)", "", line) == (
-        f"inputs.maps: {maps}, now what `mcis cams` has yet to make; why: mcis show --why cams"
+        f"inputs.maps: {maps}, now the result of `mcis cams`, not made yet; why: mcis show --why cams"
     )
     answer = call("show", "--why", "eval", "--set", "train-cls.epochs=9", cwd=chain_copy.folder)
     assert re.search(
-        r"now what `mcis train-seg` has yet to make \(\w{8}\); why: mcis show --why train-cls$", answer.out
+        r"now the result of `mcis train-seg`, not made yet \(\w{8}\); why: mcis show --why train-cls$", answer.out
     )
 
 
@@ -75,7 +75,7 @@ def test_an_input_that_is_gone_leaves_nothing_to_compare_but_that(call, chain_co
     gone = chain_copy.made["cams"].id[:12]
     answer = call("show", "--why", "pseudo", cwd=chain_copy.folder)
     (line,) = answer.lines
-    assert line.startswith(f"inputs.maps: {gone}, now what `mcis cams` has yet to make (")
+    assert line.startswith(f"inputs.maps: {gone}, now the result of `mcis cams`, not made yet (")
     assert line.endswith("; why: mcis show --why cams")
     answer = call("show", "--why", "cams", cwd=chain_copy.folder)
     assert answer.lines == ["nothing differs; the stage runs again when its artifact is needed"]

@@ -116,7 +116,7 @@ def status(
     preset: opt.Preset = None,
     *,
     place: Place,
-    exit_code: Annotated[bool, typer.Option("--exit-code", help="Exit with 7 if anything is to do.")] = False,
+    exit_code: Annotated[bool, typer.Option("--exit-code", help="Exit with 7 if a stage has not run.")] = False,
 ) -> None:
     """Show which stages of mcis.toml are done and what is next.
 

@@ -30,8 +30,8 @@ def log(
         str | None,
         typer.Argument(
             metavar="TRAINING",
-            help="Path, id or name of a network, or train-cls, affinity-net or train-seg; else the newest, also one "
-            "still at work.",
+            help="Path, id or name of a network, or train-cls, affinity-net or train-seg; else the newest, even if "
+            "it is running.",
             autocompletion=completion.artifact_of(*TRAINED),
         ),
     ] = None,

@@ -40,11 +40,13 @@ def print_forecasts(forecasts: Sequence["Forecast"], *, as_json: bool) -> None:
         _print_lacks(distinct)
         return
     has_names = any(one.of for one in distinct)
-    table = Table("stage", *(["of"] if has_names else []), "would", "images", "time", "disk", "judged by", box=None)
+    table = Table(
+        "stage", *(["of"] if has_names else []), "action", "images", "time", "disk", "estimated from", box=None
+    )
     for one in distinct:
-        would = f"be cached, {one.found.path.stem}" if one.found else "run: " + "\n".join(one.why)
+        action = f"cached, {one.found.path.stem}" if one.found else "run: " + "\n".join(one.why)
         cells = [Text(plain(line)) for line in ([one.of] if has_names else [])]
-        wanted = Text("\n".join(map(plain, would.splitlines())))
+        wanted = Text("\n".join(map(plain, action.splitlines())))
         spent = ["", "", ""] if one.found else [*_spelled(one.cost), one.cost.like or ""]
         table.add_row(one.wanted.stage, *cells, wanted, f"{len(one.wanted.images):,}", *spent)
     results().print(table)

@@ -8,7 +8,7 @@ from mcis_cli.config.values import Normalization
 
 
 class AverageConfig(Config):
-    """From several localization maps of the same images to one map of each class."""
+    """Combine several localization maps of each class into one."""
 
     normalization: Normalization = setting("max", NORMALIZATION, changes_cost=False)
     combine: Literal["mean", "minimum"] = setting(

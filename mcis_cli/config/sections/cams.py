@@ -16,7 +16,7 @@ class CamsConfig(Config):
 
     seed: int = setting(
         0,
-        "of the draw of references",
+        "for drawing references",
         ge=0,
         le=MAX_SEED,
         flag=COUNT,
@@ -59,7 +59,9 @@ class CamsConfig(Config):
         flag=Flag(off="no-contrastive"),
         used=_WITH_REFERENCES,
     )
-    split: str | None = setting(None, "what to map; else the split that the classifier was trained on", flag=ONE_SPLIT)
+    split: str | None = setting(
+        None, "split to make maps of; else the one that the classifier was trained on", flag=ONE_SPLIT
+    )
     domains: Domains = setting(
         ("target",),
         "what to map of a set with sources; images of sources are in every split",

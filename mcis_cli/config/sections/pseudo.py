@@ -15,7 +15,7 @@ _SOFT_SALIENCY = _OF_MAPS & when(background="saliency", fusion="soft")
 
 
 class PseudoConfig(Config):
-    """From localization maps, or from what a segmentation network predicts, to pseudo masks.
+    """Turn localization maps or network predictions into pseudo masks.
 
     Every score and threshold is in [0, 1].
     """

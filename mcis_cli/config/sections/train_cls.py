@@ -51,7 +51,11 @@ class TrainClsConfig(Config):
         used=when(sources="single-label"),
     )
     affinity_scale: float | None = setting(
-        None, "P of unit features, times this; else as in Eq. 2 [11]", gt=0, le=1e4, omitted_at=None
+        None,
+        "factor on the affinity of unit-length features; unset: Eq. 2 as written [11]",
+        gt=0,
+        le=1e4,
+        omitted_at=None,
     )
     affinity_lr: float = setting(
         1.0,
@@ -75,7 +79,10 @@ class TrainClsConfig(Config):
         1, "epoch from which the contrastive loss counts [4]", ge=1, used=_CONTRAST_COUNTS, changes_cost=False
     )
     contrastive_rule: Literal["always", "unshared"] = setting(
-        "always", "whether sides without unshared labels count [4]", used=_CONTRAST_COUNTS, changes_cost=False
+        "always",
+        "whether the contrastive loss includes images without unshared labels [4]",
+        used=_CONTRAST_COUNTS,
+        changes_cost=False,
     )
     loss_weighting: Literal["sum", "mean"] = setting(
         "sum", "how the losses of m and n are combined [5]", changes_cost=False

@@ -45,7 +45,7 @@ class Scratch:
     """Tensors by key.
 
     It writes at most `limit` bytes, and never more than it leaves free: one process takes at most half of the free
-    space, and n of them together leave an (n + 1)-th of it. The folder is made at first use, and the last of its
+    space, and n of them together leave 1 / (n + 1) of it free. The folder is made at first use, and the last of its
     processes removes it; if that one was killed, the next one to use it does, or `mcis gc`. If the disk refuses
     (because of a quota, which the free space does not show), a process removes everything that it has written, because
     results need the space more.
