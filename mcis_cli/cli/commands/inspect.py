@@ -25,6 +25,7 @@ def show(
     artifact: Annotated[
         str,
         typer.Argument(
+            metavar="ARTIFACT",
             help="Path, id, name, or stage for its newest; with --why also a key.",
             autocompletion=completion.artifact,
         ),

@@ -85,7 +85,7 @@ def average(
     maps: Annotated[
         list[str],
         typer.Argument(
-            metavar="MAPS MAPS…",
+            metavar="MAPS",
             help="Two or more artifacts of maps of the same images: path, id or name.",
             autocompletion=completion.artifact,
         ),

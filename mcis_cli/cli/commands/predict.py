@@ -27,13 +27,17 @@ if TYPE_CHECKING:
 Network = Annotated[
     str,
     typer.Argument(
+        metavar="NETWORK",
         help="Artifact of a segmentation network: path, id or name, or train-seg for the newest.",
         autocompletion=completion.artifact_of("network"),
     ),
 ]
 Photographs = Annotated[
     list[Path],
-    typer.Argument(help="Photographs, folders of them, patterns as 'shots/**/*.jpg', or - for a list on stdin."),
+    typer.Argument(
+        metavar="IMAGES",
+        help="Photographs, folders of them, patterns as 'shots/**/*.jpg', or - for a list on stdin.",
+    ),
 ]
 
 
