@@ -274,8 +274,9 @@ def _load_from_timm(backbone: str) -> InitialWeights:
         with _asking_once():
             state = timm.create_model(name, pretrained=True).state_dict()
     except Exception as error:  # timm fetches in several ways, which raise the errors of their libraries
+        reason = _one_line(error)[:120].rstrip(". ")
         raise WeightsError(
-            f"the weights of {name} are not on this machine and timm cannot download them ({_one_line(error)[:120]}): "
+            f"the weights of {name} are not on this machine and timm cannot download them ({reason}): "
             "use --backbone lite0, which needs no download, or fetch model.safetensors of "
             f"https://huggingface.co/timm/{name} on another machine and give --weights FILE"
         ) from None
