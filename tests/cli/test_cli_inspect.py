@@ -1,9 +1,11 @@
 """`mcis ls`, `show` and `status`: what is in a store, and what is left to do."""
 
 import json
+import re
 import shutil
 
 import pytest
+from terminals import on_terminal
 from tiny_chain import begin_with
 
 from mcis_cli.store import open_store
@@ -211,3 +213,16 @@ def test_scores_that_nothing_can_make_are_left_out_while_they_wait(call, chain_c
     (chain_copy.folder / "shapes/SegmentationClass").rename(chain_copy.folder / "elsewhere")
     answer = call("status", "--set", "pseudo.min_foreground=0.123", cwd=chain_copy.folder)
     assert [" ".join(line.split()[1:3]) for line in answer.lines[-2:]] == ["waits", "left out"]
+
+
+@pytest.mark.parametrize(("command", "columns"), [("ls", 80), ("ls", 40), ("status", 80), ("status", 40)])
+def test_tables_fit_a_terminal_and_keep_what_a_row_is(chain, command, columns):
+    code, text = on_terminal("-m", "mcis_cli", command, columns=columns, cwd=chain.folder)
+    assert code == 0
+    lines = [re.sub(r"\x1b\[[0-9;?]*[a-zA-Z]", "", line) for line in text.splitlines()]
+    # Paths and ids are never cut, because they are copied.
+    assert max(len(line) for line in lines if "/" not in line) <= max(
+        columns, len(" train-seg  done   train-seg-fb1e07f0b451 ")
+    )
+    for stage in STAGES:
+        assert any(stage in line and chain.made[stage].id[:8] in line for line in lines), (stage, lines)
