@@ -234,16 +234,19 @@ class Config(BaseModel):
             of_fields = sorted((one for one in all_of if one.name not in cls.FACTS), key=lambda one: one.excluded)
             if not of_fields:
                 return ""
-            words.append(" and ".join(map(cls._expected_in_words, of_fields)).replace(" and with ", " and "))
+            needed = [cls._expected_in_words(one) for one in of_fields if not one.excluded]
+            useless = [cls._expected_in_words(one) for one in of_fields if one.excluded]
+            parts = [" and ".join(needed).replace(" and with ", " and ")] if needed else []
+            parts += ["no effect " + " or ".join(useless).replace(" or with ", " or ")] if useless else []
+            words.append("; ".join(parts))
         return ", or ".join(words)
 
     @classmethod
     def _expected_in_words(cls, choice: Choice) -> str:
-        """As in `with --crf`, `with --loss full`, or `not with --refs 0`."""
+        """As in `with --crf` or `with --loss full`."""
         if choice.values == (None,) or choice.values[0] is True:
             return f"{'without' if choice.values == (None,) else 'with'} {cls.flag_of(choice.name) or choice.name}"
-        words = " or ".join(cls._choice_in_words(choice.name, value) for value in choice.values)
-        return f"not {words}" if choice.excluded else words
+        return " or ".join(cls._choice_in_words(choice.name, value) for value in choice.values)
 
     @classmethod
     def flag_of(cls, name: str) -> str | None:

@@ -60,7 +60,7 @@ def toy(tmp_path_factory):
 
 def test_help_has_its_flag_with_choices_and_condition(toy):
     words = " ".join(toy("-m", "mcis_cli", "cams", "--help").split())
-    assert "--toy-rule plain|odd How toys are mapped. Not with --refs 0." in words
+    assert "--toy-rule plain|odd How toys are mapped. No effect with --refs 0." in words
 
 
 @pytest.mark.parametrize(
@@ -96,7 +96,7 @@ def test_recipes_warnings_and_the_file_of_settings_have_it(toy):
 
 def test_the_generated_reference_has_it_on_both_pages(toy):
     pages = toy("-c", PAGES)
-    assert "| `--toy-rule plain\\|odd` | How toys are mapped. Not with --refs 0. Default: plain. |" in pages
+    assert "| `--toy-rule plain\\|odd` | How toys are mapped. No effect with --refs 0. Default: plain. |" in pages
     row = next(line for line in pages.splitlines() if line.startswith("| `toy_rule` |"))
     assert row.startswith("| `toy_rule` | `plain`, `odd` | `plain` |")
     assert "how toys are mapped ([2](../explanation/differences-from-the-paper.md))" in row

@@ -102,7 +102,7 @@ def help_of(model: type[Config], name: str) -> str:
     """The help of a setting: its description as a sentence, and when it has an effect."""
     text = without_marks(model.description_of(name))
     effect = model.effect_of(name)
-    only = "" if not effect else f" N{effect[1:]}." if effect.startswith("not ") else f" Only {effect}."
+    only = "" if not effect else f" N{effect[1:]}." if effect.startswith("no ") else f" Only {effect}."
     return f"{text[:1].upper()}{text[1:]}.{only}{_default_of(model, name)}"
 
 

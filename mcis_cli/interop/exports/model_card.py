@@ -87,7 +87,7 @@ class Card:
     def preprocessing(self) -> str:
         """How to prepare a photograph."""
         if self.image_size is None:
-            return "give the photograph at its own size, with the layout above; the graph normalises it"
+            return "pass the photograph at its original size; the graph normalises it"
         return (
             f"resize to {self.image_size} x {self.image_size}, bilinear and antialiased, proportions not kept, as in "
             "training; the graph normalises it"
