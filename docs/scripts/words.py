@@ -3,8 +3,10 @@
 `python docs/scripts/words.py` prints where they are; `python docs/scripts/words.py FILE…` looks at these files only.
 """
 
+import io
 import re
 import sys
+import tokenize
 from collections.abc import Iterator, Mapping
 from pathlib import Path
 
@@ -33,14 +35,13 @@ WORDS: Mapping[str, str] = {
     r"\ba look at\b": "reads, loads, checks",
 }
 
-# The texts: everything that people read, except the changelog, which is history. Of the tests,
-# only the helpers.
+# The texts: everything that people read, except the changelog, which is history. See `prose_of` for tests.
 TEXTS = (
     "*.md",
     "*.toml",
     "docs/**/*.md",
     "docs/scripts/*.py",
-    "tests/helpers/*.py",
+    "tests/**/*.py",
     *(
         f"{folder}/**/*.{kind}"
         for folder in ("benchmarks", "examples", "fuzz", "mcis_cli")
@@ -60,9 +61,26 @@ def texts() -> Iterator[Path]:
     yield from sorted(path for path in found - exceptions)
 
 
+def prose_of(path: Path) -> str:
+    """The text of a file; of a test only its comments and docstrings, each on its line."""
+    text = path.read_text(encoding="utf-8")
+    if not path.name.startswith("test_"):
+        return text
+    lines = [""] * (text.count("\n") + 2)
+    before = tokenize.NEWLINE
+    for token in tokenize.generate_tokens(io.StringIO(text).readline):
+        is_docstring = token.type == tokenize.STRING and before in (tokenize.NEWLINE, tokenize.INDENT)
+        if is_docstring or token.type == tokenize.COMMENT:
+            for number, line in enumerate(token.string.split("\n"), start=token.start[0]):
+                lines[number] += line
+        if token.type not in (tokenize.NL, tokenize.COMMENT):
+            before = token.type
+    return "\n".join(lines[1:])
+
+
 def found_in(path: Path) -> Iterator[tuple[int, str, str]]:
     """Where a file has such words, also over the end of a line: the line, the word, and what to write instead."""
-    text = path.read_text(encoding="utf-8")
+    text = prose_of(path)
     for pattern, instead in WORDS.items():
         for match in re.finditer(pattern.replace(" ", r"\s+(?:# )?"), text, re.IGNORECASE):
             yield 1 + text.count("\n", 0, match.start()), " ".join(match[0].split()), instead

@@ -23,7 +23,7 @@ TABLE = replace(TABLES[2], rows=TABLES[2].rows[1:])  # of one classifier
 
 
 def measurement(row, seed, on, mean_iou, **more):
-    """A score as `mcis eval` tells it."""
+    """A score as `mcis eval` prints it."""
     metrics = {"split": "train", "num_images": 16, "initialisation": "lite0.pth"}
     if on == "maps":
         metrics |= {"threshold": 0.4, "threshold_chosen_with_ground_truth": True}

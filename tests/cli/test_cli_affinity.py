@@ -17,7 +17,7 @@ NAMES = ("affinity-labels", "affinity-net", "affinity")
 
 @pytest.fixture(scope="module")
 def walked_once(untouched, tmp_path_factory):
-    """A chain with a configuration that asks for a walk, and the walk done; only to be copied."""
+    """A finished chain whose configuration includes a walk; only to be copied."""
     from tiny_chain import copy_chain
 
     chain = copy_chain(untouched, tmp_path_factory.mktemp("walked") / "work")

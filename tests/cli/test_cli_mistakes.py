@@ -1,4 +1,4 @@
-"""Which of several mistakes is told, and when: settings first, before anything is waited for, read or made."""
+"""Which of several mistakes is reported, and when: settings first, before anything is waited for, read or made."""
 
 import subprocess
 import sys

@@ -67,7 +67,7 @@ def test_a_line_a_minute_says_how_far_it_is_and_how_long_it_takes(capsys, monkey
     reporter.advance(10)
     lines = capsys.readouterr().err.splitlines()
     assert lines[0] == "mcis: cams: resumes from 20 of 100"
-    # 20 units of 3 images in 61 seconds, what was done before does not count: 60 more take 183 seconds.
+    # 20 units of 3 images in 61 seconds, earlier work does not count: 60 more take 183 seconds.
     assert lines[1] == "cams: 40/100, 3 min left, 0.984 images/s  basic 0.1235"
     assert len(lines) == 2
 

@@ -368,7 +368,7 @@ def test_full_supervision_needs_no_artifact(call, chain):
     assert answer.code == 0, answer.err
     scored = call("eval", answer.lines[0], cwd=chain.folder)
     assert "trained on ground truth" in scored.err
-    # The configuration may ask for it as well: then what follows starts from it.
+    # The configuration may name it as well: then the next stage starts from it.
     settings = ["--set", "train-seg.supervision=full"]
     assert call("eval", *settings, cwd=chain.folder).lines == scored.lines
 

@@ -1,4 +1,4 @@
-"""What a command says and where, when its streams or its arguments are not what it hopes for."""
+"""What a command prints and where, when its streams or its arguments are not what it hopes for."""
 
 import errno
 import os

@@ -1,4 +1,4 @@
-"""What a shell offers where Tab is pressed, asked for as a shell asks; and the script that teaches it."""
+"""What a shell offers when Tab is pressed, requested as a shell does it; and the script that teaches it."""
 
 import subprocess
 import sys

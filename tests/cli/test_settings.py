@@ -1,4 +1,4 @@
-"""`mcis config show` tells where a value comes from; `mcis env` what is chosen here, and why."""
+"""`mcis config show` prints where a value comes from; `mcis env` what is chosen here, and why."""
 
 import json
 

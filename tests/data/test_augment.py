@@ -150,7 +150,7 @@ def test_beyond_the_photograph_is_the_mean_and_ignored() -> None:
 
 
 def test_factors_lie_a_step_apart_where_there_is_one() -> None:
-    """The crop is larger than the photograph, so what it keeps tells the factor."""
+    """The crop is larger than the photograph, so the kept part determines the factor."""
     image, mask = np.zeros((100, 100, 3), np.uint8), np.zeros((100, 100), np.uint8)
 
     def kept(seed: int) -> int:
@@ -205,7 +205,7 @@ def cut_out(seed: int, *, size: int, long_side: tuple[int, int]) -> torch.Tensor
 
 
 def test_squares_are_cut_out_of_the_photograph_at_its_own_size() -> None:
-    """RAMP's 40 rows and 50 columns rise by 5 and 4 a pixel: the first value tells where the square was cut."""
+    """RAMP's 40 rows and 50 columns rise by 5 and 4 a pixel: the first value shows where the square was cut."""
     places = set()
     for seed in range(20):
         view = (cut_out(seed, size=16, long_side=(50, 50)) * 255).round()

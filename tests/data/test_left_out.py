@@ -1,4 +1,4 @@
-"""What `mcis check` tells of files that nobody reads."""
+"""What `mcis check` reports about files that nothing reads."""
 
 import os
 from pathlib import Path

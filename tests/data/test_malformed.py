@@ -1,6 +1,6 @@
 """Malformed input, a case each: refused in one line that names the file, quickly, in little memory, and nothing made.
 
-What looks strange and is sound (16 bits, CMYK, a byte order mark) is accepted, and that is tested here, too.
+What looks strange and is valid (16 bits, CMYK, a byte order mark) is accepted, and that is tested here, too.
 """
 
 import os
@@ -35,7 +35,7 @@ Break = Callable[[Path], object]
 
 @dataclass(frozen=True)
 class Case:
-    """What is broken in the folder `work`, which holds a sound `set`, and how that is answered.
+    """What is broken in the folder `work`, which holds a valid `set`, and how that is answered.
 
     Attributes:
         name: of the case.
@@ -74,7 +74,7 @@ def tiff(array: np.ndarray) -> bytes:
 
 
 def puts(place: str, content: bytes | str) -> Break:
-    """Put a file in the place of what is there."""
+    """Replace an existing file."""
     return lambda root: write(root / place, content)
 
 
@@ -499,7 +499,7 @@ def test_malformed_input_is_one_line_that_names_it(call, work: Path, case: Case)
     assert_refused(case, answer.code, answer.out, answer.err, work / ".mcis")
 
 
-# The peak of the process itself: what `wait4` tells has that of the process that started it in it.
+# The peak of the process itself: the result of `wait4` includes that of the parent process.
 MEASURED = """
 import atexit, re, sys, time
 def note(path=sys.argv[1]):

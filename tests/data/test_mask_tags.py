@@ -1,4 +1,4 @@
-"""Tags from masks: only where that is asked for, and said."""
+"""Tags from masks: only with the flag, and with a message."""
 
 import os
 import shutil
@@ -35,7 +35,7 @@ def test_tags_are_the_classes_in_the_masks(root):
     [((0,), True), ((0, 255), True), ((255,), False), ((2,), False), ((0, 2), False)],
 )
 def test_an_image_whose_mask_is_background_alone_is_a_negative(root, values, is_negative):
-    """A mask that is wholly ignored tells nothing: its image is unlabelled."""
+    """A mask that is wholly ignored has no information: its image is unlabelled."""
     write(root / "SegmentationClass/a1.png", encode(np.resize(np.array(values, np.uint8), (6, 9))))
     found = read_catalogue(DataConfig(root=str(root), tags_from_masks=True))["a1"]
     assert found.is_negative is is_negative

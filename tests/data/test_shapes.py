@@ -1,4 +1,4 @@
-"""Kinds of synthetic objects: whole outlines, bounded textures, no two alike."""
+"""Kinds of synthetic objects: whole outlines, bounded textures, no two equal."""
 
 import numpy as np
 import pytest

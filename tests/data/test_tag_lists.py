@@ -1,4 +1,4 @@
-"""Lists of lines `path tag`: what they may hold, and what is not taken for a tag in silence."""
+"""Lists of lines `path tag`: what they may hold, and what is not silently treated as a tag."""
 
 from pathlib import Path
 

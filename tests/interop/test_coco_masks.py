@@ -1,4 +1,4 @@
-"""Ground truth from outlines of COCO: what pycocotools draws, and nothing unless it is asked for."""
+"""Ground truth from outlines of COCO: what pycocotools draws, and nothing without the command."""
 
 import json
 

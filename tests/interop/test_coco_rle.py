@@ -1,4 +1,4 @@
-"""Run lengths of COCO: the same text as that of pycocotools, and nothing else is taken for one."""
+"""Run lengths of COCO: the same text as that of pycocotools, and nothing else is accepted as one."""
 
 import numpy as np
 import pytest

@@ -63,7 +63,7 @@ def test_a_constant_stays_and_no_map_leaves_its_range():
 
 
 def test_scores_spread_within_what_is_alike_and_not_beyond():
-    """Two halves that are alike inside, and not at all across."""
+    """Two halves, each similar within, and not similar to each other."""
     half = np.arange(WIDTH) < 3
     affinities = np.zeros((len(OFFSETS), HEIGHT, WIDTH))
     for plane, (_, right) in zip(affinities, OFFSETS, strict=True):

@@ -62,7 +62,7 @@ def test_a_grid_smaller_than_the_radius_has_the_pairs_that_are_in_it(size):
     positions = list(product(*map(range, size)))
     num_pairs = sum(a < b and math.dist(a, b) < RADIUS for a, b in product(positions, positions))
     assert found.shape == (1, 34, *size)
-    assert found.sum() == num_pairs  # alike positions have affinity 1
+    assert found.sum() == num_pairs  # equal positions have affinity 1
 
 
 def test_labels_of_pairs_and_the_loss_are_those_of_a_loop_over_pairs():
@@ -105,7 +105,7 @@ def test_a_batch_without_any_pair_has_no_loss_and_a_gradient_of_zero():
 def test_labels_are_reduced_to_what_most_of_a_cell_has():
     given = torch.tensor([[[0, 0, 3, 3], [0, 7, 255, 3]]], dtype=torch.uint8)
     assert reduced_labels(given, (1, 2)).tolist() == [[[0, 3]]]
-    assert reduced_labels(given[:, :, 1:3], (1, 1)).item() == 0  # 0, 3, 7 and 255 once each: the least
+    assert reduced_labels(given[:, :, 1:3], (1, 1)).item() == 0  # 0, 3, 7 and 255 once each: the minimum
     assert reduced_labels(given, (2, 4)).equal(given)
 
 

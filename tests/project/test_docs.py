@@ -21,7 +21,7 @@ EXAMPLES = sorted(ROOT.glob("examples/*/run.sh"))
 SETTINGS = sorted(path.parent for path in ROOT.glob("examples/*/mcis.toml"))
 EVERYWHERE = {"--help", "-h"}
 COMMAND = typer.main.get_command(app)
-# What a command says in an empty folder, once it has understood what it was given.
+# What a command prints in an empty folder after it has read its arguments.
 NOTHING_THERE = re.compile(
     "does not exist|no (artifact|store) |no images are named|found no file|found No such file|"
     "has no artifacts to report on yet|needs images with ground truth|no training with a"
@@ -125,7 +125,7 @@ def unknown(words: list[str]) -> Iterator[str]:
         yield from (word for word in words[1:] if "=" not in word and word not in targets and word[0] != "-")
         return
     known = dict(generate.commands())
-    if words[1].startswith("-") or words[1].isupper() or words[1][0].isdigit():  # a version, as `mcis env` tells
+    if words[1].startswith("-") or words[1].isupper() or words[1][0].isdigit():  # a version, as `mcis env` prints it
         return
     if words[1] not in known:
         yield words[1]
@@ -140,7 +140,7 @@ def test_commands_that_are_shown_exist(page: Path):
 
 
 def misunderstood(words: list[str]) -> str | None:
-    """What a command has against what it was given, in a folder where there is nothing that it could work on."""
+    """The complaint of a command about its arguments, in a folder that holds nothing to work on."""
     try:
         COMMAND(words[1:], prog_name="mcis", standalone_mode=False)
     except McisError as error:
@@ -156,7 +156,7 @@ def misunderstood(words: list[str]) -> str | None:
 
 
 def is_harmless(words: list[str]) -> bool:
-    """Whether a command does nothing where there is nothing."""
+    """Whether a command does nothing in an empty folder."""
     return words[0] == "mcis" and words[1] in dict(generate.commands()) and words[1] not in ("demo", "env")
 
 

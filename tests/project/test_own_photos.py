@@ -1,4 +1,4 @@
-"""`examples/own-photos`: what goes wrong on the way is told in the line that its page shows, numbers aside."""
+"""`examples/own-photos`: each error prints the line that its page shows, numbers aside."""
 
 import re
 import runpy

@@ -138,7 +138,7 @@ class Scene:
     Attributes:
         folder: where its commands run.
         run: runs a line of shell there, as one who reads the page would.
-        chain: what is done there, if anything is.
+        chain: the finished chain in the folder, if any.
     """
 
     folder: Path
@@ -375,7 +375,7 @@ class Play:
     """How the commands of a page are run.
 
     Attributes:
-        before: what is done by hand before a block, by its number.
+        before: manual steps before a block, by its number.
         on_chain: the folder has `shapes/`, `mcis.toml` and all stages done; else it is empty.
         ids: of artifacts of the chain, by the stage, as the page has them.
         codes: exit codes of commands that are shown to fail, where it is not 2.
@@ -549,7 +549,7 @@ def without_numbers(line: str) -> str:
 
 
 def learn(ids: dict[str, str], shown: Shown, answer: Answer) -> None:
-    """Note which artifacts those that a page shows are here: of each stage, in the order in which they are told."""
+    """Note which artifacts those that a page shows are here: of each stage, in the order in which they are printed."""
     pairs, told = IDS.findall("\n".join(shown.printed)), IDS.findall(answer.text)
     known = {ids[shown_id] for _, shown_id in pairs if shown_id in ids}
     for stage in {stage for stage, _ in pairs}:

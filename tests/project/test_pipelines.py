@@ -36,7 +36,7 @@ def check_results(folder: Path) -> None:
     assert all((folder / name).is_file() for name in RESULTS)
     scores = json.loads((folder / "build/scores.json").read_text())
     assert scores["stage"] == "eval"
-    assert scores["cached"] is True  # what was made is what mcis.toml asks for
+    assert scores["cached"] is True  # the result is that of mcis.toml
     assert 0 <= scores["metrics"]["mean_iou"] <= 1
 
 

@@ -1,6 +1,6 @@
-"""The chain on real photographs, for a few steps: does it run, and does something sound come out.
+"""The chain on real photographs, for a few steps: does it run, and is the result plausible.
 
-Looks for a small copy of PASCAL VOC beside the repository; skipped where there is none.
+Looks for a small copy of PASCAL VOC beside the repository; skipped without one.
 """
 
 import json

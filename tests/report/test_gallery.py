@@ -1,4 +1,4 @@
-"""A picture of what the stages made: one row for each image, and a legend."""
+"""An image of the results of the stages: one row for each image, and a legend."""
 
 import io
 

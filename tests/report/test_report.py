@@ -216,7 +216,7 @@ def test_maps_that_were_scored_show_that_ground_truth_chose_the_threshold(call, 
 
 
 def chain_of(folder: Path) -> tuple[list[str], str]:
-    """The facts in the boxes of the picture of the chain, and the text of the page."""
+    """The facts in the boxes of the diagram of the chain, and the text of the page."""
     text = (folder / "report.html").read_text(encoding="utf-8")
     return re.findall(r'<text class="facts"[^>]*>([^<]*)<', text), " ".join("".join(Page(text).texts).split())
 

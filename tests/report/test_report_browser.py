@@ -111,7 +111,7 @@ def test_another_view_is_shown_beside_the_photographs(page: Path, window: Any) -
 
 
 def enlarged(window: Any) -> tuple[str, str, int]:
-    """What the dialog shows: name of the image, view, and width of the picture, once that is drawn."""
+    """What the dialog shows: name of the image, view, and width of the image, once it is drawn."""
     return tuple(
         window.execute_async_script("""
         const [done] = arguments, viewer = document.getElementById("viewer");

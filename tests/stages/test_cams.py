@@ -254,7 +254,7 @@ def test_maps_that_only_had_to_be_sealed_are_not_told_as_found_done(chain, tmp_p
 
 
 def test_maps_made_together_are_of_one_precision_whatever_is_there(chain, tmp_path):
-    """On a machine that would choose bfloat16, or float32: what is there of the other is not mixed in."""
+    """On a machine that would choose bfloat16, or float32: segments of the other are not mixed in."""
     inputs = Inputs(upstream=chain.made["train-cls"], data=chain.data)
     store = open_store(tmp_path / "store")
     own = choose_precision("auto", torch.device("cpu"))

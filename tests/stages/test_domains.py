@@ -170,7 +170,7 @@ def mixed(chain):
 
 @pytest.mark.parametrize("kind", ["target", "single-label"])
 def test_maps_over_references_of_both_domains_take_the_matrix_of_each_pair(model, mixed, kind):
-    """As the equations are written: all features of each reference are mixed, with the W_P that its domains ask for."""
+    """As the equations are written: all features of each reference are mixed, with the W_P of its domains."""
     cache = FeatureCache(model, mixed.read_image, image_size=SIZE, device=CPU, precision="fp32", budget=2**30)
     mapper = Mapper(model, cache, CamsConfig(precision="fp32", image_size=SIZE, refs=5), mixed)
     entry = next(one for one in mixed.entries if one.domain == kind and one.labels)
@@ -413,7 +413,7 @@ def test_three_matrices_without_single_label_images_are_no_three(chain, call):
 
 
 def test_pairs_are_of_both_domains_and_say_so(mixed, chain):
-    """What a step is told of its images is what the catalogue says of them."""
+    """The labels that a step gets for its images are those of the catalogue."""
     config = chain.settings(train_cls={"image_size": 32, "batch_pairs": 64}).train_cls
     tagged = [entry.id for entry in mixed.entries if entry.labels]
     model = CoAttentionClassifier(build_backbone("lite0", output_stride=16), 3)

@@ -176,7 +176,7 @@ def test_scratch_files_leave_as_much_free_as_each_takes(model, images, tmp_path,
 
 
 def test_images_read_ahead_are_used_also_where_others_are_asked_for_between(model, images):
-    """Features that were dropped are read when they are asked for, and what comes next is still the next."""
+    """Dropped features are read again when needed, and the prefetched image is still the next."""
     seen = []
 
     def read(image_id):

@@ -35,7 +35,7 @@ def test_tensors_hold_their_memory_when_nothing_else_does():
 
 
 class _Usage(ctypes.Structure):
-    """What glibc tells of its heap."""
+    """What glibc reports about its heap."""
 
     _fields_ = (
         *tuple((f"field_{place}", ctypes.c_size_t) for place in range(7)),

@@ -1,4 +1,4 @@
-"""References by likeness: the nearest by the means of features, told by hand; whoever computes them, the same."""
+"""References by similarity: the nearest by the means of features, found by hand; whoever computes them, the same."""
 
 import json
 from dataclasses import replace
@@ -54,7 +54,7 @@ def likeness_of(model, images, ids):
 
 
 def is_nearest(chosen, pool, alike, *, close=1e-6):
-    """Whether the first of a pool by likeness were chosen, in their order: rounding may swap what is equal to it."""
+    """Whether the first of a pool by similarity were chosen, in their order: rounding may swap what is equal to it."""
     found = [alike[one] for one in chosen]
     best = sorted((alike[one] for one in pool), reverse=True)[: len(chosen)]
     return np.allclose(found, best, rtol=0, atol=close) and len(set(chosen)) == len(chosen) and set(chosen) <= set(pool)

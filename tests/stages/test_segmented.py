@@ -1,4 +1,4 @@
-"""Work image by image in fixed segments: what is done is kept, and the order of work changes nothing."""
+"""Work image by image in fixed segments: finished work is kept, and the order of work changes nothing."""
 
 import numpy as np
 import pytest

@@ -81,13 +81,13 @@ def is_read(store: Store, path: Path) -> bool:
 
 
 def is_segment(partial: Partial, number: int) -> bool:
-    """Whether a process that goes on with the work takes a segment for done."""
+    """Whether a process that continues the work treats a segment as finished."""
     partial._known.clear()
     return partial.segment(number)
 
 
 def is_checkpoint(partial: Partial, step: int) -> bool:
-    """Whether a training could go on from the checkpoint of a step, or with another one that is whole."""
+    """Whether a training could resume from the checkpoint of a step, or with another one that is whole."""
     spare = partial.folder.with_name("spare")
     spare.mkdir()
     try:
@@ -263,6 +263,6 @@ def test_a_command_that_is_given_a_damaged_artifact_exits_with_4_and_one_line(
     if where == 0.99 and command == ["show"] and not answer.code:
         return  # it reads the manifest, which is whole
     assert answer.code == 4
-    assert answer.out == "" or command == ["show"]  # which tells first what the manifest says
+    assert answer.out == "" or command == ["show"]  # which first shows what the manifest contains
     assert [line for line in answer.err.splitlines() if "error" in line] == answer.err.splitlines()[-1:]
     assert path.name in answer.err

@@ -22,7 +22,7 @@ TRAINING = recipe("train-seg")
 
 
 def work(store):
-    """Go on with all that is unfinished, and do again what is not there."""
+    """Resume all unfinished work, and compute again what is missing."""
     for each in (lambda: seal_records(store, ids=FEW), lambda: seal_tensors(store)):
         with suppress(McisError):
             each().close()

@@ -21,7 +21,7 @@ ROOMS = size((0.1, 0.45), (0.0, 0.02, 0.05, 0.1, 0.2, 0.3, 0.4, 0.5, 0.75, 1.2))
 
 
 def check(place, command, tally, strerror):
-    """It failed with one line, left nothing half done, and finishes where there is room."""
+    """It failed with one line, left nothing half done, and finishes when it has room."""
     assert command.code == 6, command.err
     assert command.out == ""
     *notes, error = command.err.splitlines()
@@ -52,7 +52,7 @@ def test_files_that_may_not_grow_end_a_stage_in_one_line(stage_folders, stage, t
 
 @pytest.mark.parametrize("stage", STAGES)
 def test_a_small_file_system_ends_a_stage_in_one_line(stage_folders, stage, tmp_path, tally):
-    """A tmpfs in a namespace of its own; what is left there is then moved to where there is room, and goes on."""
+    """A tmpfs in a namespace of its own; the unfinished work is then moved to a larger disk, and resumes."""
     reason = why_not()
     if reason:
         pytest.skip(f"no file system can be mounted here: {reason}")

@@ -1,4 +1,4 @@
-"""Garbage collection: what is needed stays, whoever needs it and however late it says so; the rest goes when told."""
+"""Garbage collection: needed files stay, whatever needs them and however late; others are removed on request."""
 
 import json
 import os

@@ -1,7 +1,7 @@
 """Hostile HDF5 with a right digest, given to every command that takes an artifact: refused, and no other file opened.
 
 Each command runs in a process with a limit on memory, on processor time, and on the time that it may wait: the links of
-these files lead to a pipe without a writer, and to a sound file with what is asked for.
+these files lead to a pipe without a writer, and to a valid file with the requested content.
 """
 
 import os
@@ -65,7 +65,7 @@ class Place:
 
     Attributes:
         folder: where commands run.
-        made: a sound artifact of each stage.
+        made: a valid artifact of each stage.
     """
 
     folder: Path

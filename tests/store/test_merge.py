@@ -41,7 +41,7 @@ def other(tmp_path):
 
 
 def brought(store, other):
-    """What came, as paths, and what was told."""
+    """The copied files, as paths, and the messages."""
     told = []
     paths = [path.relative_to(store.root).as_posix() for path in merge(store, other, told.append)]
     return set(paths), [str(error) for error in told]
@@ -60,7 +60,7 @@ def test_everything_comes_and_is_the_same(store, other):
     assert {name for name in theirs if name not in ours} == {
         name
         for name in theirs
-        if name.endswith("000000000001.ckpt")  # the newest is enough to go on from
+        if name.endswith("000000000001.ckpt")  # the newest is enough to resume
     }
     assert {name for name in ours if "keys" not in name and "metrics" not in name and "recipe" not in name} <= paths
     assert store.find(recipe()).id == other.find(recipe()).id

@@ -18,7 +18,7 @@ SCHEMA = {"x": ["int16", 1]}
 
 
 def forge(path, build, manifest=None):
-    """A file with a good user block around whatever `build` makes of a sound file of two records."""
+    """A file with a good user block around whatever `build` makes of a valid file of two records."""
     with h5py.File(path, "w", userblock_size=512) as file:
         records = file.create_group("records")
         ids, field = records.create_group("ids"), records.create_group("fields/x")

@@ -67,7 +67,7 @@ class Modelled:
                 left.extend(self.made_from.get(one, ()))
         return found
 
-    # What is done
+    # Actions
 
     def make(self, draw: Random) -> None:
         """Make a stage from the newest artifact of the stage before it."""
@@ -180,7 +180,7 @@ class Modelled:
 
 
 def run(root: Path, seed: int) -> list[str]:
-    """One sequence; returns what was done."""
+    """One sequence; returns its actions."""
     draw, made_from, said = Random(seed), {}, []
     stores = [Modelled(root / name, made_from, number) for number, name in enumerate(("one", "two"))]
     acts = [act for act, weight in WEIGHTS.items() for _ in range(weight)]

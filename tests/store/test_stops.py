@@ -51,7 +51,7 @@ def stop(command, number, tally, group=False):
 
 
 def check(place, *flags):
-    """Nothing sealed has changed, and the next run goes on from what is finished to the same id."""
+    """Nothing sealed has changed, and the next run resumes and ends with the same id."""
     place.check_sealed()
     moment, finished = place.moment(), place.finished()
     again = place.finish(*flags)

@@ -56,8 +56,11 @@ class World:
     ticks: set[int] = field(default_factory=set)
 
     def stamp(self) -> int:
-        """The time of a change. A clock that was set back comes by the same tick again, and a change in it cannot be
-        told from one in the first: that is the limit of what is promised, so time passes until a new one."""
+        """The time of a change.
+
+        A clock that was set back reaches the same tick again, and a change in it cannot be distinguished from one in
+        the first. That is the limit of the promise, so time passes until a new tick.
+        """
         while self.now // self.tick * self.tick in self.ticks_before_set_back:
             self.now += self.tick
         self.ticks.add(self.now // self.tick * self.tick)
