@@ -374,6 +374,11 @@ class Wanted:
         return Expected(self.stage, words, meta, self.images.ids)
 
 
+def further_inputs(recipe: Recipe) -> list[str]:
+    """The ids of further artifacts beside the upstream one: those whose role has a number."""
+    return [digest for role, digest in sorted(recipe.inputs.items()) if " " in role]
+
+
 def settled(config: AnyConfig) -> Iterator[AnyConfig]:
     """The settings with each precision that "auto" may become, on this machine or another."""
     if getattr(config, "precision", None) != "auto":

@@ -7,7 +7,7 @@ import pytest
 from tiny_chain import Heard, options
 
 from mcis_cli.config import AverageConfig
-from mcis_cli.errors import MissingError, UsageError
+from mcis_cli.errors import MissingError, UnfinishedError, UsageError
 from mcis_cli.stages.average import run as average
 from mcis_cli.stages.cams import run as cams
 from mcis_cli.stages.engine.inputs import Inputs
@@ -54,6 +54,22 @@ def test_records_are_those_of_both_on_the_finer_grid_whatever_their_order(chain,
     np.testing.assert_allclose(found["maps"], both, atol=1e-3)
 
 
+def test_images_without_tags_have_no_maps():
+    empty = np.zeros((0, 4, 6), np.float32)
+    assert average.combined(AverageConfig(), [empty, empty]).shape == (0, 4, 6)
+
+
+def test_a_shard_without_a_segment_has_nothing_to_do(chain, pair):
+    first, second = pair
+    with pytest.raises(UnfinishedError, match="shard 2/2 has nothing to do"):
+        average.run(
+            AverageConfig(combine="minimum", normalization="minmax"),
+            Inputs(upstream=first, more=(second,)),
+            chain.store,
+            options(shard=(2, 2)),
+        )
+
+
 def test_cached_ones_are_not_computed_again(chain, pair):
     made, heard = averaged(chain, pair), Heard()
     assert averaged(chain, pair, heard).id == made.id
@@ -89,6 +105,9 @@ def test_the_command_its_dry_run_and_how_it_is_made_again(chain_copy, call):
     answer = call("average", first.id[:12], second, "--dry-run", cwd=folder)
     assert answer.code == 0, answer.err
     assert "run: nothing of average was made before" in answer.out
+    answer = call("average", first.id[:12], "--dry-run", cwd=folder)
+    assert answer.code == 2
+    assert "found 1 artifact named 1 time: give two or more" in answer.err
     (made,) = call("average", first.id[:12], second, cwd=folder).lines
     assert call("average", second, first.id[:12], "-q", cwd=folder).lines == [store.get(made).id]
     assert call("show", "--why", made, cwd=folder).lines == ["nothing differs: the stage is cached"]

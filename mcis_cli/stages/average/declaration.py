@@ -5,9 +5,9 @@ from typing import Any
 
 from mcis_cli.config import AverageConfig, Config
 from mcis_cli.data.catalogue import Catalogue
-from mcis_cli.errors import counted
+from mcis_cli.errors import UsageError, counted
 from mcis_cli.stages.contents import fault_of_maps, maps_measured
-from mcis_cli.stages.stage import Content, MetaOfImages, Request, Stage, Work
+from mcis_cli.stages.stage import Content, Described, MetaOfImages, Request, Stage, Work
 from mcis_cli.store import Artifact, Recipe, Schema
 
 SCHEMA: Schema = {"maps": ("float16", 3), "classes": ("int32", 1)}
@@ -19,8 +19,24 @@ def recipe(config: AverageConfig, maps: Collection[str]) -> Recipe:
     return AVERAGE.recipe(config.recipe_settings(), dict(zip(roles, sorted(maps), strict=True)))
 
 
+def refuse_too_few(maps: Sequence[Described]) -> None:
+    """Check that there are two artifacts at least, each named once.
+
+    Raises:
+        UsageError: there are not.
+    """
+    distinct = {one.id for one in maps}
+    if len(distinct) < max(2, len(maps)):
+        raise UsageError(
+            f"mcis average combines different maps, found {counted(len(distinct), 'artifact')} named "
+            f"{counted(len(maps), 'time')}: give two or more; `mcis ls --stage cams` lists them"
+        )
+
+
 def _wanted(request: Request) -> tuple[Config, Catalogue, Callable[[AverageConfig], Recipe]]:
-    ids = [one.id for one in (request.start, *request.more)]
+    maps = (request.start, *request.more)
+    refuse_too_few(maps)
+    ids = [one.id for one in maps]
     return request.settings.average, request.images_of_start, lambda settled: recipe(settled, ids)
 
 

@@ -12,10 +12,9 @@ from mcis_cli.config import AverageConfig, RunOptions
 from mcis_cli.errors import UsageError, counted
 from mcis_cli.maps.localization import enlarge, normalise
 from mcis_cli.stages import check, holds, read_record
-from mcis_cli.stages.average.declaration import SCHEMA, recipe
-from mcis_cli.stages.engine.by_image import run_segments
+from mcis_cli.stages.average.declaration import SCHEMA, recipe, refuse_too_few
+from mcis_cli.stages.engine.by_image import require_segment, run_segments
 from mcis_cli.stages.engine.inputs import Inputs
-from mcis_cli.stages.stage import find
 from mcis_cli.store import Artifact, Record, Store
 
 
@@ -34,11 +33,15 @@ def run(config: AverageConfig, inputs: Inputs, store: Store, options: RunOptions
         MissingError: there are no maps.
         UsageError: there is one artifact, one twice, or they differ in their images or classes.
     """
-    first = inputs.expect("maps")
-    maps = sorted((first, *inputs.more), key=lambda one: one.id)
-    _check(maps)
-    return find(store, config, lambda settled: recipe(settled, [one.id for one in maps])) or run_segments(
-        recipe(config, [one.id for one in maps]),
+    maps = sorted((inputs.expect("maps"), *inputs.more), key=lambda one: one.id)
+    refuse_too_few(maps)
+    _refuse_unlike(maps)
+    first, wanted = maps[0], recipe(config, [one.id for one in maps])  # whatever the order in which they were named
+    if done := store.find(wanted):
+        return done
+    require_segment(first.ids, options)
+    return run_segments(
+        wanted,
         store,
         options,
         schema=SCHEMA,
@@ -79,12 +82,7 @@ def _record(config: AverageConfig, maps: Iterable[Artifact], image_id: str) -> R
     return image_id, {"maps": made.astype(np.float16), "classes": classes}
 
 
-def _check(maps: Sequence[Artifact]) -> None:
-    if len({one.id for one in maps}) < max(2, len(maps)):
-        raise UsageError(
-            f"mcis average combines different maps, found {counted(len({one.id for one in maps}), 'artifact')} named "
-            f"{counted(len(maps), 'time')}: give two or more; `mcis ls --stage cams` lists them"
-        )
+def _refuse_unlike(maps: Sequence[Artifact]) -> None:
     first = maps[0]
     for one in maps:
         if not holds(one, "maps"):

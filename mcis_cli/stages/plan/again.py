@@ -12,7 +12,7 @@ from mcis_cli.errors import McisError, MissingError
 from mcis_cli.stages import kind_of, stages
 from mcis_cli.stages.engine.starting_weights import starting_identity
 from mcis_cli.stages.materials import DATASET
-from mcis_cli.stages.stage import Work
+from mcis_cli.stages.stage import Work, further_inputs
 from mcis_cli.store import Store
 from mcis_cli.store.artifact import ID_DIGITS
 from mcis_cli.store.notes import Done
@@ -48,7 +48,7 @@ def command_of(done: Done, known: Mapping[str, Done], store: Store, settings_of:
         )
     words = [*_program(done), stage.work.command]
     upstream = _upstream(done, stage.work, known)
-    words += [] if upstream is None else [upstream[:ID_DIGITS], *_more(done)]
+    words += [] if upstream is None else [one[:ID_DIGITS] for one in (upstream, *further_inputs(done.recipe))]
     words += _images(done, place, is_first=upstream is None, takes_folder=not stage.work.roles)
     words += _other_inputs(done, upstream, known)
     named = done.provenance.get("preset")
@@ -86,11 +86,6 @@ def _upstream(done: Done, work: Work, known: Mapping[str, Done]) -> str | None:
         earlier = stages()[before.recipe.stage].work
         return before.recipe.inputs.get(next(iter(earlier.roles)), first) if earlier is not None else first
     return first
-
-
-def _more(done: Done) -> list[str]:
-    """The further artifacts of the kind of the upstream artifact."""
-    return [digest[:ID_DIGITS] for role, digest in sorted(done.recipe.inputs.items()) if " " in role]
 
 
 def _is_of(done: Done, command: str) -> bool:

@@ -12,7 +12,7 @@ from mcis_cli.stages.materials import DATASET, dataset_recipe
 from mcis_cli.stages.plan.chain import chain_of, made_or_expected, request, sources
 from mcis_cli.stages.plan.differences import Difference, compare, input_changes
 from mcis_cli.stages.plan.lineage import artifact_of, recipe_of
-from mcis_cli.stages.stage import Expected, Wanted
+from mcis_cli.stages.stage import Expected, Wanted, further_inputs
 from mcis_cli.store import Artifact, Recipe, Store
 from mcis_cli.store.notes import Done
 
@@ -94,7 +94,7 @@ def _asked(
     if stage is None or stage.work is None:
         raise MissingError(f"no chain has the stage {then.stage}, so no settings lead to it; `mcis show` describes it")
     inputs: dict[str, Artifact | Expected] = {}
-    more = tuple(filter(None, (artifact_of(digest, store) for role, digest in then.inputs.items() if " " in role)))
+    more = tuple(filter(None, (artifact_of(digest, store) for digest in further_inputs(then))))
     for role, start in sources(then.stage, chain).items():
         before = artifact_of(then.inputs.get(role, ""), store)
         known = before if more else before and made.get(before.stage, before)
