@@ -257,6 +257,8 @@ def _add_attended(report: Report, wanted: Wanted, options: RunOptions) -> None:
         why = "left out by --no-attention"
     elif maps is None:
         why = "no localization maps are in this run"
+    elif "references" not in maps.manifest["schema"]:
+        why = "averaged maps do not record references"
     elif not settings_of(maps).get("refs"):
         why = "these maps were made without references (mcis cams --refs 3 makes them with three)"
     elif classifier is None:

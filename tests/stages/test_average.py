@@ -120,3 +120,24 @@ def test_the_command_its_dry_run_and_how_it_is_made_again(chain_copy, call):
     answer = call("verify", "--repair", cwd=folder)
     (again,) = re.findall(r"mcis average ([0-9a-f]{12}) ([0-9a-f]{12})", answer.out + answer.err)
     assert {*again} == {first.id[:12], store.get(second).id[:12]}
+
+
+def test_every_command_that_takes_maps_takes_averaged_ones(chain_copy, call):
+    folder = chain_copy.folder
+    (second,) = call("cams", "--refs", "0", cwd=folder).lines
+    (made,) = call("average", chain_copy.made["cams"].id[:12], second, cwd=folder).lines
+    (masks,) = call("pseudo", made, cwd=folder).lines
+    for command in (
+        ("eval", made),
+        ("eval", masks),
+        ("report", masks, "-o", "page.html"),
+        ("report", made, "-o", "page.html"),
+        ("export", made, "--maps", "-o", "maps"),
+        ("show", made),
+        ("ls",),
+        ("status",),
+        ("gc", "--artifacts"),
+    ):
+        answer = call(*command, cwd=folder)
+        assert answer.code == 0, (command, answer.err)
+    assert "averaged maps do not record references" in (folder / "page.html").read_text(encoding="utf-8")

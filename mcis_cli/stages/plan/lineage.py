@@ -131,7 +131,8 @@ def _upwards(artifact: Artifact, store: Store, absent: dict[Kind, str]) -> Itera
     except MissingError:
         absent[_subject(artifact) if holds(artifact, "scores") else kinds[0]] = content_id
         return
-    yield from _upwards(before, store, absent)
+    kind = kind_of(artifact.stage)  # of averaged maps, those that were averaged are not of the run
+    yield from (one for one in _upwards(before, store, absent) if kind_of(one.stage) != kind)
 
 
 def _subject(scores: Artifact) -> Kind:
