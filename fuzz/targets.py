@@ -17,10 +17,9 @@ import torch
 
 from mcis_cli.cli.session import options
 from mcis_cli.config import parse_assignment, read_toml, resolve
-from mcis_cli.data import archives, array_files, images
+from mcis_cli.data import archives, array_files, images, run_lengths
 from mcis_cli.data.catalogue import ImageEntry
 from mcis_cli.data.layouts import coco, listing, names, table, voc
-from mcis_cli.interop import coco_masks
 from mcis_cli.interop.imports import map_files as foreign_maps
 from mcis_cli.interop.imports import pickled_arrays
 from mcis_cli.store import notes
@@ -214,11 +213,11 @@ INSTANCES = [json.dumps(_TABLE).encode(), json.dumps(_TABLE, indent=1).encode("u
 
 
 def read_runs(data: bytes) -> None:
-    mask = coco_masks.decode_rle(data.decode("latin-1"), 9, 13)
+    mask = run_lengths.decode_rle(data.decode("latin-1"), 9, 13)
     assert mask is None or mask.shape == (9, 13)
 
 
-RUNS = [coco_masks.encode_rle(np.eye(9, 13, k) > 0)["counts"].encode() for k in (0, 3)]
+RUNS = [run_lengths.encode_rle(np.eye(9, 13, k) > 0)["counts"].encode() for k in (0, 3)]
 
 
 def read_settings(data: bytes) -> None:

@@ -10,7 +10,7 @@ from pycocotools.coco import COCO
 
 from mcis_cli.config import DataConfig
 from mcis_cli.data.reading import read_catalogue
-from mcis_cli.interop.coco_masks import encode_rle
+from mcis_cli.data.run_lengths import encode_rle
 
 pytestmark = pytest.mark.filterwarnings("ignore:__array__ implementation:DeprecationWarning")
 

@@ -11,7 +11,7 @@ from PIL import Image
 
 from mcis_cli.data.catalogue import IGNORE_INDEX
 from mcis_cli.data.layouts.listing import BACKGROUND
-from mcis_cli.interop.coco_masks import encode_rle
+from mcis_cli.data.run_lengths import encode_rle
 from mcis_cli.interop.exports.content import Export, File, Mask, require_file_name
 
 Table = dict[str, Any]

@@ -10,11 +10,11 @@ from mcis_cli.config import RunOptions
 from mcis_cli.data.catalogue import Catalogue
 from mcis_cli.data.loading import ordered_map
 from mcis_cli.errors import counted, first_few
-from mcis_cli.interop.imports.file_digests import digest_of_all, digests_of, read_unchanged, without_missing
 from mcis_cli.interop.imports.map_files import FoundMaps, MapFile, find_maps, stack_maps
 from mcis_cli.stages.cams.declaration import CAMS, SCHEMA
 from mcis_cli.stages.engine.by_image import run_segments
 from mcis_cli.stages.engine.evidence import heed_tags, note_left_out
+from mcis_cli.stages.engine.file_digests import digest_of_all, digests_of, read_unchanged, without_missing
 from mcis_cli.stages.engine.inputs import Inputs, list_images
 from mcis_cli.store import Artifact, Record, Store
 

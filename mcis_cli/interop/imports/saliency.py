@@ -12,8 +12,8 @@ from mcis_cli.data.formats import PHOTO_SUFFIXES
 from mcis_cli.data.images import MAX_PIXELS, decode_grey
 from mcis_cli.data.layouts.listing import index_files
 from mcis_cli.errors import DataError
-from mcis_cli.interop.imports.file_digests import digest_of_all, digests_of, read_unchanged, without_missing
 from mcis_cli.interop.saliency.run import store_saliency
+from mcis_cli.stages.engine.file_digests import digest_of_all, digests_of, read_unchanged, without_missing
 from mcis_cli.stages.engine.inputs import Inputs, list_images
 from mcis_cli.stages.materials import SALIENCY
 from mcis_cli.store import Artifact, Store

@@ -7,7 +7,7 @@ from hypothesis import strategies as st
 from hypothesis.extra.numpy import arrays
 from pycocotools import mask as coco
 
-from mcis_cli.interop.coco_masks import decode_rle, encode_rle
+from mcis_cli.data.run_lengths import decode_rle, encode_rle
 
 # pycocotools' own, with NumPy 2.
 pytestmark = pytest.mark.filterwarnings("ignore:__array__ implementation:DeprecationWarning")
