@@ -18,7 +18,7 @@ from mcis_cli.errors import CheckError, UsageError, plain
 from mcis_cli.store import Artifact, Store
 
 if TYPE_CHECKING:
-    from mcis_cli.stages.plan.chain import Planned
+    from mcis_cli.stages.plan.chain import Planned, Step
 
 
 def show(
@@ -127,44 +127,45 @@ def status(
     """
     workspace = place.open(preset=preset, may_create=False)
     data = _data(workspace)
+    from mcis_cli.data.reading import read_listing
     from mcis_cli.stages import command_of
-    from mcis_cli.stages.plan.chain import chain_of, needed, num_listed_without_truth, plan, without_scores
+    from mcis_cli.stages.plan.chain import chain_of, needed, num_listed_without_truth, plan, possible
 
     settings = workspace.settings()
     planned: dict[str, Planned] = {}
     if workspace.has_store:
-        planned = {one.stage: one for one in plan(settings, data, workspace.store)}
-    stages = tuple(chain_of(settings))
-    possible = without_scores(stages, num_listed_without_truth(settings, data))
-    unneeded = stages[: -len(needed(settings))]
+        planned = {one.step.name: one for one in plan(settings, data, workspace.store)}
+    chain, listing = chain_of(settings), read_listing(data)
+    can_run = possible(settings, lambda step: num_listed_without_truth(step, data, listing))
+    unneeded = tuple(chain)[: -len(needed(settings))]
     table = Table("stage", "state", "artifact", box=None)
     is_done = True
-    for stage in stages:
-        if stage in unneeded:
+    for number, (name, step) in enumerate(chain.items()):
+        if name in unneeded:
             state, detail = "left out", "the network learns from ground truth"  # as `mcis run` does
-        elif stage not in possible:
+        elif name not in can_run:
             state, detail = "left out", "images without ground truth"  # as `mcis run` does
-        elif not planned and stage == stages[len(unneeded)]:
-            state, detail = "to do", f"run `mcis {command_of(stage)}`"
+        elif not planned and number == len(unneeded):
+            state, detail = "to do", f"run `mcis {command_of(step.stage)}`"
         else:
-            state, detail = _state(planned.get(stage), stage)
+            state, detail = _state(planned.get(name), step)
         is_done &= state in ("done", "left out")
-        table.add_row(stage, Text(state, style="green" if state == "done" else ""), detail)
+        table.add_row(name, Text(state, style="green" if state == "done" else ""), detail)
     console().print(Text(f"{workspace.config_file}"))
     results().print(table)
     if exit_code and not is_done:
         raise typer.Exit(CheckError.exit_code)
 
 
-def _state(planned: "Planned | None", stage: str) -> tuple[str, str]:
-    """A stage's state, and its artifact or what to do."""
+def _state(planned: "Planned | None", step: "Step") -> tuple[str, str]:
+    """A step's state, and its artifact or what to do."""
     if planned is None:
         return "waits", ""
     if planned.artifact is not None:
         return "done", planned.artifact.path.stem
     from mcis_cli.stages import command_of
 
-    return "to do", f"run `mcis {command_of(stage)}`{_progress(planned)}"
+    return "to do", f"run `mcis {'run' if step.of else command_of(step.stage)}`{_progress(planned)}"
 
 
 def _progress(planned: "Planned") -> str:

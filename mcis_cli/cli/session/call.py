@@ -152,11 +152,13 @@ class Call:
     def _previous(self, settings: Settings) -> str:
         """The stage whose artifact is used where none is named."""
         from mcis_cli.stages import names_of
-        from mcis_cli.stages.plan.chain import chain_of, sources
+        from mcis_cli.stages.plan.chain import chain_of, step_of
 
         assert self._work is not None, "only a stage of the chain has one before it"
         usual = names_of(*next(iter(self._work.roles.values())))[0]
-        return next(iter(sources(self.stage, chain_of(settings)).values()), usual)
+        chain = chain_of(settings)
+        before = next(iter(step_of(self.stage, settings, chain).starts.values()), usual)
+        return chain[before].stage if before in chain else before
 
     def variants(self, settings: Settings) -> list[Settings]:
         """The settings, once for each value of a flag with several values."""

@@ -36,7 +36,9 @@ def expected_artifact(workspace: Workspace, reference: str | None, stage: str) -
     from mcis_cli.stages import command_of
     from mcis_cli.stages.plan.chain import plan
 
-    planned = {one.stage: one.artifact for one in plan(workspace.settings(), data, workspace.store)}
+    planned: dict[str, Artifact | None] = {}
+    for one in plan(workspace.settings(), data, workspace.store):  # of several rounds, the last that exists
+        planned[one.stage] = one.artifact or planned.get(one.stage)
     wanted = planned.get(stage)
     if wanted is None:
         missing = stage if stage in planned else next(name for name, artifact in planned.items() if artifact is None)

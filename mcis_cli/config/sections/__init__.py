@@ -15,6 +15,7 @@ from mcis_cli.config.sections.cams import CamsConfig
 from mcis_cli.config.sections.data import DataConfig
 from mcis_cli.config.sections.evaluate import EvalConfig
 from mcis_cli.config.sections.pseudo import PseudoConfig
+from mcis_cli.config.sections.run import RunConfig
 from mcis_cli.config.sections.train_cls import TrainClsConfig
 from mcis_cli.config.sections.train_seg import TrainSegConfig
 from mcis_cli.config.setting import Config
@@ -27,6 +28,7 @@ __all__ = [
     "DataConfig",
     "EvalConfig",
     "PseudoConfig",
+    "RunConfig",
     "Settings",
     "TrainClsConfig",
     "TrainSegConfig",
@@ -44,6 +46,7 @@ class Settings(Config):
     pseudo: PseudoConfig = PseudoConfig()
     train_seg: TrainSegConfig = Field(TrainSegConfig(), alias="train-seg")
     eval: EvalConfig = EvalConfig()
+    run: RunConfig = RunConfig()
 
     def changed(self, **sections: Mapping[str, Any]) -> Self:
         """These settings with changed ones in some sections, which are not checked again."""

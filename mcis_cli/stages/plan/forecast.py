@@ -7,7 +7,7 @@ from functools import cached_property
 from mcis_cli.config import DataConfig, Settings
 from mcis_cli.data.catalogue import Catalogue
 from mcis_cli.stages import stages
-from mcis_cli.stages.plan.chain import chain_of, request, sources
+from mcis_cli.stages.plan.chain import chain_of, request, step_of
 from mcis_cli.stages.plan.cost import Cost, Records
 from mcis_cli.stages.plan.lineage import known_in
 from mcis_cli.stages.plan.why import reasons
@@ -71,18 +71,20 @@ class Forecaster:
         of: str = "",
         made: Mapping[str, Artifact | Expected] | None = None,
     ) -> Iterator[Forecast]:
-        """Some stages of the chain in order, each on the results of those before it.
+        """Some steps of the chain in order, each on the results of those before it.
 
         Args:
             settings: the settings of all stages.
-            names: the stages.
-            of: their purpose.
-            made: artifacts to start from, by stage.
+            names: the steps.
+            of: their purpose; empty for that of the step.
+            made: artifacts to start from, by step.
         """
         known, chain = dict(made or {}), chain_of(settings)
         for name in names:
-            inputs = {role: known[start] for role, start in sources(name, chain).items()}
-            one = self._forecast(name, request(settings, self.data, self.catalogue, inputs), of)
+            step = step_of(name, settings, chain)
+            inputs = {role: known[start] for role, start in step.starts.items()}
+            asked = request(step.settings, self.data, self.catalogue, inputs)
+            one = self._forecast(step.stage, asked, of or step.of)
             known[name] = one.following
             yield one
 

@@ -9,7 +9,7 @@ from mcis_cli.errors import MissingError
 from mcis_cli.stages import stages
 from mcis_cli.stages.engine.inputs import look_at_images
 from mcis_cli.stages.materials import DATASET, dataset_recipe
-from mcis_cli.stages.plan.chain import chain_of, made_or_expected, request, sources
+from mcis_cli.stages.plan.chain import Step, chain_of, made_or_expected, request, step_of
 from mcis_cli.stages.plan.differences import Difference, compare, input_changes
 from mcis_cli.stages.plan.lineage import artifact_of, recipe_of
 from mcis_cli.stages.stage import Expected, Wanted, further_inputs
@@ -89,17 +89,25 @@ def _asked(
     images: Catalogue,
 ) -> Wanted:
     """What the configuration asks of the stage of a recipe now. It starts from what the recipe started from where the
-    chain makes nothing of that kind."""
+    chain makes nothing of that kind. If a chain has the stage more than once, the most similar step counts."""
     stage, chain = stages().get(then.stage), chain_of(settings)
     if stage is None or stage.work is None:
         raise MissingError(f"no chain has the stage {then.stage}, so no settings lead to it; `mcis show` describes it")
-    inputs: dict[str, Artifact | Expected] = {}
     more = tuple(filter(None, (artifact_of(digest, store) for digest in further_inputs(then))))
-    for role, start in sources(then.stage, chain).items():
-        before = artifact_of(then.inputs.get(role, ""), store)
-        known = before if more else before and made.get(before.stage, before)
-        inputs[role] = known or made[start]
-    return stage.ask(replace(request(settings, data, images, inputs), more=more))
+
+    def ask(step: Step) -> Wanted:
+        inputs: dict[str, Artifact | Expected] = {}
+        for role, start in step.starts.items():
+            before: Artifact | Expected | None = artifact_of(then.inputs.get(role, ""), store)
+            if before and not more:
+                is_same = start in chain and chain[start].stage == before.stage
+                before = made[start] if is_same else made.get(before.stage, before)
+            inputs[role] = before or made[start]
+        return stage.ask(replace(request(step.settings, data, images, inputs), more=more))
+
+    steps = [step for step in chain.values() if step.stage == then.stage] or [step_of(then.stage, settings, chain)]
+    asked = [ask(step) for step in steps]
+    return min(asked, key=lambda one: len(list(compare(then, _at_same_precision(then, one)))))
 
 
 def _at_same_precision(then: Recipe, wanted: Wanted) -> Recipe:
