@@ -22,7 +22,7 @@ from mcis_cli.config.sections import (
 from mcis_cli.config.sections.common import CrfConfig
 from mcis_cli.config.sections.data import SourceConfig
 from mcis_cli.config.setting import Condition, Config, Flag, Setting, setting, unless, when
-from mcis_cli.config.values import BACKBONES, MAX_SEED, AffinityWeights, Backbone, Domain, Precision
+from mcis_cli.config.values import BACKBONES, MAX_SEED, SUPERPIXELS, AffinityWeights, Backbone, Domain, Precision
 
 __all__ = [
     "BACKBONES",
@@ -30,6 +30,7 @@ __all__ = [
     "MAX_SEED",
     "PRESETS",
     "SECTIONS",
+    "SUPERPIXELS",
     "AffinityConfig",
     "AffinityWeights",
     "AverageConfig",

@@ -24,7 +24,8 @@ class Flag:
         off: of a boolean, the name that switches it off; None for `no-NAME`.
         metavar: placeholder of the value in the help.
         offers: for completion: the name of a completer, or words; None for the choices of the field's type.
-        path: whether the value is a path: to a folder; or to a file, unless it names an artifact.
+        path: whether the value is a path: to a folder, unless it is one of `offers`; or to a file, unless it names an
+            artifact.
         several: takes several values, separated by commas, and makes one result for each.
     """
 

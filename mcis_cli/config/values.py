@@ -6,6 +6,7 @@ from typing import Annotated, Literal, get_args
 from pydantic import AfterValidator, Field
 
 BACKBONES = ("vgg16", "resnet50", "resnet101", "resnet38", "lite0", "lite2")
+SUPERPIXELS = ("slic", "felzenszwalb")  # regions that scikit-image finds; others are brought along
 Precision = Literal["auto", "fp32", "bf16"]
 AffinityWeights = Literal["shared", "per-domain-pair"]
 Domain = Literal["target", "single-label", "web"]

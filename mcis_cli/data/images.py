@@ -10,7 +10,7 @@ from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 
 import numpy as np
-from jaxtyping import Float32, Int16, UInt8
+from jaxtyping import Float32, Int16, Int32, UInt8
 from numpy import ndarray
 from PIL import ExifTags, Image
 
@@ -184,6 +184,26 @@ def decode_mask(
         if (table[present] >= 0).all():  # all its colours are listed
             return table[values].astype(np.uint8)
     return values
+
+
+def decode_labels(content: bytes, name: str) -> Int32[ndarray, "height width"]:
+    """Decode an image of labels, in 8 or 16 bits: the stored indices of a palette image, the values of a grey one.
+
+    Args:
+        content: The bytes of the file.
+        name: How messages call the file.
+
+    Raises:
+        DataError: The bytes are not a lossless image with one channel of 8 or 16 bits.
+    """
+    image = _open(content, name, MASK_FORMATS)
+    if image.mode not in ("P", "L") and not image.mode.startswith("I"):
+        raise DataError(
+            f"{name}: a label image with mode {image.mode}; expected one label for each pixel, in one channel of 8 or "
+            "16 bits; save it as a grey PNG"
+        )
+    _load(image, name)
+    return np.array(image).astype(np.int32)
 
 
 def palette_of(content: bytes, name: str) -> dict[int, tuple[int, int, int]]:

@@ -13,6 +13,7 @@ from mcis_cli.cli.session.location import CONFIG_FILE, STORE_FOLDER, store_folde
 from mcis_cli.config import (
     DEFAULT_PRESET,
     PRESETS,
+    SUPERPIXELS,
     DataConfig,
     Preset,
     Settings,
@@ -226,13 +227,17 @@ def _fault_of(tables: Mapping[str, Any]) -> str | None:
 
 
 def _with_absolute_paths(tables: dict[str, Any], folder: Path) -> dict[str, Any]:
-    """Files of weights that a configuration names are relative to it, not to where the command is run."""
+    """Weights and regions that a configuration names by a path: it is relative to the file, not to where the command is
+    run."""
     named = {
         section: values
         for section, values in tables.items()
         if isinstance(values, dict) and isinstance(values.get("weights"), str) and names_file(values["weights"], folder)
     }
     absolute = {section: {"weights": str((folder / values["weights"]).resolve())} for section, values in named.items()}
+    regions = tables["pseudo"].get("regions") if isinstance(tables.get("pseudo"), dict) else None
+    if isinstance(regions, str) and regions not in SUPERPIXELS:
+        absolute["pseudo"] = {"regions": str((folder / regions).resolve())}
     return merge(_with_absolute_root(tables, folder), absolute)
 
 

@@ -4,14 +4,29 @@ from collections.abc import Mapping
 from typing import ClassVar, Literal
 
 from mcis_cli.config.sections.common import CRF, ENLARGING, FACTORS, NORMALIZATION, ONE_NUMBER, PRECISION, CrfConfig
-from mcis_cli.config.setting import Config, setting, unless, when
-from mcis_cli.config.values import Enlarging, Normalization, Precision, Scales
+from mcis_cli.config.setting import Config, Flag, setting, unless, when
+from mcis_cli.config.values import SUPERPIXELS, Enlarging, Normalization, Precision, Scales
 
 # Masks are made of maps, of maps and a network (second round), or of a network alone.
 _OF_MAPS = when(evidence=("maps", "maps and network"))
 _OF_NETWORK = when(evidence=("maps and network", "network"))
 _HARD_SALIENCY = _OF_MAPS & when(background="saliency", fusion="hard")
 _SOFT_SALIENCY = _OF_MAPS & when(background="saliency", fusion="soft")
+
+
+class SlicConfig(Config):
+    """Superpixels by SLIC."""
+
+    segments: int = setting(300, "about how many in an image", ge=1)
+    compactness: float = setting(10.0, "weight of place beside colour", gt=0)
+
+
+class FelzenszwalbConfig(Config):
+    """Regions by Felzenszwalb and Huttenlocher."""
+
+    scale: float = setting(100.0, "larger values make larger regions", gt=0)
+    sigma: float = setting(0.8, "width of the smoothing before, pixels", ge=0)
+    min_size: int = setting(20, "pixels of the smallest region", ge=1)
 
 
 class PseudoConfig(Config):
@@ -145,6 +160,18 @@ class PseudoConfig(Config):
         le=1,
         used=_SOFT_SALIENCY,
         changes_cost=False,
+    )
+    regions: str | None = setting(
+        None,
+        "average scores in each region of the image: slic, felzenszwalb, or a folder of regions",
+        flag=Flag(metavar="slic|felzenszwalb|PATH", offers=SUPERPIXELS, path="folder"),
+        omitted_at=None,
+    )
+    slic: SlicConfig = setting(SlicConfig(), "parameters of SLIC", used=when(regions="slic"))
+    felzenszwalb: FelzenszwalbConfig = setting(
+        FelzenszwalbConfig(),
+        "parameters of the regions by Felzenszwalb and Huttenlocher",
+        used=when(regions="felzenszwalb"),
     )
     allow_missing_saliency: bool = setting(
         False,

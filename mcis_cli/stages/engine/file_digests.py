@@ -2,6 +2,7 @@
 
 import hashlib
 from collections.abc import Iterable, Mapping, Sequence
+from contextlib import nullcontext
 from pathlib import Path
 
 from mcis_cli.config import RunOptions
@@ -13,13 +14,13 @@ from mcis_cli.errors import DataError, counted, first_few
 from mcis_cli.store import StatCache, Store, canonical_json
 
 
-def digests_of(paths: Sequence[Path], store: Store) -> dict[Path, str]:
-    """SHA-256 of each file; unchanged ones are not read again.
+def digests_of(paths: Sequence[Path], store: Store | None) -> dict[Path, str]:
+    """SHA-256 of each file; unchanged ones are not read again, if there is a store to remember them.
 
     Raises:
         DataError: a file cannot be read.
     """
-    with StatCache(store.index_path) as cache:
+    with nullcontext() if store is None else StatCache(store.index_path) as cache:
         facts = list(file_facts(paths, "file-1", no_facts, cache))
     for fact in facts:
         if isinstance(fact, DataError):

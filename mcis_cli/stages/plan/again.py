@@ -112,6 +112,8 @@ def _other_inputs(done: Done, upstream: str | None, known: Mapping[str, Done]) -
             is_published = False
         if not is_published:
             yield from ("--weights", inputs["weights"][:ID_DIGITS] if inputs["weights"] in known else "FILE")
+    if "regions" in inputs:
+        yield from ("--regions", "FOLDER")
     for role in ("saliency", "network"):
         if role in inputs and inputs[role] in known and inputs[role] != upstream:
             yield from (f"--{role}", inputs[role][:ID_DIGITS])

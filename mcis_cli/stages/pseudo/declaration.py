@@ -1,9 +1,11 @@
 """Declaration of `pseudo`: pseudo masks of maps, of a segmentation network, or of both."""
 
 from collections.abc import Callable, Mapping, Sequence
+from importlib.util import find_spec
+from pathlib import Path
 from typing import Any
 
-from mcis_cli.config import Config, PseudoConfig, Settings
+from mcis_cli.config import SUPERPIXELS, Config, PseudoConfig, Settings
 from mcis_cli.data.catalogue import Catalogue
 from mcis_cli.errors import first_few, percent
 from mcis_cli.stages.contents import ascend
@@ -15,42 +17,78 @@ SCHEMA: Schema = {"mask": ("uint8", 2), "classes": ("int32", 1)}
 
 
 def recipe(
-    config: PseudoConfig, maps: str, images: Catalogue, saliency: str | None = None, network: str | None = None
+    config: PseudoConfig,
+    maps: str,
+    images: Catalogue,
+    saliency: str | None = None,
+    network: str | None = None,
+    regions: str | None = None,
 ) -> Recipe:
-    """The pseudo masks of maps: the maps, the images' sizes (and pixels, for a CRF or a network), and saliency and a
-    segmentation network if they are used."""
+    """The pseudo masks of maps: the maps, the images' sizes (and pixels, for a CRF, a network or regions of them), and
+    saliency, a segmentation network and files of regions if they are used."""
     inputs = {"maps": maps, "images": images.digest("images")}
     if config.background == "saliency":
         inputs["saliency"] = saliency or images.digest("saliency")
     if network is not None:
         inputs["network"] = network
-    evidence = "maps" if network is None else "maps and network"
+    settings, of_regions = _with_regions(config, "maps" if network is None else "maps and network", regions)
     has_negatives = any(entry.is_negative for entry in images.entries)  # version 3 fused these like other images
-    return PSEUDO.recipe(config.recipe_settings(evidence=evidence), inputs, revision=int(has_negatives))
+    return PSEUDO.recipe(settings, {**inputs, **of_regions}, revision=int(has_negatives))
 
 
-def network_recipe(config: PseudoConfig, network: str, images: Catalogue) -> Recipe:
-    """The pseudo masks of a segmentation network alone: the network, the images, and their tags."""
-    settings = {**config.recipe_settings(evidence="network"), "split": images.split_name}
-    return PSEUDO.recipe(settings, {"network": network, "images": images.digest("images", "labels")})
+def network_recipe(config: PseudoConfig, network: str, images: Catalogue, regions: str | None = None) -> Recipe:
+    """The pseudo masks of a segmentation network alone: the network, the images, their tags, and files of regions."""
+    settings, of_regions = _with_regions(config, "network", regions)
+    inputs = {"network": network, "images": images.digest("images", "labels"), **of_regions}
+    return PSEUDO.recipe({**settings, "split": images.split_name}, inputs)
+
+
+def _with_regions(config: PseudoConfig, evidence: str, regions: str | None) -> tuple[dict[str, Any], dict[str, str]]:
+    """The settings for a recipe, and files of regions as an input by their digest, in place of the folder's name."""
+    if regions is None:
+        return config.recipe_settings(evidence=evidence), {}
+    unnamed = config.model_copy(update={"regions": None})
+    return unnamed.recipe_settings(evidence=evidence), {"regions": regions}
 
 
 def _wanted(request: Request) -> tuple[Config, Catalogue, Callable[[PseudoConfig], Recipe]]:
     config, start = request.settings.pseudo, request.start
     if request.kind == "network":
         of_split = request.catalogue.split(start.meta["split"]).labelled()
-        return config, of_split, lambda settled: network_recipe(settled, start.id, of_split)
+        regions = _digest_of_regions(config, of_split)
+        return config, of_split, lambda settled: network_recipe(settled, start.id, of_split, regions)
     images, network = request.images_of_start.labelled(), request.network.id if request.network else None
-    return config, images, lambda settled: recipe(settled, start.id, images, request.saliency, network)
+    regions = _digest_of_regions(config, images)
+    return config, images, lambda settled: recipe(settled, start.id, images, request.saliency, network, regions)
+
+
+def _digest_of_regions(config: PseudoConfig, images: Catalogue) -> str | None:
+    if config.regions is None or config.regions in SUPERPIXELS:
+        return None
+    from mcis_cli.stages.pseudo.regions.files import list_files
+
+    return list_files(Path(config.regions), images, None).digest
 
 
 def _lacks(request: Request, images: Catalogue) -> Lack | None:
     config = request.settings.pseudo
+    if lack := lacking_package(config):
+        return Lack(lack)
     uses = config.background == "saliency" and not config.allow_missing_saliency and request.kind != "network"
     if not uses or request.saliency is not None:
         return None
     absent = [entry.id for entry in images.entries if entry.saliency is None]
     return Lack(missing_maps(absent, len(images))) if absent else None
+
+
+def lacking_package(config: PseudoConfig) -> str | None:
+    """The error for regions whose package is not installed."""
+    if config.regions not in SUPERPIXELS or find_spec("skimage") is not None:
+        return None
+    return (
+        f"the package scikit-image, which finds regions by {config.regions}, is not installed; pip install "
+        "'mcis[regions]', or give regions of another tool with --regions FOLDER"
+    )
 
 
 def missing_maps(absent: Sequence[str], count: int) -> str:
@@ -82,6 +120,7 @@ def _facts(settings: Mapping[str, Any], artifact: Artifact) -> Sequence[str]:
     first = f"of network {network}" if of_network_alone else f"background {settings.get('background')}"
     further = {
         "soft": settings.get("fusion") == "soft",
+        f"regions {settings.get('regions', 'of files')}": "regions" in settings or "regions" in artifact.inputs,
         "CRF": settings.get("crf"),
         f"asked {network}": network and not of_network_alone,
     }

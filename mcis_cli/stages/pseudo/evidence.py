@@ -1,17 +1,19 @@
 """The inputs of pseudo masks: maps, a segmentation network in a second round, or both; and imported saliency."""
 
 from dataclasses import dataclass
+from pathlib import Path
 
 import numpy as np
 
-from mcis_cli.config import PseudoConfig, RunOptions
+from mcis_cli.config import SUPERPIXELS, PseudoConfig, RunOptions
 from mcis_cli.data.catalogue import Catalogue
 from mcis_cli.errors import UsageError, counted
 from mcis_cli.stages import check, holds, read_record
 from mcis_cli.stages.engine.evidence import note_left_out
 from mcis_cli.stages.engine.inputs import Inputs, images_of
-from mcis_cli.stages.pseudo.declaration import network_recipe, recipe
+from mcis_cli.stages.pseudo.declaration import lacking_package, network_recipe, recipe
 from mcis_cli.stages.pseudo.material import Material
+from mcis_cli.stages.pseudo.regions.files import RegionFiles, list_files
 from mcis_cli.store import Artifact, Recipe, Store
 
 
@@ -27,6 +29,7 @@ class Evidence:
         maps: localization maps, or those after their walk; None in a second round without maps.
         network: a segmentation network; None in a first round.
         saliency: saliency maps that were made or imported; None for those of the image set.
+        regions: files of regions; None without any.
     """
 
     config: PseudoConfig
@@ -36,6 +39,7 @@ class Evidence:
     maps: Artifact | None
     network: Artifact | None
     saliency: Artifact | None
+    regions: RegionFiles | None
 
     @property
     def source(self) -> Artifact:
@@ -46,20 +50,22 @@ class Evidence:
 
     def recipe(self, config: PseudoConfig) -> Recipe:
         """The masks of this evidence with such settings."""
-        network = self.network.id if self.network else None
+        saliency, network = (artifact.id if artifact else None for artifact in (self.saliency, self.network))
+        regions = self.regions.digest if self.regions else None
         if self.maps is None:
-            return network_recipe(config, self.source.id, self.images)
-        return recipe(config, self.maps.id, self.images, self.saliency.id if self.saliency else None, network)
+            return network_recipe(config, self.source.id, self.images, regions)
+        return recipe(config, self.maps.id, self.images, saliency, network, regions)
 
     def material(self, image_id: str) -> Material:
-        """The maps of an image, before any cue, and the image itself if there is a CRF."""
+        """The maps of an image, before any cue, and the image itself if a CRF or regions need it."""
         entry = self.images[image_id]
         maps, classes = None, entry.labels
         if self.maps is not None:
             fields = read_record(self.maps, image_id)
             maps, classes = fields["maps"].astype(np.float32), tuple(fields["classes"].tolist())
-        image = self.images.read_image(image_id) if self.config.crf else None
-        return Material(image_id, maps, classes, (entry.height, entry.width), image=image)
+        image = self.images.read_image(image_id) if self.config.crf or self.config.regions in SUPERPIXELS else None
+        region_file = self.regions.read(image_id) if self.regions else None
+        return Material(image_id, maps, classes, (entry.height, entry.width), image=image, region_file=region_file)
 
 
 def open_evidence(config: PseudoConfig, inputs: Inputs, store: Store, options: RunOptions) -> Evidence:
@@ -93,7 +99,16 @@ def open_evidence(config: PseudoConfig, inputs: Inputs, store: Store, options: R
         maps=None if is_network else source,
         network=source if is_network else inputs.network,
         saliency=saliency,
+        regions=_regions(config, images, store),
     )
+
+
+def _regions(config: PseudoConfig, images: Catalogue, store: Store) -> RegionFiles | None:
+    if lack := lacking_package(config):
+        raise UsageError(lack)
+    if config.regions is None or config.regions in SUPERPIXELS:
+        return None
+    return list_files(Path(config.regions), images, store)
 
 
 def _check_maps(config: PseudoConfig, maps: Artifact, network: Artifact | None) -> None:

@@ -8,10 +8,18 @@ import numpy as np
 from jaxtyping import Float32, UInt8
 
 from mcis_cli.config import PseudoConfig
+from mcis_cli.maps.regions import Regions
 
 Maps = Float32[np.ndarray, "cls height width"]
 Mask = UInt8[np.ndarray, "height width"]
 Score = Float32[np.ndarray, "height width"]
+
+
+class RegionFile(NamedTuple):
+    """The path and the bytes of a file of regions."""
+
+    name: str
+    content: bytes
 
 
 @dataclass(frozen=True)
@@ -25,9 +33,11 @@ class Material:
         classes: the foreground class of each map, from 0; without maps, the tags.
         size: height and width of the image.
         saliency: in [0, 1]; None without a map, or if the background does not use it.
-        image: the photograph, for the CRF.
+        image: the photograph, for the CRF, or for regions of it.
         trust: of each class in saliency, in [0, 1]; None if all trust it in full.
         predicted: probabilities of a network, of background and the classes.
+        region_file: the regions of another tool.
+        regions: the regions that vote; None until they are found, or without any.
     """
 
     image_id: str
@@ -38,6 +48,8 @@ class Material:
     image: UInt8[np.ndarray, "height width 3"] | None = None
     trust: tuple[float, ...] | None = None
     predicted: Float32[np.ndarray, "kept height width"] | None = None
+    region_file: RegionFile | None = None
+    regions: Regions | None = None
 
 
 class Background(NamedTuple):

@@ -39,7 +39,8 @@ def class_trust(evidence: Evidence) -> tuple[float, ...]:
     full.
     """
     config = evidence.config
-    unseen = replace(evidence, config=config.model_copy(update={"crf": False}))  # reads no photographs
+    # Reads no photographs, and no regions.
+    unseen = replace(evidence, config=config.model_copy(update={"crf": False, "regions": None}), regions=None)
     add_saliency = saliency.open_cue(unseen)
     assert add_saliency is not None, "trust is in saliency"
     class_names = evidence.images.class_names

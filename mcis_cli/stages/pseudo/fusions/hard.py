@@ -9,6 +9,7 @@ from mcis_cli.stages.pseudo.material import Mask, Material
 def fuse(config: PseudoConfig, material: Material) -> Mask:
     """The mask of the highest scores, after a dense CRF on its labels if the settings have one."""
     mask = BACKGROUNDS[config.background].mask(config, material, normalised(config, material))
-    if material.image is None:
+    if not config.crf:
         return mask
+    assert material.image is not None, "read for the CRF"
     return refine_mask(material.image, mask, confidence=config.crf_confidence, **config.crf_settings.model_dump())

@@ -21,7 +21,8 @@ def fuse(config: PseudoConfig, material: Material) -> Mask:
         probabilities = _of_maps(config, material)
         if material.predicted is not None:
             probabilities = agreed(probabilities, material.predicted, weight=config.network_weight)
-    if material.image is not None and len(probabilities) > 1:
+    if config.crf and len(probabilities) > 1:
+        assert material.image is not None, "read for the CRF"
         probabilities = dense_crf(material.image, probabilities, **config.crf_settings.model_dump())
     return mask_of_probabilities(probabilities, material.classes, min_confidence=config.min_confidence)
 
