@@ -137,8 +137,8 @@ def test_the_recipe_has_the_content_of_files_and_not_their_folder(chain, tmp_pat
     made = make(chain, **SOFT, regions=one)
     assert "regions" not in made.manifest["recipe"]["config"]
     assert make(chain, **SOFT, regions=moved).path == made.path
-    labels = Image.open(tmp_path / "moved" / f"{made.ids[0]}.png")
-    Image.new("L", labels.size).save(tmp_path / "moved" / f"{made.ids[0]}.png")
+    entry = chain.images()[made.ids[0]]
+    Image.new("L", (entry.width, entry.height)).save(tmp_path / "moved" / f"{entry.id}.png")
     assert make(chain, **SOFT, regions=moved).path != made.path
 
 
