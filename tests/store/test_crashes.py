@@ -163,9 +163,9 @@ def replace_in_two_steps(patch):
         (no_sync_of_folders, 0.0),
         (copy_instead_of_link, 0.0),
         (sync_after_the_link, 0.0),
-        (note_before_the_artifact, 0.4),
-        (discard_before_sealing, 0.4),
-        (replace_in_two_steps, 0.8),
+        (note_before_the_artifact, 0.54),
+        (discard_before_sealing, 0.56),
+        (replace_in_two_steps, 0.94),
     ],
 )
 def test_the_replay_notices(fault, since, tmp_path):
