@@ -2,7 +2,8 @@
 
 import re
 
-from mcis_cli.training.initial_weights import PUBLISHED, TIMM
+from mcis_cli.training.initial_weights import PUBLISHED
+from mcis_cli.training.timm_weights import TIMM
 
 # Parts of timm's tags: data sets and methods with texts, and methods that look at images alone. EVA's masked image
 # modelling ("mim") predicts features of CLIP, which has learned from texts.

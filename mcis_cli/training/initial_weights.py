@@ -1,9 +1,9 @@
 """Sources of a backbone's ImageNet weights, and their identity in a recipe.
 
 lite0 comes with an installed package, lite2 with that of an extra; those of VGG-16 and ResNet-50/101 are torchvision's
-published files, from its cache, by download, or given by the user; those of ResNet-38 are always given; timm fetches
-those of its networks. Names are known without torch, which is imported only to load, and to ask timm for its default
-weights.
+published files, from its cache, by download, or given by the user; those of ResNet-38 are always given; `timm_weights`
+fetches those of timm's networks. Names are known without torch, which is imported only to load, and to ask timm for
+its default weights.
 """
 
 import hashlib
@@ -11,19 +11,19 @@ import importlib
 import importlib.util
 import logging
 import os
-from collections.abc import Callable, Iterator, Mapping
-from contextlib import contextmanager
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING
 
 from mcis_cli.data.regular_files import open_regular, other_file
 from mcis_cli.errors import DataError, WeightsError
+from mcis_cli.training import timm_weights
+from mcis_cli.training.timm_weights import TIMM, one_line
 
 if TYPE_CHECKING:
     from torch import Tensor
 
-TIMM = "timm:"
 MAX_BYTES = 2**33  # of a file of weights
 MAX_TENSORS = 100_000
 _WRAPPERS = ("state_dict", "model_state_dict")
@@ -126,7 +126,7 @@ def initial_weights_identity(
     """
     published = PUBLISHED.get(backbone)
     if weights is None:
-        return _timm_identity(backbone) if backbone.startswith(TIMM) else _found(backbone, published).identity
+        return timm_weights.identity_of(backbone) if backbone.startswith(TIMM) else _found(backbone, published).identity
     try:
         digest = file_digest(weights)
     except DataError as error:
@@ -147,7 +147,7 @@ def load_initial_weights(backbone: str, weights: Path | None) -> InitialWeights:
         WeightsError: no file, no download, or a file that is not a flat mapping of finite tensors.
     """
     if weights is None and backbone.startswith(TIMM):
-        return _load_from_timm(backbone)
+        return _of_timm(backbone)
     from mcis_cli.training.packaged_vgg16 import load_vgg16
     from mcis_cli.training.plain_tensors import load_safetensors, load_tensors
 
@@ -185,8 +185,8 @@ def missing_weights(backbone: str) -> str | None:
     Imports no torch, unless timm has to name its default weights.
     """
     if backbone.startswith(TIMM):
-        name = _timm_identity(backbone).removeprefix(TIMM)
-        return None if _is_in_timms_cache(name) else _to_download(f"weights of {name}")
+        name = timm_weights.identity_of(backbone).removeprefix(TIMM)
+        return None if timm_weights.is_cached(name) else _to_download(f"weights of {name}")
     published = PUBLISHED.get(backbone)
     if published is None:
         return None
@@ -205,13 +205,6 @@ def _to_download(weights: str) -> str:
         f"the {weights} are not on this machine and would be downloaded; if you are offline, use --preset best or "
         "--backbone lite0, which need no download, or give --weights FILE"
     )
-
-
-def _is_in_timms_cache(name: str) -> bool:
-    from huggingface_hub import try_to_load_from_cache
-
-    files = ("model.safetensors", "pytorch_model.bin")  # which timm looks for, in this order
-    return any(isinstance(try_to_load_from_cache(f"timm/{name}", file), str) for file in files)
 
 
 def _torch_folder() -> Path:
@@ -241,72 +234,16 @@ def _found(backbone: str, published: Published | None) -> Published:
     return published
 
 
-def _timm_identity(backbone: str) -> str:
-    """The name of timm's weights, with timm's default tag if the name has none."""
-    name = backbone.removeprefix(TIMM)
-    if "." in name:
-        return backbone
-    from timm.models import get_pretrained_cfg
-
-    from mcis_cli.models.timm_networks import require_listed
-
-    require_listed(name)
-    config = get_pretrained_cfg(name)
-    if config is None or not config.has_weights:
-        raise WeightsError(
-            f"timm publishes no weights of {name!r:.80}, and no file was given: use another --backbone, such as lite0, "
-            "or give --weights FILE"
-        )
-    return f"{backbone}.{config.tag}" if config.tag else backbone
-
-
-def _load_from_timm(backbone: str) -> InitialWeights:
-    """The weights that timm publishes, from its cache, or by download; as arrays, not as a file."""
-    import timm
-
-    from mcis_cli.models.timm_networks import require_listed
-
-    identity = _timm_identity(backbone)
+def _of_timm(backbone: str) -> InitialWeights:
+    """The weights that timm publishes, as arrays, not as a file: their digest is of names, shapes and values."""
+    identity = timm_weights.identity_of(backbone)
     name = identity.removeprefix(TIMM)
-    require_listed(name)
-    logger.info("timm looks for its weights of %s", name)
-    try:
-        with _asking_once():
-            state = timm.create_model(name, pretrained=True).state_dict()
-    except Exception as error:  # timm fetches in several ways, which raise the errors of their libraries
-        reason = _one_line(error)[:120].rstrip(". ")
-        raise WeightsError(
-            f"the weights of {name} are not on this machine and timm cannot download them ({reason}): "
-            "use --backbone lite0, which needs no download, or fetch model.safetensors of "
-            f"https://huggingface.co/timm/{name} on another machine and give --weights FILE"
-        ) from None
+    state = timm_weights.fetch(name)
     digest = hashlib.sha256()
     for key, tensor in state.items():
         digest.update(f"{key} {tuple(tensor.shape)} {tensor.dtype}".encode() + tensor.numpy().tobytes())
     checked = _checked(state, Path(name))
     return InitialWeights(state=checked, source=f"{name} of timm", digest=digest.hexdigest(), identity=identity)
-
-
-@contextmanager
-def _asking_once() -> Iterator[None]:
-    """Ask timm's hub once whether it answers, and use the cache alone if it does not.
-
-    The hub's own client repeats each of its requests for a minute, and prints a line each time.
-    """
-    from huggingface_hub import constants, get_session
-
-    talk, was_offline = logging.getLogger("huggingface_hub"), constants.HF_HUB_OFFLINE
-    level = talk.level
-    talk.setLevel(logging.ERROR)
-    try:
-        get_session().head(constants.ENDPOINT, timeout=10)
-    except Exception:  # its client raises various errors without a network
-        constants.HF_HUB_OFFLINE = True
-    try:
-        yield
-    finally:
-        constants.HF_HUB_OFFLINE = was_offline
-        talk.setLevel(level)
 
 
 def _published_file(backbone: str, published: Published) -> Path:
@@ -343,7 +280,7 @@ def _torchvision_file(backbone: str, published: Published) -> Path:
     except (OSError, RuntimeError, HTTPException) as error:
         raise WeightsError(
             f"the ImageNet weights of {backbone} are not on this machine and cannot be downloaded "
-            f"({_one_line(error)}): use lite0, which needs no download (--preset best, or --backbone lite0); or fetch "
+            f"({one_line(error)}): use lite0, which needs no download (--preset best, or --backbone lite0); or fetch "
             f"{url} on another machine and give --weights FILE, or put it into {weights_folder()} (found no {path})"
         ) from None
     return path
@@ -393,10 +330,5 @@ def _malformed(path: Path, found: str) -> WeightsError:
 
 def _unreadable(path: Path, error: OSError) -> WeightsError:
     return WeightsError(
-        f"{path} cannot be read: found {_one_line(error)}, expected a file of weights; give another --weights FILE"
+        f"{path} cannot be read: found {one_line(error)}, expected a file of weights; give another --weights FILE"
     )
-
-
-def _one_line(error: Exception) -> str:
-    text = getattr(error, "strerror", None) or str(getattr(error, "reason", "")) or str(error)
-    return " ".join(text.split()) or type(error).__name__
