@@ -12,6 +12,7 @@ from mcis_cli.models.backbones import Backbone, build_backbone
 from mcis_cli.models.depthwise import DepthwiseConv
 
 ROLES = ("classification", "segmentation")
+META = torch.device("meta")  # for tests of shapes and names, which read none of the many millions of weights
 DILATIONS = {  # largest dilation by name and output stride
     ("vgg16", 8): 2,
     ("vgg16", 16): 1,
@@ -42,8 +43,8 @@ def strides_and_dilations(backbone: nn.Module) -> tuple[int, int]:
 @pytest.mark.parametrize("role", ROLES)
 @pytest.mark.parametrize(("name", "output_stride"), DILATIONS)
 def test_output_stride_is_kept_by_dilation(name: str, output_stride: int, role: str) -> None:
-    backbone = build_backbone(name, output_stride=output_stride, role=role)
-    with torch.inference_mode():
+    with META:
+        backbone = build_backbone(name, output_stride=output_stride, role=role)
         features = backbone(torch.rand(1, 3, 64, 96))
     assert features.shape == (1, backbone.num_features, 64 // output_stride, 96 // output_stride)
     assert strides_and_dilations(backbone) == (output_stride, DILATIONS[name, output_stride])
@@ -51,9 +52,8 @@ def test_output_stride_is_kept_by_dilation(name: str, output_stride: int, role: 
 
 @pytest.mark.parametrize("name", ["vgg16", "resnet50", "lite0"])
 def test_sizes_that_the_stride_does_not_divide(name: str) -> None:
-    backbone = build_backbone(name)
-    with torch.inference_mode():
-        features = backbone(torch.rand(1, 3, 41, 58))
+    with META:
+        features = build_backbone(name)(torch.rand(1, 3, 41, 58))
     expected = (5, 7) if name == "vgg16" else (6, 8)  # VGG's pools round down, padded convolutions round up
     assert features.shape[2:] == expected
 
@@ -66,13 +66,15 @@ def test_features_for_classification_are_not_negative(name: str) -> None:
 
 
 def test_resnet101_has_resnet101s_layers() -> None:
-    backbone = build_backbone("resnet101", output_stride=16)
-    published = torchvision.models.resnet101(weights=None).state_dict()
+    with META:
+        backbone = build_backbone("resnet101", output_stride=16)
+        published = torchvision.models.resnet101(weights=None).state_dict()
     assert set(backbone.trunk.state_dict()) == {key for key in published if not key.startswith("fc.")}
 
 
 def test_vgg16_for_classification_has_no_pool5_and_three_new_convolutions() -> None:
-    backbone = build_backbone("vgg16")
+    with META:
+        backbone = build_backbone("vgg16")
     pools = [module for module in backbone.modules() if isinstance(module, nn.MaxPool2d)]
     assert [pool.stride for pool in pools] == [2, 2, 2, 1]
     assert [tuple(parameter.shape) for parameter in backbone.new_parameters()] == [(512, 512, 3, 3), (512,)] * 3
@@ -83,7 +85,8 @@ def test_any_network_takes_new_layers_and_freezes_without_them(name: str, count:
     backbone = build_backbone(name, output_stride=16, new_layers=count)
     backbone.freeze_stages(backbone.num_stages)
     learning = {key: tuple(value.shape) for key, value in backbone.named_parameters() if value.requires_grad}
-    published = build_backbone(name, output_stride=16, new_layers=0).num_features
+    with META:
+        published = build_backbone(name, output_stride=16, new_layers=0).num_features
     inputs = [published, 512, 512][:count]
     assert list(learning) == [f"new_layers.{2 * place}.{part}" for place in range(count) for part in ("weight", "bias")]
     assert list(learning.values()) == [shape for channels in inputs for shape in ((512, channels, 3, 3), (512,))]
@@ -187,7 +190,8 @@ def test_batch_norm_stays_frozen_in_training(name: str) -> None:
 @pytest.mark.parametrize("role", ROLES)
 @pytest.mark.parametrize("name", ["vgg16", "resnet50", "lite0"])
 def test_five_stages_hold_all_published_layers(name: str, role: str) -> None:
-    backbone = build_backbone(name, role=role)
+    with META:
+        backbone = build_backbone(name, role=role)
     trainable = []
     for num_stages in range(6):
         backbone.freeze_stages(num_stages)
@@ -233,7 +237,7 @@ def test_a_dozen_of_what_does_not_fit_is_listed() -> None:
 
 
 def test_the_state_of_resnet101_as_torchvision_names_it_fits() -> None:
-    with torch.device("meta"):  # 43 million weights, which nothing here reads
+    with META:
         state = torchvision.models.resnet101(weights=None).state_dict()
         backbone = build_backbone("resnet101")
     assert {name for name in state if name not in backbone.trunk.state_dict()} == {"fc.weight", "fc.bias"}
@@ -243,16 +247,17 @@ def test_the_state_of_resnet101_as_torchvision_names_it_fits() -> None:
 
 
 def test_states_without_batch_counters_fit() -> None:
-    published = torchvision.models.resnet50(weights=None).state_dict()
-    build_backbone("resnet50").initialise(
-        {key: value for key, value in published.items() if not key.endswith("num_batches_tracked")}
-    )
+    with META:
+        published = torchvision.models.resnet50(weights=None).state_dict()
+        build_backbone("resnet50").initialise(
+            {key: value for key, value in published.items() if not key.endswith("num_batches_tracked")}
+        )
 
 
 @pytest.mark.parametrize(("name", "channels"), [("vgg16", (256, 512)), ("resnet50", (512, 1024)), ("lite0", (40, 112))])
 def test_taps_are_what_the_last_halvings_start_from(name: str, channels: tuple[int, int]) -> None:
-    backbone = build_backbone(name, output_stride=16).eval()
-    with torch.inference_mode():
+    with META:
+        backbone = build_backbone(name, output_stride=16).eval()
         lower, middle, end = backbone.taps(torch.rand(2, 3, 64, 96))
         again = backbone.taps(torch.rand(2, 3, 64, 96))
     assert backbone.tap_channels == channels
