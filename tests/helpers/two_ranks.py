@@ -35,11 +35,12 @@ NUM_IMAGES = 13  # three steps of four, and one that leaves a rank of two withou
 UNEVEN = 15  # the last step has two for one rank, and one for the other
 TINY_CLS: dict[str, Any] = {"image_size": 32, "frozen_stages": 3}
 TINY_SEG: dict[str, Any] = {"crop": 33, "frozen_stages": 3}
+SEVERAL_VIEWS: dict[str, Any] = {**TINY_CLS, "frozen_stages": 5}  # of each image, some large: only new layers learn
 CASES: dict[str, dict[str, Any]] = {
     "full": TINY_CLS,
     "rings": {**TINY_CLS, "pairing": "rings"},
     "released": {
-        **TINY_CLS,
+        **SEVERAL_VIEWS,
         "heads": "separate",
         "self_pairs": True,
         "contrastive_rule": "unshared",
@@ -47,8 +48,8 @@ CASES: dict[str, dict[str, Any]] = {
     },
     "basic": {**TINY_CLS, "loss": "basic"},
     "uneven": TINY_CLS,
-    "equivariant": {**TINY_CLS, "image_size": 107, "equivariant": True},  # the second view is 32 pixels wide
-    "domains": {**TINY_CLS, "affinity_weights": "per-domain-pair", "self_pairs": True},
+    "equivariant": {**SEVERAL_VIEWS, "image_size": 107, "equivariant": True},  # the second view is 32 pixels wide
+    "domains": {**SEVERAL_VIEWS, "affinity_weights": "per-domain-pair", "self_pairs": True},
     "masks": {**TINY_SEG, "loss_resolution": "full"},
     "small masks": {**TINY_SEG, "loss_resolution": "network"},
 }
