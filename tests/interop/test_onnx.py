@@ -32,6 +32,8 @@ onnx = pytest.importorskip("onnx", reason="pip install 'mcis[onnx]'")
 onnxruntime = pytest.importorskip("onnxruntime", reason="pip install 'mcis[onnx]'")
 pytest.importorskip("onnxscript", reason="pip install 'mcis[onnx]'")
 
+pytestmark = pytest.mark.heavy
+
 PAGE = Path(__file__).parents[2] / "docs/how-to/use-without-torch.md"
 
 

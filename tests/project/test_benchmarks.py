@@ -13,6 +13,8 @@ from mcis_cli.maps.pseudo import fuse_saliency
 from mcis_cli.models.classifier import CoAttentionClassifier
 from mcis_cli.models.losses import pair_loss
 
+pytestmark = pytest.mark.heavy
+
 LONG_ROWS = ("scaling",)  # which starts ten real commands
 
 
