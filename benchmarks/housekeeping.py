@@ -23,7 +23,7 @@ from mcis_cli.store import Recipe, StatCache, open_store, segments_of
 
 def listing(sizes: Sizes) -> list[Row]:
     """Hashing a set, and listing it again through the stat cache."""
-    with shapes(sizes.images * 8, size=(300, 500)) as bench:
+    with shapes(sizes.images * 8, size=sizes.photograph(300, 500)) as bench:
         root = Path(bench.data.root)
         num_bytes = sum(path.stat().st_size for path in root.rglob("*") if path.is_file())
         store = open_store(bench.folder / "store")

@@ -21,7 +21,7 @@ from mcis_cli.stages.pseudo import run as pseudo
 
 def pseudo_vs_loop(sizes: Sizes) -> list[Row]:
     """`pseudo` with saliency against a loop over the images with the same arithmetic, in one process."""
-    with shapes(sizes.images * 8, size=(300, 500), num_classes=20) as bench:
+    with shapes(sizes.images * 8, size=sizes.photograph(300, 500), num_classes=20) as bench:
         _, artifact = bench.classifier("lite0", "quick")
         maps = run_cams(bench, artifact, resolve({"cams": {"refs": 0}}, "quick").cams, "maps")
         images = bench.images()
@@ -56,7 +56,7 @@ def pseudo_vs_loop(sizes: Sizes) -> list[Row]:
 def crf_vs_single(sizes: Sizes) -> list[Row]:
     """The evaluation's CRF in two processes against one process with all labels."""
     num_images, terms = max(4, sizes.images // 4), CrfConfig().model_dump()
-    items = _crf_items(num_images)
+    items = _crf_items(num_images, sizes.photograph(240, 320))
     refine = partial(_crf, terms)
 
     def each(present_only: bool) -> Iterator[tuple[str, Candidates]]:
@@ -100,9 +100,9 @@ def crf_vs_single(sizes: Sizes) -> list[Row]:
     ]
 
 
-def _crf_items(num_images: int) -> list[tuple[str, NDArray[np.uint8], NDArray[np.float32]]]:
+def _crf_items(num_images: int, size: tuple[int, int]) -> list[tuple[str, NDArray[np.uint8], NDArray[np.float32]]]:
     """Drawn images (noise alone would fill the CRF's lattice as no photograph does), with scores of 21 labels."""
-    with shapes(num_images, size=(240, 320)) as bench:
+    with shapes(num_images, size=size) as bench:
         images = bench.images()
         photographs = map(images.read_image, images.ids)
         return [

@@ -44,6 +44,7 @@ class Sizes:
         many: of tiny images, where memory and listing are measured.
         most: of tagged images, for what grows with a set.
         shared: images that two processes share: many, since starting alone takes seconds.
+        reduction: by which the sides of drawn photographs are divided.
     """
 
     images: int = 48
@@ -54,6 +55,11 @@ class Sizes:
     many: int = 10_000
     most: int = 350_000
     shared: int = 768
+    reduction: int = 1
+
+    def photograph(self, height: int, width: int) -> tuple[int, int]:
+        """Height and width of a drawn photograph that has this size in a full measurement."""
+        return height // self.reduction, width // self.reduction
 
     @property
     def network(self) -> str:
@@ -61,7 +67,17 @@ class Sizes:
         return f"{self.backbone} at {self.image_size}²"
 
 
-QUICK = Sizes(images=8, plain_images=1, repeats=1, backbone="lite0", image_size=64, many=200, most=1_000, shared=24)
+QUICK = Sizes(
+    images=8,
+    plain_images=1,
+    repeats=1,
+    backbone="lite0",
+    image_size=64,
+    many=200,
+    most=1_000,
+    shared=24,
+    reduction=4,
+)
 
 
 def seconds(work: Callable[[], object]) -> float:
