@@ -90,6 +90,9 @@ NOT_RUN: Mapping[str, Mapping[str, str]] = {
         "mcis train-cls photos/ --preset best --backbone timm:vit_small_patch14_dinov2 "
         "--set train-cls.output_stride=14": FETCHES,
     },
+    "docs/how-to/regions.md": {
+        "mcis pseudo --regions regions": "needs regions of another tool; test_pseudo_regions.py has them",
+    },
     "docs/how-to/several-processes.md": {
         "torchrun --standalone --nproc-per-node 2 -m mcis_cli train-cls shapes": "tests/training/test_ranks.py does",
         "torchrun --nnodes 2 --nproc-per-node 4 --rdzv-backend c10d --rdzv-endpoint first:29500 -m mcis_cli train-cls "
@@ -431,6 +434,7 @@ PLAYS: Mapping[str, Play] = {
         ids={"3fa8c1d2": "train-seg"},
         silent={PREDICT: 2, f"{PREDICT} | {DOGS}": 2},
     ),
+    "docs/how-to/regions.md": Play(on_chain=True),
     "docs/how-to/report.md": Play(on_chain=True, ids={"3fa8c1d2": "train-seg", "9be01f77": "cams"}),
     "docs/how-to/resume-and-reuse.md": Play(
         {8: more_images, 9: second_store},

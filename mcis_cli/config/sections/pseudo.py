@@ -163,7 +163,7 @@ class PseudoConfig(Config):
     )
     regions: str | None = setting(
         None,
-        "average scores in each region of the image: slic, felzenszwalb, or a folder of regions",
+        "average scores in each region of the image: slic, felzenszwalb, or a folder of regions [19]",
         flag=Flag(metavar="slic|felzenszwalb|PATH", offers=SUPERPIXELS, path="folder"),
         omitted_at=None,
     )
