@@ -69,8 +69,8 @@ def nearest_references(
         `num_references` ids, the most similar first; fewer if the class has too few other images.
     """
     count = min(num_references + 1, len(similarity))  # the image itself may be among them
-    least = np.partition(similarity, -count)[-count] if count else 0.0
-    near = np.flatnonzero(similarity >= least)  # with all that equal the last one, so that ids decide among them
+    minimum = np.partition(similarity, -count)[-count] if count else 0.0
+    near = np.flatnonzero(similarity >= minimum)  # with all that equal the last one, so that ids decide among them
     order = near[np.argsort(-similarity[near], kind="stable")]
     others = (carriers[place] for place in order if carriers[place] != image_id)
     return tuple(islice(others, num_references))

@@ -108,6 +108,34 @@ def test_a_class_with_too_few_images_gives_what_there_is_and_none_where_there_is
     assert nearest_of(model, images, images.only([first]), images.only(others))(first, 0) == ()
 
 
+def test_the_nearest_without_a_class_are_labelled_images_that_lack_it(model, chain):
+    images = chain.images().split("train")
+    unlabelled = replace(images.entries[-1], labels=())
+    pool = replace(images, entries=(*images.entries[:-1], unlabelled))
+    mapped = pool.labelled()
+    found = Nearest(cache_of(model, images), mapped, pool, num_references=3, num_without=4, options=options())
+    alike = likeness_of(model, images, images.ids)
+    for entry in mapped.entries:
+        for k in entry.labels:
+            lacking = {one.id for one in mapped.entries if k not in one.labels}
+            chosen = found.without(entry.id, k)
+            assert len(chosen) == min(4, len(lacking))
+            assert is_nearest(chosen, lacking, alike[entry.id])
+            assert is_nearest(found(entry.id, k), set(mapped.carriers(k)) - {entry.id}, alike[entry.id])
+
+
+def test_a_map_is_unchanged_if_no_image_lacks_its_class(model, chain):
+    images = chain.images().split("train")
+    of_class = images.only(images.carriers(0))
+    everyone = replace(of_class, entries=tuple(replace(entry, labels=(0,)) for entry in of_class.entries))
+    nearest = Nearest(cache_of(model, images), everyone, everyone, num_references=3, num_without=3, options=options())
+    config = CamsConfig(precision="fp32", image_size=SIZE, **NEAREST)
+    plain = Mapper(model, cache_of(model, images), config, everyone, nearest)
+    with_none = replace(plain, config=config.model_copy(update={"refs_without": 3}))
+    entry = everyone.entries[0]
+    np.testing.assert_array_equal(plain.record(entry)[1]["maps"], with_none.record(entry)[1]["maps"])
+
+
 def test_an_image_without_another_of_its_class_has_its_single_round_map(model, chain):
     images = chain.images().split("train")
     entry = images.entries[0]

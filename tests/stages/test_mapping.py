@@ -98,6 +98,32 @@ def test_maps_are_the_mean_over_references_of_the_plain_forward_of_each_pair(mod
     np.testing.assert_allclose(found, wanted, **CLOSE)
 
 
+@torch.inference_mode()
+@pytest.mark.parametrize("weight", [0.5, 2.0])
+def test_maps_of_images_without_a_class_are_subtracted(model, images, weight):
+    """The map of a class is its mean over references with the class, less the weighted mean over those without it."""
+    entry = image_of(images, 2)
+    own = features_of(model, images, entry.id)
+    lacking = {k: [e.id for e in images.entries if e.is_labelled and k not in e.labels][:2] for k in entry.labels}
+    assert all(len(ids) == 2 for ids in lacking.values())
+
+    class Chosen:
+        def __call__(self, image_id, k):
+            return tuple(one for one in images.carriers(k) if one != image_id)[:3]
+
+        def without(self, image_id, k):
+            return tuple(lacking[k])
+
+    def mean_of(ids, k):
+        return torch.stack([pair_map(model, own, features_of(model, images, one), k) for one in ids]).mean(0)
+
+    config = {"reference_choice": "nearest", "refs": 3, "refs_without": 2, "weight_without": weight}
+    mapper = replace(mapper_of(model, images, **config), nearest=Chosen())
+    references = mapper.references(entry)
+    expected = torch.stack([mean_of(references[k], k) - weight * mean_of(lacking[k], k) for k in entry.labels]).numpy()
+    np.testing.assert_allclose(mapper.maps(entry, references), expected, **CLOSE)
+
+
 def test_bfloat16_features_give_the_maps_of_the_plain_forward_of_each_pair(model, images):
     """From the same bfloat16 features, the pairs in float32: the rounding of G alone is between them."""
     entry = image_of(images, 2)

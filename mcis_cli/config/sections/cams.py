@@ -8,6 +8,7 @@ from mcis_cli.config.values import MAX_SEED, Domains, Precision, Scales
 
 _WITH_REFERENCES = unless(refs=0) & unless(localization="accumulated")
 _DRAWN_REFERENCES = _WITH_REFERENCES & when(reference_choice="random")
+_NEAREST_REFERENCES = _WITH_REFERENCES & when(reference_choice="nearest")
 _NOT_RELEASED = unless(localization="released")
 
 
@@ -40,6 +41,22 @@ class CamsConfig(Config):
         flag=True,
         used=_WITH_REFERENCES,
         omitted_at="random",
+    )
+    refs_without: int = setting(
+        0,
+        "further references: the most similar images without the class, whose evidence for it is subtracted [20]",
+        ge=0,
+        flag=COUNT,
+        used=_NEAREST_REFERENCES,
+        omitted_at=0,
+    )
+    weight_without: float = setting(
+        0.5,
+        "weight of what is subtracted",
+        gt=0,
+        le=1e4,
+        used=_NEAREST_REFERENCES & unless(refs_without=0),
+        changes_cost=False,
     )
     reference_replacement: bool = setting(
         False, "draw references with replacement [7]", used=_DRAWN_REFERENCES, changes_cost=False

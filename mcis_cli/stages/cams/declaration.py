@@ -65,7 +65,8 @@ def _facts(settings: Mapping[str, Any], artifact: Artifact) -> Sequence[str]:
     if not refs:
         return ("without references",)
     drawn = "nearest" if settings.get("reference_choice") == "nearest" else f"seed {settings.get('seed')}"
-    return counted(int(refs), "reference"), drawn
+    without = int(settings.get("refs_without", 0))
+    return counted(int(refs), "reference"), drawn, *([f"{without} without the class"] if without else [])
 
 
 CAMS = Stage(

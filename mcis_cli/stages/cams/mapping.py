@@ -77,6 +77,13 @@ class Mapper:
             for k in entry.labels
         }
 
+    def without(self, entry: ImageEntry) -> References:
+        """The references without each class of an image, whose evidence for it is subtracted."""
+        config = self.config
+        if self.nearest is None or not config.refs_without:
+            return {}
+        return {k: self.nearest.without(entry.id, k)[: config.refs_without] for k in entry.labels}
+
     def maps(self, entry: ImageEntry, references: References) -> Float[np.ndarray, "cls h w"]:
         """The maps of the classes of an image: mean over the views of scales and mirror, on the first scale's grid."""
         if self.config.localization == "released" and entry.labels:
@@ -93,7 +100,7 @@ class Mapper:
     def _order(self, entries: Sequence[ImageEntry]) -> Iterator[Key]:
         """The views that the maps of images need, in this order; see `maps`."""
         for entry in entries:
-            references = _distinct(self.references(entry))
+            references = _distinct(self.references(entry), self.without(entry))
             for view in [View()] if self.config.localization == "released" else self._views():
                 yield entry.id, view
                 yield from ((reference, _of_reference(view)) for reference in references)
@@ -107,7 +114,8 @@ class Mapper:
         maps = own.activations[list(entry.labels)]
         if not any(references.values()):
             return maps
-        queries = self._queries(entry, own, _distinct(references))
+        without = self.without(entry)
+        queries = self._queries(entry, own, _distinct(references, without))
         found: dict[int, list[Tensor]] = {k: [] for k in entry.labels}
         for reference in _distinct(references):
             other = self.features(reference, _of_reference(view))
@@ -115,9 +123,27 @@ class Mapper:
             for k, activation in self._pair_maps(own, transformed, reference, other, references).items():
                 # With replacement, a reference may be drawn, and count, more than once.
                 found[k] += [activation] * max(1, references[k].count(reference))
+        subtracted = self._evidence_without(without, queries, view)
         return torch.stack(
-            [torch.stack(found[k]).mean(0) if found[k] else maps[place] for place, k in enumerate(entry.labels)]
+            [
+                torch.stack(found[k]).mean(0) - subtracted.get(k, 0) if found[k] else maps[place]
+                for place, k in enumerate(entry.labels)
+            ]
         )
+
+    def _evidence_without(
+        self, without: References, queries: Mapping[bool, Tensor], view: View
+    ) -> dict[int, Float[Tensor, "h w"]]:
+        """What is subtracted from the map of each class: the weighted mean of its maps from images without it."""
+        found: dict[int, list[Tensor]] = {k: [] for k, ids in without.items() if ids}
+        for reference in _distinct(without):
+            other, transformed = self.features(reference, _of_reference(view)), queries[self._is_single(reference)]
+            absent = [k for k, ids in without.items() if reference in ids]
+            compared = self.model.co_attention.compared(other.features)
+            mixed = attended_activations(transformed, compared, other.co_activations[absent])
+            for k, activation in zip(absent, mixed, strict=True):
+                found[k].append(activation)
+        return {k: self.config.weight_without * torch.stack(maps).mean(0) for k, maps in found.items()}
 
     @torch.inference_mode()
     def _refined(self, entry: ImageEntry, maps: Float[Tensor, "cls h w"], view: View) -> Float[Tensor, "cls h w"]:
@@ -178,9 +204,9 @@ class Mapper:
         return attended_activations(transformed, co.compared(reference.features), wanted)
 
 
-def _distinct(references: References) -> list[str]:
+def _distinct(*several: References) -> list[str]:
     """All references, each once, in a fixed order."""
-    return sorted({reference for ids in references.values() for reference in ids})
+    return sorted({reference for references in several for ids in references.values() for reference in ids})
 
 
 def _of_reference(view: View) -> View:

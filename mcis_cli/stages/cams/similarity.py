@@ -1,6 +1,6 @@
-"""References by similarity, not drawn: the images of a class whose mean features are most similar to an image's.
+"""References by similarity, not drawn: the images with or without a class whose mean features are most similar.
 
-Each image passes the backbone alone, so the nearest images depend only on the images of the class, on every machine.
+Each image passes the backbone alone, so the nearest images depend only on the images of the set, on every machine.
 """
 
 from collections.abc import Iterator, Mapping, Sequence
@@ -21,7 +21,7 @@ Units = Float32[np.ndarray, "image channel"]
 
 
 class Nearest:
-    """For each image to map and each of its classes, the other images of the class by similarity, the nearest first.
+    """For each image to map and each of its classes, other images by similarity, the nearest first.
 
     Similarity is the cosine between the spatial means of features, of the plain view of both images.
     """
@@ -33,6 +33,7 @@ class Nearest:
         carriers: Catalogue,
         *,
         num_references: int,
+        num_without: int = 0,
         options: RunOptions,
     ) -> None:
         """Prepare, without computing.
@@ -41,12 +42,13 @@ class Nearest:
             features: of all images.
             mapped: the images that get maps.
             carriers: the images that references are of.
-            num_references: the maximum number that will be needed.
+            num_references: of images of the class, the maximum number that will be needed.
+            num_without: of images without the class, the maximum number that will be needed.
             options: how to run here. Every shard needs all images: each begins at another part, and reads the rest from
                 the shared features.
         """
         self._features, self._mapped, self._carriers = features, mapped, carriers
-        self._num_references, self._options = num_references, options
+        self._num_references, self._num_without, self._options = num_references, num_without, options
 
     def prepare(self) -> None:
         """Compute the means of all images, once."""
@@ -54,23 +56,43 @@ class Nearest:
 
     def __call__(self, image_id: str, class_index: int) -> tuple[str, ...]:
         """The nearest images of a class: `num_references`, or as many as there are."""
-        return self._found[image_id, class_index]
+        return self._found[image_id, class_index, True]
+
+    def without(self, image_id: str, class_index: int) -> tuple[str, ...]:
+        """The nearest labelled images without a class: `num_without`, or as many as there are."""
+        return self._found[image_id, class_index, False]
 
     @cached_property
-    def _found(self) -> Mapping[tuple[str, int], tuple[str, ...]]:
-        classes = [k for k in range(len(self._carriers.class_names)) if self._mapped.carriers(k)]
-        pools = {k: (self._mapped.carriers(k), self._carriers.carriers(k)) for k in classes}
-        ids = sorted({image_id for pool in pools.values() if all(pool) for part in pool for image_id in part})
+    def _found(self) -> Mapping[tuple[str, int, bool], tuple[str, ...]]:
+        """The nearest images by image, class, and whether they have the class."""
+        pools = {
+            (k, has_class): self._pool(k, has_class)
+            for k in range(len(self._carriers.class_names))
+            if self._mapped.carriers(k)
+            for has_class in ((True, False) if self._num_without else (True,))
+        }
+        queried = (self._mapped.carriers(k) for k, _ in pools)
+        needed = {one for ids, pool in zip(queried, pools.values(), strict=True) if pool for one in (*ids, *pool)}
+        ids = sorted(needed)
         units, rows = self._mean_features(ids), {image_id: row for row, image_id in enumerate(ids)}
-        found: dict[tuple[str, int], tuple[str, ...]] = {}
-        for k, (queries, carriers) in pools.items():
-            if not carriers:
-                found |= dict.fromkeys(((image_id, k) for image_id in queries), ())
+        found: dict[tuple[str, int, bool], tuple[str, ...]] = {}
+        for (k, has_class), pool in pools.items():
+            queries = self._mapped.carriers(k)
+            if not pool:
+                found |= dict.fromkeys(((image_id, k, has_class) for image_id in queries), ())
                 continue
-            of_queries, of_carriers = ([rows[image_id] for image_id in some] for some in (queries, carriers))
-            for image_id, similarity in zip(queries, cosines(units, of_queries, of_carriers), strict=True):
-                found[image_id, k] = nearest_references(carriers, image_id, similarity, self._num_references)
+            count = self._num_references if has_class else self._num_without
+            of_queries, of_pool = ([rows[image_id] for image_id in some] for some in (queries, pool))
+            for image_id, similarity in zip(queries, cosines(units, of_queries, of_pool), strict=True):
+                found[image_id, k, has_class] = nearest_references(pool, image_id, similarity, count)
         return found
+
+    def _pool(self, class_index: int, has_class: bool) -> tuple[str, ...]:
+        """The ids of the labelled images with or without a class, sorted."""
+        carriers = self._carriers.carriers(class_index)
+        if has_class:
+            return carriers
+        return tuple(sorted(set(self._carriers.labelled().ids).difference(carriers)))
 
     def _mean_features(self, ids: Sequence[str]) -> Units:
         """The mean of each image's features over its positions, at length 1."""

@@ -66,8 +66,16 @@ class SinglePass:
 
         with self._features(configs, precision, machine) as features:
             nearest = None  # reads no image before maps that need it are made
-            if most := max((one.refs for one in settled if one.reference_choice == "nearest"), default=0):
-                nearest = Nearest(features, self.images, self.carriers, num_references=most, options=self.options)
+            compared = [one for one in settled if one.refs and one.reference_choice == "nearest"]
+            if compared:
+                nearest = Nearest(
+                    features,
+                    self.images,
+                    self.carriers,
+                    num_references=max(one.refs for one in compared),
+                    num_without=max(one.refs_without for one in compared),
+                    options=self.options,
+                )
             # In the order of keys, so that two processes with the same work never wait for each other in a circle.
             made = run_together({key: begin(by_key[key], features, nearest) for key in sorted(by_key)})
         reporter.announce()
