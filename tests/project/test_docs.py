@@ -6,6 +6,7 @@
 import ast
 import re
 from collections.abc import Iterator
+from functools import cache
 from pathlib import Path
 
 import generate
@@ -21,6 +22,7 @@ EXAMPLES = sorted(ROOT.glob("examples/*/run.sh"))
 SETTINGS = sorted(path.parent for path in ROOT.glob("examples/*/mcis.toml"))
 EVERYWHERE = {"--help", "-h"}
 COMMAND = typer.main.get_command(app)
+FUNCTIONS = dict(generate.commands())
 # What a command prints in an empty folder after it has read its arguments.
 NOTHING_THERE = re.compile(
     "does not exist|no (artifact|store) |no images are named|found no file|found No such file|"
@@ -118,19 +120,24 @@ def test_the_map_of_the_paper_names_every_equation_and_a_name_that_is_not_is_fou
     ]
 
 
+@cache
+def flags_of(command: str) -> set[str]:
+    """The options that a command takes."""
+    return generate.flags(FUNCTIONS[command])
+
+
 def unknown(words: list[str]) -> Iterator[str]:
     """Subcommands and options that do not exist."""
     if words[0] == "make":
         targets = re.findall(r"^([\w-]+):", (ROOT / "Makefile").read_text(), re.MULTILINE)
         yield from (word for word in words[1:] if "=" not in word and word not in targets and word[0] != "-")
         return
-    known = dict(generate.commands())
     if words[1].startswith("-") or words[1].isupper() or words[1][0].isdigit():  # a version, as `mcis env` prints it
         return
-    if words[1] not in known:
+    if words[1] not in FUNCTIONS:
         yield words[1]
         return
-    flags = generate.flags(known[words[1]]) | EVERYWHERE
+    flags = flags_of(words[1]) | EVERYWHERE
     yield from (word for word in words[2:] if re.match(r"--?[a-z]", word) and word.partition("=")[0] not in flags)
 
 
@@ -157,7 +164,7 @@ def misunderstood(words: list[str]) -> str | None:
 
 def is_harmless(words: list[str]) -> bool:
     """Whether a command does nothing in an empty folder."""
-    return words[0] == "mcis" and words[1] in dict(generate.commands()) and words[1] not in ("demo", "env")
+    return words[0] == "mcis" and words[1] in FUNCTIONS and words[1] not in ("demo", "env")
 
 
 @pytest.mark.parametrize("page", PAGES, ids=names(PAGES))
