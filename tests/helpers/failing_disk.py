@@ -44,11 +44,11 @@ def count_calls(folder: Path, start: State, fault: Fault) -> tuple[int, tuple[st
     return disk.calls, ids
 
 
-def main(folder: Path, kind: Fault) -> None:
-    """Let each call fail, one run after the other."""
+def main(folder: Path, kind: Fault, first: int, step: int) -> None:
+    """Let each `step`-th call fail, one run after the other."""
     num_calls, _ = count_calls(folder / "count", {}, kind)
     stopped = 0
-    for number in range(num_calls):
+    for number in range(first, num_calls, step):
         write_state(folder / str(number), {})
         try:
             run_on(Disk(folder / str(number), replace(kind, at=number)), folder / str(number))
@@ -58,4 +58,4 @@ def main(folder: Path, kind: Fault) -> None:
 
 
 if __name__ == "__main__":
-    main(Path(sys.argv[1]), KINDS[sys.argv[2]])
+    main(Path(sys.argv[1]), KINDS[sys.argv[2]], *map(int, sys.argv[3:]))
