@@ -7,13 +7,13 @@ BIN := $(VENV)/bin
 # tests are handed out in the order of tests/conftest.py: those that take longest come first.
 PYTEST := PYTHONDONTWRITEBYTECODE= OMP_NUM_THREADS=1 $(BIN)/pytest -n auto --maxprocesses 4 --dist loadfile --no-loadscope-reorder
 
-.PHONY: help demo test test-slow test-all test-long check format lint types layers docs-check docs site man figures reformat clean
+.PHONY: help demo test test-slow test-long check format lint types layers docs-check docs site man figures reformat clean
 
 help:
 	@echo "make demo       run the whole method on drawn images, in minutes"
 	@echo "make test       the tests that are not slow"
 	@echo "make test-slow  the slow tests"
-	@echo "make test-all   both, as CI runs them"
+	@echo "                make test SLOW=1: both in one run, as in CI"
 	@echo "make test-long  tests of what the store promises, at large sizes: hours"
 	@echo "make check      format, lint, types, layers, docs, site; with -j 2 in half the time"
 	@echo "make figures    print the size of the package and of its parts"
@@ -42,15 +42,12 @@ $(VENV)/.dev: $(VENV)/.created pyproject.toml
 demo: $(VENV)/.package
 	$(BIN)/mcis demo
 
+# One run of all tests imports their files once, and shares what they are made from.
 test: $(VENV)/.dev
-	$(PYTEST) -m "not slow and not long"
+	$(PYTEST) -m "$(if $(SLOW),not long,not slow and not long)"
 
 test-slow: $(VENV)/.dev
 	$(PYTEST) -m "slow and not long"
-
-# One run of both shares what tests are made from, and the imports of all files.
-test-all: $(VENV)/.dev
-	$(PYTEST) -m "not long"
 
 test-long: $(VENV)/.dev
 	MCIS_LONG=$${MCIS_LONG:-1} $(PYTEST) -m "promise or long"
