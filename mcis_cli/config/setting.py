@@ -24,8 +24,8 @@ class Flag:
         off: of a boolean, the name that switches it off; None for `no-NAME`.
         metavar: placeholder of the value in the help.
         offers: for completion: the name of a completer, or words; None for the choices of the field's type.
-        path: whether the value is a path: to a folder, unless it is one of `offers`; or to a file, unless it names an
-            artifact.
+        path: whether the value is a path: to a folder; to a folder, unless it is one of `offers`; or to a file, unless
+            it names an artifact.
         several: takes several values, separated by commas, and makes one result for each.
     """
 
@@ -34,7 +34,7 @@ class Flag:
     off: str | None = None
     metavar: str | None = None
     offers: str | tuple[str, ...] | None = None
-    path: Literal["folder", "file or artifact"] | None = None
+    path: Literal["folder", "folder or name", "file or artifact"] | None = None
     several: bool = False
 
 

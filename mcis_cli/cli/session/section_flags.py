@@ -160,10 +160,8 @@ def _as_setting(section: str, name: str, value: Any) -> Any:
     model, flag = SECTIONS[section], _flag(section, name)
     if value is None:
         return None
-    if flag.path == "folder" and isinstance(flag.offers, tuple) and str(value) in flag.offers:
-        return str(value)
-    if flag.path == "folder":
-        return str(value.resolve())
+    if flag.path in ("folder", "folder or name"):
+        return str(value) if str(value) in (flag.offers or ()) else str(value.resolve())
     if flag.path == "file or artifact":
         return str(value.absolute() if names_file(str(value), Path()) else value)
     if flag.several:

@@ -13,7 +13,7 @@ from mcis_cli.cli.session.location import CONFIG_FILE, STORE_FOLDER, store_folde
 from mcis_cli.config import (
     DEFAULT_PRESET,
     PRESETS,
-    SUPERPIXELS,
+    SECTIONS,
     DataConfig,
     Preset,
     Settings,
@@ -229,16 +229,25 @@ def _fault_of(tables: Mapping[str, Any]) -> str | None:
 def _with_absolute_paths(tables: dict[str, Any], folder: Path) -> dict[str, Any]:
     """Weights and regions that a configuration names by a path: it is relative to the file, not to where the command is
     run."""
-    named = {
-        section: values
+    absolute = {
+        section: {
+            k: str((folder / value).resolve()) for k, value in values.items() if _is_path(section, k, value, folder)
+        }
         for section, values in tables.items()
-        if isinstance(values, dict) and isinstance(values.get("weights"), str) and names_file(values["weights"], folder)
+        if isinstance(values, dict)
     }
-    absolute = {section: {"weights": str((folder / values["weights"]).resolve())} for section, values in named.items()}
-    regions = tables["pseudo"].get("regions") if isinstance(tables.get("pseudo"), dict) else None
-    if isinstance(regions, str) and regions not in SUPERPIXELS:
-        absolute["pseudo"] = {"regions": str((folder / regions).resolve())}
     return merge(_with_absolute_root(tables, folder), absolute)
+
+
+def _is_path(section: str, name: str, value: object, folder: Path) -> bool:
+    """Whether the value of a setting is a path that is relative to a folder; those of [data] are relative to its root."""
+    model = SECTIONS.get(section)
+    flag = model.facts_of(name).flag if model is not None and name in model.model_fields else None
+    if flag is None or not isinstance(value, str):
+        return False
+    if flag.path == "folder or name":
+        return value not in (flag.offers or ())
+    return flag.path == "file or artifact" and names_file(value, folder)
 
 
 def _with_absolute_root(tables: dict[str, Any], folder: Path) -> dict[str, Any]:

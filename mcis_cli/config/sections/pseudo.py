@@ -164,7 +164,7 @@ class PseudoConfig(Config):
     regions: str | None = setting(
         None,
         "average scores in each region of the image: slic, felzenszwalb, or a folder of regions [19]",
-        flag=Flag(metavar="slic|felzenszwalb|PATH", offers=SUPERPIXELS, path="folder"),
+        flag=Flag(metavar="slic|felzenszwalb|PATH", offers=SUPERPIXELS, path="folder or name"),
         omitted_at=None,
     )
     slic: SlicConfig = setting(SlicConfig(), "parameters of SLIC", used=when(regions="slic"))
