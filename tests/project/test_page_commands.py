@@ -262,6 +262,12 @@ def photos_at_their_best(scene: Scene) -> None:
     scene.shrink('preset = "best"')
 
 
+def own_chain(scene: Scene) -> None:
+    photos_at_their_best(scene)
+    file = scene.folder / "mcis.toml"
+    file.write_text(f'{file.read_text()}\n[data]\nroot = "photos"\n\n[pseudo]\nbackground = "constant"\n')
+
+
 def layouts(scene: Scene) -> None:
     write_coco(scene.folder / "coco")
     (scene.draw("photos") / "image_tags.txt").unlink()
@@ -443,7 +449,7 @@ PLAYS: Mapping[str, Play] = {
         differs={"mcis train-cls": "nobody stops it here", REFS: "the maps of the chain have other references"},
     ),
     "docs/how-to/saliency.md": Play({0: saliency_model}, on_chain=True, ids={"b14e77a7ddb8": "cams"}),
-    "docs/how-to/second-round.md": Play({0: photos_at_their_best}),
+    "docs/how-to/second-round.md": Play({0: own_chain}),
     "docs/how-to/single-label-images.md": Play(
         {0: drawn_by("docs/how-to/single-label-images.md"), 3: sources_in_settings}
     ),
