@@ -7,7 +7,7 @@ from mcis_cli.stages.affinity.declaration import AFFINITY, AFFINITY_LABELS, AFFI
 from mcis_cli.stages.average.declaration import AVERAGE
 from mcis_cli.stages.cams.declaration import CAMS
 from mcis_cli.stages.evaluate.declaration import EVAL
-from mcis_cli.stages.materials import DATASET, SALIENCY, WEIGHTS
+from mcis_cli.stages.materials import CORRECTED, DATASET, SALIENCY, WEIGHTS
 from mcis_cli.stages.pseudo.declaration import PSEUDO
 from mcis_cli.stages.stage import Fields, Kind, Stage
 from mcis_cli.stages.train_cls.declaration import TRAIN_CLS
@@ -19,6 +19,7 @@ STAGES: tuple[Stage, ...] = (
     DATASET,
     SALIENCY,
     WEIGHTS,
+    CORRECTED,
     TRAIN_CLS,
     CAMS,
     AVERAGE,

@@ -6,7 +6,7 @@ from typing import TYPE_CHECKING, Any
 
 from mcis_cli.data.catalogue import Catalogue
 from mcis_cli.errors import first_few
-from mcis_cli.stages.stage import Fields, Lack
+from mcis_cli.stages.stage import IGNORE_INDEX, Fields, Lack
 from mcis_cli.store import Artifact
 from mcis_cli.store.files import damaged
 
@@ -52,6 +52,12 @@ def fault_of_maps(fields: Fields, meta: Mapping[str, Any]) -> str | None:
     if not ascend(classes, len(meta["class_names"])):
         return "classes that are unknown or repeated"
     return None if (abs(maps) < math.inf).all() else "values that are not finite"
+
+
+def fault_of_mask(fields: Fields, meta: Mapping[str, Any]) -> str | None:
+    """The fault of a record with a `mask` (H, W), or None: it must hold 0, classes from 1, and 255."""
+    mask = fields["mask"]
+    return None if ((mask <= len(meta["class_names"])) | (mask == IGNORE_INDEX)).all() else "a value that is no class"
 
 
 def maps_measured(metrics: Mapping[str, Any]) -> Sequence[str]:

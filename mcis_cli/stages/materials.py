@@ -1,10 +1,10 @@
-"""Inputs that no stage of a chain makes: the list of an image set, saliency maps, initial weights."""
+"""Inputs that no stage of a chain makes: the list of an image set, saliency maps, initial weights, corrected masks."""
 
 from mcis_cli.config import Backbone
 from mcis_cli.data import records
 from mcis_cli.data.catalogue import Catalogue
-from mcis_cli.stages.contents import refuse_unlisted
-from mcis_cli.stages.stage import Content, Meta, MetaOfClasses, Stage, Text
+from mcis_cli.stages.contents import fault_of_mask, refuse_unlisted
+from mcis_cli.stages.stage import Content, Hex, Meta, MetaOfClasses, Stage, Text
 from mcis_cli.store import Artifact, Recipe
 
 
@@ -13,6 +13,14 @@ class WeightsMeta(Meta):
 
     backbone: Backbone
     source: Text
+
+
+class CorrectedMeta(MetaOfClasses):
+    """The meta of corrected masks: the images are those of the masks that were corrected."""
+
+    dataset: Hex
+    split: Text
+    note: Text
 
 
 def _check_weights(artifact: Artifact, meta: WeightsMeta) -> None:
@@ -43,6 +51,20 @@ WEIGHTS = Stage(
 )
 
 
+CORRECTED = Stage(
+    name="corrected",
+    version=1,
+    title="corrected masks",
+    content=Content(
+        kind="corrected masks",
+        schemas=({"mask": ("uint8", 2)},),
+        meta=CorrectedMeta,
+        fault_of=fault_of_mask,
+        shown_as="corrected mask",
+    ),
+)
+
+
 def dataset_recipe(catalogue: Catalogue) -> Recipe:
     """The list of an image set: a function of the files in its folder."""
     return DATASET.recipe({}, {"files": catalogue.id})
@@ -51,3 +73,8 @@ def dataset_recipe(catalogue: Catalogue) -> Recipe:
 def saliency_recipe(model: str, images: Catalogue) -> Recipe:
     """Saliency maps: the digest of the model's file, and the images. The version covers all other dependencies."""
     return SALIENCY.recipe({}, {"model": model, "images": images.digest("images")})
+
+
+def corrected_recipe(masks: str, corrected: str, note: str) -> Recipe:
+    """Corrected masks: the masks that they correct, the digest of their pixels, and a note on who made them."""
+    return CORRECTED.imported({"note": note}, masks=masks, corrected=corrected)

@@ -33,11 +33,13 @@ StageName = Literal[
     "eval",
     "saliency",
     "weights",
+    "corrected",
 ]
 Kind = Literal[
     "image list",
     "saliency maps",
     "weights",
+    "corrected masks",
     "classifier",
     "maps",
     "sure regions",
@@ -121,6 +123,7 @@ class Request:
         network: a network that is used beside the upstream artifact.
         more: further artifacts of the same kind as the upstream artifact.
         saliency: the content id of saliency maps in place of those of the image set.
+        corrected: the content id of corrected masks.
     """
 
     settings: Settings
@@ -131,6 +134,7 @@ class Request:
     network: Artifact | Expected | None = None
     more: tuple[Artifact, ...] = ()
     saliency: str | None = None
+    corrected: str | None = None
 
     @property
     def start(self) -> Artifact | Expected:

@@ -10,13 +10,15 @@ import typer
 from mcis_cli.cli.session import completion
 from mcis_cli.cli.session import options as opt
 from mcis_cli.cli.session.groups import Place
+from mcis_cli.cli.session.upstream import expected_artifact
 from mcis_cli.cli.session.workspace import Workspace
 from mcis_cli.cli.terminal.output import TerminalReporter, announce
 from mcis_cli.config import BACKBONES, RunOptions, resolve
 from mcis_cli.errors import UsageError
 from mcis_cli.store import Artifact
 
-KINDS = "FILE.h5, --cams FOLDER, --saliency FOLDER, --weights FILE or --affinity-net FILE"
+KINDS = "FILE.h5, --cams FOLDER, --saliency FOLDER, --corrected PATH, --weights FILE or --affinity-net FILE"
+MAX_NOTE = 1000  # characters
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -32,6 +34,18 @@ class Foreign:
     saliency: Annotated[
         Path | None,
         typer.Option("--saliency", help="Folder of saliency maps, of any size: ID.png, ID.jpg, ID.npy; needs --data."),
+    ] = None
+    corrected: Annotated[
+        Path | None,
+        typer.Option(
+            "--corrected",
+            metavar="PATH",
+            help="Corrected pseudo masks: a folder of PNG, COCO JSON, or an export of CVAT or Label Studio. "
+            "The argument names the masks that were corrected.",
+        ),
+    ] = None
+    note: Annotated[
+        str | None, typer.Option("--note", metavar="TEXT", help="Who corrected the masks, or how; with --corrected.")
     ] = None
     weights: Annotated[
         Path | None, typer.Option("--weights", help="File of initial weights, .pth or .safetensors; needs --backbone.")
@@ -67,9 +81,10 @@ class Foreign:
             UsageError: none or several are named, or a flag belongs to another one.
         """
         named = {
-            "FILE.h5": artifacts,
+            "FILE.h5": None if self.corrected else artifacts,
             "--cams": self.cams,
             "--saliency": self.saliency,
+            "--corrected": self.corrected,
             "--weights": self.weights,
             "--affinity-net": self.affinity_net,
         }
@@ -81,18 +96,30 @@ class Foreign:
             )
         of_maps, of_weights = self.cams or self.saliency, self.weights or self.affinity_net
         for flag, value, fits in (
-            ("--data", self.data, of_maps),
+            ("--data", self.data, of_maps or self.corrected),
+            ("--note", self.note, self.corrected),
             ("--split", self.split, of_maps),
             ("--allow-missing", self.allow_missing, of_maps),
             ("--backbone", self.backbone, of_weights),
         ):
             if value and not fits:
                 raise UsageError(f"{flag} cannot be used with {given[0]}; leave it out, or see mcis import --help")
+        if self.corrected and len(artifacts) > 1:
+            raise UsageError(f"--corrected corrects one artifact: found {len(artifacts)}, expected one of pseudo masks")
+        if len(self.note or "") > MAX_NOTE:
+            raise UsageError(
+                f"--note has {len(self.note or ''):,} characters, expected at most {MAX_NOTE:,}; shorten it"
+            )
 
 
 def import_(
     artifacts: Annotated[
-        list[Path] | None, typer.Argument(metavar="FILE.h5", help="Artifacts of mcis that were made elsewhere.")
+        list[Path] | None,
+        typer.Argument(
+            metavar="FILE.h5|MASKS",
+            help="Artifacts of mcis that were made elsewhere; with --corrected the masks that were corrected: path, id "
+            "or name, else those of mcis.toml.",
+        ),
     ] = None,
     *,
     foreign: Foreign,
@@ -101,7 +128,7 @@ def import_(
     as_json: opt.AsJson = False,
     quiet: opt.Quiet = False,
 ) -> None:
-    """Import artifacts, maps or weights that were made elsewhere.
+    """Import artifacts, maps, masks or weights that were made elsewhere.
 
     Every file is checked, and none is executed.
 
@@ -117,6 +144,8 @@ def import_(
             made = [_weights(foreign, workspace, options)]
         elif foreign.cams or foreign.saliency:
             made = [_maps(foreign, workspace, options)]
+        elif foreign.corrected:
+            made = [_corrected(foreign.corrected, foreign, artifacts or [], workspace, options)]
         else:
             made = _artifacts(artifacts or [], workspace)
     finally:
@@ -124,7 +153,7 @@ def import_(
     for artifact in made:
         announce(
             artifact,
-            cached=not artifacts and not reporter.worked,
+            cached=bool(foreign.corrected or not artifacts) and not reporter.worked,
             seconds=time.monotonic() - started,
             as_json=as_json,
             quiet=quiet,
@@ -149,6 +178,17 @@ def _maps(foreign: Foreign, workspace: Workspace, options: RunOptions) -> Artifa
     run = maps.run if foreign.cams else saliency.run
     inputs, missing = Inputs(data=images), foreign.allow_missing
     return run(folder, inputs, workspace.store, options, split=foreign.split, allow_missing=missing)
+
+
+def _corrected(path: Path, foreign: Foreign, named: list[Path], workspace: Workspace, options: RunOptions) -> Artifact:
+    from mcis_cli.interop.imports import corrected
+    from mcis_cli.stages import names_of
+    from mcis_cli.stages.engine.inputs import Inputs
+
+    reference = str(named[0]) if named else None
+    masks = expected_artifact(workspace, reference, names_of("pseudo masks")[0])
+    inputs = Inputs(upstream=masks, data=workspace.data_for(masks, foreign.data, reference))
+    return corrected.run(path, inputs, workspace.store, options, note=foreign.note or "")
 
 
 def _weights(foreign: Foreign, workspace: Workspace, options: RunOptions) -> Artifact:

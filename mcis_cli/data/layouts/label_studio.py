@@ -6,7 +6,7 @@ task that was submitted without a label is a negative; one that was not submitte
 
 import json
 import re
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
@@ -29,7 +29,7 @@ LABELS = ("choices", "taxonomy", "brushlabels", "polygonlabels", "rectanglelabel
 _CONTROLS = frozenset({"choice", "choices", "label", "labels", "tag", "tags", "class", "classes", "category"})
 _KNOWN = _CONTROLS | {"image", "id", "annotator", "annotation_id", "created_at", "updated_at", "lead_time"}
 _SIGNS = frozenset({"annotation_id", "lead_time"})
-_UPLOADED = re.compile(r"^[0-9a-f]{8}-")  # the prefix that an upload adds to a name
+UPLOADED = re.compile(r"^[0-9a-f]{8}-")  # the prefix that an upload adds to a name
 HEAD = 2**16
 _TASKS = re.compile(rb"\s*\[\s*\{")
 _KEYS = re.compile(rb'"(?:annotations|completions|annotation_id|lead_time|original_width|data)"\s*:')
@@ -38,17 +38,18 @@ _KEYS = re.compile(rb'"(?:annotations|completions|annotation_id|lead_time|origin
 def _file(config: DataConfig, root: Path) -> Path | None:
     """The export: the root itself, the file of `config.tags`, or the only one in the folder that looks like one."""
     if root.is_file():
-        return root if _is_export(root) else None
+        return root if is_export(root) else None
     if config.tags is not None:
         named = root / config.tags
-        return named if named.is_file() and _is_export(named) else None
+        return named if named.is_file() and is_export(named) else None
     tables = [file for file in sorted(root.glob("*.*")) if file.suffix.lower() in TABLE_SUFFIXES and file.is_file()]
     if tables:  # other tables come first
-        return tables[0] if len(tables) == 1 and _is_export(tables[0]) else None
-    return next((file for file in sorted(root.glob("*.json")) if file.is_file() and _is_export(file)), None)
+        return tables[0] if len(tables) == 1 and is_export(tables[0]) else None
+    return next((file for file in sorted(root.glob("*.json")) if file.is_file() and is_export(file)), None)
 
 
-def _is_export(file: Path) -> bool:
+def is_export(file: Path) -> bool:
+    """Whether a file looks like an export of Label Studio, by its head."""
     handle, _ = open_regular(file, MAX_JSON_BYTES)
     with handle:
         head = handle.read(HEAD).removeprefix(b"\xef\xbb\xbf")
@@ -77,18 +78,18 @@ class _Photos:
                 continue
             photos.images[image_id] = path
             name = path.rpartition("/")[2]
-            for known in {name, _UPLOADED.sub("", name), *by_composition([name])}:
+            for known in {name, UPLOADED.sub("", name), *by_composition([name])}:
                 photos.by_name.setdefault(known, []).append(image_id)
         return photos
 
     def find(self, reference: str, where: str) -> str:
         """The id of the image that a task refers to: by its path below the root, else by its name."""
-        path = _path_of(reference)
+        path = path_of(reference)
         stem = path.rpartition(".")[0]
         if self.images.get(stem) == path:
             return stem
         name = path.rpartition("/")[2]
-        for known in (name, _UPLOADED.sub("", name)):
+        for known in (name, UPLOADED.sub("", name)):
             found = self.by_name.get(known, [])
             if len(set(found)) > 1:
                 raise DataError(
@@ -99,7 +100,7 @@ class _Photos:
         raise DataError(f"{where}: no image {name!r:.200} in {self.root}; add it, or remove the task")
 
 
-def _path_of(reference: str) -> str:
+def path_of(reference: str) -> str:
     """The path in a task's reference to its image: an address, a path, or `/data/local-files/?d=PATH`."""
     parts = urlsplit(reference)
     local = parse_qs(parts.query).get("d")
@@ -200,7 +201,7 @@ def _reference(data: Mapping[str, Any], where: str) -> str:
     """A task's reference to its image: the value at `image`, or one that ends like a photograph."""
     texts = [data.get("image"), *data.values()]
     for text in texts:
-        if isinstance(text, str) and Path(_path_of(text)).suffix.lower() in PHOTO_SUFFIXES:
+        if isinstance(text, str) and Path(path_of(text)).suffix.lower() in PHOTO_SUFFIXES:
             return text
     raise DataError(f"{where}: no image; expected a path or an address at 'image'; export again")
 
@@ -227,7 +228,7 @@ def _read(config: DataConfig, root: Path, cache: StatCache | None) -> Found:
         try:
             image_id = photos.find(task.image, task.where)
         except DataError as error:
-            faults.append((_path_of(task.image), str(error)))
+            faults.append((path_of(task.image), str(error)))
             continue
         if task.is_labelled:
             tags.setdefault(image_id, set()).update(task.tags - {""})
@@ -273,12 +274,21 @@ def _outlines(config: DataConfig, root: Path) -> Iterator[Outlines]:
     file, folder = _found_file(config, root)
     if file.suffix.lower() != ".json":
         raise DataError(f"{file}: no outlines; expected the JSON export of Label Studio; export JSON")
-    photos = _Photos.of(folder)
+    yield from outlines_of(file, _Photos.of(folder).find)
+
+
+def outlines_of(file: Path, find: Callable[[str, str], str]) -> Iterator[Outlines]:
+    """The regions of each submitted task of a JSON export.
+
+    Args:
+        file: the export.
+        find: from the reference to an image, and its place in the file, to our id of the image.
+    """
     for task in _tasks(file):
         if not task.is_labelled:
             continue
         by_size: dict[tuple[int, int] | None, Outlines] = {}
-        image_id = photos.find(task.image, task.where)
+        image_id = find(task.image, task.where)
         for number, region in enumerate(task.regions):
             shape, size = _shape(region, f"{task.where}, region {number}")
             if shape is not None:

@@ -170,21 +170,12 @@ def _tags_of_lists(root: Path) -> Tags:
 
 
 def read_annotation(content: bytes, name: str) -> Facts:
-    """Read the object names of one annotation; a DOCTYPE is refused, since it can define entities.
+    """Read the object names of one annotation.
 
     Raises:
         DataError: The file is not well-formed XML, is too large, or has a DOCTYPE.
     """
-    if found := other_file(content):
-        raise DataError(f"{name}: {found}")
-    if len(content) > MAX_XML_BYTES:
-        raise DataError(f"{name}: {len(content):,} bytes of XML; expected at most {MAX_XML_BYTES:,}; replace it")
-    try:
-        tree = ElementTree.fromstring(content, ElementTree.XMLParser(target=_NoDoctype()))
-    except _DoctypeError:
-        raise DataError(f"{name}: XML with a DOCTYPE; expected none, as in PASCAL VOC; remove that line") from None
-    except (ElementTree.ParseError, ValueError, LookupError) as error:
-        raise DataError(f"{name}: not well-formed XML ({error}); correct or remove it") from error
+    tree = parse_xml(content, name, MAX_XML_BYTES)
     if tree.tag != "annotation":
         raise DataError(
             f"{name}: XML of <{tree.tag!s:.60}>; expected <annotation>, as in PASCAL VOC; export that format"
@@ -194,6 +185,24 @@ def read_annotation(content: bytes, name: str) -> Facts:
         raise DataError(f"{name}: an object without <name>; expected the name of its class, as in PASCAL VOC; add it")
     names = {(node.text or "").strip() for node in tree.findall("object/name")}
     return {"tags": sorted(names - {""})}
+
+
+def parse_xml(content: bytes, name: str, max_bytes: int) -> ElementTree.Element:
+    """The root of an XML file; a DOCTYPE is refused, since it can define entities.
+
+    Raises:
+        DataError: The file is not well-formed XML, is too large, or has a DOCTYPE.
+    """
+    if found := other_file(content):
+        raise DataError(f"{name}: {found}")
+    if len(content) > max_bytes:
+        raise DataError(f"{name}: {len(content):,} bytes of XML; expected at most {max_bytes:,}; replace it")
+    try:
+        return ElementTree.fromstring(content, ElementTree.XMLParser(target=_NoDoctype()))
+    except _DoctypeError:
+        raise DataError(f"{name}: XML with a DOCTYPE; expected none, as in PASCAL VOC; remove that line") from None
+    except (ElementTree.ParseError, ValueError, LookupError) as error:
+        raise DataError(f"{name}: not well-formed XML ({error}); correct or remove it") from error
 
 
 class _DoctypeError(Exception):

@@ -28,6 +28,7 @@ class Inputs:
         saliency: saliency maps that were made or imported; None for those of the image set.
         network: the affinity network of the walk, or a segmentation network whose predictions are used beside maps.
         more: further artifacts of the same kind as the upstream artifact.
+        corrected: corrected masks, which override those that are made.
     """
 
     upstream: Artifact | None = None
@@ -35,6 +36,7 @@ class Inputs:
     saliency: Artifact | None = None
     network: Artifact | None = None
     more: tuple[Artifact, ...] = ()
+    corrected: Artifact | None = None
 
     def expect(self, *kinds: Kind) -> Artifact:
         """The upstream artifact, which must be of one of these kinds.
