@@ -10,7 +10,7 @@ from jaxtyping import Int64
 from mcis_cli.maps.metrics import at_threshold, total_counts
 from mcis_cli.stages import kind_of, read_records
 from mcis_cli.stages.evaluate.run import describe, metrics
-from mcis_cli.stages.plan.lineage import saliency_behind
+from mcis_cli.stages.plan.lineage import beyond_tags
 from mcis_cli.stages.stage import IGNORE_INDEX
 from mcis_cli.store import Artifact, Store
 
@@ -25,19 +25,19 @@ class Scores:
         confusion: pixels by true class (rows) and prediction (columns); the last column counts ignored pixels of a
             mask. Maps are at the threshold of their score.
         images: mean IoU of each image by id, see `image_score`.
-        saliency: that it rests on saliency maps, see `saliency_behind`; empty if on none.
+        beyond: what it rests on beside tags, see `beyond_tags`; empty if on nothing.
     """
 
     artifact: Artifact
     metrics: Mapping[str, Any]
     confusion: Int64[np.ndarray, "target predicted"]
     images: Mapping[str, float]
-    saliency: str = ""
+    beyond: str = ""
 
     @property
     def described(self) -> str:
         """What exactly was measured."""
-        return describe(self.metrics, self.saliency)
+        return describe(self.metrics, self.beyond)
 
     @property
     def title(self) -> str:
@@ -66,7 +66,7 @@ def read_scores(artifact: Artifact, store: Store) -> Scores:
         metrics=found,
         confusion=matrix[:num_classes, kept],
         images={image_id: score for image_id, score in scores.items() if score is not None},
-        saliency=saliency_behind(artifact, store),
+        beyond=beyond_tags(artifact, store),
     )
 
 

@@ -22,6 +22,8 @@ from saliency_models import redness
 from tiny_chain import Chain, options
 
 from mcis_cli.cli.command_list import COMMANDS, function_of
+from mcis_cli.data.palette import write_mask_png
+from mcis_cli.interop.imports import corrected
 from mcis_cli.stages.cams import run as cams
 from mcis_cli.stages.engine.inputs import Inputs
 from mcis_cli.store import open_store
@@ -52,13 +54,13 @@ class Case:
     as_json: int | None = 1
 
 
-NETWORK, MAPS, OTHER_MAPS = "NETWORK", "MAPS", "OTHER MAPS"  # stand for ids of artifacts
+NETWORK, MAPS, OTHER_MAPS, CORRECTED = "NETWORK", "MAPS", "OTHER MAPS", "CORRECTED"  # stand for ids of artifacts
 CASES: Mapping[str, Case] = {
     "train-cls": Case(),
     "cams": Case(),
     "average": Case((MAPS, OTHER_MAPS)),
     "affinity": Case(("--epochs", "1", "--set", "affinity.crop=48", "--set", "affinity.walk_doublings=2")),
-    "pseudo": Case(),
+    "pseudo": Case(("--corrected", CORRECTED)),
     "train-seg": Case(),
     "eval": Case(),
     "run": Case(),
@@ -103,6 +105,10 @@ def work(chain: Chain, tmp_path_factory: pytest.TempPathFactory) -> Chain:
     made = {stage: store.get(artifact.id) for stage, artifact in chain.made.items()}
     config = chain.settings(cams={"refs": 0}).cams
     made[OTHER_MAPS] = cams.run(config, Inputs(upstream=made["train-cls"], data=chain.data), store, options())
+    mask = np.full_like(made["pseudo"].read(made["pseudo"].ids[0])["mask"], 2)
+    write(folder / f"corrected/{made['pseudo'].ids[0]}.png", write_mask_png(mask))
+    inputs = Inputs(upstream=made["pseudo"], data=chain.data)
+    made[CORRECTED] = corrected.run(folder / "corrected", inputs, store, options())
     return Chain(folder, made)
 
 
@@ -111,6 +117,7 @@ def spelled(work: Chain, command: str) -> list[str]:
     network = work.made["train-seg"]
     words = {NETWORK: network.id[:12], f"{NETWORK}.h5": os.path.relpath(network.path, work.folder)}
     words |= {MAPS: work.made["cams"].id[:12], OTHER_MAPS: work.made[OTHER_MAPS].id[:12]}
+    words |= {CORRECTED: work.made[CORRECTED].id[:12]}
     return [command, *(words.get(word, word) for word in CASES[command].arguments)]
 
 

@@ -37,6 +37,7 @@ from mcis_cli.config import (
 from mcis_cli.data.catalogue import Catalogue
 from mcis_cli.data.reading import read_catalogue
 from mcis_cli.data.records import as_records, meta
+from mcis_cli.interop.imports.corrected_files import read_corrected
 from mcis_cli.maps.metrics import count_pixels
 from mcis_cli.models.backbones import Backbone, _Trunk
 from mcis_cli.models.classifier import CoAttentionClassifier
@@ -157,6 +158,7 @@ def keys() -> dict[str, dict[str, Any]]:
     for name, settings in variants().items():
         made = [
             recipes.dataset(images),
+            recipes.corrected(artifact, "44" * 32, "by Ada"),
             recipes.train_cls(settings.train_cls, images.split("train"), weights),
             recipes.cams(settings.cams, artifact, images.split("train"), images.split("train")),
             recipes.average(settings.average, ["33" * 32, artifact]),
@@ -186,6 +188,7 @@ def results() -> dict[str, Any]:
         images = image_set(Path(folder))
         makers = {
             "dataset": _dataset,
+            "corrected": _corrected,
             "train-cls": _train_cls,
             "cams": _cams,
             "average": _average,
@@ -205,6 +208,20 @@ def _dataset(images: Catalogue) -> dict[str, Any]:
         content.add(image_id, fields)
     parts = {part: images.digest(part) for part in ("images", "labels", "masks", "saliency", "splits")}
     return {"id": images.id, "parts": parts, "content": content.hexdigest()}
+
+
+def _corrected(images: Catalogue) -> dict[str, Any]:
+    """A mask that CVAT outlined, and how it overrides maps."""
+    points = "8.0,8.0;40.0,8.0;40.0,40.0;8.0,40.0"
+    polygon = f'<polygon label="dog" points="{points}"></polygon>'
+    outlines = f'<annotations><image name="b.png" width="{WIDTH}" height="{HEIGHT}">{polygon}</image></annotations>'
+    with tempfile.TemporaryDirectory() as folder:
+        file = Path(folder) / "annotations.xml"
+        file.write_text(outlines)
+        ((image_id, mask),) = read_corrected(file, images, "masks")
+    material = fusing.Material(image_id, _maps(), (0, 1), (HEIGHT, WIDTH), corrected=mask)
+    _, fields = fusing.make_mask(PseudoConfig(), material)
+    return {"mask": [row.tolist() for row in fields["mask"][2::8, 2::8]], "classes": fields["classes"].tolist()}
 
 
 def _options() -> RunOptions:
@@ -365,6 +382,10 @@ def artifacts(root: Path) -> None:
                 "classes": np.array([0, 1], np.int32),
                 "references": np.frombuffer(b'{"cat": ["a"], "dog": ["c"]}', np.uint8),
             },
+        ),
+        "corrected": (
+            {**{name: common[name] for name in ("dataset", "split", "class_names")}, "note": "by Ada"},
+            {"mask": np.array([[0, 1, 255], [2, 0, 1]], np.uint8)},
         ),
         "average": (common, {"maps": _maps().astype(np.float16), "classes": np.array([0, 1], np.int32)}),
         "affinity-labels": (common, {"labels": np.array([[0, 1, 255], [2, 0, 1]], np.uint8)}),

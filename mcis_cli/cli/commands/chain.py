@@ -59,9 +59,9 @@ def run(
     last = [*made.values()][-1]
     scores = _scores(last)
     if scores is not None and not options.quiet:
-        from mcis_cli.stages.plan.lineage import saliency_behind
+        from mcis_cli.stages.plan.lineage import beyond_tags
 
-        print_scores(scores, saliency_behind(last, workspace.store))
+        print_scores(scores, beyond_tags(last, workspace.store))
     steps = _print_end(made, time.monotonic() - started, reporter)
     announce(
         last,

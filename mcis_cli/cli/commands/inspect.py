@@ -76,9 +76,9 @@ def _print_artifact(found: Artifact, store: Store) -> None:
     if holds(found, "scores"):
         from mcis_cli.cli.terminal.tables import print_scores
         from mcis_cli.stages.evaluate.run import metrics
-        from mcis_cli.stages.plan.lineage import saliency_behind
+        from mcis_cli.stages.plan.lineage import beyond_tags
 
-        print_scores(metrics(found), saliency_behind(found, store))
+        print_scores(metrics(found), beyond_tags(found, store))
 
 
 def _facts(found: Artifact) -> dict[str, Any]:

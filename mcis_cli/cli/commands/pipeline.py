@@ -174,6 +174,15 @@ def pseudo(
             autocompletion=completion.artifact_of("network"),
         ),
     ] = None,
+    corrected: Annotated[
+        str | None,
+        typer.Option(
+            "--corrected",
+            metavar="ARTIFACT",
+            help="Masks of mcis import --corrected, which override those that would be made.",
+            autocompletion=completion.artifact_of("corrected masks"),
+        ),
+    ] = None,
     data: opt.DataOption = None,
     parts: PartOptions,
     options: PipelineOptions,
@@ -193,7 +202,9 @@ def pseudo(
     start = call.start(maps, data)
     _require_use_of_saliency(saliency, start)
     asked = None if network is None else start.workspace.store.get(network)
-    start = replace(start, saliency=_named_saliency(saliency, start.workspace), network=asked)
+    by_hand = None if corrected is None else start.workspace.store.get(corrected)
+    named_saliency = _named_saliency(saliency, start.workspace)
+    start = replace(start, saliency=named_saliency, network=asked, corrected=by_hand)
     alone = holds(start.artifact, "network")
     if asked is not None and alone:
         raise UsageError("--network is used beside maps, found a network in their place: give one of the two")
@@ -250,7 +261,8 @@ def train_seg(
         start = Start(workspace, None, workspace.data(data))
     else:
         start = call.start(masks, data)
-    call.run(start)
+    has_corrected = start.upstream is not None and start.upstream.meta.get("corrected")
+    call.run(start, facts={"masks": "corrected" if has_corrected else "made"})
 
 
 def evaluate(
@@ -278,11 +290,11 @@ def evaluate(
 
     def extra(done: Artifact) -> Mapping[str, Any]:
         from mcis_cli.stages.evaluate.run import metrics
-        from mcis_cli.stages.plan.lineage import saliency_behind
+        from mcis_cli.stages.plan.lineage import beyond_tags
 
         found.update(metrics(done))
         if not options.quiet:
-            print_scores(found, saliency_behind(done, start.workspace.store))
+            print_scores(found, beyond_tags(done, start.workspace.store))
         return {"metrics": found}
 
     subject = kind_of(start.artifact.stage)

@@ -38,6 +38,7 @@ class Start:
         saliency: an artifact of maps that was named.
         network: an artifact that was named.
         more: further artifacts of the same kind as the upstream artifact.
+        corrected: an artifact of masks that was named.
     """
 
     workspace: Workspace
@@ -46,6 +47,7 @@ class Start:
     saliency: Artifact | None = None
     network: Artifact | None = None
     more: tuple[Artifact, ...] = ()
+    corrected: Artifact | None = None
 
     @property
     def artifact(self) -> Artifact:
@@ -58,7 +60,12 @@ class Start:
         from mcis_cli.stages.engine.inputs import Inputs
 
         return Inputs(
-            upstream=self.upstream, data=self.images, saliency=self.saliency, network=self.network, more=self.more
+            upstream=self.upstream,
+            data=self.images,
+            saliency=self.saliency,
+            network=self.network,
+            more=self.more,
+            corrected=self.corrected,
         )
 
 
@@ -257,9 +264,15 @@ class Call:
         )
 
     def _forecast(self, looking: "Forecaster", settings: Settings, start: Start) -> "Forecast":
-        saliency = start.saliency.id if start.saliency else None
+        saliency, corrected = (one.id if one else None for one in (start.saliency, start.corrected))
         return looking.stage(
-            self.stage, settings, start.upstream, saliency=saliency, network=start.network, more=start.more
+            self.stage,
+            settings,
+            start.upstream,
+            saliency=saliency,
+            network=start.network,
+            more=start.more,
+            corrected=corrected,
         )
 
     def _foretell(self, start: Start, foretell: Foretell) -> None:

@@ -11,12 +11,12 @@ from mcis_cli.cli.terminal.output import console
 from mcis_cli.errors import percent, plain
 
 
-def print_scores(metrics: Mapping[str, Any], saliency: str = "") -> None:
+def print_scores(metrics: Mapping[str, Any], beyond: str = "") -> None:
     """Print the IoU of every class and their mean, with a line on what exactly was measured.
 
     Args:
         metrics: see `stages.evaluate.run.metrics`.
-        saliency: see `stages.plan.lineage.saliency_behind`; empty if the score rests on none.
+        beyond: see `stages.plan.lineage.beyond_tags`; empty if the score rests on tags alone.
     """
     from mcis_cli.stages import stages
     from mcis_cli.stages.evaluate.run import describe
@@ -31,7 +31,7 @@ def print_scores(metrics: Mapping[str, Any], saliency: str = "") -> None:
     table.add_row(Text("mean", style="bold"), Text(percent(metrics["mean_iou"]), style="bold"))
     out = console()
     out.print(table)
-    out.print(Text(plain(describe(metrics, saliency))))
+    out.print(Text(plain(describe(metrics, beyond))))
 
 
 COLUMNS, HEIGHT, MARGIN = 61, 8, 9

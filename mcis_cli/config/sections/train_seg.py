@@ -1,6 +1,7 @@
 """The segmentation network."""
 
-from typing import Literal
+from collections.abc import Mapping
+from typing import ClassVar, Literal
 
 from mcis_cli.config.sections.common import COUNT, FROZEN, ONE_BACKBONE, PRECISION, WEIGHTS, WEIGHTS_FILE
 from mcis_cli.config.setting import Config, Flag, setting, unless, when
@@ -12,9 +13,23 @@ _LARGE_FOV = when(network="deeplab-largefov")
 class TrainSegConfig(Config):
     """DeepLab on pseudo masks, or on ground truth (`supervision = "full"`, the upper bound)."""
 
+    FACTS: ClassVar[Mapping[str, Mapping[str, str]]] = {
+        "masks": {"corrected": "on masks with corrections", "made": "on masks without corrections"}
+    }
+
     seed: int = setting(0, "for everything random in the stage", ge=0, le=MAX_SEED, flag=COUNT, changes_cost=False)
     supervision: Literal["pseudo", "full"] = setting(
         "pseudo", "pseudo masks, or ground truth: the upper bound", flag=True, changes_cost=False
+    )
+    corrected_weight: int = setting(
+        1,
+        "times that a pass over the images takes each one with a corrected mask",
+        ge=1,
+        le=100,
+        flag=COUNT,
+        used=when(supervision="pseudo", masks="corrected"),
+        omitted_at=1,
+        changes_cost=False,
     )
     network: Literal["deeplab-largefov", "deeplabv3"] = setting(
         "deeplab-largefov",

@@ -16,7 +16,7 @@ from mcis_cli.errors import DamagedError, plain
 from mcis_cli.interop.exports.onnx import Exported
 from mcis_cli.stages import check, holds
 from mcis_cli.stages.evaluate.run import metrics
-from mcis_cli.stages.plan.lineage import saliency_behind, settings_of
+from mcis_cli.stages.plan.lineage import beyond_tags, settings_of
 from mcis_cli.store import Artifact, Store
 from mcis_cli.training.initial_annotations import annotations_of
 
@@ -42,7 +42,7 @@ class Card:
         dataset_name: of the folder of its images; None where the store does not know it.
         mean, std: normalisation of images, on the scale 0..1.
         scores: of `mcis eval`, newest first, of the network or of maps that were made with it.
-        saliency: that the network rests on saliency maps, see `saliency_behind`; empty if on none.
+        beyond: what the network rests on beside tags, see `beyond_tags`; empty if on nothing.
     """
 
     network: Artifact
@@ -50,7 +50,7 @@ class Card:
     mean: Sequence[float]
     std: Sequence[float]
     scores: Sequence[Mapping[str, Any]]
-    saliency: str
+    beyond: str
 
     @property
     def is_segmenter(self) -> bool:
@@ -147,7 +147,7 @@ def card_of(
         mean=scale[0],
         std=scale[1],
         scores=list(_scores(network, store, on_damaged)),
-        saliency=saliency_behind(network, store),
+        beyond=beyond_tags(network, store),
     )
 
 

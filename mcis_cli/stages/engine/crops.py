@@ -1,7 +1,9 @@
 """Trainings that learn from pixels: batches of crops with masks, and their steps."""
 
+from collections import Counter
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
+from functools import cached_property
 from itertools import islice
 
 import numpy as np
@@ -35,14 +37,14 @@ class CropBatch:
 
 @dataclass(frozen=True, kw_only=True)
 class Crops:
-    """The crops of a training in steps; random choices depend on seed, epoch and id only.
+    """The crops of a training in steps; random choices depend on seed, epoch, id and its place among equal ones only.
 
     All ranks together have the crops of one process with a batch as large as theirs together. A rank without a crop
     takes one and ignores all of it.
 
     Attributes:
         view: a crop of an image by id, with its mask, drawn by a generator.
-        ids: the images that have something to learn from.
+        ids: the images that have something to learn from; one may be there several times, with a view each.
         config: seed, crops of each rank in a step, learning rate, momentum, weight decay and precision.
         workers: threads that read ahead.
         device: where the batches go.
@@ -55,6 +57,16 @@ class Crops:
     workers: int
     device: torch.device
     ranks: Ranks = ALONE
+
+    @cached_property
+    def _turns(self) -> list[int]:
+        """How often the image of each position is at an earlier one."""
+        seen: Counter[str] = Counter()
+        turns = []
+        for image_id in self.ids:
+            turns.append(seen[image_id])
+            seen[image_id] += 1
+        return turns
 
     @property
     def batches_per_epoch(self) -> int:
@@ -106,8 +118,8 @@ class Crops:
         chunks = [part or step[:1] for part, step in zip(parts, steps, strict=True)]
 
         def view(position: int) -> View:
-            image_id = self.ids[position]
-            return self.view(image_id, generator(seed, "view", epoch, image_id))
+            image_id, turn = self.ids[position], self._turns[position]
+            return self.view(image_id, generator(seed, "view", epoch, image_id, *([turn] if turn else [])))
 
         needed = (position for chunk in chunks for position in chunk)
         views = ordered_map(view, needed, workers=self.workers, ahead=2 * self.config.batch_size)

@@ -148,16 +148,16 @@ def metrics(artifact: Artifact) -> dict[str, Any]:
     return found
 
 
-def describe(metrics: Mapping[str, Any], saliency: str = "") -> str:
+def describe(metrics: Mapping[str, Any], beyond: str = "") -> str:
     """The images, the initialisation and the settings of a score, without which it means nothing.
 
     Args:
         metrics: see `metrics`.
-        saliency: that it rests on saliency maps, see `stages.plan.lineage.saliency_behind`; empty if on none.
+        beyond: what it rests on beside tags, see `stages.plan.lineage.beyond_tags`; empty if on nothing.
     """
     images, source = counted(metrics["num_images"], "image"), f"initialised from {metrics['initialisation']}"
     measured = stages()[metrics["subject"]].content.measured(metrics)
-    return "; ".join([images, source, *measured, *filter(None, [saliency])])
+    return "; ".join([images, source, *measured, *filter(None, [beyond])])
 
 
 def _images(config: EvalConfig, subject: Artifact, catalogue: Catalogue, inputs: Inputs) -> tuple[Catalogue, str]:

@@ -114,7 +114,7 @@ def _other_inputs(done: Done, upstream: str | None, known: Mapping[str, Done]) -
             yield from ("--weights", inputs["weights"][:ID_DIGITS] if inputs["weights"] in known else "FILE")
     if "regions" in inputs:
         yield from ("--regions", "FOLDER")
-    for role in ("saliency", "network"):
+    for role in ("saliency", "network", "corrected"):
         if role in inputs and inputs[role] in known and inputs[role] != upstream:
             yield from (f"--{role}", inputs[role][:ID_DIGITS])
 

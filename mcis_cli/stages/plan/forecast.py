@@ -97,12 +97,15 @@ class Forecaster:
         saliency: str | None = None,
         network: Artifact | Expected | None = None,
         more: tuple[Artifact, ...] = (),
+        corrected: str | None = None,
         of: str = "",
     ) -> Forecast:
         """One stage, given what it starts from."""
         inputs = {} if upstream is None else {"": upstream}
         asked = request(settings, self.data, self.catalogue, inputs)
-        return self._forecast(name, replace(asked, saliency=saliency, network=network, more=more), of)
+        return self._forecast(
+            name, replace(asked, saliency=saliency, network=network, more=more, corrected=corrected), of
+        )
 
     def _forecast(self, name: str, asked: Request, of: str) -> Forecast:
         wanted = stages()[name].ask(asked)

@@ -5,7 +5,7 @@ from dataclasses import dataclass
 from typing import Any
 
 from mcis_cli.data.catalogue import Catalogue
-from mcis_cli.errors import DamagedError, MissingError, UsageError
+from mcis_cli.errors import DamagedError, MissingError, UsageError, counted
 from mcis_cli.stages import chained, check, holds, kind_of, stages
 from mcis_cli.stages.materials import DATASET
 from mcis_cli.stages.stage import SCORED, Kind
@@ -153,7 +153,7 @@ def _scores_of(made: Mapping[Kind, Artifact], store: Store) -> list[Artifact]:
 
 
 def saliency_behind(artifact: Artifact, store: Store) -> str:
-    """A sentence that a result rests on saliency maps, for all places that show a score; empty if it does not.
+    """A sentence that a result rests on saliency maps; empty if it does not.
 
     A recipe of pseudo masks names the saliency maps that determine their background. Artifacts that are not in the
     store, or are damaged, are passed over.
@@ -166,6 +166,26 @@ def saliency_behind(artifact: Artifact, store: Store) -> str:
     except DamagedError:
         return ""
     return next(filter(None, (saliency_behind(one, store) for one in found if one is not None)), "")
+
+
+def corrections_behind(artifact: Artifact, store: Store) -> str:
+    """A sentence that a result rests on corrected masks, and on how many; empty if it does not.
+
+    Pseudo masks list the images whose mask was corrected. Artifacts are passed over as in `saliency_behind`.
+    """
+    try:
+        if holds(artifact, "pseudo masks") and (corrected := artifact.meta.get("corrected")):
+            count = f"{len(corrected):,} of {counted(len(artifact), 'image')}"
+            return f"uses corrected masks of {count}, so it rests on more than tags"
+        found = [artifact_of(content_id, store) for content_id in artifact.inputs.values()]
+    except DamagedError:
+        return ""
+    return next(filter(None, (corrections_behind(one, store) for one in found if one is not None)), "")
+
+
+def beyond_tags(artifact: Artifact, store: Store) -> str:
+    """What a result rests on beside tags, for all places that show a score; empty if on nothing."""
+    return "; ".join(filter(None, [saliency_behind(artifact, store), corrections_behind(artifact, store)]))
 
 
 def settings_of(artifact: Artifact) -> dict[str, Any]:

@@ -1,17 +1,27 @@
 """Declaration of `pseudo`: pseudo masks of maps, of a segmentation network, or of both."""
 
 from collections.abc import Callable, Mapping, Sequence
+from dataclasses import replace
 from importlib.util import find_spec
 from pathlib import Path
 from typing import Any
 
+from pydantic import Field
+
 from mcis_cli.config import SUPERPIXELS, Config, PseudoConfig, Settings
 from mcis_cli.data.catalogue import Catalogue
 from mcis_cli.errors import first_few, percent
-from mcis_cli.stages.contents import ascend
-from mcis_cli.stages.stage import IGNORE_INDEX, Content, Fields, Kind, Lack, MetaOfImages, Request, Stage, Work
+from mcis_cli.stages.contents import ascend, fault_of_mask
+from mcis_cli.stages.stage import Content, Fields, Kind, Lack, MetaOfImages, Request, Stage, Text, Work
 from mcis_cli.store import Artifact, Recipe, Schema
 from mcis_cli.store.artifact import ID_DIGITS
+
+
+class PseudoMeta(MetaOfImages):
+    """The meta of pseudo masks."""
+
+    corrected: list[Text] = Field([])  # the images whose mask people corrected
+
 
 SCHEMA: Schema = {"mask": ("uint8", 2), "classes": ("int32", 1)}
 
@@ -43,6 +53,11 @@ def network_recipe(config: PseudoConfig, network: str, images: Catalogue, region
     return PSEUDO.recipe({**settings, "split": images.split_name}, inputs)
 
 
+def with_corrected(recipe: Recipe, corrected: str | None) -> Recipe:
+    """The recipe of masks of which corrected ones override some."""
+    return recipe if corrected is None else replace(recipe, inputs={**recipe.inputs, "corrected": corrected})
+
+
 def _with_regions(config: PseudoConfig, evidence: str, regions: str | None) -> tuple[dict[str, Any], dict[str, str]]:
     """The settings for a recipe, and files of regions as an input by their digest, in place of the folder's name."""
     if regions is None:
@@ -56,10 +71,20 @@ def _wanted(request: Request) -> tuple[Config, Catalogue, Callable[[PseudoConfig
     if request.kind == "network":
         of_split = request.catalogue.split(start.meta["split"]).labelled()
         regions = _digest_of_regions(config, of_split)
-        return config, of_split, lambda settled: network_recipe(settled, start.id, of_split, regions)
+        return (
+            config,
+            of_split,
+            lambda settled: with_corrected(network_recipe(settled, start.id, of_split, regions), request.corrected),
+        )
     images, network = request.images_of_start.labelled(), request.network.id if request.network else None
     regions = _digest_of_regions(config, images)
-    return config, images, lambda settled: recipe(settled, start.id, images, request.saliency, network, regions)
+    return (
+        config,
+        images,
+        lambda settled: with_corrected(
+            recipe(settled, start.id, images, request.saliency, network, regions), request.corrected
+        ),
+    )
 
 
 def _digest_of_regions(config: PseudoConfig, images: Catalogue) -> str | None:
@@ -107,11 +132,9 @@ def _run(*args: Any) -> Artifact:
 
 
 def _fault_of(fields: Fields, meta: Mapping[str, Any]) -> str | None:
-    mask, classes = fields["mask"], fields["classes"]
-    num_foreground = len(meta["class_names"])
-    if not ascend(classes, num_foreground):
+    if not ascend(fields["classes"], len(meta["class_names"])):
         return "classes that are unknown or repeated"
-    return None if ((mask <= num_foreground) | (mask == IGNORE_INDEX)).all() else "a value that is no class"
+    return fault_of_mask(fields, meta)
 
 
 def _facts(settings: Mapping[str, Any], artifact: Artifact) -> Sequence[str]:
@@ -123,6 +146,7 @@ def _facts(settings: Mapping[str, Any], artifact: Artifact) -> Sequence[str]:
         f"regions {settings.get('regions', 'of files')}": "regions" in settings or "regions" in artifact.inputs,
         "CRF": settings.get("crf"),
         f"asked {network}": network and not of_network_alone,
+        f"{len(artifact.meta.get('corrected', ()))} corrected": artifact.meta.get("corrected"),
     }
     return first, *(word for word, holds in further.items() if holds)
 
@@ -143,7 +167,7 @@ PSEUDO = Stage(
     content=Content(
         kind="pseudo masks",
         schemas=(SCHEMA,),
-        meta=MetaOfImages,
+        meta=PseudoMeta,
         fault_of=_fault_of,
         shown_as="pseudo mask",
         facts=_facts,
@@ -154,7 +178,11 @@ PSEUDO = Stage(
         section="pseudo",
         run=_run,
         wanted=_wanted,
-        roles={"maps": ("maps", "walked maps", "network"), "network": ("network",)},
+        roles={
+            "maps": ("maps", "walked maps", "network"),
+            "network": ("network",),
+            "corrected": ("corrected masks",),
+        },
         starts_from=_starts_from,
         lacks=_lacks,
         follows=(

@@ -11,7 +11,7 @@ from mcis_cli.errors import UsageError, counted
 from mcis_cli.stages import check, holds, read_record
 from mcis_cli.stages.engine.evidence import note_left_out
 from mcis_cli.stages.engine.inputs import Inputs, images_of
-from mcis_cli.stages.pseudo.declaration import lacking_package, network_recipe, recipe
+from mcis_cli.stages.pseudo.declaration import lacking_package, network_recipe, recipe, with_corrected
 from mcis_cli.stages.pseudo.material import Material
 from mcis_cli.stages.pseudo.regions.files import RegionFiles, list_files
 from mcis_cli.store import Artifact, Recipe, Store
@@ -30,6 +30,7 @@ class Evidence:
         network: a segmentation network; None in a first round.
         saliency: saliency maps that were made or imported; None for those of the image set.
         regions: files of regions; None without any.
+        corrected: masks that override those that are made; None without any.
     """
 
     config: PseudoConfig
@@ -40,6 +41,7 @@ class Evidence:
     network: Artifact | None
     saliency: Artifact | None
     regions: RegionFiles | None
+    corrected: Artifact | None = None
 
     @property
     def source(self) -> Artifact:
@@ -53,8 +55,15 @@ class Evidence:
         saliency, network = (artifact.id if artifact else None for artifact in (self.saliency, self.network))
         regions = self.regions.digest if self.regions else None
         if self.maps is None:
-            return network_recipe(config, self.source.id, self.images, regions)
-        return recipe(config, self.maps.id, self.images, saliency, network, regions)
+            made = network_recipe(config, self.source.id, self.images, regions)
+        else:
+            made = recipe(config, self.maps.id, self.images, saliency, network, regions)
+        return with_corrected(made, self.corrected.id if self.corrected else None)
+
+    @property
+    def corrected_ids(self) -> list[str]:
+        """The images whose mask was corrected."""
+        return [] if self.corrected is None else sorted({*self.corrected.ids} & {*self.images.ids})
 
     def material(self, image_id: str) -> Material:
         """The maps of an image, before any cue, and the image itself if a CRF or regions need it."""
@@ -91,6 +100,8 @@ def open_evidence(config: PseudoConfig, inputs: Inputs, store: Store, options: R
     given = catalogue.split(source.meta["split"]) if is_network else catalogue.only(source.ids, source.meta["split"])
     images = given.labelled()
     note_left_out("pseudo masks", given, images, options.reporter)
+    if inputs.corrected is not None:
+        _check_corrected(inputs.corrected, source, images)
     return Evidence(
         config=config,
         options=options,
@@ -100,6 +111,7 @@ def open_evidence(config: PseudoConfig, inputs: Inputs, store: Store, options: R
         network=source if is_network else inputs.network,
         saliency=saliency,
         regions=_regions(config, images, store),
+        corrected=inputs.corrected,
     )
 
 
@@ -109,6 +121,25 @@ def _regions(config: PseudoConfig, images: Catalogue, store: Store) -> RegionFil
     if config.regions is None or config.regions in SUPERPIXELS:
         return None
     return list_files(Path(config.regions), images, store)
+
+
+def _check_corrected(corrected: Artifact, source: Artifact, images: Catalogue) -> None:
+    if not holds(corrected, "corrected masks"):
+        raise UsageError(
+            f"--corrected {corrected.path.stem} was made by {corrected.stage}: expected corrected masks; "
+            "`mcis import --corrected PATH` makes them"
+        )
+    check(corrected)
+    if corrected.meta["class_names"] != source.meta["class_names"]:
+        raise UsageError(
+            f"--corrected {corrected.path.stem} has other classes than {source.path.stem}: expected the same, in the "
+            "same order; import the masks again"
+        )
+    if not {*corrected.ids} & {*images.ids}:
+        raise UsageError(
+            f"--corrected {corrected.path.stem} has no mask of the {len(images)} images that get masks: expected one "
+            "or more; give the maps of the same images"
+        )
 
 
 def _check_maps(config: PseudoConfig, maps: Artifact, network: Artifact | None) -> None:

@@ -13,9 +13,14 @@ from mcis_cli.store import Record
 def make_mask(config: PseudoConfig, material: Material) -> Record:
     """The pseudo mask of one image; wholly ignored if it needs a saliency map for the background and has none.
 
-    A negative is all background, whatever stands out in it. Without maps, a network's prediction is used alone.
+    A corrected mask is used as it is. A negative is all background, whatever stands out in it. Without maps, a
+    network's prediction is used alone.
     """
-    if not material.classes:
+    classes = material.classes
+    if material.corrected is not None:
+        mask = material.corrected
+        classes = tuple(value - 1 for value in np.unique(mask).tolist() if value not in (0, IGNORE_INDEX))
+    elif not material.classes:
         mask = np.zeros(material.size, dtype=np.uint8)
     elif material.maps is None:
         mask = soft.fuse(config, with_votes(config, material))
@@ -23,4 +28,4 @@ def make_mask(config: PseudoConfig, material: Material) -> Record:
         mask = np.full(material.size, IGNORE_INDEX, dtype=np.uint8)
     else:
         mask = FUSIONS[config.fusion](config, with_votes(config, material))
-    return material.image_id, {"mask": mask, "classes": np.array(material.classes, dtype=np.int32)}
+    return material.image_id, {"mask": mask, "classes": np.array(classes, dtype=np.int32)}

@@ -38,6 +38,7 @@ class Material:
         predicted: probabilities of a network, of background and the classes.
         region_file: the regions of another tool.
         regions: the regions that vote; None until they are found, or without any.
+        corrected: the mask that people corrected, which overrides all else.
     """
 
     image_id: str
@@ -50,6 +51,7 @@ class Material:
     predicted: Float32[np.ndarray, "kept height width"] | None = None
     region_file: RegionFile | None = None
     regions: Regions | None = None
+    corrected: Mask | None = None
 
 
 class Background(NamedTuple):

@@ -78,6 +78,7 @@ def _make(evidence: Evidence, store: Store) -> Artifact:
                 "class_names": list(evidence.catalogue.class_names),
                 "background": "network" if evidence.maps is None else config.background,
                 "initialisation": evidence.source.meta["initialisation"],
+                **({"corrected": evidence.corrected_ids} if evidence.corrected else {}),
             },
             machine=machine,
             observe=observe,

@@ -41,9 +41,12 @@ class TrainSegMeta(MetaOfImages):
     supervision: Literal["pseudo", "full"]
 
 
-def recipe(config: TrainSegConfig, masks: str, images: Catalogue, weights: str) -> Recipe:
-    """The segmentation network: images, their masks (an artifact's id, or the digest of the ground truth), weights."""
-    settings = config.recipe_settings()
+def recipe(
+    config: TrainSegConfig, masks: str, images: Catalogue, weights: str, *, has_corrected: bool = False
+) -> Recipe:
+    """The segmentation network: images, their masks (an artifact's id, or the digest of the ground truth), weights; and
+    whether some of the masks were corrected, by which settings have an effect or not."""
+    settings = config.recipe_settings(masks="corrected" if has_corrected else "made")
     if config.supervision == "full":  # pseudo masks record their split
         settings["split"] = images.split_name
     return TRAIN_SEG.recipe(settings, {"masks": masks, "images": images.digest("images"), "weights": weights})
@@ -56,7 +59,8 @@ def _wanted(request: Request) -> tuple[Config, Catalogue, Callable[[TrainSegConf
         images = request.catalogue.split(request.data.train)
         return config, images, lambda settled: recipe(settled, images.digest("masks"), images, weights)
     masks, of_masks = request.start, request.images_of_start
-    return config, of_masks, lambda settled: recipe(settled, masks.id, of_masks, weights)
+    has_corrected = bool(masks.meta.get("corrected"))
+    return config, of_masks, lambda settled: recipe(settled, masks.id, of_masks, weights, has_corrected=has_corrected)
 
 
 def _run(*args: Any) -> Artifact:

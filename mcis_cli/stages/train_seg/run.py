@@ -1,6 +1,6 @@
 """`train-seg`: pseudo masks, or ground truth as the upper bound, become a segmentation network."""
 
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
 
@@ -43,6 +43,7 @@ class Supervision:
         identity: the id of the pseudo masks, or the digest of the ground truth.
         read: from an image id to its mask, (H, W) with 255 ignored.
         dataset: the id of the whole data set.
+        corrected: the images whose mask was corrected.
     """
 
     images: Catalogue
@@ -50,6 +51,7 @@ class Supervision:
     identity: str
     read: Callable[[str], NDArray[np.uint8]]
     dataset: str
+    corrected: Sequence[str] = ()
 
 
 def run(config: TrainSegConfig, inputs: Inputs, store: Store, options: RunOptions) -> Artifact:
@@ -76,7 +78,8 @@ def run(config: TrainSegConfig, inputs: Inputs, store: Store, options: RunOption
     weights = starting_identity(config.backbone, config.weights)
 
     def recipe_of(settled: TrainSegConfig) -> Recipe:
-        return recipe_of_training(settled, supervision.identity, supervision.images, weights)
+        masks, images = supervision.identity, supervision.images
+        return recipe_of_training(settled, masks, images, weights, has_corrected=bool(supervision.corrected))
 
     config = settle(config, recipe_of, store, options, device)
     recipe = recipe_of(config)
@@ -131,7 +134,14 @@ def _supervision(config: TrainSegConfig, inputs: Inputs, store: Store) -> Superv
         masks = inputs.expect("pseudo masks")
         catalogue = images_of(masks, inputs.data, store)
         images = catalogue.only(masks.ids)
-        return Supervision(images, masks.meta["split"], masks.id, lambda i: read_record(masks, i)["mask"], catalogue.id)
+        return Supervision(
+            images=images,
+            split=masks.meta["split"],
+            identity=masks.id,
+            read=lambda image_id: read_record(masks, image_id)["mask"],
+            dataset=catalogue.id,
+            corrected=masks.meta.get("corrected", ()),
+        )
     if inputs.data is None and inputs.upstream is None:
         raise UsageError("full supervision needs images with ground truth: give --data FOLDER")
     catalogue, split = _labelled_images(inputs.data, inputs.upstream, store)
@@ -189,6 +199,8 @@ def _crops(
             f"all {len(supervision.images)} masks are ignored as a whole, so there is nothing to learn from; lower "
             "--foreground-threshold of `mcis pseudo`, or look at its maps"
         )
+    corrected = {*useful}.intersection(supervision.corrected)
+    useful += sorted(corrected) * (config.corrected_weight - 1)
     cropping = Cropping(config.crop, config.scales, config.mirror, config.scale_step)
 
     def view(image_id: str, draw: np.random.Generator) -> View:

@@ -2,7 +2,7 @@
 
 from collections.abc import Callable
 
-from mcis_cli.stages.pseudo.cues import network, saliency, trust
+from mcis_cli.stages.pseudo.cues import corrected, network, saliency, trust
 from mcis_cli.stages.pseudo.evidence import Evidence
 from mcis_cli.stages.pseudo.material import Material
 
@@ -10,4 +10,5 @@ CUES: tuple[Callable[[Evidence], Callable[[Material], Material] | None], ...] = 
     saliency.open_cue,
     trust.open_cue,
     network.open_cue,
+    corrected.open_cue,
 )
