@@ -131,7 +131,7 @@ def test_the_commands_foretell_make_and_repair_masks_with_corrections(chain_copy
     by_hand = json.loads(call("import", "--corrected", tmp_path / "fixed", "--json", cwd=folder).out)["id"]
     command = ("pseudo", chain_copy.made["cams"].id, "--corrected", by_hand[:12], "--json")
     foretold = json.loads(call(*command, "--dry-run", cwd=folder).out)["stages"][0]
-    assert foretold["why"][0].startswith("corrected: none, now ")
+    assert foretold["why"][0].startswith("inputs.corrected: none, now ")
     answer = call(*command, cwd=folder)
     made = chain_copy.store.get(json.loads(answer.out)["id"])
     assert json.loads(call(*command, "--dry-run", cwd=folder).out)["stages"][0]["artifact"] == made.path.stem
