@@ -81,14 +81,13 @@ def test_every_name_has_a_source():
         ({"regions": "slic", "slic": {"segments": 20}}, lambda image: slic(image, 20, 10.0, start_label=1)),
     ],
 )
-def test_soft_masks_are_those_of_scores_averaged_in_superpixels(chain, settings, labels_of):
+def test_soft_masks_are_those_of_probabilities_averaged_in_superpixels(chain, settings, labels_of):
     made, plain = make(chain, **SOFT, **settings), make(chain, **SOFT)
     images = chain.images()
     for image_id in made.ids[:4]:
         labels = labels_of(images.read_image(image_id))
         background = salient_background(images.read_saliency(image_id), background_score=0.35, weight=0.5, middle=0.4)
-        scores = averaged(np.concatenate([background[None], maps_of(chain, image_id)]), labels)
-        probabilities = soft_scores(scores[1:], scores[0], sharpness=6.0)
+        probabilities = averaged(soft_scores(maps_of(chain, image_id), background, sharpness=6.0), labels)
         expected = mask_of_probabilities(probabilities, images[image_id].labels, min_confidence=0)
         sure = np.sort(probabilities, axis=0)[-1] - np.sort(probabilities, axis=0)[-2] > 1e-5
         np.testing.assert_array_equal(made.read(image_id)["mask"][sure], expected[sure])
@@ -124,7 +123,7 @@ def test_a_network_votes_too_alone_or_beside_maps(chain, tmp_path):
 
 
 @pytest.mark.slow
-def test_the_crf_starts_from_the_averaged_scores_in_processes_as_inline(chain, tmp_path):
+def test_the_crf_starts_from_the_averaged_probabilities_in_processes_as_inline(chain, tmp_path):
     crf = {**SOFT, "regions": "slic", "crf": True}
     inline = make(chain, **crf)
     in_processes = make(chain, **crf, store=open_store(tmp_path), run=options(workers=2))

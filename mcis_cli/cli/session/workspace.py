@@ -240,7 +240,7 @@ def _with_absolute_paths(tables: dict[str, Any], folder: Path) -> dict[str, Any]
 
 
 def _is_path(section: str, name: str, value: object, folder: Path) -> bool:
-    """Whether the value of a setting is a path that is relative to a folder; those of [data] are relative to its root."""
+    """Whether the value of a setting is a path that is relative to a folder, unlike those of [data]."""
     model = SECTIONS.get(section)
     flag = model.facts_of(name).flag if model is not None and name in model.model_fields else None
     if flag is None or not isinstance(value, str):

@@ -6,7 +6,7 @@ from mcis_cli.config import PseudoConfig
 from mcis_cli.maps.pseudo import IGNORE_INDEX
 from mcis_cli.stages.pseudo.fusions import FUSIONS, soft
 from mcis_cli.stages.pseudo.material import Material
-from mcis_cli.stages.pseudo.regions import with_votes
+from mcis_cli.stages.pseudo.regions import with_regions
 from mcis_cli.store import Record
 
 
@@ -23,9 +23,9 @@ def make_mask(config: PseudoConfig, material: Material) -> Record:
     elif not material.classes:
         mask = np.zeros(material.size, dtype=np.uint8)
     elif material.maps is None:
-        mask = soft.fuse(config, with_votes(config, material))
+        mask = soft.fuse(config, with_regions(config, material))
     elif config.background == "saliency" and material.saliency is None:
         mask = np.full(material.size, IGNORE_INDEX, dtype=np.uint8)
     else:
-        mask = FUSIONS[config.fusion](config, with_votes(config, material))
+        mask = FUSIONS[config.fusion](config, with_regions(config, material))
     return material.image_id, {"mask": mask, "classes": np.array(classes, dtype=np.int32)}

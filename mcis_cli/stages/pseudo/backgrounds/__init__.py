@@ -4,7 +4,6 @@ from collections.abc import Mapping
 
 from mcis_cli.config import PseudoConfig
 from mcis_cli.maps.localization import enlarge, normalise
-from mcis_cli.maps.regions import vote
 from mcis_cli.stages.pseudo.backgrounds import affinity, constant, power, saliency
 from mcis_cli.stages.pseudo.material import Background, Maps, Material
 
@@ -17,11 +16,8 @@ BACKGROUNDS: Mapping[str, Background] = {
 
 
 def normalised(config: PseudoConfig, material: Material) -> Maps:
-    """The maps at the image's size, each in [0, 1], the scale of the background, and averaged in regions if there are
-    any."""
+    """The maps at the image's size, each in [0, 1], the scale of the background."""
     assert material.maps is not None, "called for maps alone"
     if BACKGROUNDS[config.background].keeps_scale:
-        maps = enlarge(material.maps, *material.size)
-    else:
-        maps = normalise(enlarge(material.maps, *material.size, config.enlarging), config.normalization)
-    return maps if material.regions is None else vote(maps, material.regions)
+        return enlarge(material.maps, *material.size)
+    return normalise(enlarge(material.maps, *material.size, config.enlarging), config.normalization)

@@ -6,6 +6,7 @@ from jaxtyping import Float32
 from mcis_cli.config import PseudoConfig
 from mcis_cli.maps.crf import dense_crf
 from mcis_cli.maps.pseudo import agreed, mask_of_probabilities, soft_scores, with_own_background
+from mcis_cli.maps.regions import vote
 from mcis_cli.stages.pseudo.backgrounds import BACKGROUNDS, normalised
 from mcis_cli.stages.pseudo.material import Mask, Material
 
@@ -13,7 +14,8 @@ Probabilities = Float32[np.ndarray, "kept height width"]
 
 
 def fuse(config: PseudoConfig, material: Material) -> Mask:
-    """The mask of the highest probabilities, of maps, a network, or both, after a dense CRF if there is one."""
+    """The mask of the highest probabilities, of maps, a network, or both, after votes of regions and a dense CRF if
+    there are any."""
     if material.maps is None:
         assert material.predicted is not None, "a network takes the place of maps"
         probabilities = material.predicted
@@ -21,6 +23,8 @@ def fuse(config: PseudoConfig, material: Material) -> Mask:
         probabilities = _of_maps(config, material)
         if material.predicted is not None:
             probabilities = agreed(probabilities, material.predicted, weight=config.network_weight)
+    if material.regions is not None:
+        probabilities = vote(probabilities, material.regions)
     if config.crf and len(probabilities) > 1:
         assert material.image is not None, "read for the CRF"
         probabilities = dense_crf(material.image, probabilities, **config.crf_settings.model_dump())
