@@ -45,7 +45,7 @@ GROUPS: Mapping[str, Mapping[str, Listed]] = {
     },
     "Share": {
         "export": Listed("export:export", "Write masks, maps, predictions or a network for other tools"),
-        "import": Listed("imports:import_", "Import artifacts, maps, masks or weights that were made elsewhere"),
+        "import": Listed("imports:import_", "Import artifacts, maps, masks or weights from elsewhere"),
         "coco-masks": Listed("datasets:coco_masks", "Write ground truth from the outlines of COCO annotations"),
         "merge": Listed("keeping:merge", "Copy artifacts and finished work from other stores"),
     },

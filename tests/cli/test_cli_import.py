@@ -225,5 +225,5 @@ def test_an_artifact_of_an_unknown_stage_is_of_a_newer_mcis(call, tmp_path):
     path = seal_records(make_store(tmp_path), Recipe("panoptic", 1, {}, {})).path
     answer = call("import", path, "--store", "other", cwd=tmp_path)
     assert answer.code == 2
-    assert "was made by panoptic: expected one of dataset, saliency, weights, train-cls" in answer.err
+    assert "was made by panoptic: expected one of dataset, saliency, weights, corrected, train-cls" in answer.err
     assert str(path.relative_to(tmp_path)) in answer.err

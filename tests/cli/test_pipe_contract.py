@@ -15,6 +15,7 @@ from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from pathlib import Path
 
+import numpy as np
 import pytest
 from image_sets import encode, photo, write
 from run_commands import Answer, environment, python, shell

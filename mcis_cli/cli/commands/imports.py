@@ -128,7 +128,7 @@ def import_(
     as_json: opt.AsJson = False,
     quiet: opt.Quiet = False,
 ) -> None:
-    """Import artifacts, maps, masks or weights that were made elsewhere.
+    """Import artifacts, maps, masks or weights from elsewhere.
 
     Every file is checked, and none is executed.
 
