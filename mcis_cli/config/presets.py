@@ -125,7 +125,7 @@ PRESETS: Mapping[Preset, Mapping[str, Any]] = {
             "affinity_scale": 45.0,
             "affinity_lr": 0.01,
         },
-        "cams": {"image_size": 448, "refs": 10, "reference_choice": "nearest"},
+        "cams": {"image_size": 448, "refs": 10, "reference_choice": "nearest", "refs_without": 10},
         "pseudo": {
             "fusion": "soft",
             "normalization": "max",

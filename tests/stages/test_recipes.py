@@ -172,7 +172,7 @@ def test_every_stage_has_a_version_and_its_name_in_the_recipe():
     recipe = recipes.dataset(IMAGES)
     assert recipe.stage == "dataset"
     assert recipe.version == recipes.VERSIONS["dataset"]
-    assert set(recipes.VERSIONS) == {"dataset", *chained()}
+    assert set(recipes.VERSIONS) == {"dataset", "corrected", *chained()}
 
 
 @pytest.mark.parametrize(

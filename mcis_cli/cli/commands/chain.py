@@ -31,11 +31,7 @@ def run(
 
     Example: mcis init photos/ && mcis run
     """
-    if launched.rank() is not None:
-        raise UsageError(
-            "mcis run runs its stages in one process, found several (WORLD_SIZE); give torchrun a single stage, as in "
-            "torchrun --nproc-per-node 2 -m mcis_cli train-cls"
-        )
+    _refuse_several_processes()
     seeds = {name: {"seed": seed} for name, section in SECTIONS.items() if "seed" in section.model_fields}
     flags = Flags({**rounds.tables, **seeds})
     workspace = options.place.open(flags, preset=options.preset, may_create=not options.dry_run)
@@ -73,6 +69,14 @@ def run(
     )
     if not options.as_json:
         reporter.suggest(*steps)
+
+
+def _refuse_several_processes() -> None:
+    if launched.rank() is not None:
+        raise UsageError(
+            "mcis run runs its stages in one process, found several (WORLD_SIZE); give torchrun a single stage, as in "
+            "torchrun --nproc-per-node 2 -m mcis_cli train-cls"
+        )
 
 
 def _scores(last: Artifact) -> Scores | None:

@@ -195,21 +195,29 @@ def pseudo(
 
     Example: mcis pseudo --background constant --background-score 0.2
     """
-    from mcis_cli.stages import holds
-
     folder = str(saliency.resolve()) if saliency and saliency.is_dir() else None
     call = Call("pseudo", flags.and_also("data", saliency=folder), options, parts)
     start = call.start(maps, data)
     _require_use_of_saliency(saliency, start)
-    asked = None if network is None else start.workspace.store.get(network)
-    by_hand = None if corrected is None else start.workspace.store.get(corrected)
-    named_saliency = _named_saliency(saliency, start.workspace)
-    start = replace(start, saliency=named_saliency, network=asked, corrected=by_hand)
-    alone = holds(start.artifact, "network")
-    if asked is not None and alone:
+    store = start.workspace.store
+    start = replace(
+        start,
+        saliency=_named_saliency(saliency, start.workspace),
+        network=None if network is None else store.get(network),
+        corrected=None if corrected is None else store.get(corrected),
+    )
+    call.run(start, facts={"evidence": _evidence(start)})
+
+
+def _evidence(start: Start) -> str:
+    """What the masks are made from, as their recipe names it."""
+    from mcis_cli.stages import holds
+
+    if not holds(start.artifact, "network"):
+        return "maps" if start.network is None else "maps and network"
+    if start.network is not None:
         raise UsageError("--network is used beside maps, found a network in their place: give one of the two")
-    evidence = "network" if alone else "maps" if asked is None else "maps and network"
-    call.run(start, facts={"evidence": evidence})
+    return "network"
 
 
 def _named_saliency(given: Path | None, workspace: Workspace) -> Artifact | None:

@@ -36,14 +36,7 @@ def run(path: Path, inputs: Inputs, store: Store, options: RunOptions, *, note: 
         UsageError: the artifact holds no pseudo masks.
         DataError: a file cannot be used, or nothing was corrected.
     """
-    masks = inputs.upstream
-    assert masks is not None, "the command names them"
-    if not holds(masks, "pseudo masks"):
-        raise UsageError(
-            f"{masks.path.stem} was made by {masks.stage}: expected the pseudo masks that were corrected; `mcis ls` "
-            "lists all"
-        )
-    check(masks)
+    masks = _pseudo_masks(inputs.upstream)
     images = images_of(masks, inputs.data, store).only(masks.ids, masks.meta["split"])
     found = dict(_changed(_packed(read_corrected(path, images, masks.path.stem), images, path), masks, options))
     if not found:
@@ -73,6 +66,18 @@ def run(path: Path, inputs: Inputs, store: Store, options: RunOptions, *, note: 
             "note": note,
         },
     )
+
+
+def _pseudo_masks(given: Artifact | None) -> Artifact:
+    """The masks that were corrected, checked."""
+    assert given is not None, "the command names them"
+    if not holds(given, "pseudo masks"):
+        raise UsageError(
+            f"{given.path.stem} was made by {given.stage}: expected the pseudo masks that were corrected; `mcis ls` "
+            "lists all"
+        )
+    check(given)
+    return given
 
 
 def _packed(masks: Iterable[tuple[str, Mask]], images: Catalogue, path: Path) -> Iterator[tuple[str, bytes]]:
