@@ -22,10 +22,15 @@ class Regions(NamedTuple):
     region: Int[np.ndarray, " members"]
 
 
-def of_labels(labels: Int[np.ndarray, "height width"]) -> Regions:
-    """The regions of a label image: the pixels of the same label, 0 for no region."""
-    pixels = np.flatnonzero(labels)
-    return Regions(pixels, np.unique(labels.ravel()[pixels], return_inverse=True)[1])
+def of_labels(*images: Int[np.ndarray, "height width"]) -> Regions:
+    """The regions of label images: in each, the pixels of the same label, 0 for no region."""
+    pixels, region, num_regions = [], [], 0
+    for labels in images:
+        pixels.append(np.flatnonzero(labels))
+        found, numbers = np.unique(labels.ravel()[pixels[-1]], return_inverse=True)
+        region.append(num_regions + numbers)
+        num_regions += len(found)
+    return Regions(np.concatenate(pixels), np.concatenate(region))
 
 
 def of_masks(masks: Iterable[Bool[np.ndarray, "height width"]]) -> Regions:

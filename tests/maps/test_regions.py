@@ -44,6 +44,12 @@ def test_probabilities_still_sum_to_one(planes, masks):
     np.testing.assert_allclose(voted.sum(axis=0), 1, atol=1e-5)
 
 
+@given(scores, some_labels, some_labels)
+def test_the_regions_of_several_label_images_vote_together(planes, one, other):
+    masks = [labels == label for labels in (one, other) for label in np.unique(labels) if label]
+    np.testing.assert_allclose(vote(planes, of_labels(one, other)), vote_by_pixel(planes, masks), atol=1e-6)
+
+
 def test_overlapping_regions_by_hand():
     planes = np.array([[[0, 6, 3, 9]]], np.float32)
     left, middle = np.array([[[1, 1, 0, 0]], [[0, 1, 1, 0]]], bool)

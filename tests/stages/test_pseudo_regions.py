@@ -77,7 +77,10 @@ def test_every_name_has_a_source():
     ("settings", "labels_of"),
     [
         ({"regions": "slic"}, lambda image: slic(image, n_segments=300, compactness=10.0, start_label=1)),
-        ({"regions": "felzenszwalb"}, lambda image: felzenszwalb(image, scale=100.0, sigma=0.8, min_size=20) + 1),
+        (
+            {"regions": "felzenszwalb", "felzenszwalb": {"scales": [100.0]}},
+            lambda image: felzenszwalb(image, scale=100.0, sigma=0.8, min_size=20) + 1,
+        ),
         ({"regions": "slic", "slic": {"segments": 20}}, lambda image: slic(image, 20, 10.0, start_label=1)),
     ],
 )
@@ -92,6 +95,20 @@ def test_soft_masks_are_those_of_probabilities_averaged_in_superpixels(chain, se
         sure = np.sort(probabilities, axis=0)[-1] - np.sort(probabilities, axis=0)[-2] > 1e-5
         np.testing.assert_array_equal(made.read(image_id)["mask"][sure], expected[sure])
     assert not same(made, plain)
+
+
+def test_the_regions_of_all_scales_vote_together(chain):
+    made = make(chain, **SOFT, regions="felzenszwalb", background="constant")
+    image_id, images = made.ids[0], chain.images()
+    image, background = images.read_image(image_id), np.full(images.read_image(image_id).shape[:2], 0.35, np.float32)
+    probabilities = soft_scores(maps_of(chain, image_id), background, sharpness=6.0)
+    scales = PseudoConfig().felzenszwalb.scales
+    of_scales = [averaged(probabilities, felzenszwalb(image, scale, 0.8, 20) + 1) for scale in scales]
+    mean = np.mean(of_scales, axis=0)
+    expected = mask_of_probabilities(mean, images[image_id].labels, min_confidence=0)
+    sure = np.sort(mean, axis=0)[-1] - np.sort(mean, axis=0)[-2] > 1e-5
+    assert len(scales) > 1
+    np.testing.assert_array_equal(made.read(image_id)["mask"][sure], expected[sure])
 
 
 def test_hard_masks_are_the_fusion_of_averaged_maps_and_saliency(chain, tmp_path):

@@ -5,7 +5,7 @@ from typing import ClassVar, Literal
 
 from mcis_cli.config.sections.common import CRF, ENLARGING, FACTORS, NORMALIZATION, ONE_NUMBER, PRECISION, CrfConfig
 from mcis_cli.config.setting import Config, Flag, setting, unless, when
-from mcis_cli.config.values import SUPERPIXELS, Enlarging, Normalization, Precision, Scales
+from mcis_cli.config.values import SUPERPIXELS, Enlarging, Normalization, Precision, RegionScales, Scales
 
 # Masks are made of maps, of maps and a network (second round), or of a network alone.
 _OF_MAPS = when(evidence=("maps", "maps and network"))
@@ -24,7 +24,9 @@ class SlicConfig(Config):
 class FelzenszwalbConfig(Config):
     """Regions by Felzenszwalb and Huttenlocher."""
 
-    scale: float = setting(100.0, "larger values make larger regions", gt=0)
+    scales: RegionScales = setting(
+        (50.0, 200.0, 800.0), "larger values make larger regions; the regions of all scales vote together"
+    )
     sigma: float = setting(0.8, "width of the smoothing before, pixels", ge=0)
     min_size: int = setting(20, "pixels of the smallest region", ge=1)
 

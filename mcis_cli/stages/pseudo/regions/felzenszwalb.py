@@ -6,10 +6,14 @@ from mcis_cli.stages.pseudo.material import Material
 
 
 def find(config: PseudoConfig, material: Material) -> Regions:
-    """The regions of the photograph."""
+    """The regions of the photograph, at each of the scales."""
     from skimage.segmentation import felzenszwalb
 
     assert material.image is not None, "read for regions of photographs"
-    options = config.felzenszwalb
-    labels = felzenszwalb(material.image, scale=options.scale, sigma=options.sigma, min_size=options.min_size)
-    return of_labels(labels + 1)
+    options, image = config.felzenszwalb, material.image
+    return of_labels(
+        *(
+            felzenszwalb(image, scale=scale, sigma=options.sigma, min_size=options.min_size) + 1
+            for scale in options.scales
+        )
+    )
