@@ -11,6 +11,7 @@ from tiny_chain import options
 from mcis_cli.config import SUPERPIXELS, PseudoConfig
 from mcis_cli.data.run_lengths import encode_rle
 from mcis_cli.errors import DataError, UsageError
+from mcis_cli.maps.crf import dense_crf
 from mcis_cli.maps.localization import enlarge, normalise
 from mcis_cli.maps.pseudo import fuse_saliency, mask_of_probabilities, salient_background, soft_scores
 from mcis_cli.stages.engine.inputs import Inputs
@@ -140,12 +141,17 @@ def test_a_network_votes_too_alone_or_beside_maps(chain, tmp_path):
 
 
 @pytest.mark.slow
-def test_the_crf_starts_from_the_averaged_probabilities_in_processes_as_inline(chain, tmp_path):
-    crf = {**SOFT, "regions": "slic", "crf": True}
-    inline = make(chain, **crf)
-    in_processes = make(chain, **crf, store=open_store(tmp_path), run=options(workers=2))
-    assert in_processes.id == inline.id
-    assert not same(inline, make(chain, **SOFT, crf=True))
+def test_regions_vote_on_the_probabilities_of_the_crf_in_processes_as_inline(chain, tmp_path):
+    config = {**SOFT, "background": "constant", "crf": True, "regions": write_labels(chain, tmp_path / "labels")}
+    made = make(chain, **config)
+    assert make(chain, **config, store=open_store(tmp_path / "other"), run=options(workers=2)).id == made.id
+    image_id, images = made.ids[0], chain.images()
+    image, labels = images.read_image(image_id), stripes(images[image_id])
+    background = np.full(labels.shape, 0.35, np.float32)
+    probabilities = soft_scores(maps_of(chain, image_id), background, sharpness=6.0)
+    probabilities = averaged(dense_crf(image, probabilities, **PseudoConfig().crf_settings.model_dump()), labels)
+    expected = mask_of_probabilities(probabilities, images[image_id].labels, min_confidence=0)
+    np.testing.assert_array_equal(made.read(image_id)["mask"], expected)
 
 
 def test_the_recipe_has_the_content_of_files_and_not_their_folder(chain, tmp_path):

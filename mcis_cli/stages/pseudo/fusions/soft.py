@@ -14,7 +14,7 @@ Probabilities = Float32[np.ndarray, "kept height width"]
 
 
 def fuse(config: PseudoConfig, material: Material) -> Mask:
-    """The mask of the highest probabilities, of maps, a network, or both, after votes of regions and a dense CRF if
+    """The mask of the highest probabilities, of maps, a network, or both, after a dense CRF and votes of regions if
     there are any."""
     if material.maps is None:
         assert material.predicted is not None, "a network takes the place of maps"
@@ -23,11 +23,11 @@ def fuse(config: PseudoConfig, material: Material) -> Mask:
         probabilities = _of_maps(config, material)
         if material.predicted is not None:
             probabilities = agreed(probabilities, material.predicted, weight=config.network_weight)
-    if material.regions is not None:
-        probabilities = vote(probabilities, material.regions)
     if config.crf and len(probabilities) > 1:
         assert material.image is not None, "read for the CRF"
         probabilities = dense_crf(material.image, probabilities, **config.crf_settings.model_dump())
+    if material.regions is not None:
+        probabilities = vote(probabilities, material.regions)
     return mask_of_probabilities(probabilities, material.classes, min_confidence=config.min_confidence)
 
 
