@@ -267,9 +267,10 @@ def _cams(images: Catalogue) -> dict[str, Any]:
         "single-round": {"refs": 0, "flip": True, "scales": (1.0, 1.5)},
         "contrastive": {"refs": 2, "with_contrastive": True},
         "nearest": {"refs": 2, "reference_choice": "nearest"},
+        "without": {"refs": 2, "reference_choice": "nearest", "refs_without": 2},
         "released": {"localization": "released", "reference_replacement": True, "reference_self": True},
     }
-    nearest = Nearest(cache, images, images, num_references=2, options=_options())
+    nearest = Nearest(cache, images, images, num_references=2, num_without=2, options=_options())
     for name, given in settings.items():
         mapper = Mapper(model, cache, CamsConfig(image_size=SIDE, precision="fp32", **given), images, nearest)
         _, fields = mapper.record(images["b"])
