@@ -27,7 +27,9 @@ def ran_out(error: BaseException) -> bool:
     """Whether memory ran out."""
     if isinstance(error, MemoryError):
         return True
-    if isinstance(error, SystemError):  # from an interpreter that had no memory left for a message
+    # An interpreter that had no memory left for a message, or a module that another thread could not finish importing.
+    is_unfinished = isinstance(error, ImportError) and str(error).startswith("cannot import name")
+    if isinstance(error, SystemError) or is_unfinished:
         return resource.getrlimit(resource.RLIMIT_AS)[0] != resource.RLIM_INFINITY
     kinds = (RuntimeError, ImportError, OSError)
     return isinstance(error, kinds) and any(words in str(error).lower() for words in _SAID)

@@ -25,7 +25,7 @@ def offers(call, monkeypatch):
 
 def test_commands_and_flags(offers, tmp_path):
     assert offers("mcis pre", cwd=tmp_path) == ["predict"]
-    assert offers("mcis cams --refs", cwd=tmp_path) == ["--refs"]
+    assert offers("mcis cams --refs", cwd=tmp_path) == ["--refs", "--refs-without"]
     assert not list(tmp_path.iterdir())
 
 

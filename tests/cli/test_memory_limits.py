@@ -1,6 +1,7 @@
 """A limit on memory (`ulimit -v`) is one line that says so, however little is left."""
 
 import os
+import resource
 import subprocess
 import sys
 
@@ -47,3 +48,14 @@ def test_each_way_to_run_out_of_memory_is_known_by_its_words(error):
 )
 def test_other_errors_are_no_lack_of_memory(error):
     assert not memory.ran_out(error)
+
+
+@pytest.mark.parametrize(
+    "error", [SystemError(), ImportError("cannot import name 'inspect' from 'mcis_cli.data.images'")]
+)
+def test_what_only_a_lack_of_memory_explains_counts_where_memory_is_limited(monkeypatch, error):
+    limit = resource.RLIM_INFINITY
+    monkeypatch.setattr(memory.resource, "getrlimit", lambda _: (limit, limit))
+    assert not memory.ran_out(error)
+    limit = 2**28
+    assert memory.ran_out(error)
