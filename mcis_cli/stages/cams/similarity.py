@@ -71,9 +71,7 @@ class Nearest:
             if self._mapped.carriers(k)
             for has_class in ((True, False) if self._num_without else (True,))
         }
-        queried = (self._mapped.carriers(k) for k, _ in pools)
-        needed = {one for ids, pool in zip(queried, pools.values(), strict=True) if pool for one in (*ids, *pool)}
-        ids = sorted(needed)
+        ids = sorted({one for (k, _), pool in pools.items() if pool for one in (*self._mapped.carriers(k), *pool)})
         units, rows = self._mean_features(ids), {image_id: row for row, image_id in enumerate(ids)}
         found: dict[tuple[str, int, bool], tuple[str, ...]] = {}
         for (k, has_class), pool in pools.items():

@@ -1,4 +1,4 @@
-"""Shared by imports: the images that have files, the digests of these, and reading them unchanged."""
+"""Files that are brought along for images: which images have one, their digests, and reading them unchanged."""
 
 import hashlib
 from collections.abc import Iterable, Mapping, Sequence

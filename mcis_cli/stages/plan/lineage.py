@@ -1,6 +1,6 @@
 """The lineage of a result: the artifacts of one run, found through their inputs, and their scores."""
 
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
 
@@ -155,32 +155,46 @@ def _scores_of(made: Mapping[Kind, Artifact], store: Store) -> list[Artifact]:
 def saliency_behind(artifact: Artifact, store: Store) -> str:
     """A sentence that a result rests on saliency maps; empty if it does not.
 
-    A recipe of pseudo masks names the saliency maps that determine their background. Artifacts that are not in the
-    store, or are damaged, are passed over.
+    A recipe of pseudo masks names the saliency maps that determine their background.
     """
-    try:
-        if holds(artifact, "pseudo masks") and "saliency" in artifact.inputs:
-            maps = artifact_of(artifact.inputs["saliency"], store)
-            return SALIENCY_MADE if maps is not None and "model" in maps.inputs else SALIENCY_GIVEN
-        found = [artifact_of(content_id, store) for content_id in artifact.inputs.values()]
-    except DamagedError:
-        return ""
-    return next(filter(None, (saliency_behind(one, store) for one in found if one is not None)), "")
+    return _first_behind(artifact, store, _saliency_of)
 
 
 def corrections_behind(artifact: Artifact, store: Store) -> str:
     """A sentence that a result rests on corrected masks, and on how many; empty if it does not.
 
-    Pseudo masks list the images whose mask was corrected. Artifacts are passed over as in `saliency_behind`.
+    Pseudo masks list the images whose mask was corrected.
+    """
+    return _first_behind(artifact, store, _corrections_of)
+
+
+def _first_behind(artifact: Artifact, store: Store, said_of: Callable[[Artifact, Store], str]) -> str:
+    """What is said of the first pseudo masks behind a result that have something to say; empty if none has.
+
+    Artifacts that are not in the store, or are damaged, are passed over.
     """
     try:
-        if holds(artifact, "pseudo masks") and (corrected := artifact.meta.get("corrected")):
-            count = f"{len(corrected):,} of {counted(len(artifact), 'image')}"
-            return f"uses corrected masks of {count}, so it rests on more than tags"
+        if holds(artifact, "pseudo masks") and (said := said_of(artifact, store)):
+            return said
         found = [artifact_of(content_id, store) for content_id in artifact.inputs.values()]
     except DamagedError:
         return ""
-    return next(filter(None, (corrections_behind(one, store) for one in found if one is not None)), "")
+    return next(filter(None, (_first_behind(one, store, said_of) for one in found if one is not None)), "")
+
+
+def _saliency_of(masks: Artifact, store: Store) -> str:
+    if "saliency" not in masks.inputs:
+        return ""
+    maps = artifact_of(masks.inputs["saliency"], store)
+    return SALIENCY_MADE if maps is not None and "model" in maps.inputs else SALIENCY_GIVEN
+
+
+def _corrections_of(masks: Artifact, store: Store) -> str:
+    if not (corrected := masks.meta.get("corrected")):
+        return ""
+    return (
+        f"uses corrected masks of {len(corrected):,} of {counted(len(masks), 'image')}, so it rests on more than tags"
+    )
 
 
 def beyond_tags(artifact: Artifact, store: Store) -> str:

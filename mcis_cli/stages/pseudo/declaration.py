@@ -68,23 +68,19 @@ def _with_regions(config: PseudoConfig, evidence: str, regions: str | None) -> t
 
 def _wanted(request: Request) -> tuple[Config, Catalogue, Callable[[PseudoConfig], Recipe]]:
     config, start = request.settings.pseudo, request.start
-    if request.kind == "network":
-        of_split = request.catalogue.split(start.meta["split"]).labelled()
-        regions = _digest_of_regions(config, of_split)
-        return (
-            config,
-            of_split,
-            lambda settled: with_corrected(network_recipe(settled, start.id, of_split, regions), request.corrected),
-        )
-    images, network = request.images_of_start.labelled(), request.network.id if request.network else None
+    of_network_alone = request.kind == "network"
+    given = request.catalogue.split(start.meta["split"]) if of_network_alone else request.images_of_start
+    images, network = given.labelled(), request.network.id if request.network else None
     regions = _digest_of_regions(config, images)
-    return (
-        config,
-        images,
-        lambda settled: with_corrected(
-            recipe(settled, start.id, images, request.saliency, network, regions), request.corrected
-        ),
-    )
+
+    def recipe_of(settled: PseudoConfig) -> Recipe:
+        if of_network_alone:
+            made = network_recipe(settled, start.id, images, regions)
+        else:
+            made = recipe(settled, start.id, images, request.saliency, network, regions)
+        return with_corrected(made, request.corrected)
+
+    return config, images, recipe_of
 
 
 def _digest_of_regions(config: PseudoConfig, images: Catalogue) -> str | None:

@@ -9,6 +9,6 @@ from mcis_cli.stages.pseudo.material import Material
 CUES: tuple[Callable[[Evidence], Callable[[Material], Material] | None], ...] = (
     saliency.open_cue,
     trust.open_cue,
-    network.open_cue,
     corrected.open_cue,
+    network.open_cue,
 )

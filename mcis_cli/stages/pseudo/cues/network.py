@@ -24,6 +24,8 @@ def open_cue(evidence: Evidence) -> Callable[[Material], Material] | None:
     predictor = Predictor(evidence.network, look, evidence.options)
 
     def add(material: Material) -> Material:
+        if material.corrected is not None:
+            return material  # the prediction would not be used
         image = images.read_image(material.image_id) if material.image is None else material.image
         return replace(material, predicted=among_tags(predictor.probabilities(image), material.classes))
 
