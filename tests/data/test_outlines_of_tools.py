@@ -8,7 +8,7 @@ import pytest
 from image_sets import encode, photo, write
 
 from mcis_cli.config import DataConfig
-from mcis_cli.data.layouts.label_studio_brush import decode_brush
+from mcis_cli.data.layouts.label_studio_brush import decode_brush, encode_brush
 from mcis_cli.data.reading import read_catalogue
 from mcis_cli.errors import DataError
 
@@ -43,6 +43,17 @@ def test_brushes_of_any_runs_are_read(seed, as_literals):
     random = np.random.default_rng(seed)
     mask = np.repeat(random.random((5 + seed, 3)) < 0.5, 40, axis=1)
     np.testing.assert_array_equal(decode_brush(packed(mask, as_literals=as_literals), *mask.shape, "x"), mask)
+
+
+def test_a_brush_is_written_as_its_own_tool_writes_it():
+    assert encode_brush(BRUSH) == RUNS
+
+
+@pytest.mark.parametrize("fill", [None, False, True])
+def test_brushes_are_read_as_they_were_written(fill):
+    """One is longer than the longest run."""
+    mask = np.random.default_rng(0).random((150, 170)) < 0.5 if fill is None else np.full((150, 170), fill)
+    np.testing.assert_array_equal(decode_brush(encode_brush(mask), *mask.shape, "x"), mask)
 
 
 @pytest.mark.parametrize(

@@ -116,6 +116,73 @@ def test_datumaro_reads_the_regions_of_coco(export, masks):
     }
 
 
+def test_datumaro_reads_the_masks_of_cvat(export, masks):
+    datumaro = pytest.importorskip("datumaro", reason="pip install 'mcis[interchange]'")
+    read = datumaro.Dataset.import_from(str(export("pseudo", "--cvat", "--images")), "cvat")
+    names = [label.name for label in read.categories()[datumaro.AnnotationType.label]]
+    assert {item.id for item in read} == set(masks)
+    for item in read:
+        assert {names[annotation.label] for annotation in item.annotations} == {
+            CLASSES[value - 1] for value in values(masks[item.id])
+        }
+        for annotation in item.annotations:
+            np.testing.assert_array_equal(
+                annotation.image, masks[item.id] == 1 + CLASSES.index(names[annotation.label])
+            )
+
+
+def test_label_studio_decodes_the_brushes(export, masks):
+    brush = pytest.importorskip("label_studio_sdk.converter.brush", reason="pip install label-studio-sdk")
+    tasks = json.loads((export("pseudo", "--label-studio") / "tasks.json").read_text())
+    assert len(tasks) == len(masks)
+    for task in tasks:
+        mask = masks[Path(task["data"]["image"]).stem]
+        found = {}
+        for region in task["predictions"][0]["result"]:
+            pixels = brush.decode_rle(region["value"]["rle"])
+            planes = pixels.reshape(region["original_height"], region["original_width"], 4)
+            found[1 + CLASSES.index(region["value"]["brushlabels"][0])] = planes[:, :, 3] > 0
+        assert set(found) == values(mask)
+        for value, region in found.items():
+            np.testing.assert_array_equal(region, mask == value)
+
+
+def test_only_the_images_of_a_list(call, chain, tmp_path, monkeypatch):
+    first, second, *_ = chain.made["pseudo"].ids
+    lines = f"{second}\t0.93\twhatever\n" + json.dumps({"id": first, "score": 0.5}) + "\n\n"
+    (tmp_path / "ids.txt").write_text(lines)
+    named = chain.made["pseudo"].id
+    answer = call("export", named, "--voc", "--ids", tmp_path / "ids.txt", "-o", tmp_path / "a", cwd=chain.folder)
+    assert answer.code == 0, answer.err
+    monkeypatch.setattr("sys.stdin", io.StringIO(lines))
+    listed = call("export", named, "--voc", "--ids", "-", "-o", tmp_path / "b", cwd=chain.folder)
+    assert listed.code == 0, listed.err
+    for out in (tmp_path / "a", tmp_path / "b"):
+        assert sorted(path.stem for path in (out / "SegmentationClass").iterdir()) == [first, second]
+
+
+@pytest.mark.parametrize(
+    ("content", "message"),
+    [
+        (b"nobody\n", "no image 'nobody' among its 16 of train; expected ids of its images"),
+        (b"\n", "is empty: expected image ids, one a line"),
+        (b'{"name": 3}\n', "line 1 is '{\"name\": 3}': expected an image id, or a JSON object with 'id'"),
+        (b"\xff\xfe", "cannot be read"),
+    ],
+)
+def test_a_list_that_is_none_of_its_images_is_refused(call, chain, tmp_path, content, message):
+    (tmp_path / "ids.txt").write_bytes(content)
+    answer = call("export", chain.made["pseudo"].id, "--voc", "--ids", tmp_path / "ids.txt", cwd=chain.folder)
+    assert (answer.code, answer.out) == (2, "")
+    assert message in answer.err
+
+
+def test_one_pipe_cannot_be_both_the_list_and_the_artifact(call, chain):
+    answer = call("export", "-", "--voc", "--ids", "-", cwd=chain.folder)
+    assert (answer.code, answer.out) == (2, "")
+    assert "--ids - reads the list from stdin: give the artifact as the argument" in answer.err
+
+
 def test_panoptic_pictures_are_the_masks_with_nothing_where_they_are_void(export, masks):
     out = export("pseudo", "--panoptic")
     table = json.loads((out / "annotations/panoptic_train.json").read_text())

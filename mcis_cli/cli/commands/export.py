@@ -13,9 +13,10 @@ from mcis_cli.cli.session import completion
 from mcis_cli.cli.session import options as opt
 from mcis_cli.cli.session.call import next_steps
 from mcis_cli.cli.session.groups import PredictionPlace
+from mcis_cli.cli.session.ids import read_ids
 from mcis_cli.cli.session.prediction import prediction_settings
 from mcis_cli.cli.session.section_flags import Flags, SectionFlags
-from mcis_cli.cli.session.upstream import expected_artifact, upstream_reference
+from mcis_cli.cli.session.upstream import expected_artifact, reads_pipe, upstream_reference
 from mcis_cli.cli.terminal.folder_output import OutputFolder
 from mcis_cli.cli.terminal.output import TerminalReporter, say_path
 from mcis_cli.config import EvalConfig
@@ -35,8 +36,12 @@ class Asked:
     output: Annotated[Path, typer.Option("--output", "-o", help="Folder for the files.")] = Path("export")
     force: Annotated[bool, typer.Option("--force", help="Write into a folder that is not empty.")] = False
     images: Annotated[
-        bool, typer.Option("--images", help="Copy the photographs, too: --voc, --coco, --panoptic, --yolo.")
+        bool,
+        typer.Option(
+            "--images", help="Copy the photographs, too: --voc, --coco, --panoptic, --yolo, --cvat, --label-studio."
+        ),
     ] = False
+    ids: opt.Ids = None
     split: Annotated[
         str | None,
         typer.Option(
@@ -76,6 +81,7 @@ class Asked:
             "--images": self.images and self.format.photographs is None,
             "--full-size": self.full_size and flag != "--maps",
             "--competition": self.competition is not None and flag != "--voc-submission",
+            "--ids": onnx and self.ids is not None,
             "--split": onnx and self.split is not None,
             "--data": onnx and self.data is not None,
             "--device": onnx and self.device not in ("auto", "cpu"),
@@ -102,6 +108,8 @@ def export(
     Example: mcis export 3fa8c1d2 --voc --images -o for-cvat
     """
     asked.refuse_other_flags()
+    if asked.ids == Path("-") and reads_pipe(artifact):
+        raise UsageError("--ids - reads the list from stdin: give the artifact as the argument")
     from mcis_cli.stages import holds, names_of
     from mcis_cli.stages.engine.inputs import Inputs
 
@@ -139,6 +147,8 @@ def _write_files(
         split=asked.split,
         needs_images=format.needs_images or asked.images or asked.full_size,
     )
+    if asked.ids is not None:
+        source = source.only(read_ids(asked.ids, "--ids"))
     folder = OutputFolder(asked.output, "--output")
     folder.require(empty=not asked.force)
     competition = asked.competition or "comp6"

@@ -81,6 +81,22 @@ FORMATS = (
         is_flat=True,
     ),
     Format(
+        "--cvat",
+        "Masks as annotations.xml of CVAT for images 1.1, to upload to a task.",
+        MASKS,
+        "interop.exports.cvat:cvat_files",
+        needs_images=True,
+        photographs="images",
+    ),
+    Format(
+        "--label-studio",
+        "Masks as tasks of Label Studio, with brushes as predictions.",
+        MASKS,
+        "interop.exports.label_studio:label_studio_files",
+        needs_images=True,
+        photographs="images",
+    ),
+    Format(
         "--overlays",
         "Images of photographs under their masks.",
         MASKS,

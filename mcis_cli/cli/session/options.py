@@ -99,6 +99,12 @@ Workers = Annotated[
         help="Threads or processes that read and finish images; never changes a result. Default: one per core.",
     ),
 ]
+Ids = Annotated[
+    Path | None,
+    typer.Option(
+        "--ids", metavar="FILE|-", help="Only the images of this list, as mcis review prints it; - for stdin."
+    ),
+]
 AsJson = Annotated[bool, typer.Option("--json", help="Print one JSON object.")]
 Quiet = Annotated[bool, typer.Option("--quiet", "-q", help="Print the id alone, and no progress.")]
 DryRun = Annotated[

@@ -12,6 +12,9 @@ from mcis_cli.errors import DataError
 if TYPE_CHECKING:
     from numpy import ndarray
 
+WORD = 8  # bits of a value
+LENGTHS = (3, 4, 8, 16)  # bits of the lengths that we write, as Label Studio does
+
 
 def decode_brush(runs: Any, height: int, width: int, where: str) -> "ndarray":
     """The pixels of a brush, boolean, (height, width).
@@ -27,7 +30,7 @@ def decode_brush(runs: Any, height: int, width: int, where: str) -> "ndarray":
     bits = _Bits(bytes(runs))
     total, word = bits.read(32), bits.read(5) + 1
     lengths = [bits.read(4) + 1 for _ in range(4)]
-    if total != height * width * 4 or word != 8:
+    if total != height * width * 4 or word != WORD:
         raise DataError(fault)
     values = np.zeros(total, dtype=np.uint8)
     at = 0
@@ -42,6 +45,29 @@ def decode_brush(runs: Any, height: int, width: int, where: str) -> "ndarray":
             values[at:end] = [bits.read(word) for _ in range(end - at)]
         at = end
     return values.reshape(height, width, 4)[:, :, 3] > 0
+
+
+def encode_brush(pixels: "ndarray") -> list[int]:
+    """The run lengths of a brush over an image, for `decode_brush`; all four channels have the brush, as in exports.
+
+    Args:
+        pixels: boolean, (height, width).
+    """
+    import numpy as np
+
+    values = pixels.ravel()
+    starts = np.flatnonzero(np.diff(values, prepend=~values[:1]))
+    bits = [f"{4 * values.size:032b}{WORD - 1:05b}", *(f"{size - 1:04b}" for size in LENGTHS)]
+    for start, end in zip(starts.tolist(), [*starts[1:].tolist(), values.size], strict=True):
+        word, left = f"{255 * bool(values[start]):0{WORD}b}", 4 * (end - start)
+        while left:
+            run = min(left, 2 ** LENGTHS[-1])
+            which = next(place for place, size in enumerate(LENGTHS) if run <= 2**size)
+            bits.append(f"1{which:02b}{run - 1:0{LENGTHS[which]}b}{word}")
+            left -= run
+    text = "".join(bits)
+    padded = text.ljust(-(-len(text) // 8) * 8, "0")
+    return list(int(padded, 2).to_bytes(len(padded) // 8, "big"))
 
 
 class _Bits:

@@ -12,7 +12,7 @@ from PIL import Image
 from mcis_cli.data.catalogue import IGNORE_INDEX
 from mcis_cli.data.layouts.listing import BACKGROUND
 from mcis_cli.data.run_lengths import encode_rle
-from mcis_cli.interop.exports.content import Export, File, Mask, require_file_name
+from mcis_cli.interop.exports.content import Export, File, Mask, require_file_name, values_of
 
 Table = dict[str, Any]
 ABOUT = "made by mcis: an annotation is the region of a class, which may be of several objects"
@@ -25,7 +25,7 @@ def coco_files(export: Export) -> Iterator[File]:
     annotations: list[Table] = []
     for image_id, mask in export.masks():
         images.append(_image(len(images) + 1, export.file_name(image_id), mask))
-        for value in _values(mask):
+        for value in values_of(mask):
             region = mask == value
             annotation = {
                 "id": len(annotations) + 1,
@@ -61,10 +61,6 @@ def panoptic_files(export: Export) -> Iterator[File]:
         yield File(Path(f"annotations/panoptic_{split}/{image_id}.png"), _as_colours(segments))
     categories = _categories([*export.class_names, BACKGROUND])
     yield _json(f"annotations/panoptic_{split}.json", images, annotations, categories)
-
-
-def _values(mask: Mask) -> list[int]:
-    return [value for value in np.unique(mask).tolist() if value not in (0, IGNORE_INDEX)]
 
 
 def _image(number: int, file_name: str, mask: Mask) -> Table:

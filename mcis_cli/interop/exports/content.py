@@ -3,8 +3,8 @@
 The modules beside this one define the files of each format; nothing is written here.
 """
 
-from collections.abc import Iterator, Mapping
-from dataclasses import dataclass
+from collections.abc import Collection, Iterator, Mapping
+from dataclasses import dataclass, replace
 from pathlib import Path, PurePosixPath
 from typing import Any, NamedTuple, TypeVar
 
@@ -13,7 +13,7 @@ from jaxtyping import UInt8
 from numpy.typing import NDArray
 
 from mcis_cli.config import EvalConfig, RunOptions
-from mcis_cli.data.catalogue import Catalogue
+from mcis_cli.data.catalogue import IGNORE_INDEX, Catalogue
 from mcis_cli.data.layouts.listing import id_fault
 from mcis_cli.errors import DataError
 from mcis_cli.maps.localization import enlarge, normalise
@@ -54,6 +54,20 @@ class Source:
     def class_names(self) -> tuple[str, ...]:
         """The foreground classes."""
         return tuple(self.artifact.meta["class_names"])
+
+    def only(self, wanted: Collection[str]) -> "Source":
+        """The same with some of its images.
+
+        Raises:
+            DataError: one of them is not among its images.
+        """
+        absent = sorted({*wanted} - {*self.ids})
+        if absent:
+            raise DataError(
+                f"{self.artifact.path.name}: no image {absent[0]!r:.200} among its {len(self.ids)} of {self.split}; "
+                "expected ids of its images, one a line; `mcis review` prints them"
+            )
+        return replace(self, ids=tuple(sorted({*wanted})))
 
     def catalogue(self) -> Catalogue:
         """The image set."""
@@ -207,6 +221,11 @@ def _full_maps(source: Source, config: EvalConfig) -> Iterator[tuple[str, Maps]]
             yield image_id, dict(zip(by_class, stack, strict=True))
         else:
             yield image_id, {}
+
+
+def values_of(mask: Mask) -> list[int]:
+    """The classes of a mask by their values, ascending; without background and ignored pixels."""
+    return [value for value in np.unique(mask).tolist() if value not in (0, IGNORE_INDEX)]
 
 
 def require_file_name(name: str, what: str) -> str:

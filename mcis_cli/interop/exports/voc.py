@@ -39,7 +39,7 @@ def voc_files(export: Export) -> Iterator[File]:
     yield File(
         Path(f"ImageSets/Segmentation/{export.split}.txt"), "".join(f"{image_id}\n" for image_id in ids).encode()
     )
-    yield File(Path("labels.json"), _cvat_labels(export.class_names))
+    yield File(Path("labels.json"), cvat_labels(export.class_names))
     yield File(Path("labelmap.txt"), labels)
 
 
@@ -62,7 +62,8 @@ def label_map(class_names: Sequence[str]) -> bytes:
     return "".join(["# label:color_rgb:parts:actions\n", *lines]).encode()
 
 
-def _cvat_labels(class_names: Sequence[str]) -> bytes:
+def cvat_labels(class_names: Sequence[str]) -> bytes:
+    """The labels for CVAT's constructor of labels, in the colours of their mask values."""
     colours = voc_palette()[1:]
     labels = [
         {"name": name, "color": f"#{bytes(colour).hex()}", "attributes": []}

@@ -4,11 +4,8 @@ import json
 from collections.abc import Iterator
 from pathlib import Path
 
-import numpy as np
-
-from mcis_cli.data.catalogue import IGNORE_INDEX
 from mcis_cli.errors import DataError
-from mcis_cli.interop.exports.content import Export, File, Mask, flat_name, require_file_name
+from mcis_cli.interop.exports.content import Export, File, Mask, flat_name, require_file_name, values_of
 from mcis_cli.interop.exports.polygons import polygons
 
 
@@ -36,9 +33,7 @@ def yolo_files(export: Export) -> Iterator[File]:
 
 def _lines(mask: Mask) -> Iterator[str]:
     height, width = mask.shape
-    for value in np.unique(mask).tolist():
-        if value in (0, IGNORE_INDEX):
-            continue
+    for value in values_of(mask):
         for polygon in polygons(mask == value):
             corners = (f"{x / width:.6g} {y / height:.6g}" for x, y in polygon)
             yield f"{value - 1} {' '.join(corners)}\n"

@@ -8,7 +8,7 @@ from pathlib import Path
 import numpy as np
 
 from mcis_cli.config import RunOptions
-from mcis_cli.data.catalogue import Catalogue, mask_fault
+from mcis_cli.data.catalogue import IGNORE_INDEX, Catalogue, mask_fault
 from mcis_cli.errors import DataError, UsageError, counted
 from mcis_cli.interop.imports.corrected_files import Mask, read_corrected
 from mcis_cli.stages import check, holds, read_record
@@ -93,10 +93,14 @@ def _packed(masks: Iterable[tuple[str, Mask]], images: Catalogue, path: Path) ->
 
 
 def _changed(packed: Iterable[tuple[str, bytes]], masks: Artifact, options: RunOptions) -> Iterator[tuple[str, bytes]]:
-    """Those that differ from the pseudo masks; tools export masks that nobody touched, too."""
+    """Those that differ from the pseudo masks; tools export masks that nobody touched, too.
+
+    Most formats have no ignored pixels, so a mask whose ignored pixels became background was not touched either.
+    """
     num_same = 0
     for image_id, pixels in packed:
-        is_same = read_record(masks, image_id)["mask"].tobytes() == zlib.decompress(pixels)
+        before, found = read_record(masks, image_id)["mask"], zlib.decompress(pixels)
+        is_same = found in (before.tobytes(), np.where(before == IGNORE_INDEX, 0, before).tobytes())
         num_same += is_same
         if not is_same:
             yield image_id, pixels
