@@ -24,6 +24,7 @@ if TYPE_CHECKING:
     from mcis_cli.stages.plan.chain import run_chain as run_chain
     from mcis_cli.stages.predict.run import run as predict
     from mcis_cli.stages.pseudo.run import run as pseudo
+    from mcis_cli.stages.review.run import run as review
     from mcis_cli.stages.train_cls.run import run as train_cls
     from mcis_cli.stages.train_seg.run import run as train_seg
     from mcis_cli.store import Artifact as Artifact
@@ -50,6 +51,7 @@ __all__ = [
     "predict",
     "pseudo",
     "resolve",
+    "review",
     "run_chain",
     "train_cls",
     "train_seg",
@@ -74,6 +76,7 @@ _HOMES = {
     "predict": ("stages.predict.run", "run"),
     "pseudo": ("stages.pseudo.run", "run"),
     "resolve": ("config", "resolve"),
+    "review": ("stages.review.run", "run"),
     "run_chain": ("stages.plan.chain", "run_chain"),
     "train_cls": ("stages.train_cls.run", "run"),
     "train_seg": ("stages.train_seg.run", "run"),

@@ -36,6 +36,7 @@ GROUPS: Mapping[str, Mapping[str, Listed]] = {
         "ablate": Listed("ablate:ablate", "Measure rows of Table 1, 2, 4 or 5 on your images"),
     },
     "Look": {
+        "review": Listed("review:review", "Rank pseudo masks by how likely they are wrong"),
         "ls": Listed("listing:ls", "List the artifacts of the store, newest last"),
         "show": Listed("inspect:show", "Show how an artifact was made, or why its stage would rerun"),
         "log": Listed("log:log", "Draw the loss curves of a training, also while it runs"),

@@ -1,7 +1,7 @@
 """The contact sheet: which images are on it, and for each its photograph with maps, masks and ground truth over it."""
 
 from collections.abc import Iterable, Iterator, Mapping, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 
 import numpy as np
 from numpy.typing import NDArray
@@ -16,6 +16,7 @@ from mcis_cli.report.coverage import Coverage, coverage_of
 from mcis_cli.report.scores import Scores, image_score
 from mcis_cli.stages import read_record, stages
 from mcis_cli.stages.plan.lineage import Run, split_of
+from mcis_cli.stages.review.ranking import Reviewed
 from mcis_cli.stages.stage import Kind
 from mcis_cli.store import Artifact
 
@@ -62,7 +63,8 @@ class Card:
         split: the list that it is on.
         tiles: by title, in the order of the chain.
         shown: the titles of those on the sheet; the others are seen when it is enlarged.
-        coverage: of the mask on the sheet, which it is sorted by if there are no scores.
+        coverage: of the mask on the sheet.
+        doubt: in [0, 1], which it is sorted by if there are no scores: of a review, or else of the coverage.
         score: of what is on the sheet, which it is sorted by.
         reason: a line on why it stands where it does.
     """
@@ -75,6 +77,7 @@ class Card:
     tiles: Mapping[str, Tile]
     shown: tuple[str, ...]
     coverage: Coverage | None = None
+    doubt: float | None = None
     score: float | None = None
     reason: str = ""
 
@@ -99,12 +102,15 @@ class Photos:
         return self.numbers[image_id]
 
 
-def choose(run: Run, images: Catalogue, scores: Mapping[Kind, Scores], count: int) -> list[str]:
+def choose(
+    run: Run, images: Catalogue, scores: Mapping[Kind, Scores], count: int, reviewed: Mapping[str, Reviewed]
+) -> list[str]:
     """The ids of the images to show: of maps and masks, and of what the network was scored on.
 
-    A third of each are the worst, a third the best by their scores, or without scores by the share of the smallest
-    class in their masks. The others are spread over the rest.
+    A third of each are the worst, a third the best by their scores, or without scores by a review, or by the share of
+    the smallest class in their masks. The others are spread over the rest.
     """
+    ranked = {image_id: 1 - one.score for image_id, one in reviewed.items()}
     pools: list[tuple[Sequence[str], Mapping[str, float]]] = []
     pools_of: tuple[tuple[Kind, ...], ...] = (("pseudo masks", "walked maps", "maps"), ("network",))
     for subjects in pools_of:
@@ -113,7 +119,7 @@ def choose(run: Run, images: Catalogue, scores: Mapping[Kind, Scores], count: in
         holding = [*made, *(one.artifact for one in known)]
         if holding:
             there = [image_id for image_id in holding[0].ids if image_id in images]
-            pools.append((there, known[0].images if known else _shares(run, images, there, count)))
+            pools.append((there, known[0].images if known else ranked or _shares(run, images, there, count)))
     chosen: list[str] = []
     for number, (ids, ranks) in enumerate(pools):
         wanted = (count - len(chosen)) // (len(pools) - number)
@@ -146,6 +152,7 @@ def cards(
     chosen: Iterable[str],
     predictions: Masks,
     scores: Mapping[Kind, Scores],
+    reviewed: Mapping[str, Reviewed],
 ) -> Iterator[Card | DataError]:
     """The images of the sheet; the fault of each that cannot be shown.
 
@@ -156,10 +163,13 @@ def cards(
         chosen: ids.
         predictions: masks of the network by id.
         scores: by subject; other images are scored here by ground truth.
+        reviewed: the review of masks by id, which explains why they are doubtful.
     """
     for image_id in chosen:
         try:
-            yield _card(run, images, photos, image_id, predictions.get(image_id), scores)
+            card = _card(run, images, photos, image_id, predictions.get(image_id), scores)
+            found = reviewed.get(image_id)
+            yield card if found is None else replace(card, doubt=found.score, reason="; ".join(found.reasons))
         except DataError as fault:
             yield fault
 
@@ -203,6 +213,7 @@ def _card(
         tiles=tiles,
         shown=("photograph",) if main is None else ("photograph", main),
         coverage=coverage,
+        doubt=None if coverage is None else 1 - coverage.share,
         score=None if main is None else tiles[main].score,
         reason="" if coverage is None else coverage.in_words(images.class_names),
     )

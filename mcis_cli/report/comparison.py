@@ -285,7 +285,7 @@ def _cards_of(
     is_predicted = subject == "network" and wanted.predictions and network is not None
     predictions = predict(network, images, chosen, options) if is_predicted and network is not None else {}
     scores: Mapping[Kind, Scores] = {name: one for name, one in report.scores.items() if name == subject}
-    found = cards(report.run, images, photos, chosen, predictions, scores)
+    found = cards(report.run, images, photos, chosen, predictions, scores, {})
     return {card.image_id: card for card in found if isinstance(card, Card)}
 
 

@@ -19,7 +19,8 @@ from mcis_cli.report.scores import Mistake, Scores, confusion_shares, mistakes, 
 from mcis_cli.stages import holds, kind_of
 from mcis_cli.stages.engine.inputs import look_behind
 from mcis_cli.stages.materials import DATASET
-from mcis_cli.stages.plan.lineage import Run, settings_of
+from mcis_cli.stages.plan.lineage import Run, review_of, settings_of
+from mcis_cli.stages.review.ranking import Reviewed, ranking
 from mcis_cli.stages.stage import Kind
 from mcis_cli.store import Artifact, Store
 from mcis_cli.store.artifact import ID_DIGITS
@@ -96,6 +97,7 @@ class Report:
     images: Catalogue | None = None
     photos: Photos | None = None
     predictions: Mapping[str, NDArray[np.uint8]] = field(default_factory=dict)
+    reviewed: Mapping[str, Reviewed] = field(default_factory=dict)
     cards: list[Card] = field(default_factory=list)
     attended: list[Any] = field(default_factory=list)
     without_images: str = ""
@@ -124,10 +126,12 @@ def gather(run: Run, store: Store, data: DataConfig | None, wanted: Wanted, opti
     report.photos = Photos(report.images)
     # Without predictions, images that the network alone was scored on have nothing beside the photograph.
     of_shown = {kind: one for kind, one in report.scores.items() if wanted.predictions or kind != "network"}
-    chosen = choose(run, report.images, of_shown, wanted.images)
+    report.reviewed = _reviewed(run, store)
+    chosen = choose(run, report.images, of_shown, wanted.images, report.reviewed)
     report.predictions = _predictions(report, chosen, wanted, options)
     faults: list[DataError] = []
-    for found in cards(run, report.images, report.photos, chosen, report.predictions, report.scores):
+    made = cards(run, report.images, report.photos, chosen, report.predictions, report.scores, report.reviewed)
+    for found in made:
         faults.append(found) if isinstance(found, DataError) else report.cards.append(found)
     if faults:
         report.notes.append(f"Images: {counted(len(faults), 'image')} cannot be shown; the first because {faults[0]}.")
@@ -135,6 +139,13 @@ def gather(run: Run, store: Store, data: DataConfig | None, wanted: Wanted, opti
         report.without_images = f"No image can be shown: {faults[0] if faults else 'none was requested'}."
     _add_attended(report, wanted, options)
     return report
+
+
+def _reviewed(run: Run, store: Store) -> Mapping[str, Reviewed]:
+    """The newest review of the masks, by image; empty without one."""
+    masks = run.made.get("pseudo masks")
+    review = None if masks is None else review_of(masks, store)
+    return {} if review is None else {one.image_id: one for one in ranking(review)}
 
 
 def figures(run: Run, store: Store) -> Report:

@@ -19,6 +19,7 @@ from mcis_cli.data.palette import voc_palette
 from mcis_cli.errors import percent, plain
 from mcis_cli.report.comparison import Comparison
 from mcis_cli.report.content import Report
+from mcis_cli.report.review import ReviewPage
 from mcis_cli.report.scores import points
 from mcis_cli.stages.stage import SCORED
 
@@ -45,6 +46,17 @@ def render_comparison(of: Comparison) -> str:
         of=of,
         pictures=of.photos.pictures if of.photos else (),
         splits=sorted({card.split for changed in of.changed for card in changed.cards}),
+    )
+
+
+def render_review(page: ReviewPage) -> str:
+    """The page of a review."""
+    return _rendered(
+        "review.html.j2",
+        page=page,
+        pictures=page.photos.pictures,
+        splits=sorted({card.split for card in page.cards}),
+        views=[title for title in VIEWS if any(title in card.tiles for card in page.cards)],
     )
 
 

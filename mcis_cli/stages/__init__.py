@@ -9,6 +9,7 @@ from mcis_cli.stages.cams.declaration import CAMS
 from mcis_cli.stages.evaluate.declaration import EVAL
 from mcis_cli.stages.materials import CORRECTED, DATASET, SALIENCY, WEIGHTS
 from mcis_cli.stages.pseudo.declaration import PSEUDO
+from mcis_cli.stages.review.declaration import REVIEW
 from mcis_cli.stages.stage import Fields, Kind, Stage
 from mcis_cli.stages.train_cls.declaration import TRAIN_CLS
 from mcis_cli.stages.train_seg.declaration import TRAIN_SEG
@@ -27,6 +28,7 @@ STAGES: tuple[Stage, ...] = (
     AFFINITY_NET,
     AFFINITY,
     PSEUDO,
+    REVIEW,
     TRAIN_SEG,
     EVAL,
 )

@@ -29,6 +29,7 @@ StageName = Literal[
     "affinity-net",
     "affinity",
     "pseudo",
+    "review",
     "train-seg",
     "eval",
     "saliency",
@@ -46,6 +47,7 @@ Kind = Literal[
     "affinities",
     "walked maps",
     "pseudo masks",
+    "reviews",
     "network",
     "scores",
 ]

@@ -72,6 +72,7 @@ CASES: Mapping[str, Case] = {
     "saliency": Case(("--model", "tiny.onnx")),
     "predict": Case((NETWORK, "photos"), lines=2, as_json=2),
     "report": Case(("--no-attention", "--no-predictions")),
+    "review": Case(("--count", "3"), lines=3, as_json=3),
     "log": Case(lines=None, as_json=None),
     "ls": Case(lines=None, as_json=None),
     "show": Case((NETWORK,), lines=None),

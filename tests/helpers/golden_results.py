@@ -52,6 +52,7 @@ from mcis_cli.stages.cams.mapping import Mapper
 from mcis_cli.stages.cams.similarity import Nearest
 from mcis_cli.stages.evaluate import run as evaluate
 from mcis_cli.stages.pseudo import fusing
+from mcis_cli.stages.review import run as review
 from mcis_cli.stages.train_cls import run as train_cls
 from mcis_cli.stages.train_seg import run as train_seg
 from mcis_cli.store import ContentHash, Recipe, open_store
@@ -140,7 +141,7 @@ def variants() -> dict[str, Settings]:
         "epochs": {"train-seg": {"epochs": 5}},
     }
     precise = {"precision": "fp32"}
-    settled = dict.fromkeys(("train-cls", "affinity", "train-seg", "eval"), precise)
+    settled = dict.fromkeys(("train-cls", "affinity", "review", "train-seg", "eval"), precise)
     settled["cams"] = {"image_size": 256, **precise}
     named = {name: resolve(settled, name) for name in PRESETS}
     for name, sections in over.items():
@@ -166,6 +167,8 @@ def keys() -> dict[str, dict[str, Any]]:
             recipes.affinity_net(settings.affinity, artifact, images, weights),
             recipes.affinity(settings.affinity, artifact, "33" * 32, images),
             recipes.pseudo(settings.pseudo, artifact, images),
+            recipes.review(settings.review, artifact, images, None),
+            recipes.review(settings.review, artifact, images, "33" * 32),
             recipes.train_seg(settings.train_seg, artifact, images, weights),
             *(
                 recipes.evaluate(settings.eval, artifact, images, of_stage=of)
@@ -196,6 +199,7 @@ def results() -> dict[str, Any]:
             "affinity-net": _affinity_net,
             "affinity": _affinity,
             "pseudo": _pseudo,
+            "review": _review,
             "train-seg": _train_seg,
             "eval": _eval,
         }
@@ -337,6 +341,17 @@ def _pseudo(images: Catalogue) -> dict[str, Any]:
     return found
 
 
+def _review(images: Catalogue) -> dict[str, Any]:
+    """Of a mask that has one of the two classes, beside maps, saliency and the mask of a network."""
+    fields = {"maps": _maps(), "classes": np.array([0, 1])}
+    scores = review._scores(PseudoConfig(), fields, (0, 1), (HEIGHT, WIDTH), is_walked=False)
+    mask = np.zeros((HEIGHT, WIDTH), np.uint8)
+    mask[10:30, 20:50] = 2
+    predicted = np.roll(mask, 8, axis=1)
+    terms = review.terms(mask, (0, 1), scores, images.read_saliency("b"), predicted)
+    return {name: values.tolist() for name, values in terms.items()}
+
+
 def _train_seg(images: Catalogue) -> dict[str, Any]:
     config = TrainSegConfig(
         crop=65, epochs=2, batch_size=2, lr=1e-2, head_channels=8, head_dilation=2, precision="fp32"
@@ -394,6 +409,14 @@ def artifacts(root: Path) -> None:
         "pseudo": (
             {**common, "background": "saliency"},
             {"mask": np.array([[0, 1, 255], [2, 0, 1]], np.uint8), "classes": np.array([0, 1], np.int32)},
+        ),
+        "review": (
+            common,
+            {
+                "values": np.array([0, 2], np.int32),
+                "by_value": np.array([[0.75, 0.5, -1], [0.25, 0, -1]], np.float32),
+                "of_image": np.array([0.5, 1, -1], np.float32),
+            },
         ),
         "eval": (
             {

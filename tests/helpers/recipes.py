@@ -11,6 +11,7 @@ from mcis_cli.stages.materials import CORRECTED, DATASET
 from mcis_cli.stages.materials import corrected_recipe as corrected
 from mcis_cli.stages.materials import dataset_recipe as dataset
 from mcis_cli.stages.pseudo.declaration import recipe as pseudo
+from mcis_cli.stages.review.declaration import recipe as review
 from mcis_cli.stages.train_cls.declaration import affinity_weights
 from mcis_cli.stages.train_cls.declaration import recipe as train_cls
 from mcis_cli.stages.train_seg.declaration import recipe as train_seg
@@ -28,6 +29,7 @@ __all__ = [
     "dataset",
     "evaluate",
     "pseudo",
+    "review",
     "train_cls",
     "train_seg",
 ]

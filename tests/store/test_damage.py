@@ -62,8 +62,7 @@ def files(untouched, tmp_path_factory):
         for path in partial.folder.iterdir():
             path.chmod(0o644)
         artifacts = [
-            Sealed(artifact.path, lambda path=artifact.path: is_read(store, path))
-            for artifact in store.artifacts()
+            Sealed(artifact.path, lambda path=artifact.path: is_read(store, path)) for artifact in store.artifacts()
         ]
         segments = [
             Sealed(path, lambda number=number: is_segment(partial, number))

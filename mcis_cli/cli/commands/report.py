@@ -1,6 +1,5 @@
 """`mcis report`: one HTML page that shows a run."""
 
-import os
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Annotated
@@ -11,12 +10,10 @@ from mcis_cli.cli.session import completion
 from mcis_cli.cli.session import options as opt
 from mcis_cli.cli.session.groups import Place
 from mcis_cli.cli.session.workspace import Workspace
-from mcis_cli.cli.terminal.folder_output import OutputFolder
 from mcis_cli.cli.terminal.output import TerminalReporter, say_path
+from mcis_cli.cli.terminal.page_file import page_target
 from mcis_cli.errors import DataError, MissingError, UsageError
 from mcis_cli.store import Artifact
-
-MARK = b'<meta name="generator" content="mcis '
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -64,7 +61,7 @@ def report(
         raise UsageError(f"--compare already names the two runs: leave out {artifacts[0]}")
     named = [*pair] if pair else artifacts or []
     workspace = place.open(preset=shown.preset, upstream=named[0] if named else None, may_create=False)
-    folder, name = _target(output, force)
+    folder, name = page_target(output, force=force)
     reporter = TerminalReporter(quiet=quiet)
     try:
         page = _page(workspace, _given(workspace, named), pair, shown, reporter)
@@ -127,31 +124,3 @@ def _asked(workspace: Workspace) -> Artifact | None:
     except (UsageError, DataError):
         return None
     return next((artifact for artifact in reversed(planned) if artifact is not None), None)
-
-
-def _target(output: Path, force: bool) -> tuple[OutputFolder, str]:
-    """The folder and the name of the page, checked before any work is done.
-
-    Raises:
-        UsageError: another file than a report has that name.
-        StorageError: the folder cannot be written.
-    """
-    if output.is_dir() or not output.name:
-        raise UsageError(f"{output} is a folder: expected the name of a file, as in --output {output / 'report.html'}")
-    if os.path.lexists(output) and not force and not _is_report(output):
-        raise UsageError(f"{output} already exists and is not a report: give --force to overwrite it")
-    folder = OutputFolder(output.parent, "--output")
-    folder.require()
-    return folder, output.name
-
-
-def _is_report(path: Path) -> bool:
-    """Whether a file is a report, which may be overwritten."""
-    from mcis_cli.data.regular_files import open_regular
-
-    try:
-        file, _ = open_regular(path, 2**40)
-        with file:
-            return MARK in file.read(4096)
-    except (DataError, OSError):
-        return False

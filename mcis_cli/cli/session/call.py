@@ -96,6 +96,7 @@ def next_steps(artifact: Artifact, reference: str | None = None) -> list[str]:
 
 
 Make = Callable[[Settings, RunOptions], Artifact | Sequence[Artifact]]
+Show = Callable[[Artifact, TerminalReporter], None]
 Foretell = Callable[["Forecaster", Settings], Iterable["Forecast"]]
 
 
@@ -183,6 +184,7 @@ class Call:
         facts: Mapping[str, str] = MappingProxyType({}),
         extra: Callable[[Artifact], Mapping[str, Any]] = lambda artifact: {},
         foretell: Foretell | None = None,
+        show: Show | None = None,
     ) -> Artifact | None:
         """Run a stage, report its result, and print a line for each artifact.
 
@@ -192,6 +194,7 @@ class Call:
             facts: about this run, by which settings have an effect or not.
             extra: facts for the JSON object of an artifact.
             foretell: the forecasts of `--dry-run`; None for that of the stage.
+            show: prints the result in place of that line.
 
         Returns:
             The last artifact; None for `--dry-run`.
@@ -212,7 +215,13 @@ class Call:
         finally:
             reporter.stop()
         artifacts = [made] if isinstance(made, Artifact) else list(made)
-        self._print(artifacts, time.monotonic() - started, reporter, extra)
+        seconds = time.monotonic() - started
+        how = f"done in {seconds:.0f} s" if reporter.worked else "cached"
+        reporter.note(f"{self.stage}: {how}, {', '.join(artifact.path.stem for artifact in artifacts)}")
+        if show is not None:
+            show(artifacts[-1], reporter)
+        else:
+            self._print(artifacts, seconds, reporter, extra)
         return artifacts[-1]
 
     def _run_stage(self, start: Start, settings: Settings, options: RunOptions, facts: Mapping[str, str]) -> Artifact:
@@ -229,8 +238,6 @@ class Call:
         reporter: TerminalReporter,
         extra: Callable[[Artifact], Mapping[str, Any]],
     ) -> None:
-        how = f"done in {seconds:.0f} s" if reporter.worked else "cached"
-        reporter.note(f"{self.stage}: {how}, {', '.join(artifact.path.stem for artifact in artifacts)}")
         for artifact in artifacts:
             announce(
                 artifact,

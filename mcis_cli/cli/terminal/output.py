@@ -91,6 +91,11 @@ def say(text: str) -> None:
     print(plain(text), flush=True)
 
 
+def say_columns(*cells: str) -> None:
+    """One line on stdout, with tabs between its cells."""
+    print("\t".join(map(plain, cells)), flush=True)
+
+
 def say_path(path: Path) -> None:
     """A path on stdout: as it is, for the next command; on a terminal, as text."""
     print(plain(str(path)) if sys.stdout.isatty() else path, flush=True)

@@ -15,6 +15,7 @@ from mcis_cli.config.sections.cams import CamsConfig
 from mcis_cli.config.sections.data import DataConfig
 from mcis_cli.config.sections.evaluate import EvalConfig
 from mcis_cli.config.sections.pseudo import PseudoConfig
+from mcis_cli.config.sections.review import ReviewConfig
 from mcis_cli.config.sections.run import RunConfig
 from mcis_cli.config.sections.train_cls import TrainClsConfig
 from mcis_cli.config.sections.train_seg import TrainSegConfig
@@ -28,6 +29,7 @@ __all__ = [
     "DataConfig",
     "EvalConfig",
     "PseudoConfig",
+    "ReviewConfig",
     "RunConfig",
     "Settings",
     "TrainClsConfig",
@@ -44,6 +46,7 @@ class Settings(Config):
     average: AverageConfig = AverageConfig()
     affinity: AffinityConfig = AffinityConfig()
     pseudo: PseudoConfig = PseudoConfig()
+    review: ReviewConfig = ReviewConfig()
     train_seg: TrainSegConfig = Field(TrainSegConfig(), alias="train-seg")
     eval: EvalConfig = EvalConfig()
     run: RunConfig = RunConfig()

@@ -63,8 +63,8 @@ class Run:
 
 
 def kinds_in_order() -> tuple[Kind, ...]:
-    """The kinds of artifacts that a chain makes, in order, without scores."""
-    kinds = (stage.content.kind for stage in chained().values() if stage.content.kind != "scores")
+    """The kinds of artifacts that a chain makes, in order, without those that describe others."""
+    kinds = (stage.content.kind for stage in chained().values() if stage.content.kind not in ("scores", "reviews"))
     return tuple(dict.fromkeys(kinds))  # cams and average both make maps
 
 
@@ -150,6 +150,12 @@ def _scores_of(made: Mapping[Kind, Artifact], store: Store) -> list[Artifact]:
     for score in scores:
         check(score)
     return scores
+
+
+def review_of(masks: Artifact, store: Store) -> Artifact | None:
+    """The newest review of pseudo masks, if there is any."""
+    found = [one for one in store.artifacts() if holds(one, "reviews") and one.inputs.get("masks") == masks.id]
+    return found[-1] if found else None
 
 
 def saliency_behind(artifact: Artifact, store: Store) -> str:

@@ -1,0 +1,1 @@
+"""The stage `review`: which pseudo masks are most likely wrong, without ground truth."""
