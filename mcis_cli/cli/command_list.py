@@ -29,6 +29,7 @@ GROUPS: Mapping[str, Mapping[str, Listed]] = {
         "average": Listed("pipeline:average", "Combine the localization maps of several classifiers"),
         "affinity": Listed("pipeline:affinity", "Refine localization maps by a random walk over AffinityNet"),
         "pseudo": Listed("pipeline:pseudo", "Turn localization maps into pseudo masks"),
+        "fit": Listed("fit:fit", "Fit the thresholds of pseudo masks to corrected masks"),
         "train-seg": Listed("pipeline:train_seg", "Train a segmentation network on pseudo masks"),
         "eval": Listed("pipeline:evaluate", "Score a network, maps or pseudo masks by mean IoU"),
         "predict": Listed("predict:predict", "Write a mask for each of some photographs, with a network"),

@@ -4,10 +4,11 @@
 settings without effect, recipes and forecasts read these facts, and name no setting.
 """
 
+import json
 import re
 from collections.abc import Iterable, Iterator, Mapping
 from dataclasses import dataclass
-from typing import Any, ClassVar, Literal
+from typing import Any, ClassVar, Literal, Self
 
 from pydantic import BaseModel, ConfigDict, Field
 
@@ -180,6 +181,12 @@ class Config(BaseModel):
             and name not in recipe
             and not facts.used.unmet(recipe)
         }
+
+    @classmethod
+    def of_recipe(cls, recipe: Mapping[str, Any]) -> Self:
+        """The settings that a recipe of this section was made with; those without effect have their defaults."""
+        known = {name: value for name, value in recipe.items() if name in cls.model_fields}
+        return cls.model_validate_json(json.dumps({**cls.implied_by(known), **known}))
 
     def recipe_settings(self, **facts: str) -> dict[str, Any]:
         """The settings that a result depends on, in JSON, for its recipe.

@@ -62,6 +62,7 @@ CASES: Mapping[str, Case] = {
     "average": Case((MAPS, OTHER_MAPS)),
     "affinity": Case(("--epochs", "1", "--set", "affinity.crop=48", "--set", "affinity.walk_doublings=2")),
     "pseudo": Case(("--corrected", CORRECTED)),
+    "fit": Case(("--corrected", CORRECTED, "--dry-run"), lines=0, code=2, as_json=0),  # all is in test_fitting.py
     "train-seg": Case(),
     "eval": Case(),
     "run": Case(),

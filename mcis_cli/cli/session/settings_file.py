@@ -2,12 +2,16 @@
 
 import inspect
 import json
+import re
+import tomllib
 from collections.abc import Iterator, Mapping
+from functools import reduce
 from itertools import chain
-from typing import Any
+from typing import Any, cast
 
 from mcis_cli.cli.session.options import PRESET_NAMES
-from mcis_cli.config import SECTIONS, Config, Preset, resolve
+from mcis_cli.config import SECTIONS, Config, Preset, merge, resolve
+from mcis_cli.errors import UsageError
 
 HEAD = """\
 # Settings of mcis. A line that begins with "# " is a setting at the value of the preset: remove the sign to change
@@ -48,6 +52,53 @@ def _table(place: str, values: Config, chosen: Mapping[str, Any], heading: str =
             sign = "" if name in chosen else "# "
             yield f"{f'{sign}{name} = {toml(value)}':<40}  # {section.description_of(name)}\n"
     yield from chain.from_iterable(below)
+
+
+def with_values(text: str, values: Mapping[str, float], remark: str, name: str) -> str:
+    """A configuration file with other values of some settings; all else stays, including comments and order.
+
+    Args:
+        text: the file.
+        values: by `SECTION.FIELD`.
+        remark: a comment for the line before the first of them; replaces the one of an earlier call.
+        name: how messages call the file.
+
+    Raises:
+        UsageError: the file is written in a way that cannot be edited line by line.
+    """
+    lines = [line for line in text.splitlines(keepends=True) if not line.startswith(f"# {remark.partition(':')[0]}: ")]
+    for number, (setting, value) in enumerate(values.items()):
+        _set_value(lines, setting, toml(value), "" if number else f"# {remark}\n")
+    made = "".join(lines)
+    expected: dict[str, Any] = tomllib.loads(text)
+    for setting, value in values.items():
+        nested: Any = reduce(lambda inner, key: {key: inner}, reversed(setting.split(".")), cast(Any, value))
+        expected = merge(expected, nested)
+    try:
+        is_valid = tomllib.loads(made) == expected
+    except tomllib.TOMLDecodeError:
+        is_valid = False
+    if not is_valid:
+        wanted = ", ".join(f"{setting} = {toml(value)}" for setting, value in values.items())
+        raise UsageError(f"{name} cannot be edited line by line: expected a table [pseudo]; write {wanted} yourself")
+    return made
+
+
+def _set_value(lines: list[str], setting: str, value: str, remark: str) -> None:
+    """Replace the value of a setting, or insert a line at the beginning of its table, which is added if need be."""
+    table, _, key = setting.rpartition(".")
+    headers = [place for place, line in enumerate(lines) if line.lstrip().startswith("[")]
+    begin = next((place for place in headers if lines[place].split("#")[0].strip() == f"[{table}]"), None)
+    if begin is None:
+        lines[-1:] = [f"{lines[-1].rstrip()}\n"] if lines else []
+        lines += [f"\n[{table}]\n", f"{remark}{key} = {value}\n"]
+        return
+    end = next((place for place in headers if place > begin), len(lines))
+    for place in range(begin + 1, end):
+        if match := re.fullmatch(rf"(\s*{key}\s*=\s*)([^#\s]+)(.*)", lines[place], re.DOTALL):
+            lines[place] = f"{remark}{match[1]}{value}{match[3]}"
+            return
+    lines.insert(begin + 1, f"{remark}{key} = {value}\n")
 
 
 def toml(value: object) -> str:

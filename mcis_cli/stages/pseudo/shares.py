@@ -54,10 +54,11 @@ def report_shares(masks: Artifact, config: PseudoConfig, reporter: Reporter) -> 
         words += _percent(of_classes[highest])
     if share > LARGE or share < SMALL:
         is_large = share > LARGE
-        flag, value, grows = _size_setting(config)
+        name, grows = size_setting(config)
         change = "raise" if grows != is_large else "lower"
         size = "large" if is_large else "small"
-        words += f". The masks look too {size}: {change} {flag} (now {value:g}), which retrains nothing"
+        now = f"{config.flag_of(name)} (now {getattr(config, name):g})"
+        words += f". The masks look too {size}: {change} {now}, which retrains nothing"
     reporter.note(words)
 
 
@@ -65,12 +66,12 @@ def _percent(share: float) -> str:
     return f"{100 * share:.{0 if share >= 0.1 else 1}f} %"
 
 
-def _size_setting(config: PseudoConfig) -> tuple[str, float, bool]:
-    """The flag that sets how large masks are, its value, and whether masks grow with it."""
+def size_setting(config: PseudoConfig) -> tuple[str, bool]:
+    """The setting that determines how large masks are, and whether masks grow with it."""
     if config.background == "affinity":
-        return "--background-threshold", config.background_threshold, False
+        return "background_threshold", False
     if config.background == "power":
-        return "--background-power", config.background_power, True
+        return "background_power", True
     if config.background == "saliency" and config.fusion == "hard":
-        return "--foreground-threshold", config.foreground_threshold, False
-    return "--background-score", config.background_score, False
+        return "foreground_threshold", False
+    return "background_score", False

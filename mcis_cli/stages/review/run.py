@@ -119,7 +119,7 @@ def _predictions(config: ReviewConfig, network: Artifact, images: Catalogue, opt
 def _reviewing(
     masks: Artifact, maps: Artifact, images: Catalogue, predict: Predict, options: RunOptions
 ) -> ByImage[Record]:
-    of_masks = PseudoConfig(**masks.manifest["recipe"]["config"])
+    of_masks = PseudoConfig.of_recipe(masks.manifest["recipe"]["config"])
     has_saliency, is_walked = uses_saliency(images), holds(maps, "walked maps")
 
     def items(ids: Sequence[str]) -> Iterator[tuple[str, Mask | None]]:

@@ -1,0 +1,122 @@
+"""`mcis fit`: thresholds of pseudo masks that suit corrected masks."""
+
+import json
+from pathlib import Path
+from typing import TYPE_CHECKING, Annotated
+
+import typer
+
+from mcis_cli.cli.session import completion
+from mcis_cli.cli.session import options as opt
+from mcis_cli.cli.session.groups import Place
+from mcis_cli.cli.session.settings_file import with_values
+from mcis_cli.cli.session.upstream import expected_artifact, upstream_reference
+from mcis_cli.cli.session.workspace import Workspace
+from mcis_cli.cli.terminal.folder_output import OutputFolder
+from mcis_cli.cli.terminal.output import TerminalReporter, say
+from mcis_cli.config import PseudoConfig
+from mcis_cli.errors import UsageError, counted
+from mcis_cli.store import Artifact
+
+if TYPE_CHECKING:
+    from mcis_cli.stages.pseudo.fitting import Fitted
+
+
+def fit(
+    masks: opt.Upstream = None,
+    *,
+    corrected: Annotated[
+        str,
+        typer.Option(
+            "--corrected",
+            metavar="ARTIFACT",
+            help="Masks of mcis import --corrected.",
+            autocompletion=completion.artifact_of("corrected masks"),
+        ),
+    ],
+    dry_run: Annotated[bool, typer.Option("--dry-run", help="Print the values; do not write mcis.toml.")] = False,
+    data: opt.DataOption = None,
+    workers: opt.Workers = None,
+    place: Place,
+    as_json: opt.AsJson = False,
+    quiet: Annotated[bool, typer.Option("--quiet", "-q", help="No progress.")] = False,
+) -> None:
+    """Fit the thresholds of pseudo masks to corrected masks.
+
+    Makes the masks of the corrected images with other background scores, and with other weights of saliency and
+    strengths of the CRF if they are used, and writes the values that agree best with the corrections into mcis.toml.
+    Prints them as SECTION.FIELD=VALUE, which --set takes.
+
+    Example: mcis fit pseudo --corrected 9be01f77 --dry-run
+    """
+    from mcis_cli.stages import names_of
+    from mcis_cli.stages.engine.inputs import Inputs
+    from mcis_cli.stages.pseudo import fitting
+
+    previous = names_of("pseudo masks")[0]
+    reference = upstream_reference(masks, previous)
+    workspace = place.open(upstream=reference, may_create=False)
+    upstream = expected_artifact(workspace, reference, previous)
+    if upstream.stage not in names_of("pseudo masks"):
+        raise UsageError(f"{upstream.path.stem} was made by {upstream.stage}: expected pseudo masks")
+    if not dry_run:
+        _require_file(workspace, upstream)
+    reporter = TerminalReporter(quiet=quiet)
+    inputs = Inputs(upstream=upstream, data=workspace.data_for(upstream, data, reference))
+    try:
+        options = opt.run_options(workers=workers, reporter=reporter)
+        found = fitting.run(upstream, workspace.store.get(corrected), inputs, workspace.store, options)
+    finally:
+        reporter.stop()
+    gain = f"{100 * found.gain:+.1f} ± {100 * found.error:.1f} points"
+    images = f"{counted(found.num_images, 'corrected image')} of {workspace.store.get(corrected).path.stem}"
+    reporter.note(f"fit: {_changes(found)}; expected gain in mean IoU per image {gain}, by {images}, leave-one-out")
+    if found.gain <= found.error and found.values != found.before:
+        reporter.warn("the expected gain is within its standard error: correct more images, or keep the values")
+    if not dry_run and found.values != found.before:
+        _write(workspace, found, f"mcis fit: {_changes(found)}; expected {gain} by {images}")
+    _print(found, as_json=as_json)
+
+
+def _changes(found: "Fitted") -> str:
+    return ", ".join(
+        f"{name} {value:g}" + (" as before" if value == found.before[name] else f" (before {found.before[name]:g})")
+        for name, value in found.values.items()
+    )
+
+
+def _print(found: "Fitted", *, as_json: bool) -> None:
+    if as_json:
+        facts = {"images": found.num_images, "gain": round(found.gain, 4), "error": round(found.error, 4)}
+        say(json.dumps({"values": dict(found.values), "before": dict(found.before), **facts}))
+        return
+    for name, value in found.values.items():
+        say(f"pseudo.{name}={value:g}")
+
+
+def _require_file(workspace: Workspace, masks: Artifact) -> None:
+    """Check, before any work, that there is a file, and that it describes such masks.
+
+    Raises:
+        UsageError: there is none, or it makes masks in another way, which the values would not fit.
+    """
+    if workspace.config_file is None:
+        raise UsageError("no mcis.toml to write to: run `mcis init DATA` first, or give --dry-run to print the values")
+    made = PseudoConfig.of_recipe(masks.manifest["recipe"]["config"])
+    here = workspace.settings(masks).pseudo
+    for name in ("background", "fusion", "crf"):
+        if getattr(made, name) != getattr(here, name):
+            raise UsageError(
+                f"{workspace.config_file} has pseudo.{name} {getattr(here, name)!r}, {masks.path.stem} was made with "
+                f"{getattr(made, name)!r}: expected the same; change the file, or give --dry-run to print the values"
+            )
+
+
+def _write(workspace: Workspace, found: "Fitted", remark: str) -> None:
+    file = workspace.config_file
+    assert file is not None, "checked before"
+    text = file.read_bytes().decode()
+    changed = {f"pseudo.{name}": value for name, value in found.values.items() if value != found.before[name]}
+    OutputFolder(file.parent, "mcis.toml").write(
+        Path(file.name), with_values(text, changed, remark, str(file)).encode()
+    )

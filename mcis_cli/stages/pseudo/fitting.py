@@ -1,0 +1,201 @@
+"""Fit thresholds of pseudo masks to corrected masks: those whose masks agree best with what people corrected.
+
+Each candidate makes the masks of the corrected images, and the mean IoU per image decides. The gain of a choice on the
+images that it was chosen with would be too large, so each image is scored with the choice of all others
+(leave-one-out).
+"""
+
+from collections.abc import Iterator, Mapping, Sequence
+from dataclasses import dataclass
+from functools import partial, reduce
+from itertools import product
+
+import numpy as np
+from jaxtyping import Float
+
+from mcis_cli.config import PseudoConfig, RunOptions
+from mcis_cli.data.loading import Workers
+from mcis_cli.errors import MissingError, UsageError, counted
+from mcis_cli.maps.metrics import count_pixels, scores, total_counts
+from mcis_cli.stages import check, holds, read_record
+from mcis_cli.stages.engine.inputs import Inputs
+from mcis_cli.stages.pseudo.cues import CUES
+from mcis_cli.stages.pseudo.evidence import Evidence, open_evidence
+from mcis_cli.stages.pseudo.fusing import make_mask
+from mcis_cli.stages.pseudo.material import Mask, Material
+from mcis_cli.stages.pseudo.shares import size_setting
+from mcis_cli.store import Artifact, Store
+
+MIN_IMAGES, ENOUGH_FOR_CRF = 5, 40
+STRENGTH = "bilateral_weight"
+_GRID: Mapping[str, Sequence[float]] = {
+    "background_score": (0.1, 0.15, 0.2, 0.25, 0.3, 0.35, 0.4, 0.45, 0.5, 0.55, 0.6, 0.7),
+    "background_power": (1, 2, 3, 4, 6, 8, 12, 16),
+    "background_threshold": (0.1, 0.15, 0.2, 0.25, 0.3, 0.35, 0.4, 0.45, 0.5, 0.6),
+    "foreground_threshold": (0.1, 0.15, 0.2, 0.25, 0.3, 0.35, 0.4, 0.5, 0.6),
+    "saliency_weight": (0.5, 1.0, 1.5),
+}
+_COARSE = (0.2, 0.3, 0.4, 0.5)  # of the background score, if saliency has its weight beside it
+Values = Mapping[str, float]
+
+
+@dataclass(frozen=True)
+class Fitted:
+    """The chosen values.
+
+    Attributes:
+        values: by the name of the setting in `[pseudo]`.
+        before: the values that the masks were made with.
+        num_images: corrected images that decided.
+        gain: the expected gain in mean IoU per image, a fraction.
+        error: the standard error of the gain.
+    """
+
+    values: Values
+    before: Values
+    num_images: int
+    gain: float
+    error: float
+
+
+def run(masks: Artifact, corrected: Artifact, inputs: Inputs, store: Store, options: RunOptions) -> Fitted:
+    """Choose the values with which pseudo masks agree best with corrected ones.
+
+    Args:
+        masks: pseudo masks of maps; their other settings stay.
+        corrected: the corrected masks.
+        inputs: `data`, perhaps.
+        store: has the maps that the masks were made from.
+        options: how to run on this machine.
+
+    Raises:
+        UsageError: the masks were made from a network alone or with files of regions, or too few were corrected.
+        MissingError: their maps, saliency maps or images are not found.
+    """
+    config = PseudoConfig.of_recipe(masks.manifest["recipe"]["config"])
+    evidence = _evidence(config, masks, inputs, store, options)
+    ids = _ids(corrected, masks, evidence)
+    candidates = list(candidates_of(config, len(ids)))
+    before = {name: value_of(config, name) for name in candidates[0]}
+    configs = [changed(config, values) for values in candidates]
+    cues = [add for open_cue in CUES if (add := open_cue(evidence))]
+
+    def items() -> Iterator[tuple[Material, Mask]]:
+        for image_id in ids:
+            material = reduce(lambda made, add: add(made), cues, evidence.material(image_id))
+            yield material, read_record(corrected, image_id)["mask"]
+
+    work = partial(_scores_of_image, configs, evidence.catalogue.num_classes)
+    table = []
+    options.reporter.start("fit", len(ids), images=1)
+    with Workers(work, options.workers, processes=config.crf) as crew:
+        for row in crew.map(items()):
+            options.reporter.advance()
+            table.append(row)
+    place, gain, error = choose(np.array(table), candidates.index(before))
+    return Fitted(candidates[place], before, len(ids), gain, error)
+
+
+def _evidence(config: PseudoConfig, masks: Artifact, inputs: Inputs, store: Store, options: RunOptions) -> Evidence:
+    """What the masks were made from."""
+    if "maps" not in masks.inputs or "regions" in masks.inputs:
+        what = "with files of regions" if "maps" in masks.inputs else "from a network alone"
+        raise UsageError(f"{masks.path.stem} was made {what}: expected pseudo masks of maps, with thresholds to fit")
+    found: dict[str, Artifact] = {}
+    for role in ("maps", "network", "saliency"):
+        try:
+            found |= {role: store.get(masks.inputs[role])} if role in masks.inputs else {}
+        except MissingError:
+            if role != "saliency":  # otherwise the digest of the image set's own maps
+                raise
+    given = Inputs(
+        upstream=found["maps"], data=inputs.data, saliency=found.get("saliency"), network=found.get("network")
+    )
+    return open_evidence(config, given, store, options)
+
+
+def _ids(corrected: Artifact, masks: Artifact, evidence: Evidence) -> list[str]:
+    """The corrected images that count: those with tags."""
+    if not holds(corrected, "corrected masks"):
+        raise UsageError(
+            f"--corrected {corrected.path.stem} was made by {corrected.stage}: expected corrected masks; "
+            "`mcis import --corrected PATH` makes them"
+        )
+    check(corrected)
+    if corrected.meta["class_names"] != masks.meta["class_names"]:
+        raise UsageError(
+            f"--corrected {corrected.path.stem} has other classes than {masks.path.stem}: expected the same, in the "
+            "same order; import the masks again"
+        )
+    tagged = {entry.id for entry in evidence.images.entries if entry.labels}
+    ids = sorted({*corrected.ids} & tagged)
+    if len(ids) < MIN_IMAGES:
+        raise UsageError(
+            f"--corrected {corrected.path.stem} has {counted(len(ids), 'mask')} of images of {masks.path.stem}: "
+            f"expected {MIN_IMAGES} or more to fit thresholds to"
+        )
+    return ids
+
+
+def candidates_of(config: PseudoConfig, num_images: int) -> Iterator[Values]:
+    """Combinations of values of the settings that matter most with this background, including those of now.
+
+    Args:
+        config: the settings of now.
+        num_images: corrected ones; the strength of a CRF is fitted if they are enough.
+    """
+    axes: dict[str, Sequence[float]] = {}
+    if config.background == "saliency" and config.fusion == "soft":
+        axes = {"background_score": _COARSE, "saliency_weight": _GRID["saliency_weight"]}
+    else:
+        name, _ = size_setting(config)
+        axes = {name: _GRID[name]}
+    if config.crf and num_images >= ENOUGH_FOR_CRF:
+        weight = config.crf_settings.bilateral_weight
+        axes[f"crf_settings.{STRENGTH}"] = (weight / 2, weight, 2 * weight)
+    ordered = {name: sorted({*values, value_of(config, name)}) for name, values in axes.items()}
+    for values in product(*ordered.values()):
+        yield dict(zip(ordered, values, strict=True))
+
+
+def value_of(config: PseudoConfig, name: str) -> float:
+    """The value of a setting, which may be of a nested section."""
+    return float(reduce(getattr, name.split("."), config))  # type: ignore[arg-type]
+
+
+def changed(config: PseudoConfig, values: Values) -> PseudoConfig:
+    """The settings with other values."""
+    inside = {name.partition(".")[2]: value for name, value in values.items() if "." in name}
+    crf = config.crf_settings.model_copy(update=inside)
+    return config.model_copy(update={**{k: v for k, v in values.items() if "." not in k}, "crf_settings": crf})
+
+
+def _scores_of_image(configs: Sequence[PseudoConfig], num_classes: int, item: tuple[Material, Mask]) -> list[float]:
+    """The mean IoU of an image with each candidate; 0 for a mask without a pixel to compare."""
+    material, truth = item
+    made = (make_mask(config, material)[1]["mask"] for config in configs)
+    counts = (total_counts([count_pixels(mask, truth)])[0] for mask in made)
+    return [float(scores(matrix, num_classes)["mean_iou"] or 0) for matrix in counts]
+
+
+def choose(table: Float[np.ndarray, "image candidate"], current: int) -> tuple[int, float, float]:
+    """The candidate with the best mean, or the current one if no gain is expected; the expected gain; its error.
+
+    Args:
+        table: scores.
+        current: the number of the current candidate, which wins ties.
+
+    Returns:
+        The number of the chosen candidate; the mean gain of the images, each with the choice of all others; and its
+        standard error.
+    """
+    totals = table.sum(axis=0)
+    gains = np.array([row[_best(totals - row, current)] - row[current] for row in table])
+    error = float(gains.std(ddof=1) / np.sqrt(len(gains)))
+    if gains.mean() <= 0:
+        return current, 0.0, error
+    return _best(totals, current), float(gains.mean()), error
+
+
+def _best(totals: Float[np.ndarray, " candidate"], current: int) -> int:
+    return current if totals[current] >= totals.max() else int(totals.argmax())
