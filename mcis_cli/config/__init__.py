@@ -6,7 +6,7 @@ Two kinds, two types: a `*Config` (each in a file of `sections`) is hashed into 
 
 from mcis_cli.config.presets import DEFAULT_PRESET, PRESETS, Preset
 from mcis_cli.config.resolving import merge, parse_assignment, read_toml, resolve
-from mcis_cli.config.running import Reporter, RunOptions, Silent
+from mcis_cli.config.running import Asked, Engine, Reporter, RunOptions, Silent
 from mcis_cli.config.sections import (
     SECTIONS,
     AffinityConfig,
@@ -34,6 +34,7 @@ __all__ = [
     "SUPERPIXELS",
     "AffinityConfig",
     "AffinityWeights",
+    "Asked",
     "AverageConfig",
     "Backbone",
     "CamsConfig",
@@ -42,6 +43,7 @@ __all__ = [
     "CrfConfig",
     "DataConfig",
     "Domain",
+    "Engine",
     "EvalConfig",
     "Flag",
     "Precision",

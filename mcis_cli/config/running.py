@@ -1,10 +1,16 @@
 """How a stage runs on this machine: never part of a recipe, never changes a result."""
 
 import os
+from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass, field
-from typing import Protocol
+from typing import TYPE_CHECKING, Protocol
 
 from mcis_cli.config.presets import Preset
+
+if TYPE_CHECKING:
+    from concurrent.futures import Future
+
+Asked = tuple[str, int]  # a segment: the key of its recipe, and its number
 
 
 class Reporter(Protocol):
@@ -33,6 +39,15 @@ class Silent:
     def warn(self, text: str) -> None: ...
 
 
+class Engine(Protocol):
+    """Has segments computed in other processes, each of `threads` threads; see `stages.engine.engines`."""
+
+    threads: int
+
+    def submit(self, packed: bytes, asked: Asked, *, cpus: int, on_gpu: bool) -> "Future[None]":
+        """Have a segment of a packed call computed and published; the future ends when it is."""
+
+
 @dataclass(frozen=True, kw_only=True)
 class RunOptions:
     """How a stage runs on this machine; never part of a recipe, never changes a result."""
@@ -47,4 +62,7 @@ class RunOptions:
     mixed: bool = False  # allow segments that were computed with different numbers of threads, instructions or devices
     local: int | None = None  # number on this machine, from 0, if it is one of several: selects the GPU
     preset: Preset | None = None
+    engine: Engine | None = None  # computes segments in other processes
+    elsewhere: Callable[[str, Sequence[int], str], Iterator[int]] | None = None  # does so for the call of a stage
+    asked: Iterator[Asked] | None = None  # of a worker of an engine: the segments to compute, and to seal nothing
     reporter: Reporter = field(default_factory=Silent)

@@ -17,6 +17,11 @@ from typing import Any, Generic, Self, TypeVar
 
 from mcis_cli.errors import McisError
 
+
+class WorkerDiedError(McisError):
+    """A worker process was killed."""
+
+
 Item = TypeVar("Item")
 Result = TypeVar("Result")
 
@@ -109,9 +114,11 @@ class Crew:
     parent was killed, a process finds its pipe closed after its item, and exits.
     """
 
-    def __init__(self, function: Callable[[Any], Any], size: int) -> None:
+    def __init__(self, function: Callable[[Any], Any], size: int, *, daemon: bool = True) -> None:
+        """Define the work; only processes that are no daemons may have processes of their own."""
         self._function = function
         self._size = size
+        self._daemon = daemon
         self._own = threading.local()
         self._processes: list[SpawnProcess] = []
         self._lock = threading.Lock()
@@ -121,7 +128,7 @@ class Crew:
         """Compute an item in the process of this thread.
 
         Raises:
-            McisError: it died.
+            WorkerDiedError: it died; the next item gets a new one.
         """
         if not hasattr(self._own, "pipe"):
             self._own.pipe = self._hire()
@@ -129,7 +136,8 @@ class Crew:
             self._own.pipe.send(item)
             failed, result = self._own.pipe.recv()
         except (EOFError, ConnectionError) as error:
-            raise McisError(
+            del self._own.pipe
+            raise WorkerDiedError(
                 f"a worker process of {self._size} died while running {getattr(self._function, '__name__', 'a task')}: "
                 "it was killed, most often because memory ran out; use fewer with --workers"
             ) from error
@@ -145,7 +153,7 @@ class Crew:
         # A forked child would inherit the locks of torch's and HDF5's threads in any state.
         context = multiprocessing.get_context("spawn")
         pipe, far_end = context.Pipe()
-        process = context.Process(target=serve, args=(far_end, self._function), daemon=True)
+        process = context.Process(target=serve, args=(far_end, self._function), daemon=self._daemon)
         with far_end, self._lock:
             if self._dismissed:
                 raise CancelledError

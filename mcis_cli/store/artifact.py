@@ -4,7 +4,7 @@ import os
 import re
 import threading
 import weakref
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from contextlib import suppress
 from functools import cached_property
 from pathlib import Path
@@ -68,6 +68,10 @@ class Artifact:
 
     def __repr__(self) -> str:
         return f"Artifact({str(self.path)!r})"
+
+    def __reduce__(self) -> "tuple[Callable[[Path], Artifact], tuple[Path]]":
+        """By its path, for a process that sees the same files; it is held there, too."""
+        return _held, (self.path.absolute(),)
 
     @property
     def id(self) -> str:
@@ -197,6 +201,10 @@ class Artifact:
 
     def __exit__(self, *_: object) -> None:
         self.close()
+
+
+def _held(path: Path) -> Artifact:
+    return Artifact(path, held=True)
 
 
 def load(path: Path, *, hold: bool = True) -> Artifact:

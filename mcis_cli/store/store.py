@@ -86,6 +86,10 @@ class Store:
         self.root = root
         self._kept: dict[str, Artifact] = {}
 
+    def __reduce__(self) -> "tuple[type[Store], tuple[Path]]":
+        """By its folder, for a process that sees the same files."""
+        return Store, (self.root,)
+
     def keep(self, artifact: Artifact) -> None:
         """Hold an artifact as long as this object lives, so that `mcis gc` does not remove it."""
         self._kept[artifact.id] = artifact

@@ -25,6 +25,7 @@ def run(
     seed: Annotated[int | None, typer.Option("--seed", metavar="N", help="Seed of every stage.")] = None,
     *,
     rounds: Annotated[Flags, SectionFlags("run")],
+    engine: opt.Engine = "here",
     options: PipelineOptions,
 ) -> None:
     """Run all stages that mcis.toml describes, except cached ones.
@@ -49,7 +50,8 @@ def run(
     try:
         from mcis_cli.stages.plan.chain import run_by_name
 
-        made = run_by_name(workspace.settings(), data, workspace.store, here)
+        with opt.with_engine(engine, here) as ready:
+            made = run_by_name(workspace.settings(), data, workspace.store, ready)
     finally:
         reporter.stop()
     last = [*made.values()][-1]

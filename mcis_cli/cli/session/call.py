@@ -208,7 +208,8 @@ class Call:
         reporter.prepare(f"{self.stage}: {_preparing(start, self._work)}")
         settings = start.workspace.settings(start.upstream)
         try:
-            made = make(settings, options) if make else self._run_stage(start, settings, options, facts)
+            with opt.with_engine(self.parts.engine, options) as ready:
+                made = make(settings, ready) if make else self._run_stage(start, settings, ready, facts)
         except UnfinishedError as others:
             reporter.note(f"{self.stage}: {others}")
             raise typer.Exit from None
@@ -297,6 +298,13 @@ class Call:
 
     def _shard(self, reporter: TerminalReporter) -> tuple[int, int] | None:
         """The part of the work that was named, or else that of this process, which is printed."""
+        if self.parts.engine != "here":
+            if self.parts.shard is not None:
+                raise UsageError(
+                    f"--shard {self.parts.shard} and --engine {self.parts.engine} both divide the work: give one of "
+                    "them"
+                )
+            return None
         if self.parts.shard is not None or (self._work is not None and not self._work.by_image):
             return opt.parse_shard(self.parts.shard)
         place = launched.shard()

@@ -66,6 +66,7 @@ class PartOptions:
     """Options of commands whose work may be divided into parts."""
 
     shard: opt.Shard = None
+    engine: opt.Engine = "here"
     mixed: opt.Mixed = False
 
 

@@ -1,6 +1,8 @@
 """Options that several commands share, each declared once."""
 
 import re
+from collections.abc import Iterator
+from contextlib import contextmanager
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any
 
@@ -39,6 +41,15 @@ def parse_shard(text: str | None) -> tuple[int, int] | None:
 def _shard(text: str | None) -> str | None:
     parse_shard(text)
     return text
+
+
+ENGINES = ("here", "processes", "ray")
+
+
+def _engine(name: str) -> str:
+    if name not in ENGINES:
+        raise UsageError(f"no engine is called {name!r:.80}, expected {', '.join(ENGINES)}; give --engine here")
+    return name
 
 
 PRESET_NAMES = "best (for a CPU), quick (for trying things out: fast, poorer masks), paper, released, or lid20"
@@ -119,6 +130,17 @@ Shard = Annotated[
         help="Compute part I of N while other commands compute the rest; the last one seals.",
     ),
 ]
+Engine = Annotated[
+    str,
+    typer.Option(
+        "--engine",
+        metavar="|".join(ENGINES),
+        callback=_engine,
+        help="Where images are computed: in this process, in --workers processes, or on the Ray cluster at RAY_ADDRESS "
+        "(else by Ray on this machine).",
+        autocompletion=completion.words(*ENGINES),
+    ),
+]
 Mixed = Annotated[
     bool,
     typer.Option(
@@ -161,6 +183,18 @@ def whole_numbers(flag: str, text: str | None) -> tuple[int, ...] | None:
     if not all(part.isascii() and part.isdecimal() and len(part) < 10 for part in parts):
         raise typer.BadParameter(f"{flag} {text!r:.80} is not understood: expected whole numbers, as in 3 or 0,1,3,5")
     return tuple(map(int, parts))
+
+
+@contextmanager
+def with_engine(name: str, options: "RunOptions") -> "Iterator[RunOptions]":
+    """The options with an engine, which ends with the block."""
+    if name == "here":
+        yield options
+        return
+    from mcis_cli.stages.engine import engines
+
+    with engines.opened(name, options) as having:
+        yield having
 
 
 def run_options(*, device: str = "auto", workers: int | None = None, **others: Any) -> "RunOptions":

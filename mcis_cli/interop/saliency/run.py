@@ -21,6 +21,7 @@ from mcis_cli.errors import UsageError
 from mcis_cli.interop.saliency.network import SaliencyNetwork
 from mcis_cli.stages import read_records
 from mcis_cli.stages.engine.by_image import run_segments
+from mcis_cli.stages.engine.engines import in_segments
 from mcis_cli.stages.engine.inputs import Inputs, list_images
 from mcis_cli.stages.materials import SALIENCY, saliency_recipe
 from mcis_cli.store import Artifact, Recipe, Record, Store
@@ -35,6 +36,7 @@ PACKAGED_SHA256 = "309c8469258dda742793dce0ebea8e6dd393174f89934733ecc8b14c76f4d
 PUBLISHED = "https://github.com/danielgatis/rembg/releases/download/v0.0.0"
 
 
+@in_segments
 def run(model: Path, inputs: Inputs, store: Store, options: RunOptions, *, split: str | None = None) -> Artifact:
     """Make the maps, or return the cached ones.
 

@@ -19,11 +19,13 @@ from mcis_cli.maps.localization import enlarge, normalise
 from mcis_cli.stages import read_record
 from mcis_cli.stages.affinity.declaration import LABELS_SCHEMA, labels_recipe
 from mcis_cli.stages.engine.by_image import ByImage, run_segments
+from mcis_cli.stages.engine.engines import in_segments
 from mcis_cli.stages.engine.evidence import note_left_out
 from mcis_cli.stages.engine.inputs import Inputs, images_of
 from mcis_cli.store import Artifact, Record, Store
 
 
+@in_segments
 def run(config: AffinityConfig, inputs: Inputs, store: Store, options: RunOptions) -> Artifact:
     """Find the regions, or return the cached ones.
 

@@ -19,11 +19,13 @@ from mcis_cli.maps.random_walk import Offset, transition, walk
 from mcis_cli.stages import read_record
 from mcis_cli.stages.affinity.declaration import AFFINITY_NET, MAPS_SCHEMA, walk_recipe
 from mcis_cli.stages.engine.by_image import ByImage, require_segment, run_segments
+from mcis_cli.stages.engine.engines import in_segments
 from mcis_cli.stages.engine.inputs import Inputs, images_of
 from mcis_cli.stages.stage import find
 from mcis_cli.store import Artifact, Recipe, Record, Store
 
 
+@in_segments
 def run(config: AffinityConfig, inputs: Inputs, store: Store, options: RunOptions) -> Artifact:
     """Walk, or return the cached maps.
 

@@ -14,10 +14,12 @@ from mcis_cli.maps.localization import enlarge, normalise
 from mcis_cli.stages import check, holds, read_record
 from mcis_cli.stages.average.declaration import SCHEMA, recipe, refuse_too_few
 from mcis_cli.stages.engine.by_image import require_segment, run_segments
+from mcis_cli.stages.engine.engines import in_segments
 from mcis_cli.stages.engine.inputs import Inputs
 from mcis_cli.store import Artifact, Record, Store
 
 
+@in_segments
 def run(config: AverageConfig, inputs: Inputs, store: Store, options: RunOptions) -> Artifact:
     """Combine maps, or return the cached ones.
 

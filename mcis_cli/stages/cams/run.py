@@ -8,6 +8,7 @@ from mcis_cli.data.catalogue import DOMAINS, Catalogue
 from mcis_cli.errors import UsageError, counted, first_few
 from mcis_cli.stages.cams.declaration import completed, images_and_carriers, recipe
 from mcis_cli.stages.engine.by_image import require_segment
+from mcis_cli.stages.engine.engines import in_segments
 from mcis_cli.stages.engine.evidence import note_left_out
 from mcis_cli.stages.engine.inputs import Inputs, images_of, warn_if_changed
 from mcis_cli.stages.stage import settled
@@ -37,6 +38,7 @@ def run(config: CamsConfig, inputs: Inputs, store: Store, options: RunOptions) -
     return run_all([config], inputs, store, options)[0]
 
 
+@in_segments
 def run_all(configs: Sequence[CamsConfig], inputs: Inputs, store: Store, options: RunOptions) -> list[Artifact]:
     """Make maps with several settings in one pass over the images, each an artifact of its own; see `run`.
 

@@ -15,7 +15,7 @@ from mcis_cli.stages.cams.declaration import SCHEMA
 from mcis_cli.stages.cams.features import FeatureCache
 from mcis_cli.stages.cams.mapping import Mapper
 from mcis_cli.stages.cams.similarity import Nearest
-from mcis_cli.stages.engine.by_image import Joined, SegmentedWork, Work, run_together
+from mcis_cli.stages.engine.by_image import Joined, SegmentedWork, run_together
 from mcis_cli.stages.engine.networks import place, stored_classifier
 from mcis_cli.stages.engine.scratch import Scratch, folder_name
 from mcis_cli.store import Artifact, Recipe, Store
@@ -49,7 +49,7 @@ class SinglePass:
         settled = [config.model_copy(update={"precision": precision}) for config in configs]
         by_key = {recipe_of(config).key: config for config in settled}
 
-        def begin(config: CamsConfig, features: FeatureCache, nearest: Nearest | None) -> Work:
+        def work(config: CamsConfig, features: FeatureCache, nearest: Nearest | None) -> SegmentedWork:
             compares = config.refs > 0 and config.reference_choice == "nearest"
             mapper = Mapper(self._model, features, config, self.carriers, nearest if compares else None)
             return SegmentedWork(
@@ -62,7 +62,7 @@ class SinglePass:
                 compute=lambda ids: mapper.records([self.images[one] for one in ids], self.options.workers),
                 meta=lambda: self._meta(config),
                 machine=machine,
-            ).steps()
+            )
 
         with self._features(configs, precision, machine) as features:
             nearest = None  # reads no image before maps that need it are made
@@ -77,7 +77,7 @@ class SinglePass:
                     options=self.options,
                 )
             # In the order of keys, so that two processes with the same work never wait for each other in a circle.
-            made = run_together({key: begin(by_key[key], features, nearest) for key in sorted(by_key)})
+            made = run_together({key: work(by_key[key], features, nearest) for key in sorted(by_key)})
         reporter.announce()
         return [made[recipe_of(config).key] for config in settled]
 

@@ -6,12 +6,12 @@ from collections.abc import Callable, Generator, Iterable, Iterator, Mapping, Se
 from contextlib import ExitStack, closing, contextmanager
 from dataclasses import KW_ONLY, dataclass
 from datetime import UTC, datetime
-from typing import Any, Generic, ParamSpec, TypeVar
+from typing import Any, Generic, NoReturn, ParamSpec, TypeVar
 
 from mcis_cli import __version__
-from mcis_cli.config import Reporter, RunOptions
+from mcis_cli.config import Asked, Reporter, RunOptions
 from mcis_cli.data.loading import Workers
-from mcis_cli.errors import UnfinishedError, counted
+from mcis_cli.errors import UnfinishedError, UsageError, counted
 from mcis_cli.store import Artifact, Partial, Recipe, Record, Schema, Store, segments_of
 
 Work = Generator[None, None, Artifact]
@@ -25,7 +25,8 @@ class SegmentedWork:
     """An artifact whose missing segments are computed one by one; then it is sealed.
 
     A shard computes every n-th segment. It seals if all other segments exist by then. Shards with other counts, and a
-    command that does all, may run at the same time.
+    command that does all, may run at the same time. With an engine, other processes compute the segments, each by
+    `publish`; see `engines`.
 
     Attributes:
         recipe: the recipe of the artifact.
@@ -99,15 +100,19 @@ class SegmentedWork:
             computed: counts the images that are computed.
             announce: report the work even if nothing is missing.
         """
-        missing = {index: ids for index, ids in segments.items() if not partial.segment(index)}
-        arithmetic, reporter = arithmetic_of(self.machine or {}), self.options.reporter
-        if missing and not self.options.mixed:
-            partial.check_arithmetic(arithmetic)
-        if missing and self.prepare is not None:
-            self.prepare()
+        missing, reporter = _missing(partial, segments), self.options.reporter
+        here = self.options.elsewhere is None
+        if missing and here:
+            self.begin(partial)
         total, left = (sum(map(len, some.values())) for some in (segments, missing))
         if missing or announce:
             reporter.start(self.recipe.stage, total, total - left, images=1)
+        if missing and self.options.elsewhere is not None:
+            device = str((self.machine or {}).get("device", "cpu"))
+            for index in self.options.elsewhere(self.recipe.key, list(missing), device):
+                reporter.advance(len(missing[index]))
+                yield
+            missing = _missing(partial, missing)  # damaged meanwhile
         for index, ids in missing.items():
             yield
             if done := _sealed(partial):
@@ -115,9 +120,27 @@ class SegmentedWork:
             if partial.segment(index):
                 reporter.advance(len(ids))
             else:
-                partial.write_segment(index, self.schema, _counted(self.compute(ids), self.options), arithmetic)
+                self._write(partial, index, ids)
                 computed["images"] += len(ids)
         return None
+
+    def publish(self, partial: Partial, index: int) -> None:
+        """Compute a segment for another process, which seals; unless it exists."""
+        if partial.sealed() or partial.segment(index):
+            return
+        self._write(partial, index, segments_of(self.ids)[index])
+        _sealed(partial)
+
+    def begin(self, partial: Partial) -> None:
+        """Prepare to compute segments, and check that they may lie beside the existing ones."""
+        if not self.options.mixed:
+            partial.check_arithmetic(arithmetic_of(self.machine or {}))
+        if self.prepare is not None:
+            self.prepare()
+
+    def _write(self, partial: Partial, index: int, ids: Sequence[str]) -> None:
+        records = _counted(self.compute(ids), self.options)
+        partial.write_segment(index, self.schema, records, arithmetic_of(self.machine or {}))
 
     def _waits(self, pid: int) -> None:
         self.options.reporter.note(f"waiting for process {pid}")
@@ -146,7 +169,7 @@ def arithmetic_of(machine: Mapping[str, Any]) -> dict[str, str | int]:
 
 def _at_once(of: Callable[Arguments, SegmentedWork]) -> Callable[Arguments, Artifact]:
     def run(*args: Arguments.args, **kwargs: Arguments.kwargs) -> Artifact:
-        return run_together({"": of(*args, **kwargs).steps()})[""]
+        return run_together({"": of(*args, **kwargs)})[""]
 
     return run
 
@@ -154,16 +177,19 @@ def _at_once(of: Callable[Arguments, SegmentedWork]) -> Callable[Arguments, Arti
 run_segments = _at_once(SegmentedWork)
 
 
-def run_together(works: Mapping[Name, Work]) -> dict[Name, Artifact]:
+def run_together(works: Mapping[Name, SegmentedWork]) -> dict[Name, Artifact]:
     """Run several works in turn, a segment of each at a time, so that they share features in memory.
 
     Raises:
-        UnfinishedError: this shard has done its part of all of them, and others have not.
+        UnfinishedError: this shard has done its part of all of them, and others have not; or this is a worker of an
+            engine, which gets no more segments.
     """
+    if (asked := next(iter(works.values())).options.asked) is not None:
+        _publish(list(works.values()), asked)
     made: dict[Name, Artifact] = {}
     unfinished: list[UnfinishedError] = []
     with ExitStack() as stack:
-        left = {name: stack.enter_context(closing(work)) for name, work in works.items()}
+        left = {name: stack.enter_context(closing(work.steps())) for name, work in works.items()}
         while left:
             for name, work in list(left.items()):
                 try:
@@ -177,6 +203,25 @@ def run_together(works: Mapping[Name, Work]) -> dict[Name, Artifact]:
     if unfinished:
         raise unfinished[0]
     return {name: made[name] for name in works}
+
+
+def _publish(works: Sequence[SegmentedWork], asked: Iterator[Asked]) -> NoReturn:
+    """Compute segments as their numbers come, each for all works, which share features."""
+    keys = {work.recipe.key for work in works}
+    with ExitStack() as stack:
+        partials = [stack.enter_context(work.store.begin(work.recipe, lock="none")) for work in works]
+        for number, (key, index) in enumerate(asked):
+            if key not in keys:
+                raise UsageError(
+                    f"this machine cannot compute a part of {works[0].recipe.stage}: found other images, weights or "
+                    "another precision than where the command was started; give all machines the same files, and "
+                    f"--set {works[0].recipe.stage}.precision=fp32 if only some of them compute bf16"
+                )
+            for work, partial in zip(works, partials, strict=True):
+                if number == 0:
+                    work.begin(partial)
+                work.publish(partial, index)
+    raise UnfinishedError("this worker gets no more segments")
 
 
 @dataclass(frozen=True)
@@ -226,6 +271,10 @@ class Joined:
     def warn(self, text: str) -> None:
         """As in `Reporter`."""
         self._listener.warn(text)
+
+
+def _missing(partial: Partial, segments: Mapping[int, Sequence[str]]) -> dict[int, Sequence[str]]:
+    return {index: ids for index, ids in segments.items() if not partial.segment(index)}
 
 
 def _sealed(partial: Partial) -> Artifact | None:

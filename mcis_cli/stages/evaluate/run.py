@@ -15,6 +15,7 @@ from mcis_cli.maps.localization import enlarge, normalise
 from mcis_cli.maps.metrics import count_pixels, scores, sweep, total_counts
 from mcis_cli.stages import check, holds, kind_of, names_of, read_record, read_records, stages
 from mcis_cli.stages.engine.by_image import ByImage, run_segments
+from mcis_cli.stages.engine.engines import in_segments
 from mcis_cli.stages.engine.evidence import heed_masks
 from mcis_cli.stages.engine.inputs import Inputs, images_of
 from mcis_cli.stages.evaluate.declaration import BEFORE_CRF, SCHEMA, recipe, scored_images
@@ -22,6 +23,7 @@ from mcis_cli.stages.stage import SCORED, find
 from mcis_cli.store import Artifact, Recipe, Record, Store
 
 
+@in_segments
 def run(config: EvalConfig, inputs: Inputs, store: Store, options: RunOptions) -> Artifact:
     """Count the pixels of every image by target and prediction, or return the cached counts.
 

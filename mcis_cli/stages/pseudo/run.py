@@ -12,6 +12,7 @@ from mcis_cli.data.loading import Workers
 from mcis_cli.errors import NUM_NAMED, counted, first_few
 from mcis_cli.maps.pseudo import is_ignored
 from mcis_cli.stages.engine.by_image import ByImage, require_segment, run_segments
+from mcis_cli.stages.engine.engines import in_segments
 from mcis_cli.stages.engine.inputs import Inputs
 from mcis_cli.stages.pseudo.cues import CUES, saliency
 from mcis_cli.stages.pseudo.declaration import SCHEMA
@@ -23,6 +24,7 @@ from mcis_cli.stages.stage import find
 from mcis_cli.store import Artifact, Record, Store
 
 
+@in_segments
 def run(config: PseudoConfig, inputs: Inputs, store: Store, options: RunOptions) -> Artifact:
     """Make the masks, or return the cached ones.
 
