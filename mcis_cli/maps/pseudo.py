@@ -14,6 +14,7 @@ BACKGROUND = 0
 IGNORE_INDEX = 255
 LEAST_LED = 0.01  # of an image, for its correlation to say something
 PREDICTED_FLOOR = 1e-4
+OTSU_BINS = 256
 
 
 def fuse_saliency(
@@ -99,6 +100,27 @@ def fuse_power(
 def power_background(maps: Float[np.ndarray, "cls height width"], power: float) -> Float[np.ndarray, "height width"]:
     """Background score (1 − max over the maps)^power; 1 without maps."""
     return np.asarray((1 - maps.max(axis=0, initial=0)) ** power)
+
+
+def otsu_threshold(scores: Float[np.ndarray, "height width"]) -> float:
+    """Threshold that leaves the least variance in the two groups of scores (Otsu 1979, equations 12 to 18).
+
+    Args:
+        scores: in [0, 1]; compared in `OTSU_BINS` bins of equal width.
+
+    Returns:
+        The centre of the last bin of the lower group; of the lowest such bin, if several are equally good. The scores'
+        own bin if all are in one.
+    """
+    counts, edges = np.histogram(scores, OTSU_BINS, (0, 1))
+    share, centres = counts / scores.size, (edges[:-1] + edges[1:]) / 2
+    below, moment = share.cumsum(), (share * centres).cumsum()
+    with np.errstate(divide="ignore", invalid="ignore"):  # where a group has no pixel
+        between = (moment[-1] * below - moment) ** 2 / (below * (1 - below))
+    groups = (counts.cumsum() > 0) & (counts.cumsum() < scores.size)
+    if not groups.any():
+        return float(centres[counts.argmax()])
+    return float(centres[np.where(groups, between, -1).argmax()])
 
 
 def salient_background(

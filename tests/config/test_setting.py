@@ -77,6 +77,11 @@ def test_only_settings_that_say_so_are_free():
         ("constant", "hard", {"background_power": "b", "conflict_threshold": "b", "sharpness": "f"}),
         ("power", "hard", {"background_score": "b", "conflict_threshold": "b", "sharpness": "f"}),
         ("saliency", "soft", {"background_power": "b", "conflict_threshold": "f"}),
+        (
+            "otsu",
+            "hard",
+            {"background_power": "b", "background_score": "b", "conflict_threshold": "b", "sharpness": "f"},
+        ),
         ("constant", "soft", {"background_power": "b", "conflict_threshold": "bf"}),
         ("power", "soft", {"background_score": "b", "conflict_threshold": "bf"}),
     ],

@@ -14,6 +14,7 @@ from mcis_cli.maps.pseudo import (
     fuse_saliency,
     is_ignored,
     mask_of_probabilities,
+    otsu_threshold,
     power_background,
     salient_background,
     soft_scores,
@@ -226,3 +227,31 @@ def test_agreement_counts_where_a_class_leads_and_nothing_of_one_that_nowhere_do
 def test_background_of_an_image_without_classes_has_all_the_probability():
     nothing = np.zeros((0, *SHAPE), np.float32)
     assert (soft_scores(nothing, power_background(nothing, 4), sharpness=8) == 1).all()
+
+
+def split_with_least_variance(scores: np.ndarray) -> list[float]:
+    """Centres of the bins that end the lower group of the best splits, by the variances within both groups."""
+    centres = [(index + 0.5) / 256 for index in range(256)]
+    binned = [centres[min(int(score * 256), 255)] for score in scores.ravel().tolist()]
+    within = {}
+    for centre in sorted(set(binned))[:-1]:
+        groups = [one for one in binned if one <= centre], [one for one in binned if one > centre]
+        within[centre] = sum(len(group) * np.var(group) for group in groups)
+    least = min(within.values())
+    return [centre for centre, value in within.items() if value <= least + 1e-9]
+
+
+@given(
+    hnp.arrays(np.float32, (6, 7), elements=st.sampled_from([0, 0.125, 0.25, 0.5, 0.75, 1]) | st.floats(0, 1, width=32))
+)
+def test_the_threshold_of_otsu_leaves_the_least_variance_in_both_groups(scores):
+    bins = np.minimum(np.floor(scores * 256), 255)
+    if len(np.unique(bins)) == 1:
+        assert otsu_threshold(scores) == (bins.flat[0] + 0.5) / 256
+    else:
+        assert otsu_threshold(scores) in split_with_least_variance(scores)
+
+
+def test_the_threshold_of_otsu_lies_between_two_groups_of_scores():
+    scores = np.array([[0.1, 0.12, 0.15], [0.8, 0.85, 0.9]], dtype=np.float32)
+    assert 0.14 < otsu_threshold(scores) < 0.8

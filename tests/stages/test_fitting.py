@@ -69,6 +69,7 @@ def test_a_gain_that_others_do_not_confirm_is_no_reason_to_change():
     [
         (CONSTANT, 20, ["background_score"]),
         ({"background": "power"}, 20, ["background_power"]),
+        ({"background": "otsu"}, 20, ["otsu_factor"]),
         ({"background": "affinity"}, 20, ["background_threshold"]),
         ({"background": "saliency", "fusion": "hard"}, 20, ["foreground_threshold"]),
         ({"background": "saliency", "fusion": "soft"}, 20, ["background_score", "saliency_weight"]),

@@ -15,6 +15,7 @@ from mcis_cli.maps.pseudo import (
     fuse_power,
     fuse_saliency,
     mask_of_probabilities,
+    otsu_threshold,
     salient_background,
     soft_scores,
 )
@@ -105,6 +106,19 @@ def test_masks_without_saliency_are_the_fusion_with_a_constant_or_a_power(chain)
             constant.read(image_id)["mask"], fuse_constant(maps, labels, background_score=0.35)
         )
         np.testing.assert_array_equal(power.read(image_id)["mask"], fuse_power(maps, labels, background_power=2.0))
+
+
+@pytest.mark.parametrize("fusion", ["hard", "soft"])
+def test_each_image_has_the_background_score_of_its_own_highest_map(chain, fusion):
+    made = make(chain, background="otsu", otsu_factor=0.8, fusion=fusion)
+    levels = set()
+    for image_id in made.ids[:4]:
+        maps, labels = maps_of(chain, image_id)
+        levels.add(level := 0.8 * otsu_threshold(maps.max(axis=0)))
+        expected = fuse_constant(maps, labels, background_score=level)
+        assert (made.read(image_id)["mask"] != expected).mean() < (0.001 if fusion == "soft" else 1e-9)
+    assert len(levels) > 1
+    assert made.manifest["recipe"]["config"]["otsu_factor"] == 0.8
 
 
 def test_a_crf_refines_the_fused_mask_of_the_photograph(chain):

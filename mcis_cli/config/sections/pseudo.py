@@ -45,7 +45,7 @@ class PseudoConfig(Config):
         }
     }
 
-    background: Literal["saliency", "constant", "power", "affinity"] = setting(
+    background: Literal["saliency", "otsu", "constant", "power", "affinity"] = setting(
         "saliency", "what separates background from objects", flag=True, used=_OF_MAPS
     )
     normalization: Normalization = setting(
@@ -117,6 +117,15 @@ class PseudoConfig(Config):
         le=1,
         flag=ONE_NUMBER,
         used=(_OF_MAPS & when(background="constant")) | _SOFT_SALIENCY,
+        changes_cost=False,
+    )
+    otsu_factor: float = setting(
+        0.9,
+        "background scores Otsu's threshold of the image's maps times this [21]",
+        gt=0,
+        le=2,
+        flag=ONE_NUMBER,
+        used=_OF_MAPS & when(background="otsu"),
         changes_cost=False,
     )
     background_power: float = setting(

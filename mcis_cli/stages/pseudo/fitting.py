@@ -30,6 +30,7 @@ MIN_IMAGES, ENOUGH_FOR_CRF = 5, 40
 STRENGTH = "bilateral_weight"
 _GRID: Mapping[str, Sequence[float]] = {
     "background_score": (0.1, 0.15, 0.2, 0.25, 0.3, 0.35, 0.4, 0.45, 0.5, 0.55, 0.6, 0.7),
+    "otsu_factor": (0.5, 0.6, 0.7, 0.8, 0.9, 1.0, 1.1, 1.2, 1.3),
     "background_power": (1, 2, 3, 4, 6, 8, 12, 16),
     "background_threshold": (0.1, 0.15, 0.2, 0.25, 0.3, 0.35, 0.4, 0.45, 0.5, 0.6),
     "foreground_threshold": (0.1, 0.15, 0.2, 0.25, 0.3, 0.35, 0.4, 0.5, 0.6),

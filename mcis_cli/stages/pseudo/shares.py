@@ -70,6 +70,8 @@ def size_setting(config: PseudoConfig) -> tuple[str, bool]:
     """The setting that determines how large masks are, and whether masks grow with it."""
     if config.background == "affinity":
         return "background_threshold", False
+    if config.background == "otsu":
+        return "otsu_factor", False
     if config.background == "power":
         return "background_power", True
     if config.background == "saliency" and config.fusion == "hard":

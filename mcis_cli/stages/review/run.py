@@ -14,7 +14,7 @@ from mcis_cli.data.catalogue import Catalogue
 from mcis_cli.data.loading import Workers
 from mcis_cli.errors import MissingError, UsageError
 from mcis_cli.maps.localization import enlarge, normalise
-from mcis_cli.maps.pseudo import among_tags, soft_scores
+from mcis_cli.maps.pseudo import among_tags, otsu_threshold, soft_scores
 from mcis_cli.maps.review import agreement, border_share, overlap
 from mcis_cli.stages import check, holds, read_record
 from mcis_cli.stages.engine.by_image import ByImage, require_segment, run_segments
@@ -151,6 +151,8 @@ def _scores(
         if label in labels:
             maps[labels.index(label)] = plane
     score = config.background_threshold if is_walked else config.background_score
+    if config.background == "otsu":
+        score = config.otsu_factor * otsu_threshold(planes.max(axis=0))
     background = np.full(size, score, dtype=np.float32)
     return soft_scores(maps, background, sharpness=config.sharpness)
 

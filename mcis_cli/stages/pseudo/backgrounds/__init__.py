@@ -4,12 +4,13 @@ from collections.abc import Mapping
 
 from mcis_cli.config import PseudoConfig
 from mcis_cli.maps.localization import enlarge, normalise
-from mcis_cli.stages.pseudo.backgrounds import affinity, constant, power, saliency
+from mcis_cli.stages.pseudo.backgrounds import affinity, constant, otsu, power, saliency
 from mcis_cli.stages.pseudo.material import Background, Maps, Material
 
 BACKGROUNDS: Mapping[str, Background] = {
     "affinity": affinity.RULE,
     "constant": constant.RULE,
+    "otsu": otsu.RULE,
     "power": power.RULE,
     "saliency": saliency.RULE,
 }
