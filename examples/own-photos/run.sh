@@ -5,7 +5,7 @@ set -eu
 mcis check mine
 mcis train-cls mine --preset best | mcis name classifier
 mcis cams classifier | mcis name maps
-mcis pseudo maps --background constant --background-score 0.3 | mcis name masks
+mcis pseudo maps --background otsu | mcis name masks
 mcis export masks --voc -o for-cvat --force
 mcis train-seg masks | mcis name network
 mcis predict network mine/photos/001.jpg --output predicted --overlay

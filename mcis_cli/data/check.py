@@ -199,7 +199,7 @@ def _companions(config: DataConfig, catalogue: Catalogue) -> Iterator[Finding]:
     if no_saliency:
         message = f"saliency missing for {_count(no_saliency, 'image')} (the first is {no_saliency[0]!r})"
         message += (
-            "; `mcis saliency` makes maps, or give `mcis pseudo` --background constant"
+            "; `mcis saliency` makes maps, or give `mcis pseudo` --background otsu"
             if len(no_saliency) == len(mapped)
             else ""
         )

@@ -1,7 +1,7 @@
 """Pseudo masks: an index image out of localization maps and a score of background.
 
 With saliency as in the authors' released code (the paper says only that background cues come from saliency); without,
-by a constant background score or by a power of what the maps leave over. The same scores can become probabilities, for
+by a background score that is constant or the image's own, or by a power of what the maps leave over. The same scores can become probabilities, for
 a CRF to start from, and then a mask. Values: 0 is background, k + 1 is class k, 255 is to be ignored.
 """
 
@@ -103,7 +103,7 @@ def power_background(maps: Float[np.ndarray, "cls height width"], power: float) 
 
 
 def otsu_threshold(scores: Float[np.ndarray, "height width"]) -> float:
-    """Threshold that leaves the least variance in the two groups of scores (Otsu 1979, equations 12 to 18).
+    """Threshold that leaves the smallest variance in the two groups of scores (Otsu 1979, equations 12 to 18).
 
     Args:
         scores: in [0, 1]; compared in `OTSU_BINS` bins of equal width.

@@ -108,11 +108,11 @@ def test_init_says_what_an_own_folder_is_taken_for(call, tmp_path):
         "photos: layout folders, 4 images, 2 classes; train 4",
         "classes: cat, dog",
         "learns from train, scored on train; ground truth: none, so `mcis run` ends with the network",
-        "saliency maps: none, so a constant background score is used; for better masks, first "
+        "saliency maps: none, so the background comes from the maps alone (otsu); for better masks, first "
         "`mcis saliency photos -o photos/saliency`",
     ]
     settings = resolve(read_toml(tmp_path / "mcis.toml"))
-    assert settings.pseudo.background == "constant"
+    assert settings.pseudo.background == "otsu"
     assert settings.data.val == "train"
 
 

@@ -330,7 +330,7 @@ def test_missing_saliency_names_images_and_the_ways_out(call, chain_copy):
         2,
         "saliency missing for 1 of 16 images (train-0003)",
         "--saliency FOLDER",
-        "--background constant",
+        "--background otsu",
         "--allow-missing-saliency",
         "`mcis saliency` makes maps",
     )

@@ -207,7 +207,7 @@ def test_what_does_not_exist_is_found():
 # Messages that are mostly what was found and expected.
 FEW_WORDS_OF_OURS = (
     "mask value 9; expected 0 to 3 (3 classes) or 255; correct the mask or the classes",
-    "warning: --foreground-threshold has no effect with --background constant",
+    "warning: --foreground-threshold has no effect with --background otsu",
     "train-cls.lr = -1 is not accepted: expected greater than 0",
     "mcis: bug: …",
 )

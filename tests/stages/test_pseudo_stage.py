@@ -184,7 +184,7 @@ def test_missing_saliency_is_an_error_that_names_the_images_and_the_ways_out(cha
     before = done(chain_copy.store, "pseudo")
     with pytest.raises(
         DataError,
-        match=r"saliency missing for 2 of 16 images \(train-0002, train-0005\): .*--background constant, "
+        match=r"saliency missing for 2 of 16 images \(train-0002, train-0005\): .*--background otsu, "
         r"--saliency FOLDER, or --allow-missing-saliency to ignore these images; `mcis saliency` makes maps",
     ):
         make(chain_copy)

@@ -143,7 +143,7 @@ def _fitting_settings(
     settings, mapped = resolve({}, preset), catalogue.split("all")
     background = settings.pseudo.background
     if background == "saliency" and any(entry.saliency is None for entry in mapped.entries):
-        background = "constant"
+        background = "otsu"
     splits = {name: len(catalogue.split(name)) for name in catalogue.split_names}
     train = "train" if "train" in splits else max(splits, key=lambda name: splits[name], default="all")
     place = {"root": named.root, "layout": catalogue.layout, **{name: getattr(named, name) for name in given}}
@@ -173,10 +173,10 @@ def _described(catalogue: "Catalogue", data: Path, chosen: Mapping[str, Mapping[
     yield f"learns from {train}, scored on {val}; {_truth_of(catalogue.split(val))}"
     num_salient = sum(entry.saliency is not None for entry in mapped.entries)
     without = ""
-    if chosen["pseudo"]["background"] == "constant":
+    if chosen["pseudo"]["background"] == "otsu":
         folder = (data if data.is_dir() else data.parent) / "saliency"
         command = shlex.join(["mcis", "saliency", str(data), "-o", str(folder)])
-        without = f", so a constant background score is used; for better masks, first `{command}`"
+        without = f", so the background comes from the maps alone (otsu); for better masks, first `{command}`"
     yield f"saliency maps: {_share(num_salient, len(mapped))}{without}"
 
 

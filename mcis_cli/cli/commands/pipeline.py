@@ -193,7 +193,7 @@ def pseudo(
     segmentation network; if a network is given instead of maps, its predictions are used alone. Its masks have
     background and the classes that an image is tagged with. --scales, --flip and --device apply to the network.
 
-    Example: mcis pseudo --background constant --background-score 0.2
+    Example: mcis pseudo --background otsu --otsu-factor 1
     """
     folder = str(saliency.resolve()) if saliency and saliency.is_dir() else None
     call = Call("pseudo", flags.and_also("data", saliency=folder), options, parts)

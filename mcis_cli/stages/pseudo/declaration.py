@@ -116,7 +116,7 @@ def missing_maps(absent: Sequence[str], count: int) -> str:
     """The error for images without a saliency map."""
     return (
         f"saliency missing for {len(absent)} of {count} images ({first_few(absent)}): expected a map each; give "
-        "--background constant, --saliency FOLDER, or --allow-missing-saliency to ignore these images; "
+        "--background otsu, --saliency FOLDER, or --allow-missing-saliency to ignore these images; "
         "`mcis saliency` makes maps"
     )
 
