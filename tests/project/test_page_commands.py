@@ -67,6 +67,10 @@ NOT_RUN: Mapping[str, Mapping[str, str]] = {
         "python3 -m pip install '.[tensorboard]'": INSTALLS,
         "tensorboard --logdir runs": "serves until it is stopped",
     },
+    "docs/how-to/export.md": {
+        "LABEL_STUDIO_LOCAL_FILES_SERVING_ENABLED=true LABEL_STUDIO_LOCAL_FILES_DOCUMENT_ROOT=$PWD/for-label-studio "
+        "label-studio": "serves until it is stopped",
+    },
     "docs/how-to/fuzz.md": {
         "python -m fuzz dictionary corpus/dictionary -max_total_time=60": "needs atheris",
     },
@@ -271,7 +275,7 @@ def own_chain(scene: Scene) -> None:
 
 def correct_masks(scene: Scene) -> None:
     (scene.folder / "masks/fixed").mkdir()
-    for file in sorted((scene.folder / "masks/SegmentationClass").glob("*.png"))[:2]:
+    for file in sorted((scene.folder / "masks/SegmentationClass").glob("*.png"))[:6]:
         with Image.open(file) as image:
             write(scene.folder / "masks/fixed" / file.name, write_mask_png(np.full_like(np.array(image), 1)))
 
@@ -432,7 +436,7 @@ PLAYS: Mapping[str, Play] = {
         codes={"mcis pseudo --foreground-threshold 0.4": 4, "mcis verify": 7, "mcis verify --repair": 7},
     ),
     "docs/how-to/export.md": Play(
-        {4: split_of_test}, on_chain=True, ids={"3fa8c1d2": "pseudo", "9be01f77": "train-seg", "c0ffee12": "cams"}
+        {5: split_of_test}, on_chain=True, ids={"3fa8c1d2": "pseudo", "9be01f77": "train-seg", "c0ffee12": "cams"}
     ),
     "docs/how-to/fuzz.md": Play(silent={"python -m fuzz": 1}),
     "docs/how-to/gpu.md": Play(),
@@ -457,7 +461,7 @@ PLAYS: Mapping[str, Play] = {
         differs={"mcis train-cls": "nobody stops it here", REFS: "the maps of the chain have other references"},
     ),
     "docs/how-to/saliency.md": Play({0: saliency_model}, on_chain=True, ids={"b14e77a7ddb8": "cams"}),
-    "docs/how-to/correct.md": Play({1: correct_masks}, on_chain=True),
+    "docs/how-to/correct.md": Play({2: correct_masks}, on_chain=True),
     "docs/how-to/second-round.md": Play({0: own_chain}),
     "docs/how-to/single-label-images.md": Play(
         {0: drawn_by("docs/how-to/single-label-images.md"), 3: sources_in_settings}

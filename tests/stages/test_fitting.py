@@ -44,24 +44,37 @@ def test_the_values_of_the_annotator_are_found(taught):
     assert found.gain > 0.01
 
 
-def test_a_choice_by_hand():
-    """Without the first image, candidate 1 and 2 both have 1.2, and the first of them counts: the gain is 0.9 − 0.5.
+def column(*values):
+    return np.array(values, float)[:, None]
 
-    Without the second, candidate 2 has 1.6 and wins: 0.5 − 0.5. Without the third, candidate 1 has 1.4, 2 has 1.4.
-    """
-    table = np.array([[0.5, 0.9, 0.9], [0.5, 0.5, 0.5], [0.5, 0.7, 0.7]])
-    place, gain, error = fitting.choose(table, 0)
-    assert place == 1
-    assert gain == pytest.approx((0.4 + 0 + 0.2) / 3)
-    assert error == pytest.approx(np.std([0.4, 0, 0.2], ddof=1) / np.sqrt(3))
+
+def test_a_choice_by_hand():
+    """Candidates 1, 2 and 3 are equal within an error, with or without any of the images: 2 is in their centre."""
+    table = np.array([[0.5, 0.9, 0.8, 0.7], [0.5, 0.5, 0.6, 0.7], [0.5, 0.7, 0.7, 0.7]])
+    place, gain, error = fitting.choose(table, column(0.1, 0.2, 0.3, 0.4), 0)
+    assert place == 2
+    assert gain == pytest.approx((0.3 + 0.1 + 0.2) / 3)
+    assert error == pytest.approx(np.std([0.3, 0.1, 0.2], ddof=1) / np.sqrt(3))
+
+
+def test_a_candidate_that_all_images_prefer_wins():
+    table = np.array([[0.5, 0.6, 0.9], [0.4, 0.5, 0.9], [0.5, 0.6, 0.8]])
+    assert fitting.choose(table, column(1, 2, 3), 0)[0] == 2
+    assert fitting.choose(table, column(1, 2, 3), 2)[:2] == (2, 0.0)
 
 
 def test_a_gain_that_others_do_not_confirm_is_no_reason_to_change():
     """Each candidate suits one image alone: whatever the others choose makes an image worse."""
     table = np.array([[0.5, 0.9, 0.1, 0.1], [0.5, 0.1, 0.9, 0.1], [0.5, 0.1, 0.1, 0.9]])
-    table[:, 1:] += 0.2
-    assert fitting.choose(table, 0)[:2] == (0, 0.0)
-    assert fitting.choose(np.full((3, 4), 0.5), 2)[:2] == (2, 0.0)
+    assert fitting.choose(table, column(1, 2, 3, 4), 0)[:2] == (0, 0.0)
+    assert fitting.choose(np.full((3, 4), 0.5), column(1, 2, 3, 4), 2)[:2] == (2, 0.0)
+
+
+def test_a_score_by_hand():
+    """Class 1: one of 2 pixels; class 2: none of 1. Background and pixels that the truth ignores do not count."""
+    mask, truth = np.array([[0, 1, 1, 255, 0]], np.uint8), np.array([[1, 1, 255, 2, 0]], np.uint8)
+    assert fitting.score(mask, truth, 4) == pytest.approx((1 / 2 + 0) / 2)
+    assert fitting.score(0 * mask, 0 * truth, 4) == 1
 
 
 @pytest.mark.parametrize(
@@ -154,7 +167,7 @@ def test_the_command_prints_values_and_writes_them(call, taught):
     assert facts["before"] == {"background_score": 0.2}
     assert facts["images"] == len(fixed)
     assert facts["gain"] > facts["error"] >= 0
-    assert "background_score 0.5 (before 0.2); expected gain in mean IoU per image +" in answer.err
+    assert "background_score 0.5 (before 0.2); expected gain in mean IoU of the classes per image +" in answer.err
     remark = next(line for line in file.read_text().splitlines() if line.startswith("# mcis fit: "))
     assert "background_score 0.5 (before 0.2)" in remark
     assert f"by {len(fixed)} corrected images of {fixed.path.stem}" in remark

@@ -70,7 +70,9 @@ def fit(
         reporter.stop()
     gain = f"{100 * found.gain:+.1f} ± {100 * found.error:.1f} points"
     images = f"{counted(found.num_images, 'corrected image')} of {workspace.store.get(corrected).path.stem}"
-    reporter.note(f"fit: {_changes(found)}; expected gain in mean IoU per image {gain}, by {images}, leave-one-out")
+    reporter.note(
+        f"fit: {_changes(found)}; expected gain in mean IoU of the classes per image {gain}, by {images}, leave-one-out"
+    )
     if found.gain <= found.error and found.values != found.before:
         reporter.warn("the expected gain is within its standard error: correct more images, or keep the values")
     if not dry_run and found.values != found.before:

@@ -1,8 +1,9 @@
 """Fit thresholds of pseudo masks to corrected masks: those whose masks agree best with what people corrected.
 
-Each candidate makes the masks of the corrected images, and the mean IoU per image decides. The gain of a choice on the
-images that it was chosen with would be too large, so each image is scored with the choice of all others
-(leave-one-out).
+Each candidate makes the masks of the corrected images. The IoU of the classes, averaged in each image, decides; with
+background, which most pixels are, it would prefer masks that are too small. Twenty images cannot distinguish close
+candidates, so the choice is the centre of those that are within a standard error of the best. The gain on the images
+that a choice was made with would be too large, so each image is scored with the choice of all others (leave-one-out).
 """
 
 from collections.abc import Iterator, Mapping, Sequence
@@ -29,7 +30,7 @@ from mcis_cli.store import Artifact, Store
 MIN_IMAGES, ENOUGH_FOR_CRF = 5, 40
 STRENGTH = "bilateral_weight"
 _GRID: Mapping[str, Sequence[float]] = {
-    "background_score": (0.1, 0.15, 0.2, 0.25, 0.3, 0.35, 0.4, 0.45, 0.5, 0.55, 0.6, 0.7),
+    "background_score": (0.1, 0.15, 0.2, 0.25, 0.3, 0.35, 0.4, 0.45, 0.5, 0.55, 0.6, 0.7, 0.8),
     "otsu_factor": (0.5, 0.6, 0.7, 0.8, 0.9, 1.0, 1.1, 1.2, 1.3),
     "background_power": (1, 2, 3, 4, 6, 8, 12, 16),
     "background_threshold": (0.1, 0.15, 0.2, 0.25, 0.3, 0.35, 0.4, 0.45, 0.5, 0.6),
@@ -48,7 +49,7 @@ class Fitted:
         values: by the name of the setting in `[pseudo]`.
         before: the values that the masks were made with.
         num_images: corrected images that decided.
-        gain: the expected gain in mean IoU per image, a fraction.
+        gain: the expected gain in IoU of the classes, averaged in each image and over images; a fraction.
         error: the standard error of the gain.
     """
 
@@ -93,7 +94,8 @@ def run(masks: Artifact, corrected: Artifact, inputs: Inputs, store: Store, opti
         for row in crew.map(items()):
             options.reporter.advance()
             table.append(row)
-    place, gain, error = choose(np.array(table), candidates.index(before))
+    places = np.array([list(values.values()) for values in candidates])
+    place, gain, error = choose(np.array(table), places, candidates.index(before))
     return Fitted(candidates[place], before, len(ids), gain, error)
 
 
@@ -172,31 +174,44 @@ def changed(config: PseudoConfig, values: Values) -> PseudoConfig:
 
 
 def _scores_of_image(configs: Sequence[PseudoConfig], num_classes: int, item: tuple[Material, Mask]) -> list[float]:
-    """The mean IoU of an image with each candidate; 0 for a mask without a pixel to compare."""
+    """The score of an image with each candidate."""
     material, truth = item
     made = (make_mask(config, material)[1]["mask"] for config in configs)
-    counts = (total_counts([count_pixels(mask, truth)])[0] for mask in made)
-    return [float(scores(matrix, num_classes)["mean_iou"] or 0) for matrix in counts]
+    return [score(mask, truth, num_classes) for mask in made]
 
 
-def choose(table: Float[np.ndarray, "image candidate"], current: int) -> tuple[int, float, float]:
-    """The candidate with the best mean, or the current one if no gain is expected; the expected gain; its error.
+def score(mask: Mask, truth: Mask, num_classes: int) -> float:
+    """Mean IoU of the foreground classes that a mask or the truth has, in [0, 1]; 1 if neither has any."""
+    iou = scores(total_counts([count_pixels(mask, truth)])[0], num_classes)["iou"][1:]
+    found = [value for value in iou if value is not None]
+    return float(np.mean(found)) if found else 1.0
+
+
+def choose(
+    table: Float[np.ndarray, "image candidate"], places: Float[np.ndarray, "candidate axis"], current: int
+) -> tuple[int, float, float]:
+    """The centre of the best candidates, or the current one if no gain is expected; the expected gain; its error.
 
     Args:
         table: scores.
-        current: the number of the current candidate, which wins ties.
+        places: the values of each candidate.
+        current: the number of the current candidate.
 
     Returns:
         The number of the chosen candidate; the mean gain of the images, each with the choice of all others; and its
         standard error.
     """
-    totals = table.sum(axis=0)
-    gains = np.array([row[_best(totals - row, current)] - row[current] for row in table])
+    others = (np.delete(table, image, axis=0) for image in range(len(table)))
+    gains = np.array([row[_centre(one, places)] - row[current] for row, one in zip(table, others, strict=True)])
     error = float(gains.std(ddof=1) / np.sqrt(len(gains)))
     if gains.mean() <= 0:
         return current, 0.0, error
-    return _best(totals, current), float(gains.mean()), error
+    return _centre(table, places), float(gains.mean()), error
 
 
-def _best(totals: Float[np.ndarray, " candidate"], current: int) -> int:
-    return current if totals[current] >= totals.max() else int(totals.argmax())
+def _centre(table: Float[np.ndarray, "image candidate"], places: Float[np.ndarray, "candidate axis"]) -> int:
+    """The candidate next to the mean of those that are within a standard error of the best."""
+    behind = table[:, [table.mean(axis=0).argmax()]] - table
+    near = np.flatnonzero(behind.mean(axis=0) <= behind.std(axis=0, ddof=1) / np.sqrt(len(table)))
+    distances = np.abs(places[near] - places[near].mean(axis=0)) / np.maximum(np.ptp(places, axis=0), 1e-9)
+    return int(near[distances.sum(axis=1).argmin()])
