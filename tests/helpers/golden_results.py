@@ -134,6 +134,7 @@ def variants() -> dict[str, Settings]:
         "nearest references": {"cams": {"reference_choice": "nearest"}},
         "released maps": {"cams": {"localization": "released"}},
         "constant": {"pseudo": {"background": "constant"}},
+        "otsu": {"pseudo": {"background": "otsu"}},
         "power": {"pseudo": {"background": "power"}},
         "walk": {"pseudo": {"background": "affinity"}},
         "deeplabv3": {"train-seg": {"network": "deeplabv3"}},
@@ -329,6 +330,7 @@ def _pseudo(images: Catalogue) -> dict[str, Any]:
     backgrounds: dict[str, dict[str, Any]] = {
         "saliency": {},
         "constant": {"background": "constant", "background_score": 0.4},
+        "otsu": {"background": "otsu"},
         "power": {"background": "power", "normalization": "max"},
         "affinity": {"background": "affinity", "background_threshold": 0.9},
     }
