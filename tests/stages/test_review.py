@@ -211,6 +211,14 @@ def test_shards_and_a_dry_run(call, chain_copy):
     assert call("review", masks, "--dry-run", cwd=folder).lines[1].split()[:2] == ["review", "cached,"]
 
 
+def test_an_engine_computes_the_same(call, chain_copy):
+    masks = chain_copy.made["pseudo"].path.stem
+    given = ("review", masks, "--engine", "processes", "--workers", "2", "-q", "--count", "3")
+    answer = call(*given, cwd=chain_copy.folder)
+    assert answer.code == 0, answer.err
+    assert answer.lines == [one.image_id for one in ranking(reviewed(chain_copy))[:3]]
+
+
 def test_the_report_orders_its_gallery_by_the_review(call, chain_copy):
     folder, masks = chain_copy.folder, chain_copy.made["pseudo"].path.stem
     given = ("report", masks, "--no-attention", "--no-predictions", "--images", "3")

@@ -18,6 +18,7 @@ from mcis_cli.maps.pseudo import among_tags, otsu_threshold, soft_scores
 from mcis_cli.maps.review import agreement, border_share, overlap
 from mcis_cli.stages import check, holds, read_record
 from mcis_cli.stages.engine.by_image import ByImage, require_segment, run_segments
+from mcis_cli.stages.engine.engines import in_segments
 from mcis_cli.stages.engine.inputs import Inputs, images_of
 from mcis_cli.stages.review.declaration import ABSENT, SCHEMA, recipe, require_maps, reviewed_images, uses_saliency
 from mcis_cli.stages.stage import find
@@ -27,6 +28,7 @@ Mask = UInt8[np.ndarray, "height width"]
 Predict = Callable[[str], Mask | None]
 
 
+@in_segments
 def run(config: ReviewConfig, inputs: Inputs, store: Store, options: RunOptions) -> Artifact:
     """Compute the terms of each mask, or return the cached ones; see `declaration` for a record.
 
