@@ -9,7 +9,10 @@ import pytest
 from PIL import Image
 from run_commands import Answer
 
+from mcis_cli.data.catalogue import Catalogue, ImageEntry
 from mcis_cli.data.palette import voc_palette, write_mask_png
+from mcis_cli.errors import DataError
+from mcis_cli.interop.imports.corrected_files import ImageNames
 
 CLASSES = ("disc", "star", "square")
 RUNS = "0,3,1,2"  # of a box of 2 x 3 pixels: three of the object, one of the background, two of the object
@@ -168,6 +171,23 @@ def test_runs_of_a_box_are_rows_of_background_and_object_in_turn(call, chain, co
     expected = np.zeros_like(corrected[image_id])
     expected[6:8, 4:7] = [[2, 2, 2], [0, 2, 2]]
     np.testing.assert_array_equal(made.read(image_id)["mask"], expected)
+
+
+def test_images_in_folders_are_found_by_the_end_of_an_address():
+    images = Catalogue(
+        Path("here"), "table", ("cat",), tuple(entry_of(name) for name in ("left/a", "right/a", "right/b"))
+    )
+    names = ImageNames(images, "masks")
+    assert names.find("/data/local-files/?d=images/right/a.jpg", "task 0") == "right/a"
+    assert names.find("elsewhere/b.jpg", "task 1") == "right/b"
+    with pytest.raises(DataError, match="may be 'left/a' or 'right/a'"):
+        names.find("elsewhere/a.jpg", "task 2")
+
+
+def entry_of(name: str) -> ImageEntry:
+    return ImageEntry(
+        id=name, image=f"{name}.jpg", digest="1" * 64, height=4, width=4, labels=(0,), splits=frozenset({"train"})
+    )
 
 
 def test_masks_that_nobody_touched_are_left_out(call, chain, corrected, tmp_path):

@@ -14,6 +14,7 @@ from mcis_cli.interop.imports import corrected
 from mcis_cli.maps.review import agreement, border_share, overlap
 from mcis_cli.stages import check, read_records
 from mcis_cli.stages.engine.inputs import Inputs
+from mcis_cli.stages.materials import SALIENCY, saliency_recipe
 from mcis_cli.stages.pseudo import run as pseudo
 from mcis_cli.stages.pseudo.declaration import PSEUDO
 from mcis_cli.stages.review import run as review
@@ -209,6 +210,27 @@ def test_shards_and_a_dry_run(call, chain_copy):
     assert not (folder / "review.html").exists()
     assert call("review", masks, "--shard", "1/1", cwd=folder).code == 0
     assert call("review", masks, "--dry-run", cwd=folder).lines[1].split()[:2] == ["review", "cached,"]
+
+
+def test_saliency_maps_of_the_masks_take_precedence_over_those_of_the_image_set(chain_copy):
+    store, images = chain_copy.store, chain_copy.images().split("train")
+    plain = {one.id: np.full((one.height, one.width), 51, np.uint8) for one in images.entries}
+    schema = SALIENCY.content.schemas[0]
+    with store.begin(saliency_recipe("a model", images)) as partial:
+        partial.write_segment(0, schema, [(image_id, {"saliency": plain[image_id]}) for image_id in sorted(plain)])
+        made = partial.seal(schema, 1, {}, {})
+    inputs = Inputs(upstream=chain_copy.made["cams"], data=chain_copy.data, saliency=made)
+    masks = pseudo.run(chain_copy.settings().pseudo, inputs, store, options())
+    found = review.run(CONFIG, Inputs(upstream=masks), store, options())
+    assert found.inputs["saliency"] == made.id
+    for image_id, fields in read_records(found):
+        objects = (masks.read(image_id)["mask"] % 255 > 0).sum()
+        inside, outside = 0.2 * objects, 0.2 * (plain[image_id].size - objects)
+        assert fields["of_image"][2] == pytest.approx(inside / (objects + outside), abs=1e-5)
+    made.close()
+    made.path.unlink()
+    with pytest.raises(MissingError, match=r"the saliency maps that pseudo-\w+ was made from are not in this store"):
+        review.run(CONFIG, Inputs(upstream=masks), store, options())
 
 
 def test_an_engine_computes_the_same(call, chain_copy):

@@ -61,15 +61,16 @@ def fit(
         raise UsageError(f"{upstream.path.stem} was made by {upstream.stage}: expected pseudo masks")
     if not dry_run:
         _require_file(workspace, upstream)
+    fixed = workspace.store.get(corrected)
     reporter = TerminalReporter(quiet=quiet)
     inputs = Inputs(upstream=upstream, data=workspace.data_for(upstream, data, reference))
     try:
         options = opt.run_options(workers=workers, reporter=reporter)
-        found = fitting.run(upstream, workspace.store.get(corrected), inputs, workspace.store, options)
+        found = fitting.run(upstream, fixed, inputs, workspace.store, options)
     finally:
         reporter.stop()
     gain = f"{100 * found.gain:+.1f} ± {100 * found.error:.1f} points"
-    images = f"{counted(found.num_images, 'corrected image')} of {workspace.store.get(corrected).path.stem}"
+    images = f"{counted(found.num_images, 'corrected image')} of {fixed.path.stem}"
     reporter.note(
         f"fit: {_changes(found)}; expected gain in mean IoU of the classes per image {gain}, by {images}, leave-one-out"
     )

@@ -86,8 +86,9 @@ class ImageNames:
         if (plain := image_id_of(reference)) in self._exact:
             return self._exact[plain]
         stem = image_id_of(label_studio.path_of(reference))
-        if stem in self._exact:
-            return self._exact[stem]
+        for tail in (stem.split("/", folders)[-1] for folders in range(stem.count("/") + 1)):
+            if tail in self._exact:
+                return self._exact[tail]
         last = stem.rpartition("/")[2]
         found = self._last.get(last) or self._last.get(label_studio.UPLOADED.sub("", last)) or set()
         if len(found) == 1:

@@ -17,12 +17,22 @@ OF_IMAGE = ("certainty", "interior", "saliency")
 ABSENT = -1.0  # for a network or saliency that was not given
 
 
-def recipe(config: ReviewConfig, masks: str, images: Catalogue, network: str | None) -> Recipe:
-    """The review of pseudo masks: masks, images with tags, saliency if all images have it, and a network."""
+def recipe(
+    config: ReviewConfig, masks: str, images: Catalogue, network: str | None, saliency: str | None = None
+) -> Recipe:
+    """The review of pseudo masks: masks, images with tags, saliency if all images have it, and a network.
+
+    Args:
+        config: settings.
+        masks: the id of the masks.
+        images: those that are reviewed.
+        network: the id of the network, if any.
+        saliency: the id of saliency maps that the masks were made with, in place of those of the image set.
+    """
     evidence = "maps" if network is None else "maps and network"
     inputs = {"masks": masks, "images": images.digest("images", "labels")}
-    if uses_saliency(images):
-        inputs["saliency"] = images.digest("saliency")
+    if saliency is not None or uses_saliency(images):
+        inputs["saliency"] = saliency or images.digest("saliency")
     if network is not None:
         inputs["network"] = network
     return REVIEW.recipe(config.recipe_settings(evidence=evidence), inputs)
@@ -31,6 +41,12 @@ def recipe(config: ReviewConfig, masks: str, images: Catalogue, network: str | N
 def uses_saliency(images: Catalogue) -> bool:
     """Whether all images have a saliency map."""
     return all(entry.saliency is not None for entry in images.entries)
+
+
+def saliency_of(masks: Described, given: Catalogue) -> str | None:
+    """The id of the saliency maps that masks of these images were made with; None for those of the image set."""
+    own = masks.inputs.get("saliency") if isinstance(masks, Artifact) else None
+    return None if own == given.labelled().digest("saliency") else own
 
 
 def reviewed_images(catalogue: Catalogue, masks: Described, ids: tuple[str, ...]) -> Catalogue:
@@ -64,7 +80,8 @@ def _wanted(request: Request) -> tuple[Config, Catalogue, Callable[[ReviewConfig
     masks, network = request.start, request.network.id if request.network else None
     require_maps(masks)
     images = reviewed_images(request.catalogue, masks, masks.ids)
-    return request.settings.review, images, lambda settled: recipe(settled, masks.id, images, network)
+    saliency = saliency_of(masks, request.images_of_start)
+    return request.settings.review, images, lambda settled: recipe(settled, masks.id, images, network, saliency)
 
 
 def _run(*args: Any) -> Artifact:

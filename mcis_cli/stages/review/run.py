@@ -20,12 +20,21 @@ from mcis_cli.stages import check, holds, read_record
 from mcis_cli.stages.engine.by_image import ByImage, require_segment, run_segments
 from mcis_cli.stages.engine.engines import in_segments
 from mcis_cli.stages.engine.inputs import Inputs, images_of
-from mcis_cli.stages.review.declaration import ABSENT, SCHEMA, recipe, require_maps, reviewed_images, uses_saliency
+from mcis_cli.stages.review.declaration import (
+    ABSENT,
+    SCHEMA,
+    recipe,
+    require_maps,
+    reviewed_images,
+    saliency_of,
+    uses_saliency,
+)
 from mcis_cli.stages.stage import find
 from mcis_cli.store import Artifact, Recipe, Record, Store
 
 Mask = UInt8[np.ndarray, "height width"]
 Predict = Callable[[str], Mask | None]
+Saliency = Callable[[str], Float32[np.ndarray, "height width"] | None]
 
 
 @in_segments
@@ -45,14 +54,16 @@ def run(config: ReviewConfig, inputs: Inputs, store: Store, options: RunOptions)
     """
     masks, network = inputs.expect("pseudo masks"), inputs.network
     require_maps(masks)
-    maps = _maps_of(masks, store)
+    maps = _input_of(masks, masks.inputs["maps"], "maps", store)
     if network is not None:
         _check_network(network, masks)
     catalogue = images_of(masks, inputs.data, store)
     images = reviewed_images(catalogue, masks, masks.ids)
+    own_saliency = saliency_of(masks, catalogue.only(masks.ids))
+    saliency = None if own_saliency is None else _input_of(masks, own_saliency, "saliency maps", store)
 
     def recipe_of(settled: ReviewConfig) -> Recipe:
-        return recipe(settled, masks.id, images, None if network is None else network.id)
+        return recipe(settled, masks.id, images, None if network is None else network.id, own_saliency)
 
     if done := find(store, config, recipe_of):
         return done
@@ -64,7 +75,7 @@ def run(config: ReviewConfig, inputs: Inputs, store: Store, options: RunOptions)
 
         config, machine = settle(config, options)
         predict = _predictions(config, network, images, options)
-    reviewing = _reviewing(masks, maps, images, predict, options)
+    reviewing = _reviewing(masks, maps, _saliency(images, saliency), images, predict, options)
     with reviewing.workers:
         return run_segments(
             recipe_of(config),
@@ -78,17 +89,28 @@ def run(config: ReviewConfig, inputs: Inputs, store: Store, options: RunOptions)
         )
 
 
-def _maps_of(masks: Artifact, store: Store) -> Artifact:
-    """The maps that masks were made from, checked."""
+def _input_of(masks: Artifact, content_id: str, what: str, store: Store) -> Artifact:
+    """An artifact that masks were made from, checked."""
     try:
-        maps = store.get(masks.inputs["maps"])
+        found = store.get(content_id)
     except MissingError:
         raise MissingError(
-            f"the maps that {masks.path.stem} was made from are not in this store: expected "
-            f"{masks.inputs['maps'][:12]}; import or merge them"
+            f"the {what} that {masks.path.stem} was made from are not in this store: expected {content_id[:12]}; "
+            "import or merge them, or run `mcis pseudo` again"
         ) from None
-    check(maps)
-    return maps
+    check(found)
+    return found
+
+
+def _saliency(images: Catalogue, maps: Artifact | None) -> Saliency:
+    """The saliency map of an image in [0, 1]: of an artifact, or of the image set if all images have one."""
+    if maps is None:
+        return images.read_saliency if uses_saliency(images) else lambda image_id: None
+
+    def read(image_id: str) -> Float32[np.ndarray, "height width"] | None:
+        return read_record(maps, image_id)["saliency"] / np.float32(255) if image_id in maps else None
+
+    return read
 
 
 def _check_network(network: Artifact, masks: Artifact) -> None:
@@ -119,10 +141,10 @@ def _predictions(config: ReviewConfig, network: Artifact, images: Catalogue, opt
 
 
 def _reviewing(
-    masks: Artifact, maps: Artifact, images: Catalogue, predict: Predict, options: RunOptions
+    masks: Artifact, maps: Artifact, saliency: Saliency, images: Catalogue, predict: Predict, options: RunOptions
 ) -> ByImage[Record]:
     of_masks = PseudoConfig.of_recipe(masks.manifest["recipe"]["config"])
-    has_saliency, is_walked = uses_saliency(images), holds(maps, "walked maps")
+    is_walked = holds(maps, "walked maps")
 
     def items(ids: Sequence[str]) -> Iterator[tuple[str, Mask | None]]:
         return ((image_id, predict(image_id)) for image_id in ids)
@@ -132,8 +154,7 @@ def _reviewing(
         mask = read_record(masks, image_id)["mask"]
         labels = images[image_id].labels
         scores = _scores(of_masks, read_record(maps, image_id), labels, mask.shape, is_walked=is_walked)
-        saliency = images.read_saliency(image_id) if has_saliency else None
-        return image_id, terms(mask, labels, scores, saliency, predicted)
+        return image_id, terms(mask, labels, scores, saliency(image_id), predicted)
 
     return ByImage(Workers(review, options.workers), items)
 
