@@ -42,6 +42,7 @@ def scale(sizes: Sizes) -> list[Row]:
             4,
             phase=highest,
         ),
+        _nearest(sizes),
         at_most(
             "scale (classes)", "peak with 200 classes over that with 20", peaks[0] / peaks[1], 1.1, megabytes=peaks
         ),
@@ -53,6 +54,21 @@ def _measured(num_images: int, num_classes: int) -> dict[str, dict[str, float]]:
     with tagged(num_images, num_classes) as bench:
         time.sleep(2.1)  # younger files are not remembered
         return {phase: _in_process(phase, bench.folder) for phase in PHASES}
+
+
+def _nearest(sizes: Sizes) -> Row:
+    """The nearest references of a segment of 64 images among all others, against the bare products of their means."""
+    peak, printed = peak_of([sys.executable, "-m", "benchmarks.nearest", str(sizes.most), str(sizes.repeats)])
+    compared, products = map(float, printed.split())
+    return at_most(
+        "scale (nearest)",
+        f"ten references with and ten without each class, of 64 images among {sizes.most:,}, over the products alone",
+        compared / products,
+        2,
+        seconds=compared,
+        hours_for_all=round(compared * sizes.most / 64 / 3600, 2),
+        megabytes=round(peak / 1e6),
+    )
 
 
 def _in_process(phase: str, folder: Path) -> dict[str, float]:

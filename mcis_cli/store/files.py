@@ -229,6 +229,18 @@ def claim(descriptor: int) -> bool:
     return True
 
 
+def lock_byte(descriptor: int, number: int, *, wait: bool) -> bool:
+    """Lock one byte of an open file until it is closed: whether no other process has locked it, or no longer.
+
+    The process must lock no other byte of the file meanwhile. Without effect on file systems without such locks.
+    """
+    try:
+        fcntl.lockf(descriptor, fcntl.LOCK_EX | (0 if wait else fcntl.LOCK_NB), 1, number)
+    except OSError as error:
+        return error.errno not in (errno.EACCES, errno.EAGAIN)
+    return True
+
+
 @contextmanager
 def claimed(path: Path) -> Iterator[bool]:
     """Claim `path` for the block, to remove it. False if a process holds it, or if it does not exist.

@@ -6,7 +6,7 @@ with a correct digest is the record that it is done, so there is no bitmap that 
 
 import os
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
-from contextlib import contextmanager, suppress
+from contextlib import AbstractContextManager, contextmanager, suppress
 from datetime import UTC, datetime
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -101,6 +101,10 @@ class Partial:
             parts.check_readable(path, "segment")
             self._place(path, self._segment_path(index), "segment", index)
         self._known.add(index)
+
+    def claim(self, index: int, *, wait: bool) -> AbstractContextManager[bool]:
+        """Claim segment `index` for the block, so that no two processes compute it; see `Workplace.claim`."""
+        return self._workplace.claim(index, wait=wait)
 
     def check_arithmetic(self, arithmetic: Arithmetic | None = None, num_segments: int | None = None) -> None:
         """Check that all existing segments have the same arithmetic, and this one, if given.
@@ -287,7 +291,7 @@ class Partial:
         from mcis_cli.store.format import container
 
         content = ContentHash(self.recipe.stage, meta, schema)
-        records = hashed(content, _observed(self._records(num_segments, schema), observe))
+        records = hashed(content, _observed(self.records(num_segments, schema), observe))
 
         def manifest(count: int) -> dict[str, Any]:
             base = self._manifest(meta, provenance) | {"schema": _as_json(schema)}
@@ -334,7 +338,13 @@ class Partial:
                 return self._finish(artifact)
             raise
 
-    def _records(self, num_segments: int, schema: Schema) -> Iterator[Record]:
+    def records(self, num_segments: int, schema: Schema) -> Iterator[Record]:
+        """The records of all segments, streamed.
+
+        Raises:
+            MissingError: a segment is missing.
+            DamagedError: a segment is damaged.
+        """
         from mcis_cli.store.format.reader import Reader
 
         for index in range(num_segments):

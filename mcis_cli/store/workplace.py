@@ -5,8 +5,8 @@ process may still be about to write: then it makes the folder again, and finds t
 """
 
 import os
-from collections.abc import Callable
-from contextlib import suppress
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager, suppress
 from dataclasses import dataclass
 from pathlib import Path
 from typing import TypeVar
@@ -14,7 +14,7 @@ from typing import TypeVar
 from mcis_cli.errors import StorageError
 from mcis_cli.store import files
 
-RECIPE = "recipe.json"
+RECIPE, CLAIMS = "recipe.json", "claims"
 _TRIES = 20
 T = TypeVar("T")
 
@@ -71,6 +71,15 @@ class Workplace:
                 if tries == _TRIES or not was_removed:
                     raise
 
+    @contextmanager
+    def claim(self, number: int, *, wait: bool) -> Iterator[bool]:
+        """Claim a part for the block: whether no other process has claimed it; if one has, `wait` waits for its end."""
+        descriptor = files.open_regular(self.folder / CLAIMS, os.O_RDWR | os.O_CREAT)
+        try:
+            yield files.lock_byte(descriptor, number, wait=wait)
+        finally:
+            os.close(descriptor)
+
     def clear(self) -> None:
         """Remove the folder with everything in it; its work is sealed or not needed."""
         clear(self.folder)
@@ -94,7 +103,7 @@ class Workplace:
     def _leave(self) -> None:
         try:
             with suppress(OSError, StorageError):  # left-over files are harmless and not worth an error
-                if self._is_there() and os.listdir(self.folder) == [RECIPE] and self._is_mine():
+                if self._is_there() and {*os.listdir(self.folder)} <= {RECIPE, CLAIMS} and self._is_mine():
                     self.clear()
         finally:
             self._let_go()

@@ -18,7 +18,7 @@ from mcis_cli.stages.cams import run as cams
 from mcis_cli.stages.cams import similarity as likeness
 from mcis_cli.stages.cams.features import FeatureCache
 from mcis_cli.stages.cams.mapping import Mapper
-from mcis_cli.stages.cams.similarity import Nearest, cosines
+from mcis_cli.stages.cams.similarity import Best, Nearest, cosines, products_with
 from mcis_cli.stages.engine.inputs import Inputs
 from mcis_cli.stages.engine.networks import backbone_of, stored_classifier
 from mcis_cli.stages.plan.lineage import Run
@@ -72,12 +72,46 @@ def references_of(artifact):
 def test_cosines_are_those_of_each_pair_in_blocks_of_any_size(monkeypatch):
     units = np.random.default_rng(0).normal(size=(13, 40)).astype(np.float32)
     units /= np.linalg.norm(units, axis=1, keepdims=True)
-    queries, others = [3, 0, 12, 7], [1, 2, 5, 8, 9, 12, 4]
-    expected = [[float(units[a].astype(np.float64) @ units[b]) for b in others] for a in queries]
+    queries = [3, 0, 12, 7]
+    expected = [[float(units[a].astype(np.float64) @ units[b]) for b in range(13)] for a in queries]
+    for query, of_query in zip(queries, expected, strict=True):
+        np.testing.assert_allclose(cosines(units, query, np.arange(13)), of_query, rtol=0, atol=1e-11)
     for block in (1, 3, 50):
-        monkeypatch.setattr(likeness, "QUERIES", block)
         monkeypatch.setattr(likeness, "OTHERS", block)
-        np.testing.assert_allclose(list(cosines(units, queries, others)), expected, rtol=0, atol=1e-11)
+        starts, tables, margins = zip(*products_with(units, queries), strict=True)
+        assert starts == tuple(range(0, 13, block))
+        error = np.abs(np.concatenate(tables, axis=1) - expected)
+        assert error.max() <= margins[0] < 1e-5
+
+
+@pytest.mark.parametrize("block", [1, 2, 7, 100])
+@pytest.mark.parametrize("count", [1, 3, 40])
+def test_the_best_in_blocks_are_those_of_a_full_sort(block, count):
+    """With many equal ones, of which the first count."""
+    random = np.random.default_rng(block * count)
+    similarity = random.integers(0, 6, 60) / 5
+    rows = np.sort(random.choice(1000, 60, replace=False))
+    best = Best(count)
+    for start in range(0, 60, block):
+        some, margin = similarity[start : start + block], 0.1
+        near = best.candidates((some + random.uniform(-margin, margin, len(some))).astype(np.float32), 1.001 * margin)
+        best.add(some[near], rows[start : start + block][near])
+    expected = sorted(range(60), key=lambda place: (-similarity[place], rows[place]))[:count]
+    assert best.rows.tolist() == sorted(rows[expected].tolist())
+    assert sorted(best.similarity.tolist()) == sorted(similarity[expected].tolist())
+
+
+def test_blocks_and_segments_of_any_size_choose_the_same(model, chain, monkeypatch):
+    images = chain.images().split("train")
+    whole = Nearest(cache_of(model, images), images, images, num_references=3, num_without=4, options=options())
+    whole.compare(images.ids)
+    expected = dict(whole._found)
+    for block in (1, 5):
+        monkeypatch.setattr(likeness, "OTHERS", block)
+        found = Nearest(cache_of(model, images), images, images, num_references=3, num_without=4, options=options())
+        for ids in (images.ids[:7], images.ids[7:8], images.ids[8:]):
+            found.compare(ids)
+            assert found._found == {one: chosen for one, chosen in expected.items() if one[0] in ids}
 
 
 def test_equal_images_are_equally_alike_and_come_by_id(model, chain):
@@ -329,7 +363,9 @@ def test_a_command_that_was_stopped_goes_on_to_the_same(chain, whole, tmp_path, 
             make(chain, store=store, run=options(reporter=Stopped(stop)), **NEAREST)
     heard = Heard()
     assert make(chain, store=store, run=options(reporter=heard), **NEAREST).id == whole
-    assert heard.started == [("mean features", NUM_TRAIN, 0), ("cams", NUM_TRAIN, 6)]
+    # Kept were: after the first stop three means; after the second, 13 more means and ten maps, nine of them.
+    assert heard.started == [("cams", NUM_TRAIN, 9)]
+    assert list((store.root / "partial").iterdir()) == []
 
 
 def test_what_is_not_drawn_depends_on_nothing_of_drawing(chain):

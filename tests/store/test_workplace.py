@@ -182,13 +182,13 @@ def test_a_folder_that_cannot_be_made_is_told_and_not_tried_for_ever(store):
 def test_one_whose_segments_were_sealed_by_another_meanwhile_finds_the_artifact(store, monkeypatch):
     with store.begin(recipe(), lock="none") as one, store.begin(recipe(), lock="none") as other:
         write_all(one)
-        records_of, sealed = one._records, []
+        records_of, sealed = one.records, []
 
         def quicker(*arguments):
             sealed.append(other.seal(SCHEMA, 3, {}, {}))
             return records_of(*arguments)
 
-        monkeypatch.setattr(one, "_records", quicker)
+        monkeypatch.setattr(one, "records", quicker)
         assert one.seal(SCHEMA, 3, {}, {}).path == sealed[0].path
 
 

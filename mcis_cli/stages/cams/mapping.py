@@ -46,6 +46,8 @@ class Mapper:
 
     def records(self, entries: Sequence[ImageEntry], workers: int) -> Iterator[Record]:
         """The records of images, while `workers` threads read ahead the images and references that will be needed."""
+        if self.nearest is not None:
+            self.nearest.compare([entry.id for entry in entries])
         with self.features.reading_ahead(self._order(entries), workers):
             yield from map(self.record, entries)
 

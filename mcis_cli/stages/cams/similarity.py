@@ -3,27 +3,35 @@
 Each image passes the backbone alone, so the nearest images depend only on the images of the set, on every machine.
 """
 
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
+from contextlib import AbstractContextManager
 from functools import cached_property
+from itertools import chain
 
 import numpy as np
-from jaxtyping import Float32, Float64
+from jaxtyping import Bool, Float32, Float64, Int
 
 from mcis_cli.config import RunOptions
-from mcis_cli.data.catalogue import Catalogue
+from mcis_cli.data.catalogue import Catalogue, ImageEntry
 from mcis_cli.data.references import nearest_references
 from mcis_cli.stages.cams.features import FeatureCache, View
+from mcis_cli.store import Partial, Record, Schema, segments_of
 
-QUERIES, OTHERS = 256, 4096  # compared at a time, to bound the memory
+OTHERS = 4096  # images that are compared with those of a segment at a time, to bound the memory
 _DECIMALS = 12  # of a cosine, so that equal features have equal similarity wherever they are in a matrix product
 
+SCHEMA: Schema = {"mean": ("float32", 1)}
 Units = Float32[np.ndarray, "image channel"]
+Rows = Int[np.ndarray, " row"]
+Sharing = Callable[[Sequence[str]], AbstractContextManager[Partial]]
 
 
 class Nearest:
-    """For each image to map and each of its classes, other images by similarity, the nearest first.
+    """For images to map and each of their classes, other images by similarity, the nearest first.
 
-    Similarity is the cosine between the spatial means of features, of the plain view of both images.
+    Similarity is the cosine between the spatial means of features, of the plain view of both images. The means of all
+    images are computed once, in segments, each by the process that comes first; all processes read them. Only images
+    that are mapped here are compared with the others.
     """
 
     def __init__(
@@ -35,6 +43,7 @@ class Nearest:
         num_references: int,
         num_without: int = 0,
         options: RunOptions,
+        sharing: Sharing | None = None,
     ) -> None:
         """Prepare, without computing.
 
@@ -44,75 +53,188 @@ class Nearest:
             carriers: the images that references are of.
             num_references: of images of the class, the maximum number that will be needed.
             num_without: of images without the class, the maximum number that will be needed.
-            options: how to run here. Every shard needs all images: each begins at another part, and reads the rest from
-                the shared features.
+            options: how to run here.
+            sharing: opens the segments of the means of some images; None to share them with no other process.
         """
         self._features, self._mapped, self._carriers = features, mapped, carriers
         self._num_references, self._num_without, self._options = num_references, num_without, options
+        self._sharing = sharing
+        self._found: dict[tuple[str, int, bool], tuple[str, ...]] = {}
 
     def prepare(self) -> None:
-        """Compute the means of all images, once."""
-        _ = self._found
+        """Compute the means of all images, or read those that other processes have computed."""
+        _ = self._units
 
     def __call__(self, image_id: str, class_index: int) -> tuple[str, ...]:
         """The nearest images of a class: `num_references`, or as many as there are."""
-        return self._found[image_id, class_index, True]
+        return self._of(image_id)[image_id, class_index, True]
 
     def without(self, image_id: str, class_index: int) -> tuple[str, ...]:
         """The nearest labelled images without a class: `num_without`, or as many as there are."""
-        return self._found[image_id, class_index, False]
+        return self._of(image_id)[image_id, class_index, False]
+
+    def _of(self, image_id: str) -> Mapping[tuple[str, int, bool], tuple[str, ...]]:
+        self.compare([image_id])
+        return self._found
 
     @cached_property
-    def _found(self) -> Mapping[tuple[str, int, bool], tuple[str, ...]]:
-        """The nearest images by image, class, and whether they have the class."""
-        pools = {
-            (k, has_class): self._pool(k, has_class)
-            for k in range(len(self._carriers.class_names))
-            if self._mapped.carriers(k)
-            for has_class in ((True, False) if self._num_without else (True,))
+    def ids(self) -> tuple[str, ...]:
+        """The images whose means are compared: those that are mapped, and all that may be their references."""
+        queries = [entry for entry in self._mapped.entries if entry.labels]
+        classes = {k for entry in queries for k in entry.labels}
+        near = [one for one in self._labelled if self._num_without or not classes.isdisjoint(one.labels)]
+        return tuple(sorted({entry.id for entry in (*queries, *near)}))
+
+    @property
+    def _labelled(self) -> Iterator[ImageEntry]:
+        return (entry for entry in self._carriers.entries if entry.is_labelled)
+
+    def compare(self, ids: Sequence[str]) -> None:
+        """Find the nearest images of some images, in one pass over all others; those found before are forgotten."""
+        if all((one, k, True) in self._found for one in ids for k in self._mapped[one].labels):
+            return
+        kinds = (True, False) if self._num_without else (True,)
+        asked = [(one, k, has) for one in ids for k in self._mapped[one].labels for has in kinds]
+        count = {True: self._num_references, False: self._num_without}
+        best = [Best(count[has] + 1) for _, _, has in asked]  # the image itself may be among them
+        place_of = {one: place for place, one in enumerate(ids)}
+        query = [place_of[one] for one, _, _ in asked]
+        units, rows = self._units, [self._rows[one] for one in ids]
+        for start, products, margin in products_with(units, rows):
+            pools = {kind: self._pool(*kind, start, products.shape[1]) for kind in {one[1:] for one in asked}}
+            allowed = np.stack([pools[one[1:]] for one in asked])
+            hits = allowed & (products[query] > np.array([[one.worst - margin] for one in best], np.float32))
+            for number in np.flatnonzero(hits.any(axis=1)):
+                columns = np.flatnonzero(hits[number])
+                near = start + columns[best[number].candidates(products[query[number], columns], margin)]
+                best[number].add(cosines(units, rows[query[number]], near), near)
+        self._found = {
+            one: nearest_references([self.ids[row] for row in of.rows], one[0], of.similarity, count[one[2]])
+            for one, of in zip(asked, best, strict=True)
         }
-        ids = sorted({one for (k, _), pool in pools.items() if pool for one in (*self._mapped.carriers(k), *pool)})
-        units, rows = self._mean_features(ids), {image_id: row for row, image_id in enumerate(ids)}
-        found: dict[tuple[str, int, bool], tuple[str, ...]] = {}
-        for (k, has_class), pool in pools.items():
-            queries = self._mapped.carriers(k)
-            if not pool:
-                found |= dict.fromkeys(((image_id, k, has_class) for image_id in queries), ())
-                continue
-            count = self._num_references if has_class else self._num_without
-            of_queries, of_pool = ([rows[image_id] for image_id in some] for some in (queries, pool))
-            for image_id, similarity in zip(queries, cosines(units, of_queries, of_pool), strict=True):
-                found[image_id, k, has_class] = nearest_references(pool, image_id, similarity, count)
-        return found
 
-    def _pool(self, class_index: int, has_class: bool) -> tuple[str, ...]:
-        """The ids of the labelled images with or without a class, sorted."""
-        carriers = self._carriers.carriers(class_index)
-        if has_class:
-            return carriers
-        return tuple(sorted(set(self._carriers.labelled().ids).difference(carriers)))
+    def _pool(self, class_index: int, has_class: bool, start: int, size: int) -> Bool[np.ndarray, " row"]:
+        """Which of some rows are labelled images with or without a class."""
+        carriers = _marked(self._carriers_of[class_index], start, size)
+        return carriers if has_class else _marked(self._labelled_rows, start, size) & ~carriers
 
-    def _mean_features(self, ids: Sequence[str]) -> Units:
+    @cached_property
+    def _rows(self) -> Mapping[str, int]:
+        return {image_id: row for row, image_id in enumerate(self.ids)}
+
+    @cached_property
+    def _carriers_of(self) -> Sequence[Rows]:
+        """The rows of the images with each class."""
+        classes = range(len(self._carriers.class_names))
+        return [self._rows_of(one for one in self._carriers.carriers(k) if one in self._rows) for k in classes]
+
+    @cached_property
+    def _labelled_rows(self) -> Rows:
+        return self._rows_of(entry.id for entry in self._labelled)
+
+    def _rows_of(self, ids: Iterable[str]) -> Rows:
+        return np.array([self._rows[one] for one in ids], dtype=np.intp)
+
+    @cached_property
+    def _units(self) -> Units:
         """The mean of each image's features over its positions, at length 1."""
+        segments = segments_of(self.ids)
+        if self._sharing is None:
+            self._options.reporter.start("mean features", len(self.ids), images=1)
+            return _stacked(len(self.ids), chain.from_iterable(map(self._means, segments)))
+        with self._sharing(self.ids) as partial:
+            self._fill(partial, segments)
+            return _stacked(len(self.ids), partial.records(len(segments), SCHEMA))
+
+    def _fill(self, partial: Partial, segments: Sequence[Sequence[str]]) -> None:
+        """Compute the segments that are missing, and wait for those that other processes compute."""
         number, count = self._options.shard or (1, 1)
-        first = (number - 1) * len(ids) // count
-        order = [*range(first, len(ids)), *range(first)]
-        units: Units = np.empty((0, 0), np.float32)
-        self._options.reporter.start("mean features", len(ids), images=1)
-        with self._features.reading_ahead(((ids[row], View()) for row in order), self._options.workers):
-            for row in order:
-                mean = self._features(ids[row], View()).features.cpu().double().mean((1, 2)).numpy()
-                if not units.size:
-                    units = np.empty((len(ids), len(mean)), np.float32)
-                units[row] = mean / max(np.linalg.norm(mean), np.finfo(np.float64).tiny)
+        first = (number - 1) * len(segments) // count  # processes begin at different places
+        missing = [one for one in (*range(first, len(segments)), *range(first)) if not partial.segment(one)]
+        total, left = len(self.ids), sum(len(segments[one]) for one in missing)
+        if missing:
+            self._options.reporter.start("mean features", total, total - left, images=1)
+        for wait in (False, True):  # those of a process that is killed meanwhile are computed at the second turn
+            for one in list(missing):
+                with partial.claim(one, wait=wait) as is_mine:
+                    if not is_mine:
+                        continue
+                    if partial.segment(one):
+                        self._options.reporter.advance(len(segments[one]))
+                    else:
+                        partial.write_segment(one, SCHEMA, self._means(segments[one]))
+                    missing.remove(one)
+
+    def _means(self, ids: Sequence[str]) -> Iterator[Record]:
+        with self._features.reading_ahead(((one, View()) for one in ids), self._options.workers):
+            for image_id in ids:
+                mean = self._features(image_id, View()).features.cpu().double().mean((1, 2)).numpy()
+                unit = mean / max(np.linalg.norm(mean), np.finfo(np.float64).tiny)
+                yield image_id, {"mean": unit.astype(np.float32)}
                 self._options.reporter.advance()
-        return units
 
 
-def cosines(units: Units, queries: Sequence[int], others: Sequence[int]) -> Iterator[Float64[np.ndarray, " other"]]:
-    """The cosines of each of some vectors of length 1 with all of others, one row of `units` each."""
-    for start in range(0, len(queries), QUERIES):
-        left = units[queries[start : start + QUERIES]].astype(np.float64)
-        blocks = (others[begin : begin + OTHERS] for begin in range(0, len(others), OTHERS))
-        parts = [left @ units[block].astype(np.float64).T for block in blocks]
-        yield from np.concatenate(parts, axis=1).round(_DECIMALS)
+class Best:
+    """The most similar of the images that are added, in the order of their rows; of equal ones, the first.
+
+    Attributes:
+        rows: of the images, in order.
+        similarity: of each.
+        worst: what another one must exceed.
+    """
+
+    def __init__(self, count: int) -> None:
+        """Keep `count` of them, at least one."""
+        self._count, self.worst = count, -np.inf
+        self.rows, self.similarity = np.empty(0, np.intp), np.empty(0, np.float64)
+
+    def candidates(self, approximate: Float32[np.ndarray, " row"], margin: float) -> Rows:
+        """Which of some images may be among the best, if their similarity is known within a margin."""
+        bar = self.worst - margin
+        if len(approximate) > self._count:
+            bar = max(bar, float(np.partition(approximate, -self._count)[-self._count]) - 2 * margin)
+        return np.flatnonzero(approximate >= bar)
+
+    def add(self, similarity: Float64[np.ndarray, " row"], rows: Rows) -> None:
+        """Add images whose rows come after those of all earlier ones."""
+        rows, similarity = np.concatenate([self.rows, rows]), np.concatenate([self.similarity, similarity])
+        kept = np.sort(np.argsort(-similarity, kind="stable")[: self._count])
+        self.rows, self.similarity = rows[kept], similarity[kept]
+        if len(kept) == self._count:
+            self.worst = self.similarity.min()
+
+
+def products_with(
+    units: Units, queries: Sequence[int]
+) -> Iterator[tuple[int, Float32[np.ndarray, "query row"], float]]:
+    """The products of some rows with all, in float32: the first row of a block, the block, and its maximum error.
+
+    A sum of n products of float32 numbers is wrong by at most n · 2⁻²⁴ times the sum of their sizes, which is at most 1
+    for vectors of length 1, up to rounding; see Higham, Accuracy and Stability of Numerical Algorithms, §3.1.
+    """
+    left, margin = units[queries], 1.1 * units.shape[1] * 2.0**-24
+    for start in range(0, len(units), OTHERS):
+        yield start, left @ units[start : start + OTHERS].T, margin
+
+
+def cosines(units: Units, query: int, rows: Rows) -> Float64[np.ndarray, " row"]:
+    """The cosines of a vector of length 1 with some others."""
+    similarity: Float64[np.ndarray, " row"] = units[rows].astype(np.float64) @ units[query].astype(np.float64)
+    return similarity.round(_DECIMALS)
+
+
+def _marked(rows: Rows, start: int, size: int) -> Bool[np.ndarray, " row"]:
+    """Which of `size` rows from `start` on are among some sorted rows."""
+    first, last = np.searchsorted(rows, (start, start + size))
+    marked = np.zeros(size, dtype=bool)
+    marked[rows[first:last] - start] = True
+    return marked
+
+
+def _stacked(total: int, records: Iterable[Record]) -> Units:
+    units: Units = np.empty((0, 0), np.float32)
+    for row, (_, fields) in enumerate(records):
+        if not row:
+            units = np.empty((total, len(fields["mean"])), np.float32)
+        units[row] = fields["mean"]
+    return units

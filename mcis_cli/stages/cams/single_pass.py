@@ -15,7 +15,7 @@ from mcis_cli.stages.cams.declaration import SCHEMA
 from mcis_cli.stages.cams.features import FeatureCache
 from mcis_cli.stages.cams.mapping import Mapper
 from mcis_cli.stages.cams.similarity import Nearest
-from mcis_cli.stages.engine.by_image import Joined, SegmentedWork, run_together
+from mcis_cli.stages.engine.by_image import Joined, SegmentedWork, arithmetic_of, run_together
 from mcis_cli.stages.engine.networks import place, stored_classifier
 from mcis_cli.stages.engine.scratch import Scratch, folder_name
 from mcis_cli.store import Artifact, Recipe, Store
@@ -64,7 +64,8 @@ class SinglePass:
                 machine=machine,
             )
 
-        with self._features(configs, precision, machine) as features:
+        views = self._views(configs)
+        with self._features(views, precision, machine) as features:
             nearest = None  # reads no image before maps that need it are made
             compared = [one for one in settled if one.refs and one.reference_choice == "nearest"]
             if compared:
@@ -75,9 +76,12 @@ class SinglePass:
                     num_references=max(one.refs for one in compared),
                     num_without=max(one.refs_without for one in compared),
                     options=self.options,
+                    sharing=lambda ids: self.store.begin(self._means(ids, views, machine), lock="none"),
                 )
             # In the order of keys, so that two processes with the same work never wait for each other in a circle.
             made = run_together({key: work(by_key[key], features, nearest) for key in sorted(by_key)})
+            if nearest is not None:
+                self.store.drop(self._means(nearest.ids, views, machine))
         reporter.announce()
         return [made[recipe_of(config).key] for config in settled]
 
@@ -91,29 +95,41 @@ class SinglePass:
         place(model, self._device)
         return model.eval()
 
+    @staticmethod
+    def _views(configs: Sequence[CamsConfig]) -> dict[str, Any]:
+        """The settings that features depend on."""
+        embeds, accumulates = any(config.refine for config in configs), configs[0].localization == "accumulated"
+        return {
+            "image_size": configs[0].image_size,
+            "embeds": embeds,
+            **({"accumulates": True} if accumulates else {}),
+        }
+
+    def _means(self, ids: Sequence[str], views: Mapping[str, Any], machine: Mapping[str, Any]) -> Recipe:
+        """The mean features of some images, of which no artifact is made; machines share them if they are equal."""
+        settings = {**views, "precision": machine["precision"], "machine": arithmetic_of(machine)}
+        inputs = {"classifier": self.classifier.id, "images": self.catalogue.only(ids).digest("images")}
+        return Recipe("means", 1, settings, inputs)
+
     @contextmanager
     def _features(
-        self, configs: Sequence[CamsConfig], precision: Precision, machine: Mapping[str, Any]
+        self, views: Mapping[str, Any], precision: Precision, machine: Mapping[str, Any]
     ) -> Iterator[FeatureCache]:
         """The features of all images, in memory, and in a scratch folder that is removed at the end."""
-        image_size, embeds = configs[0].image_size, any(config.refine for config in configs)
-        assert image_size is not None, "settled before"
-        accumulates = configs[0].localization == "accumulated"
-        views = {"image_size": image_size, "embeds": embeds, **({"accumulates": True} if accumulates else {})}
         made_from = {"classifier": self.classifier.id, "images": self.catalogue.digest("images")}
         folder = self.store.scratch_folder / folder_name(views, made_from, machine)
-        is_shared = self.options.shard is not None
+        is_shared = self.options.shard is not None or self.options.asked is not None
         with Scratch(folder, self.options.scratch_mb * 2**20, is_shared=is_shared) as scratch:
             yield FeatureCache(
                 self._model,
                 self.catalogue.read_image,
-                image_size=image_size,
+                image_size=views["image_size"],
                 device=self._device,
                 precision=precision,
                 budget=self.options.cache_mb * 2**20,
                 scratch=scratch,
-                embeds=embeds,
-                num_labels=(lambda image_id: len(self.catalogue[image_id].labels)) if accumulates else None,
+                embeds=views["embeds"],
+                num_labels=(lambda one: len(self.catalogue[one].labels)) if "accumulates" in views else None,
             )
 
     def _meta(self, config: CamsConfig) -> dict[str, Any]:

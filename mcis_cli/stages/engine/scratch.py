@@ -64,6 +64,9 @@ class Scratch:
         self.num_bytes = 0
 
     def __enter__(self) -> Self:
+        if self.is_shared and self._limit:
+            with suppress(OSError, StorageError):
+                self._hold()  # so that the files of others stay until the end of this process
         return self
 
     def __exit__(self, *_: object) -> None:
@@ -100,12 +103,15 @@ class Scratch:
                 with suppress(StorageError):
                     files.unlink(self._folder / name)
 
-    def _write(self, name: str, kept: Kept) -> None:
+    def _hold(self) -> None:
         while self._held is None or not files.is_named(self._held, self._folder):  # removed before it was held
             files.new_folder(self._folder)
             self._held = files.open_folder(self._folder)
             self._open.callback(os.close, self._held)
             files.hold(self._held)
+
+    def _write(self, name: str, kept: Kept) -> None:
+        self._hold()
         forms = [[[*shape], [*stride], str(dtype)] for shape, stride, dtype in kept.forms]
         head = json.dumps([zlib.crc32(kept.memory), *forms]).encode() + b"\n"
         path = self._folder / f"{name}.{secrets.token_hex(4)}"
