@@ -19,7 +19,6 @@ from mcis_cli.maps.review import agreement, border_share, overlap
 from mcis_cli.stages import check, holds, read_record
 from mcis_cli.stages.engine.by_image import ByImage, require_segment, run_segments
 from mcis_cli.stages.engine.engines import in_segments
-from mcis_cli.stages.engine.engines import in_segments
 from mcis_cli.stages.engine.inputs import Inputs, images_of
 from mcis_cli.stages.review.declaration import (
     ABSENT,
@@ -38,7 +37,6 @@ Predict = Callable[[str], Mask | None]
 Saliency = Callable[[str], Float32[np.ndarray, "height width"] | None]
 
 
-@in_segments
 @in_segments
 def run(config: ReviewConfig, inputs: Inputs, store: Store, options: RunOptions) -> Artifact:
     """Compute the terms of each mask, or return the cached ones; see `declaration` for a record.
