@@ -196,6 +196,16 @@ def test_the_command_prints_a_list_and_writes_a_page(call, chain_copy):
     assert call("review", masks, "--count", "2", "-q", cwd=folder).lines == [one.image_id for one in listed[:2]]
 
 
+def test_the_page_shows_what_the_network_predicts(call, chain_copy):
+    given = ("review", chain_copy.made["pseudo"].path.stem, "--network", chain_copy.made["train-seg"].path.stem)
+    answer = call(*given, "--count", "2", "-o", "seen.html", cwd=chain_copy.folder)
+    assert answer.code == 0, answer.err
+    assert len(answer.lines) == 2
+    page = (chain_copy.folder / "seen.html").read_text()
+    assert page.count('data-title="prediction"') == page.count('data-title="pseudo mask"') == 2
+    assert 'data-title="ground truth"' not in page
+
+
 def test_a_file_that_is_no_report_is_not_overwritten(call, chain):
     answer = call("review", chain.made["pseudo"].path.stem, "-o", "mcis.toml", cwd=chain.folder)
     assert (answer.code, answer.out) == (2, "")

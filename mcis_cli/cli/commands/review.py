@@ -59,7 +59,11 @@ def review(
         found = ranking(made)
         assert target is not None, "a dry run shows nothing"
         folder, name = target
-        folder.write(Path(name), _page(start, found, options, reporter, count).encode())
+        try:
+            page = _page(start, found, options, reporter, count)
+        finally:
+            reporter.stop()
+        folder.write(Path(name), page.encode())
         reporter.note(f"review: {min(count, len(found))} of {len(found)} masks are on the page {output}")
         _print(found[:count], options)
 
