@@ -44,7 +44,7 @@ class Engine(Protocol):
 
     threads: int
 
-    def submit(self, packed: bytes, asked: Asked, *, cpus: int, on_gpu: bool) -> "Future[None]":
+    def submit(self, packed: bytes, asked: Asked, *, on_gpu: bool) -> "Future[None]":
         """Have a segment of a packed call computed and published; the future ends when it is."""
 
 

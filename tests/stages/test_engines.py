@@ -105,9 +105,9 @@ def test_the_segment_of_a_process_that_is_killed_is_computed_by_another(engine, 
 
 
 def test_a_segment_that_kills_every_process_is_given_up():
-    packed = engines.Call(small_segments.kill_this_process, (None, None, None), options(), {}).packed(1)
+    packed = engines.Call(small_segments.kill_this_process, (None, None, None), options(), {}).packed("cpu", 1)
     with engines.Processes(1, 1) as processes:
-        future = processes.submit(packed, ("key", 0), cpus=1, on_gpu=False)
+        future = processes.submit(packed, ("key", 0), on_gpu=False)
         with pytest.raises(WorkerDiedError, match="memory ran out; use fewer with --workers"):
             future.result()
 
@@ -130,7 +130,7 @@ def test_a_worker_that_would_make_something_else_refuses(tmp_path):
 
 def test_processes_have_no_gpu_each():
     with engines.Processes(1, 1) as processes, pytest.raises(UsageError, match="--engine ray"):
-        processes.submit(b"", ("key", 0), cpus=4, on_gpu=True)
+        processes.submit(b"", ("key", 0), on_gpu=True)
 
 
 @pytest.mark.parametrize(("given", "threads"), [(None, 1), ("1", 1), ("4", 4), ("4,2", 4), ("0", 1), ("many", 1)])

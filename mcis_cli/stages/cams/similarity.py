@@ -93,24 +93,29 @@ class Nearest:
         """Find the nearest images of some images, in one pass over all others; those found before are forgotten."""
         if all((one, k, True) in self._found for one in ids for k in self._mapped[one].labels):
             return
-        kinds = (True, False) if self._num_without else (True,)
-        asked = [(one, k, has) for one in ids for k in self._mapped[one].labels for has in kinds]
-        count = {True: self._num_references, False: self._num_without}
-        best = [Best(count[has] + 1) for _, _, has in asked]  # the image itself may be among them
-        place_of = {one: place for place, one in enumerate(ids)}
-        query = [place_of[one] for one, _, _ in asked]
-        units, rows = self._units, [self._rows[one] for one in ids]
+        count = {True: self._num_references, **({False: self._num_without} if self._num_without else {})}
+        tagged = [one for one in ids if self._mapped[one].labels]
+        # The image itself may be among its best.
+        best = [
+            {(k, has): Best(number + 1) for k in self._mapped[one].labels for has, number in count.items()}
+            for one in tagged
+        ]
+        units, rows = self._units, [self._rows[one] for one in tagged]
         for start, products, margin in products_with(units, rows):
-            pools = {kind: self._pool(*kind, start, products.shape[1]) for kind in {one[1:] for one in asked}}
-            allowed = np.stack([pools[one[1:]] for one in asked])
-            hits = allowed & (products[query] > np.array([[one.worst - margin] for one in best], np.float32))
-            for number in np.flatnonzero(hits.any(axis=1)):
-                columns = np.flatnonzero(hits[number])
-                near = start + columns[best[number].candidates(products[query[number], columns], margin)]
-                best[number].add(cosines(units, rows[query[number]], near), near)
+            kinds = {kind for of_image in best for kind in of_image}
+            pools = {kind: self._pool(*kind, start, products.shape[1]) for kind in kinds}
+            floor = np.array([[min(one.worst for one in of_image.values()) - margin] for of_image in best])
+            hits = products > floor.astype(np.float32)
+            for query in np.flatnonzero(hits.any(axis=1)):
+                columns = np.flatnonzero(hits[query])
+                for kind, of_kind in best[query].items():
+                    near = columns[pools[kind][columns]]
+                    near = near[of_kind.candidates(products[query, near], margin)]
+                    of_kind.add(cosines(units, rows[query], start + near), start + near)
         self._found = {
-            one: nearest_references([self.ids[row] for row in of.rows], one[0], of.similarity, count[one[2]])
-            for one, of in zip(asked, best, strict=True)
+            (one, *kind): nearest_references([self.ids[row] for row in of.rows], one, of.similarity, count[kind[1]])
+            for one, of_image in zip(tagged, best, strict=True)
+            for kind, of in of_image.items()
         }
 
     def _pool(self, class_index: int, has_class: bool, start: int, size: int) -> Bool[np.ndarray, " row"]:
@@ -197,6 +202,8 @@ class Best:
 
     def add(self, similarity: Float64[np.ndarray, " row"], rows: Rows) -> None:
         """Add images whose rows come after those of all earlier ones."""
+        if not len(rows):
+            return
         rows, similarity = np.concatenate([self.rows, rows]), np.concatenate([self.similarity, similarity])
         kept = np.sort(np.argsort(-similarity, kind="stable")[: self._count])
         self.rows, self.similarity = rows[kept], similarity[kept]

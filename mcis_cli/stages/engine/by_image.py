@@ -100,9 +100,9 @@ class SegmentedWork:
             computed: counts the images that are computed.
             announce: report the work even if nothing is missing.
         """
-        missing, reporter = _missing(partial, segments), self.options.reporter
-        here = self.options.elsewhere is None
-        if missing and here:
+        missing = {index: ids for index, ids in segments.items() if not partial.segment(index)}
+        reporter = self.options.reporter
+        if missing and self.options.elsewhere is None:
             self.begin(partial)
         total, left = (sum(map(len, some.values())) for some in (segments, missing))
         if missing or announce:
@@ -112,7 +112,7 @@ class SegmentedWork:
             for index in self.options.elsewhere(self.recipe.key, list(missing), device):
                 reporter.advance(len(missing[index]))
                 yield
-            missing = _missing(partial, missing)  # damaged meanwhile
+            missing = {index: ids for index, ids in missing.items() if not partial.is_written(index)}  # removed since
         for index, ids in missing.items():
             yield
             if done := _sealed(partial):
@@ -271,10 +271,6 @@ class Joined:
     def warn(self, text: str) -> None:
         """As in `Reporter`."""
         self._listener.warn(text)
-
-
-def _missing(partial: Partial, segments: Mapping[int, Sequence[str]]) -> dict[int, Sequence[str]]:
-    return {index: ids for index, ids in segments.items() if not partial.segment(index)}
 
 
 def _sealed(partial: Partial) -> Artifact | None:

@@ -22,7 +22,7 @@ from mcis_cli.errors import McisError, UnfinishedError, UsageError
 
 THREADS = "OMP_NUM_THREADS"
 TRIES = 3  # of a segment whose worker process is killed
-CPUS_BESIDE_GPU = 4  # read images and finish maps for it
+READERS_OF_GPU = 4  # threads that read images for it
 
 Stage = TypeVar("Stage", bound=Callable[..., Any])
 
@@ -36,10 +36,10 @@ class Call:
     options: RunOptions
     more: Mapping[str, Any]
 
-    def packed(self, workers: int) -> bytes:
-        """The call for a worker with so many threads or processes to read and finish images."""
-        options = replace(self.options, workers=workers, reporter=Silent(), engine=None)
-        return pickle.dumps(replace(self, options=options))
+    def packed(self, device: str, workers: int) -> bytes:
+        """The call for a worker with a kind of device, and so many threads or processes to read and finish images."""
+        here = replace(self.options, reporter=Silent(), engine=None, local=None)
+        return pickle.dumps(replace(self, options=replace(here, device=device, workers=workers)))
 
     def repeat(self, asked: Iterator[Asked]) -> None:
         """Compute the segments whose numbers come."""
@@ -75,12 +75,12 @@ class Elsewhere:
             numbers: of the segments.
             device: that computes them.
         """
-        on_gpu = device.startswith("cuda")
-        cpus = max(self._engine.threads, CPUS_BESIDE_GPU if on_gpu else 1)
-        packed = self._packed(cpus)
+        kind, _, _ = device.partition(":")  # a worker has one GPU, its first
+        on_gpu = kind == "cuda"
+        packed = self._packed(kind, READERS_OF_GPU if on_gpu else self._engine.threads)
         for number in numbers:
             if number not in self._futures:
-                self._futures[number] = self._engine.submit(packed, (key, number), cpus=cpus, on_gpu=on_gpu)
+                self._futures[number] = self._engine.submit(packed, (key, number), on_gpu=on_gpu)
         ending = {self._futures[number]: number for number in numbers}
         for future in as_completed(ending):
             future.result()
@@ -204,7 +204,7 @@ class Processes:
         self._crew.dismiss()
         self._pool.shutdown(wait=True, cancel_futures=True)
 
-    def submit(self, packed: bytes, asked: Asked, *, cpus: int, on_gpu: bool) -> "Future[None]":
+    def submit(self, packed: bytes, asked: Asked, *, on_gpu: bool) -> "Future[None]":
         """As in `Engine`."""
         if on_gpu:
             raise UsageError(

@@ -8,7 +8,7 @@ import signal
 import threading
 from collections.abc import Iterator
 from concurrent.futures import Future
-from contextlib import contextmanager, suppress
+from contextlib import contextmanager
 from typing import TYPE_CHECKING, Any
 
 from mcis_cli.errors import McisError, UsageError
@@ -52,20 +52,26 @@ class Cluster:
         if self._is_ours:
             self._ray.shutdown()
 
-    def submit(self, packed: bytes, asked: "Asked", *, cpus: int, on_gpu: bool) -> "Future[None]":
-        """As in `Engine`."""
+    def submit(self, packed: bytes, asked: "Asked", *, on_gpu: bool) -> "Future[None]":
+        """As in `Engine`.
+
+        Raises:
+            UsageError: there is no cluster at the address, or no GPU in it.
+        """
         if self._compute is None:
             self._connect()
             # A process keeps its network for the next segment, which Ray by itself forbids on a GPU.
             self._compute = self._ray.remote(max_calls=0)(engines.compute)
+        if on_gpu and not self._ray.cluster_resources().get("GPU"):
+            raise UsageError("no machine of the Ray cluster has a GPU, and this one has: give --device cpu")
         task = self._compute.options(
-            num_cpus=cpus,
+            num_cpus=self.threads,
             num_gpus=int(on_gpu),
             max_retries=RETRIES,
             name=f"segment {asked[1]}",
             runtime_env={"env_vars": {engines.THREADS: str(self.threads)}},
         )
-        return _raising(task.remote(packed, asked, self.threads).future())
+        return self._raising(task.remote(packed, asked, self.threads).future())
 
     def _connect(self) -> None:
         if self._ray.is_initialized():
@@ -92,6 +98,26 @@ class Cluster:
             ) from error
         self._is_ours = True
 
+    def _raising(self, answer: "Future[McisError | None]") -> "Future[None]":
+        """A future that raises the error which a task returns."""
+        future: Future[None] = Future()
+        errors = self._ray.exceptions
+
+        def pass_on(done: "Future[McisError | None]") -> None:
+            error = done.exception() or done.result()
+            if isinstance(error, errors.RayError) and not isinstance(error, errors.RayTaskError):
+                error = McisError(
+                    f"Ray gave up a segment: {' '.join(str(error).split())[:300]}; expected a worker that survives it; "
+                    "see Ray's logs, and if memory ran out, give --cache-mb 256 or machines with more"
+                )
+            if error is None:
+                future.set_result(None)
+            else:
+                future.set_exception(error)
+
+        answer.add_done_callback(pass_on)
+        return future
+
 
 @contextmanager
 def _own_signals() -> Iterator[None]:
@@ -105,19 +131,3 @@ def _own_signals() -> Iterator[None]:
     finally:
         for number, handler in before.items():
             signal.signal(number, handler)
-
-
-def _raising(answer: "Future[McisError | None]") -> "Future[None]":
-    """A future that raises the error which a task returns."""
-    future: Future[None] = Future()
-
-    def pass_on(done: "Future[McisError | None]") -> None:
-        with suppress(Exception):  # nobody waits any more
-            error = done.exception() or done.result()
-            if error is None:
-                future.set_result(None)
-            else:
-                future.set_exception(error)
-
-    answer.add_done_callback(pass_on)
-    return future
