@@ -64,7 +64,7 @@ def _nearest(sizes: Sizes) -> Row:
         "scale (nearest)",
         f"ten references with and ten without each class, of 64 images among {sizes.most:,}, over the products alone",
         compared / products,
-        2,
+        2.5,
         processor_seconds=compared,
         processor_hours_for_all=round(compared * sizes.most / 64 / 3600, 2),
         megabytes=round(peak / 1e6),
