@@ -2,7 +2,8 @@
 
 With saliency as in the authors' released code (the paper says only that background cues come from saliency); without,
 by a background score that is constant or the image's own, or by a power of what the maps leave over. The same scores
-can become probabilities, for a CRF to start from, and then a mask. Values: 0 is background, k + 1 is class k, 255 is to be ignored.
+can become probabilities, for a CRF to start from, and then a mask. Values: 0 is background, k + 1 is class k, 255 is
+to be ignored.
 """
 
 from collections.abc import Sequence
