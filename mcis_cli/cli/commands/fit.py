@@ -6,7 +6,6 @@ from typing import TYPE_CHECKING, Annotated
 
 import typer
 
-from mcis_cli.cli.session import completion
 from mcis_cli.cli.session import options as opt
 from mcis_cli.cli.session.groups import Place
 from mcis_cli.cli.session.settings_file import with_values
@@ -27,12 +26,7 @@ def fit(
     *,
     corrected: Annotated[
         str,
-        typer.Option(
-            "--corrected",
-            metavar="ARTIFACT",
-            help="Masks of mcis import --corrected.",
-            autocompletion=completion.artifact_of("corrected masks"),
-        ),
+        opt.artifact("--corrected", "corrected masks", "Masks of mcis import --corrected."),
     ],
     dry_run: Annotated[bool, typer.Option("--dry-run", help="Print the values; do not write mcis.toml.")] = False,
     data: opt.DataOption = None,
@@ -43,9 +37,8 @@ def fit(
 ) -> None:
     """Fit the thresholds of pseudo masks to corrected masks.
 
-    Makes the masks of the corrected images with other background scores, and with other weights of saliency and
-    strengths of the CRF if they are used, and writes the values that agree best with the corrections into mcis.toml.
-    Prints them as SECTION.FIELD=VALUE, which --set takes.
+    Makes the masks of the corrected images with other thresholds, weights of saliency and strengths of the CRF, writes
+    the values that agree best into mcis.toml, and prints them as SECTION.FIELD=VALUE, which --set takes.
 
     Example: mcis fit pseudo --corrected 9be01f77 --dry-run
     """
@@ -70,14 +63,14 @@ def fit(
     finally:
         reporter.stop()
     gain = f"{100 * found.gain:+.1f} ± {100 * found.error:.1f} points"
-    images = f"{counted(found.num_images, 'corrected image')} of {fixed.path.stem}"
+    by = f"by {counted(found.num_images, 'corrected image')} of {fixed.path.stem}"
     reporter.note(
-        f"fit: {_changes(found)}; expected gain in mean IoU of the classes per image {gain}, by {images}, leave-one-out"
+        f"fit: {_changes(found)}; expected gain in mean IoU of the classes per image {gain}, {by}, leave-one-out"
     )
     if found.gain <= found.error and found.values != found.before:
         reporter.warn("the expected gain is within its standard error: correct more images, or keep the values")
     if not dry_run and found.values != found.before:
-        _write(workspace, found, f"mcis fit: {_changes(found)}; expected {gain} by {images}")
+        _write(workspace, found, f"mcis fit: {_changes(found)}; expected {gain} {by}")
     _print(found, as_json=as_json)
 
 

@@ -111,12 +111,7 @@ def affinity(
     *,
     network: Annotated[
         str | None,
-        typer.Option(
-            "--network",
-            metavar="ARTIFACT",
-            help="Use this AffinityNet for the walk; else one is trained on the maps.",
-            autocompletion=completion.artifact_of("affinities"),
-        ),
+        opt.artifact("--network", "affinities", "Use this AffinityNet for the walk; else one is trained on the maps."),
     ] = None,
     flags: Annotated[Flags, SectionFlags("affinity")],
     data: opt.DataOption = None,
@@ -167,20 +162,14 @@ def pseudo(
     ] = None,
     network: Annotated[
         str | None,
-        typer.Option(
-            "--network",
-            metavar="ARTIFACT",
-            help="A second round: use this segmentation network beside the maps.",
-            autocompletion=completion.artifact_of("network"),
-        ),
+        opt.artifact("--network", "network", "A second round: use this segmentation network beside the maps."),
     ] = None,
     corrected: Annotated[
         str | None,
-        typer.Option(
+        opt.artifact(
             "--corrected",
-            metavar="ARTIFACT",
-            help="Masks of mcis import --corrected, which override those that would be made.",
-            autocompletion=completion.artifact_of("corrected masks"),
+            "corrected masks",
+            "Masks of mcis import --corrected, which override others.",
         ),
     ] = None,
     data: opt.DataOption = None,

@@ -8,7 +8,6 @@ from typing import TYPE_CHECKING, Annotated
 
 import typer
 
-from mcis_cli.cli.session import completion
 from mcis_cli.cli.session import options as opt
 from mcis_cli.cli.session.call import Call, Start
 from mcis_cli.cli.session.groups import PartOptions, PipelineOptions
@@ -26,12 +25,7 @@ def review(
     *,
     network: Annotated[
         str | None,
-        typer.Option(
-            "--network",
-            metavar="ARTIFACT",
-            help="Also compare the masks with the predictions of this segmentation network.",
-            autocompletion=completion.artifact_of("network"),
-        ),
+        opt.artifact("--network", "network", "Also compare the masks with predictions of this network."),
     ] = None,
     count: Annotated[int, typer.Option("--count", min=1, max=5000, help="Masks to list and to show.")] = 50,
     output: Annotated[Path, typer.Option("--output", "-o", help="The page to write.")] = Path("review.html"),

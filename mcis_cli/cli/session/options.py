@@ -13,6 +13,7 @@ from mcis_cli.errors import UsageError
 
 if TYPE_CHECKING:
     from mcis_cli.config import RunOptions
+    from mcis_cli.stages.stage import Kind
 
 
 def _device(name: str) -> str:
@@ -66,6 +67,13 @@ Upstream = Annotated[
         autocompletion=completion.artifact,
     ),
 ]
+
+
+def artifact(flag: str, kind: "Kind", help: str) -> Any:
+    """An option that takes an artifact, and offers those of a kind to complete it."""
+    return typer.Option(flag, metavar="ARTIFACT", help=help, autocompletion=completion.artifact_of(kind))
+
+
 DataOption = Annotated[Path | None, typer.Option("--data", help="Folder of the images, if it has moved.")]
 Preset = Annotated[
     str | None,
@@ -200,6 +208,7 @@ def with_engine(name: str, options: "RunOptions") -> "Iterator[RunOptions]":
 def run_options(*, device: str = "auto", workers: int | None = None, **others: Any) -> "RunOptions":
     """Run options from flags, or their defaults; processes on one machine share its cores."""
     from mcis_cli.config import RunOptions
+    from mcis_cli.stages.stage import Kind
 
     given: dict[str, Any] = {} if workers is None else {"workers": workers}
     if workers is None and (sharing := launched.num_local()) > 1:
