@@ -208,7 +208,6 @@ def with_engine(name: str, options: "RunOptions") -> "Iterator[RunOptions]":
 def run_options(*, device: str = "auto", workers: int | None = None, **others: Any) -> "RunOptions":
     """Run options from flags, or their defaults; processes on one machine share its cores."""
     from mcis_cli.config import RunOptions
-    from mcis_cli.stages.stage import Kind
 
     given: dict[str, Any] = {} if workers is None else {"workers": workers}
     if workers is None and (sharing := launched.num_local()) > 1:
