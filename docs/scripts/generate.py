@@ -112,7 +112,7 @@ def _value(info: OptionInfo, parameter: inspect.Parameter) -> str:
 def _exit_codes() -> Iterator[Row]:
     yield "0", "Done, or already there."
     yield "1", "A bug of ours: one line; `mcis --debug` shows the trace."
-    kinds = errors.McisError.__subclasses__()
+    kinds = [kind for kind in errors.McisError.__subclasses__() if kind.__module__ == errors.__name__]
     for code in sorted({kind.exit_code for kind in kinds} - {0}):
         yield str(code), " ".join(str(kind.__doc__) for kind in kinds if kind.exit_code == code)
     yield "130, 143", "Interrupted; finished work is kept, and the same command resumes."
