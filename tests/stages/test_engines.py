@@ -172,6 +172,14 @@ def test_without_ray_a_line_names_the_extra(call, chain_copy, monkeypatch):
     assert "--engine ray needs the package ray, which is not installed; pip install 'mcis[ray]'" in answer.err
 
 
+def test_without_a_cluster_at_the_address_a_line_says_so(call, chain_copy, monkeypatch):
+    pytest.importorskip("ray")
+    monkeypatch.setenv("RAY_ADDRESS", "127.0.0.1:1")
+    answer = call("pseudo", "--engine", "ray", "--foreground-threshold", "0.43", cwd=chain_copy.folder)
+    assert (answer.code, answer.out) == (2, "")
+    assert "expected a cluster at RAY_ADDRESS, found 127.0.0.1:1; set RAY_ADDRESS=HOST:6379, or unset it" in answer.err
+
+
 def test_ray_is_imported_only_if_it_is_named(chain):
     script = (
         "import sys; from mcis_cli.cli.start import main\n"

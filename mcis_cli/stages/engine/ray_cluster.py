@@ -4,7 +4,9 @@ Ray chooses the machine of each task, gives it a GPU of its own if it needs one,
 """
 
 import os
+import re
 import signal
+import socket
 import threading
 from collections.abc import Iterator
 from concurrent.futures import Future
@@ -19,6 +21,7 @@ if TYPE_CHECKING:
 
 ADDRESS = "RAY_ADDRESS"
 RETRIES = 10  # of a segment whose machine is lost
+TIMEOUT = 10.0  # seconds to reach the cluster
 STORE_BYTES = 100 * 2**20  # of memory for objects: tasks exchange hardly any
 
 
@@ -84,6 +87,7 @@ class Cluster:
         }
         os.environ.setdefault("RAY_USAGE_STATS_ENABLED", "0")
         try:
+            _reach(address or "local")
             with _own_signals():
                 self._ray.init(
                     address=address or "local",
@@ -91,7 +95,7 @@ class Cluster:
                     log_to_driver=False,
                     **({} if address else local),
                 )
-        except (ConnectionError, RuntimeError, ValueError) as error:
+        except (OSError, RuntimeError, ValueError) as error:
             raise UsageError(
                 f"--engine ray cannot start: {' '.join(str(error).split())[:300]}; expected a cluster at {ADDRESS}, "
                 f"found {address or 'none, so Ray on this machine'}; set {ADDRESS}=HOST:6379, or unset it"
@@ -117,6 +121,12 @@ class Cluster:
 
         answer.add_done_callback(pass_on)
         return future
+
+
+def _reach(address: str) -> None:
+    """Connect to a host and port, because Ray ends the process if it cannot."""
+    if match := re.fullmatch(r"(?:ray://)?([^/:]+):([0-9]{1,5})", address):
+        socket.create_connection((match[1], int(match[2])), TIMEOUT).close()
 
 
 @contextmanager
