@@ -149,8 +149,8 @@ def test_label_studio_decodes_the_brushes(export, masks):
 
 def test_only_the_images_of_a_list(call, chain, tmp_path, monkeypatch):
     first, second, *_ = chain.made["pseudo"].ids
-    lines = f"{second}\t0.93\twhatever\n" + json.dumps({"id": first, "score": 0.5}) + "\n\n"
-    (tmp_path / "ids.txt").write_text(lines)
+    lines = f"{second}\t0.93\twhatever\n  " + json.dumps({"id": first, "score": 0.5}) + "\n\n"
+    (tmp_path / "ids.txt").write_text("\ufeff" + lines.replace("\n", "\r\n"), newline="")
     named = chain.made["pseudo"].id
     answer = call("export", named, "--voc", "--ids", tmp_path / "ids.txt", "-o", tmp_path / "a", cwd=chain.folder)
     assert answer.code == 0, answer.err

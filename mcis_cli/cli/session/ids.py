@@ -20,7 +20,7 @@ def read_ids(path: Path, flag: str) -> list[str]:
         UsageError: the file cannot be read, a line is not understood, or there is no id.
     """
     try:
-        text = sys.stdin.read() if path == Path("-") else path.read_text(encoding="utf-8")
+        text = sys.stdin.read() if path == Path("-") else path.read_text(encoding="utf-8-sig")
     except (OSError, UnicodeDecodeError) as error:
         raise UsageError(f"{flag} {path} cannot be read ({error!s:.80}): expected a text file of image ids") from None
     found = [_id_of(line, flag, number) for number, line in enumerate(text.splitlines(), start=1) if line.strip()]
@@ -30,11 +30,11 @@ def read_ids(path: Path, flag: str) -> list[str]:
 
 
 def _id_of(line: str, flag: str, number: int) -> str:
-    if not line.startswith("{"):
+    if not line.lstrip().startswith("{"):
         return line.partition("\t")[0].strip()
     try:
         return str(json.loads(line)["id"])
-    except (ValueError, KeyError, TypeError):
+    except (ValueError, KeyError):
         raise UsageError(
             f"{flag}: line {number} is {line[:60]!r}: expected an image id, or a JSON object with 'id'"
         ) from None
