@@ -6,7 +6,7 @@ import numpy as np
 import pytest
 from tiny_chain import CLASSES, options
 
-from mcis_cli.config import ReviewConfig
+from mcis_cli.config import PseudoConfig, ReviewConfig
 from mcis_cli.data.catalogue import Catalogue
 from mcis_cli.data.palette import write_mask_png
 from mcis_cli.errors import DamagedError, DataError, MissingError, UsageError
@@ -17,6 +17,8 @@ from mcis_cli.stages.engine.inputs import Inputs
 from mcis_cli.stages.materials import SALIENCY, saliency_recipe
 from mcis_cli.stages.pseudo import run as pseudo
 from mcis_cli.stages.pseudo.declaration import PSEUDO
+from mcis_cli.stages.pseudo.fusing import make_mask
+from mcis_cli.stages.pseudo.material import Material
 from mcis_cli.stages.review import run as review
 from mcis_cli.stages.review.declaration import ABSENT, REVIEW, SCHEMA
 from mcis_cli.stages.review.ranking import ranking
@@ -63,6 +65,29 @@ def test_terms_are_those_of_the_mask_and_its_witnesses():
     predicted = review.terms(MASK, (0, 1), scores, np.ones(MASK.shape, np.float32), np.where(MASK == 255, 0, MASK))
     np.testing.assert_allclose(predicted["by_value"][:, 2], [6 / 7, 1, 1], rtol=1e-6)
     assert predicted["of_image"][2] == pytest.approx(5 / 12)
+
+
+FIELDS = {"maps": np.array([[[0.2, 0.8, 0.1]], [[0.6, 0.1, 0.1]]], np.float32), "classes": np.array([0, 2])}
+
+
+@pytest.mark.parametrize(
+    ("background", "given"),
+    [("constant", {"background_score": 0.4}), ("power", {"background_power": 2.0}), ("otsu", {}), ("affinity", {})],
+)
+def test_maps_alone_give_the_mask_that_has_no_other_evidence(background, given):
+    """Without CRF and saliency, a mask is that of the maps alone, by each rule."""
+    config = PseudoConfig(background=background, crf=False, **given)
+    material = Material("a", FIELDS["maps"], (0, 2), (3, 24))
+    mask = make_mask(config, material)[1]["mask"]
+    scores = review._scores(config, FIELDS, (0, 2), (3, 24))
+    assert {0, 1, 3} == {*np.unique(mask)}
+    np.testing.assert_array_equal(np.array([0, 1, 3])[scores.argmax(axis=0)], mask)
+
+
+def test_a_tag_without_a_map_is_nowhere():
+    none = {"maps": np.zeros((0, 1, 2), np.float32), "classes": np.zeros(0, np.int32)}
+    scores = review._scores(PseudoConfig(background="otsu"), none, (1,), (2, 4))
+    assert (scores[0] >= scores[1]).all()
 
 
 def test_a_score_is_one_less_the_mean_of_the_terms(chain):

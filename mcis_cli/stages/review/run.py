@@ -14,7 +14,7 @@ from mcis_cli.data.catalogue import Catalogue
 from mcis_cli.data.loading import Workers
 from mcis_cli.errors import MissingError, UsageError
 from mcis_cli.maps.localization import enlarge, normalise
-from mcis_cli.maps.pseudo import among_tags, otsu_threshold, soft_scores
+from mcis_cli.maps.pseudo import among_tags, otsu_threshold, power_background, soft_scores
 from mcis_cli.maps.review import agreement, border_share, overlap
 from mcis_cli.stages import check, holds, read_record
 from mcis_cli.stages.engine.by_image import ByImage, require_segment, run_segments
@@ -144,7 +144,6 @@ def _reviewing(
     masks: Artifact, maps: Artifact, saliency: Saliency, images: Catalogue, predict: Predict, options: RunOptions
 ) -> ByImage[Record]:
     of_masks = PseudoConfig.of_recipe(masks.manifest["recipe"]["config"])
-    is_walked = holds(maps, "walked maps")
 
     def items(ids: Sequence[str]) -> Iterator[tuple[str, Mask | None]]:
         return ((image_id, predict(image_id)) for image_id in ids)
@@ -153,7 +152,7 @@ def _reviewing(
         image_id, predicted = item
         mask = read_record(masks, image_id)["mask"]
         labels = images[image_id].labels
-        scores = _scores(of_masks, read_record(maps, image_id), labels, mask.shape, is_walked=is_walked)
+        scores = _scores(of_masks, read_record(maps, image_id), labels, mask.shape)
         return image_id, terms(mask, labels, scores, saliency(image_id), predicted)
 
     return ByImage(Workers(review, options.workers), items)
@@ -164,20 +163,30 @@ def _values(labels: Sequence[int]) -> np.ndarray[Any, np.dtype[np.int32]]:
 
 
 def _scores(
-    config: PseudoConfig, fields: Mapping[str, Any], labels: Sequence[int], size: tuple[int, ...], *, is_walked: bool
+    config: PseudoConfig, fields: Mapping[str, Any], labels: Sequence[int], size: tuple[int, ...]
 ) -> Float32[np.ndarray, "kept height width"]:
     """Probabilities of background and of the tags by the maps alone, with the settings of the masks."""
     maps = np.zeros((len(labels), *size), dtype=np.float32)
     planes = enlarge(fields["maps"].astype(np.float32), size[0], size[1], config.enlarging)
-    planes = planes if is_walked else normalise(planes, config.normalization)
+    planes = planes if config.background == "affinity" else normalise(planes, config.normalization)
     for label, plane in zip(fields["classes"].tolist(), planes, strict=True):
         if label in labels:
             maps[labels.index(label)] = plane
-    score = config.background_threshold if is_walked else config.background_score
-    if config.background == "otsu":
-        score = config.otsu_factor * otsu_threshold(planes.max(axis=0))
-    background = np.full(size, score, dtype=np.float32)
+    background = np.broadcast_to(np.asarray(_background(config, maps), dtype=np.float32), size)
     return soft_scores(maps, background, sharpness=config.sharpness)
+
+
+def _background(
+    config: PseudoConfig, maps: Float32[np.ndarray, "cls height width"]
+) -> float | Float32[np.ndarray, "height width"]:
+    """The score of background by the rule of the masks; with saliency, the constant one."""
+    if config.background == "affinity":
+        return config.background_threshold
+    if config.background == "otsu":
+        return config.otsu_factor * otsu_threshold(maps.max(axis=0))
+    if config.background == "power":
+        return power_background(maps, config.background_power)
+    return config.background_score
 
 
 def terms(
