@@ -9,11 +9,12 @@ from tiny_chain import options
 from mcis_cli.cli.session.settings_file import with_values
 from mcis_cli.config import PseudoConfig, resolve
 from mcis_cli.data.palette import write_mask_png
-from mcis_cli.errors import UsageError
+from mcis_cli.errors import DataError, MissingError, UsageError
 from mcis_cli.interop.imports import corrected
 from mcis_cli.stages.engine.inputs import Inputs
 from mcis_cli.stages.pseudo import fitting
 from mcis_cli.stages.pseudo import run as pseudo
+from mcis_cli.stages.pseudo.cues import corrected as corrected_cue
 
 CONSTANT = {"background": "constant"}
 
@@ -217,3 +218,58 @@ def test_without_a_file_the_values_are_printed_on_request_alone(call, taught):
     assert (answer.code, answer.out) == (2, "")
     assert "no mcis.toml to write to" in answer.err
     assert call(*given, "--dry-run", cwd=chain.folder).lines == ["pseudo.background_score=0.5"]
+
+
+def test_a_file_with_other_values_than_the_masks_gets_those_that_fit(call, taught):
+    chain, masks, fixed = taught
+    right = masks_of(chain, background_score=0.5)
+    file = chain.folder / "mcis.toml"
+    file.write_text(file.read_text() + '\n[pseudo]\nbackground = "constant"\nbackground_score = 0.7\n')
+    answer = call("fit", right.path.stem, "--corrected", fixed.path.stem, cwd=chain.folder)
+    assert (answer.code, answer.lines) == (0, ["pseudo.background_score=0.5"])
+    assert file.read_text().endswith("\nbackground_score = 0.5\n")
+    before = file.stat()
+    assert call("fit", masks.path.stem, "--corrected", fixed.path.stem, cwd=chain.folder).lines == answer.lines
+    assert file.stat() == before
+
+
+def test_a_file_stays_a_link_with_its_mode(call, taught):
+    chain, masks, fixed = taught
+    file, target = chain.folder / "mcis.toml", chain.folder / "elsewhere/of-all.toml"
+    target.parent.mkdir()
+    file.rename(target)
+    target.write_text(target.read_text().replace('"shapes"', '"../shapes"') + '\n[pseudo]\nbackground = "constant"\n')
+    target.chmod(0o640)
+    file.symlink_to(target)
+    assert call("fit", masks.path.stem, "--corrected", fixed.path.stem, cwd=chain.folder).code == 0
+    assert file.readlink() == target
+    assert "background_score = 0.5\n" in target.read_text()
+    assert target.stat().st_mode & 0o777 == 0o640
+
+
+def test_a_file_that_cannot_be_written_is_known_before_any_work(call, taught, monkeypatch):
+    chain, masks, fixed = taught
+    file = chain.folder / "mcis.toml"
+    file.write_text(file.read_text() + '\n[pseudo]\nbackground = "constant"\n')
+    monkeypatch.setattr("os.access", lambda path, mode: False)
+    answer = call("fit", masks.path.stem, "--corrected", fixed.path.stem, cwd=chain.folder)
+    assert (answer.code, answer.out) == (6, "")
+    assert "mcis.toml is read-only: make it writable, or give --dry-run to print the values" in answer.err
+
+
+def test_corrections_of_other_images_are_named(call, taught, monkeypatch):
+    chain, masks, fixed = taught
+    other = dict(corrected_cue.read_record(fixed, fixed.ids[0]), mask=np.zeros((3, 5), np.uint8))
+    monkeypatch.setattr(corrected_cue, "read_record", lambda *of: other)
+    with pytest.raises(DataError, match=r"is of another image: found \(3, 5\), expected"):
+        fitting.run(masks, fixed, Inputs(), chain.store, options())
+
+
+def test_other_saliency_maps_than_those_of_the_masks_are_not_used(taught):
+    chain, _, fixed = taught
+    masks = masks_of(chain, background="saliency")
+    assert fitting.run(masks, fixed, Inputs(), chain.store, options()).num_images == len(fixed)
+    for path in (chain.folder / "shapes/saliency").iterdir():
+        path.unlink()
+    with pytest.raises(MissingError, match=r"the saliency maps that pseudo-\w+ was made from are not in this store"):
+        fitting.run(masks, fixed, Inputs(), chain.store, options())

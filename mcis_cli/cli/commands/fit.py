@@ -1,6 +1,7 @@
 """`mcis fit`: thresholds of pseudo masks that suit corrected masks."""
 
 import json
+import os
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated
 
@@ -14,7 +15,7 @@ from mcis_cli.cli.session.workspace import Workspace
 from mcis_cli.cli.terminal.folder_output import OutputFolder
 from mcis_cli.cli.terminal.output import TerminalReporter, say
 from mcis_cli.config import PseudoConfig
-from mcis_cli.errors import UsageError, counted
+from mcis_cli.errors import StorageError, UsageError, counted
 from mcis_cli.store import Artifact
 
 if TYPE_CHECKING:
@@ -52,8 +53,7 @@ def fit(
     upstream = expected_artifact(workspace, reference, previous)
     if upstream.stage not in names_of("pseudo masks"):
         raise UsageError(f"{upstream.path.stem} was made by {upstream.stage}: expected pseudo masks")
-    if not dry_run:
-        _require_file(workspace, upstream)
+    here = None if dry_run else _required_settings(workspace, upstream)
     fixed = workspace.store.get(corrected)
     reporter = TerminalReporter(quiet=quiet)
     inputs = Inputs(upstream=upstream, data=workspace.data_for(upstream, data, reference))
@@ -69,8 +69,8 @@ def fit(
     )
     if found.gain <= found.error and found.values != found.before:
         reporter.warn("the expected gain is within its standard error: correct more images, or keep the values")
-    if not dry_run and found.values != found.before:
-        _write(workspace, found, f"mcis fit: {_changes(found)}; expected {gain} {by}")
+    if here is not None:
+        _write(workspace, here, found, f"mcis fit: {_changes(found)}; expected {gain} {by}")
     _print(found, as_json=as_json)
 
 
@@ -90,29 +90,39 @@ def _print(found: "Fitted", *, as_json: bool) -> None:
         say(f"pseudo.{name}={value:g}")
 
 
-def _require_file(workspace: Workspace, masks: Artifact) -> None:
-    """Check, before any work, that there is a file, and that it describes such masks.
+def _required_settings(workspace: Workspace, masks: Artifact) -> PseudoConfig:
+    """The settings of the file, after checking before any work that it can be written and describes such masks.
 
     Raises:
-        UsageError: there is none, or it makes masks in another way, which the values would not fit.
+        UsageError: there is no file, or it makes masks in another way, which the values would not fit.
+        StorageError: it cannot be written.
     """
-    if workspace.config_file is None:
+    file = workspace.config_file
+    if file is None:
         raise UsageError("no mcis.toml to write to: run `mcis init DATA` first, or give --dry-run to print the values")
     made = PseudoConfig.of_recipe(masks.manifest["recipe"]["config"])
     here = workspace.settings(masks).pseudo
     for name in ("background", "fusion", "crf"):
         if getattr(made, name) != getattr(here, name):
             raise UsageError(
-                f"{workspace.config_file} has pseudo.{name} {getattr(here, name)!r}, {masks.path.stem} was made with "
+                f"{file} has pseudo.{name} {getattr(here, name)!r}, {masks.path.stem} was made with "
                 f"{getattr(made, name)!r}: expected the same; change the file, or give --dry-run to print the values"
             )
+    if not os.access(file, os.W_OK):
+        raise StorageError(f"{file} is read-only: make it writable, or give --dry-run to print the values")
+    OutputFolder(file.resolve().parent, "--config").require()
+    return here
 
 
-def _write(workspace: Workspace, found: "Fitted", remark: str) -> None:
-    file = workspace.config_file
-    assert file is not None, "checked before"
-    text = file.read_bytes().decode()
-    changed = {f"pseudo.{name}": value for name, value in found.values.items() if value != found.before[name]}
-    OutputFolder(file.parent, "mcis.toml").write(
-        Path(file.name), with_values(text, changed, remark, str(file)).encode()
-    )
+def _write(workspace: Workspace, here: PseudoConfig, found: "Fitted", remark: str) -> None:
+    """Write the values that the file does not have yet, which may differ from those of the masks."""
+    from mcis_cli.stages.pseudo.fitting import value_of
+
+    assert workspace.config_file is not None, "checked before"
+    changed = {f"pseudo.{name}": value for name, value in found.values.items() if value != value_of(here, name)}
+    if not changed:
+        return
+    file = workspace.config_file.resolve()  # a link stays
+    mode = file.stat().st_mode
+    made = with_values(file.read_bytes().decode(), changed, remark, str(workspace.config_file))
+    OutputFolder(file.parent, "--config").write(Path(file.name), made.encode()).chmod(mode)

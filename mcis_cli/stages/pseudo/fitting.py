@@ -7,7 +7,7 @@ that a choice was made with would be too large, so each image is scored with the
 """
 
 from collections.abc import Iterator, Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from functools import partial, reduce
 from itertools import product
 
@@ -18,9 +18,9 @@ from mcis_cli.config import PseudoConfig, RunOptions
 from mcis_cli.data.loading import Workers
 from mcis_cli.errors import MissingError, UsageError, counted
 from mcis_cli.maps.metrics import count_pixels, scores, total_counts
-from mcis_cli.stages import check, holds, read_record
 from mcis_cli.stages.engine.inputs import Inputs
 from mcis_cli.stages.pseudo.cues import CUES
+from mcis_cli.stages.pseudo.cues.corrected import open_cue as open_corrected
 from mcis_cli.stages.pseudo.evidence import Evidence, open_evidence
 from mcis_cli.stages.pseudo.fusing import make_mask
 from mcis_cli.stages.pseudo.material import Mask, Material
@@ -75,17 +75,22 @@ def run(masks: Artifact, corrected: Artifact, inputs: Inputs, store: Store, opti
         MissingError: their maps, saliency maps or images are not found.
     """
     config = PseudoConfig.of_recipe(masks.manifest["recipe"]["config"])
-    evidence = _evidence(config, masks, inputs, store, options)
+    evidence = _evidence(config, masks, replace(inputs, corrected=corrected), store, options)
     ids = _ids(corrected, masks, evidence)
     candidates = list(candidates_of(config, len(ids)))
     before = {name: value_of(config, name) for name in candidates[0]}
     configs = [changed(config, values) for values in candidates]
-    cues = [add for open_cue in CUES if (add := open_cue(evidence))]
+    alone = replace(evidence, corrected=None)
+    cues = [add for open_cue in CUES if (add := open_cue(alone))]
+    with_truth = open_corrected(evidence)
+    assert with_truth is not None, "the evidence has corrected masks"
 
     def items() -> Iterator[tuple[Material, Mask]]:
         for image_id in ids:
-            material = reduce(lambda made, add: add(made), cues, evidence.material(image_id))
-            yield material, read_record(corrected, image_id)["mask"]
+            material = evidence.material(image_id)
+            truth = with_truth(material).corrected
+            assert truth is not None, f"{image_id} is corrected"
+            yield reduce(lambda made, add: add(made), cues, material), truth
 
     work = partial(_scores_of_image, configs, evidence.catalogue.num_classes)
     table = []
@@ -111,27 +116,20 @@ def _evidence(config: PseudoConfig, masks: Artifact, inputs: Inputs, store: Stor
         except MissingError:
             if role != "saliency":  # otherwise the digest of the image set's own maps
                 raise
-    given = Inputs(
-        upstream=found["maps"], data=inputs.data, saliency=found.get("saliency"), network=found.get("network")
-    )
-    return open_evidence(config, given, store, options)
+    given = replace(inputs, upstream=found["maps"], saliency=found.get("saliency"), network=found.get("network"))
+    evidence = open_evidence(config, given, store, options)
+    own = evidence.images.digest("saliency")
+    if "saliency" not in found and masks.inputs.get("saliency", own) != own:
+        raise MissingError(
+            f"the saliency maps that {masks.path.stem} was made from are not in this store, and those of the image set "
+            "are others: import or merge them, or run `mcis pseudo` again"
+        )
+    return evidence
 
 
 def _ids(corrected: Artifact, masks: Artifact, evidence: Evidence) -> list[str]:
     """The corrected images that count: those with tags."""
-    if not holds(corrected, "corrected masks"):
-        raise UsageError(
-            f"--corrected {corrected.path.stem} was made by {corrected.stage}: expected corrected masks; "
-            "`mcis import --corrected PATH` makes them"
-        )
-    check(corrected)
-    if corrected.meta["class_names"] != masks.meta["class_names"]:
-        raise UsageError(
-            f"--corrected {corrected.path.stem} has other classes than {masks.path.stem}: expected the same, in the "
-            "same order; import the masks again"
-        )
-    tagged = {entry.id for entry in evidence.images.entries if entry.labels}
-    ids = sorted({*corrected.ids} & tagged)
+    ids = [image_id for image_id in evidence.corrected_ids if evidence.images[image_id].labels]
     if len(ids) < MIN_IMAGES:
         raise UsageError(
             f"--corrected {corrected.path.stem} has {counted(len(ids), 'mask')} of images of {masks.path.stem}: "
