@@ -188,6 +188,10 @@ def test_the_command_prints_values_and_writes_them(call, taught):
         ),
         (("MASKS", "--corrected", "FEW", "--dry-run"), "has 1 mask of images of"),
         (("OTHER", "--corrected", "FIXED"), "mcis.toml has pseudo.background 'saliency', "),
+        (
+            ("OTHER", "--corrected", "FIXED", "--set", "pseudo.background=constant"),
+            "mcis.toml has pseudo.background 'saliency', ",
+        ),
     ],
 )
 def test_what_cannot_be_fitted_is_one_line(call, taught, arguments, message):

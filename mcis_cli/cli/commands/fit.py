@@ -14,7 +14,7 @@ from mcis_cli.cli.session.upstream import expected_artifact, upstream_reference
 from mcis_cli.cli.session.workspace import Workspace
 from mcis_cli.cli.terminal.folder_output import OutputFolder
 from mcis_cli.cli.terminal.output import TerminalReporter, say
-from mcis_cli.config import PseudoConfig
+from mcis_cli.config import PseudoConfig, read_toml, resolve
 from mcis_cli.errors import StorageError, UsageError, counted
 from mcis_cli.store import Artifact
 
@@ -101,7 +101,7 @@ def _required_settings(workspace: Workspace, masks: Artifact) -> PseudoConfig:
     if file is None:
         raise UsageError("no mcis.toml to write to: run `mcis init DATA` first, or give --dry-run to print the values")
     made = PseudoConfig.of_recipe(masks.manifest["recipe"]["config"])
-    here = workspace.settings(masks).pseudo
+    here = resolve({"pseudo": read_toml(file).get("pseudo", {})}, workspace.preset(masks)).pseudo  # without --set
     for name in ("background", "fusion", "crf"):
         if getattr(made, name) != getattr(here, name):
             raise UsageError(
