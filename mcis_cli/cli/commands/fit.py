@@ -39,7 +39,7 @@ def fit(
     """Fit the thresholds of pseudo masks to corrected masks.
 
     Makes the masks of the corrected images with other thresholds, weights of saliency and strengths of the CRF, writes
-    the values that agree best into mcis.toml, and prints them as SECTION.FIELD=VALUE, which --set takes.
+    the values that suit the corrections into mcis.toml, and prints them as SECTION.FIELD=VALUE, which --set takes.
 
     Example: mcis fit pseudo --corrected 9be01f77 --dry-run
     """

@@ -111,7 +111,7 @@ class _Reasons:
     def _of_whole(self, image: int) -> Iterator[tuple[float, str]]:
         certainty, interior, saliency = self._of_image[image].tolist()
         ranks = self._image_ranks[image].tolist()
-        yield ranks[0], f"the maps are {_percent(certainty)} certain"
+        yield ranks[0], f"the maps are only {_percent(certainty)} certain"
         yield ranks[1], f"objects cover {_percent(1 - interior)} of the image border"
         if saliency != ABSENT:
             yield ranks[2], f"objects: IoU {_percent(saliency)} with saliency"
