@@ -87,6 +87,11 @@ NOT_RUN: Mapping[str, Mapping[str, str]] = {
         "mcis train-cls photos/ --preset paper --weights vgg16-397923af.pth": "needs a file of 528 MB",
         "mcis train-seg --preset paper --weights resnet101-63fe2227.pth": "needs a file of 171 MB",
     },
+    "docs/how-to/many-machines.md": {
+        "python3 -m pip install '.[ray]'": INSTALLS,
+        "mcis cams --engine ray": "needs what the line before installs; test_engines.py does",
+        "RAY_ADDRESS=head:6379 mcis run --engine ray": "needs a cluster; test_ray_cluster.py has one",
+    },
     "docs/how-to/own-backbone.md": {
         "mcis train-cls photos/ --preset best --backbone timm:resnet18": FETCHES,
         "mcis train-seg --backbone timm:resnet18": FETCHES,
@@ -425,7 +430,7 @@ PLAYS: Mapping[str, Play] = {
         differs={
             "mcis pseudo": EXTREMES,
             "mcis run": EXTREMES,
-            "mcis pseudo --background-score 0.45": EXTREMES,
+            "mcis pseudo --otsu-factor 1": EXTREMES,
             "mcis check parts": "fewer images lack references",
         },
     ),
@@ -442,6 +447,7 @@ PLAYS: Mapping[str, Play] = {
     "docs/how-to/gpu.md": Play(),
     "docs/how-to/import.md": Play({0: foreign_files, 1: remove_a_map, 4: bring_maps}, on_chain=True),
     "docs/how-to/lid20.md": Play({0: photos_at_their_best}),
+    "docs/how-to/many-machines.md": Play(on_chain=True),
     "docs/how-to/no-internet.md": Play(),
     "docs/how-to/own-photographs.md": Play(
         {0: layouts, 6: Scene.forget_settings}, on_chain=True, codes={"mcis check broken": 7}
