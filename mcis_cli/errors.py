@@ -26,6 +26,11 @@ def percent(fraction: float | None, digits: int = 1) -> str:
     return "–" if fraction is None else f"{100 * fraction:.{digits}f}"
 
 
+def share_in_percent(fraction: float) -> str:
+    """A fraction in percent with its sign: 38 %, 0.4 %."""
+    return f"{100 * fraction:.{0 if fraction >= 0.1 else 1}f} %"
+
+
 def plain(text: str) -> str:
     """Text with a blank for each unprintable character, so that it is one line without control sequences.
 

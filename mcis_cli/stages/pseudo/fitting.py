@@ -19,25 +19,17 @@ from mcis_cli.data.loading import Workers
 from mcis_cli.errors import MissingError, UsageError, counted
 from mcis_cli.maps.metrics import count_pixels, scores, total_counts
 from mcis_cli.stages.engine.inputs import Inputs
+from mcis_cli.stages.pseudo.backgrounds import size_of
 from mcis_cli.stages.pseudo.cues import CUES
 from mcis_cli.stages.pseudo.cues.corrected import open_cue as open_corrected
 from mcis_cli.stages.pseudo.evidence import Evidence, open_evidence
 from mcis_cli.stages.pseudo.fusing import make_mask
 from mcis_cli.stages.pseudo.material import Mask, Material
-from mcis_cli.stages.pseudo.shares import size_setting
 from mcis_cli.store import Artifact, Store
 
 MIN_IMAGES, ENOUGH_FOR_CRF = 5, 40
 STRENGTH = "bilateral_weight"
-_GRID: Mapping[str, Sequence[float]] = {
-    "background_score": (0.1, 0.15, 0.2, 0.25, 0.3, 0.35, 0.4, 0.45, 0.5, 0.55, 0.6, 0.7, 0.8),
-    "otsu_factor": (0.5, 0.6, 0.7, 0.8, 0.9, 1.0, 1.1, 1.2, 1.3),
-    "background_power": (1, 2, 3, 4, 6, 8, 12, 16),
-    "background_threshold": (0.1, 0.15, 0.2, 0.25, 0.3, 0.35, 0.4, 0.45, 0.5, 0.6),
-    "foreground_threshold": (0.1, 0.15, 0.2, 0.25, 0.3, 0.35, 0.4, 0.5, 0.6),
-    "saliency_weight": (0.5, 1.0, 1.5),
-}
-_COARSE = (0.2, 0.3, 0.4, 0.5)  # of the background score, if saliency has its weight beside it
+SALIENCY_WEIGHTS = (0.5, 1.0, 1.5)
 Values = Mapping[str, float]
 
 
@@ -145,12 +137,10 @@ def candidates_of(config: PseudoConfig, num_images: int) -> Iterator[Values]:
         config: the settings of now.
         num_images: corrected ones; the strength of a CRF is fitted if they are enough.
     """
-    axes: dict[str, Sequence[float]] = {}
+    size = size_of(config)
+    axes: dict[str, Sequence[float]] = {size.setting: size.values}
     if config.background == "saliency" and config.fusion == "soft":
-        axes = {"background_score": _COARSE, "saliency_weight": _GRID["saliency_weight"]}
-    else:
-        name, _ = size_setting(config)
-        axes = {name: _GRID[name]}
+        axes["saliency_weight"] = SALIENCY_WEIGHTS
     if config.crf and num_images >= ENOUGH_FOR_CRF:
         weight = config.crf_settings.bilateral_weight
         axes[f"crf_settings.{STRENGTH}"] = (weight / 2, weight, 2 * weight)

@@ -54,15 +54,33 @@ class Material:
     corrected: Mask | None = None
 
 
+class Size(NamedTuple):
+    """The setting that determines how large masks are.
+
+    Attributes:
+        setting: its name in `[pseudo]`.
+        values: those that `mcis fit` tries.
+        grows: whether masks grow with it.
+    """
+
+    setting: str
+    values: tuple[float, ...]
+    grows: bool = False
+
+
 class Background(NamedTuple):
     """A rule that separates background from objects.
 
     Attributes:
         mask: for hard fusion: from maps at the image's size to an index image.
         score: for soft fusion: the score of background, on the scale of the maps.
+        size: what determines how large masks are.
+        size_of_hard: the same in hard fusion, if it is another setting there.
         keeps_scale: whether maps are compared without normalising each to [0, 1].
     """
 
     mask: Callable[[PseudoConfig, Material, Maps], Mask]
     score: Callable[[PseudoConfig, Material, Maps], Score]
+    size: Size
+    size_of_hard: Size | None = None
     keeps_scale: bool = False

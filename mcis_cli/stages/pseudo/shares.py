@@ -6,6 +6,8 @@ from typing import Any
 import numpy as np
 
 from mcis_cli.config import PseudoConfig, Reporter
+from mcis_cli.errors import share_in_percent
+from mcis_cli.stages.pseudo.backgrounds import size_of
 from mcis_cli.stages.stage import IGNORE_INDEX
 from mcis_cli.store import Artifact, Record
 
@@ -47,33 +49,16 @@ def report_shares(masks: Artifact, config: PseudoConfig, reporter: Reporter) -> 
     if not of_classes:
         return
     share = float(facts["foreground"])
-    words = f"pseudo: {_percent(share)} of all pixels are foreground"
+    words = f"pseudo: {share_in_percent(share)} of all pixels are foreground"
     lowest, highest = (choose(of_classes, key=lambda name: of_classes[name]) for choose in (min, max))
     if of_classes[lowest] < of_classes[highest]:
-        words += f"; by class from {lowest}, {_percent(of_classes[lowest])} of its images, to {highest}, "
-        words += _percent(of_classes[highest])
+        words += f"; by class from {lowest}, {share_in_percent(of_classes[lowest])} of its images, to {highest}, "
+        words += share_in_percent(of_classes[highest])
     if share > LARGE or share < SMALL:
         is_large = share > LARGE
-        name, grows = size_setting(config)
+        name, _, grows = size_of(config)
         change = "raise" if grows != is_large else "lower"
         size = "large" if is_large else "small"
         now = f"{config.flag_of(name)} (now {getattr(config, name):g})"
         words += f". The masks look too {size}: {change} {now}, which retrains nothing"
     reporter.note(words)
-
-
-def _percent(share: float) -> str:
-    return f"{100 * share:.{0 if share >= 0.1 else 1}f} %"
-
-
-def size_setting(config: PseudoConfig) -> tuple[str, bool]:
-    """The setting that determines how large masks are, and whether masks grow with it."""
-    if config.background == "affinity":
-        return "background_threshold", False
-    if config.background == "otsu":
-        return "otsu_factor", False
-    if config.background == "power":
-        return "background_power", True
-    if config.background == "saliency" and config.fusion == "hard":
-        return "foreground_threshold", False
-    return "background_score", False

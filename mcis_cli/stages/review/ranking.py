@@ -11,6 +11,7 @@ from dataclasses import dataclass
 import numpy as np
 from jaxtyping import Float
 
+from mcis_cli.errors import share_in_percent
 from mcis_cli.stages import check, read_records
 from mcis_cli.stages.review.declaration import ABSENT
 from mcis_cli.store import Artifact
@@ -103,18 +104,21 @@ class _Reasons:
                 yield 0.0, f"no pixel of {name}"
                 continue
             if usual is not None and not SMALL * usual <= share <= LARGE * usual:
-                yield self._row_ranks[row, 0], f"{name} covers {_percent(share)}, usually {_percent(usual)}"
+                yield (
+                    self._row_ranks[row, 0],
+                    f"{name} covers {share_in_percent(share)}, usually {share_in_percent(usual)}",
+                )
             for place, what in ((1, "the maps alone"), (2, "the network")):
                 if (term := float(self._by_value[row, place])) != ABSENT:
-                    yield float(self._row_ranks[row, place]), f"{name}: IoU {_percent(term)} with {what}"
+                    yield float(self._row_ranks[row, place]), f"{name}: IoU {share_in_percent(term)} with {what}"
 
     def _of_whole(self, image: int) -> Iterator[tuple[float, str]]:
         certainty, interior, saliency = self._of_image[image].tolist()
         ranks = self._image_ranks[image].tolist()
-        yield ranks[0], f"the maps are only {_percent(certainty)} certain"
-        yield ranks[1], f"objects cover {_percent(1 - interior)} of the image border"
+        yield ranks[0], f"the maps are only {share_in_percent(certainty)} certain"
+        yield ranks[1], f"objects cover {share_in_percent(1 - interior)} of the image border"
         if saliency != ABSENT:
-            yield ranks[2], f"objects: IoU {_percent(saliency)} with saliency"
+            yield ranks[2], f"objects: IoU {share_in_percent(saliency)} with saliency"
 
 
 def _ranks(terms: Float[np.ndarray, "row term"]) -> Float[np.ndarray, "row term"]:
@@ -122,7 +126,3 @@ def _ranks(terms: Float[np.ndarray, "row term"]) -> Float[np.ndarray, "row term"
     ordered = np.sort(terms, axis=0)
     places = [np.searchsorted(ordered[:, term], terms[:, term], side="right") for term in range(terms.shape[1])]
     return np.asarray(np.stack(places, axis=1) / len(terms))
-
-
-def _percent(share: float) -> str:
-    return f"{100 * share:.{0 if share >= 0.1 else 1}f} %"

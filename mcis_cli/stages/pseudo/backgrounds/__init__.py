@@ -5,7 +5,7 @@ from collections.abc import Mapping
 from mcis_cli.config import PseudoConfig
 from mcis_cli.maps.localization import enlarge, normalise
 from mcis_cli.stages.pseudo.backgrounds import affinity, constant, otsu, power, saliency
-from mcis_cli.stages.pseudo.material import Background, Maps, Material
+from mcis_cli.stages.pseudo.material import Background, Maps, Material, Size
 
 BACKGROUNDS: Mapping[str, Background] = {
     "affinity": affinity.RULE,
@@ -14,6 +14,12 @@ BACKGROUNDS: Mapping[str, Background] = {
     "power": power.RULE,
     "saliency": saliency.RULE,
 }
+
+
+def size_of(config: PseudoConfig) -> Size:
+    """The setting that determines how large masks are with these settings."""
+    rule = BACKGROUNDS[config.background]
+    return rule.size_of_hard if rule.size_of_hard and config.fusion == "hard" else rule.size
 
 
 def normalised(config: PseudoConfig, material: Material) -> Maps:

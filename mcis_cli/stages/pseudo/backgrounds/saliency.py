@@ -2,7 +2,7 @@
 
 from mcis_cli.config import PseudoConfig
 from mcis_cli.maps.pseudo import fuse_saliency, salient_background
-from mcis_cli.stages.pseudo.material import Background, Maps, Mask, Material, Score
+from mcis_cli.stages.pseudo.material import Background, Maps, Mask, Material, Score, Size
 
 
 def _mask(config: PseudoConfig, material: Material, maps: Maps) -> Mask:
@@ -29,4 +29,9 @@ def _score(config: PseudoConfig, material: Material, maps: Maps) -> Score:
     )
 
 
-RULE = Background(_mask, _score)
+RULE = Background(
+    _mask,
+    _score,
+    Size("background_score", (0.2, 0.3, 0.4, 0.5)),  # few, because the weight of saliency is fitted beside it
+    size_of_hard=Size("foreground_threshold", (0.1, 0.15, 0.2, 0.25, 0.3, 0.35, 0.4, 0.5, 0.6)),
+)
