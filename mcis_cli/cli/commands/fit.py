@@ -101,7 +101,8 @@ def _required_settings(workspace: Workspace, masks: Artifact) -> PseudoConfig:
     if file is None:
         raise UsageError("no mcis.toml to write to: run `mcis init DATA` first, or give --dry-run to print the values")
     made = PseudoConfig.of_recipe(masks.manifest["recipe"]["config"])
-    here = resolve({"pseudo": read_toml(file).get("pseudo", {})}, workspace.preset(masks)).pseudo  # without --set
+    of_stage = {masks.stage: read_toml(file).get(masks.stage, {})}  # without --set
+    here = resolve(of_stage, workspace.preset(masks)).pseudo
     for name in ("background", "fusion", "crf"):
         if getattr(made, name) != getattr(here, name):
             raise UsageError(
