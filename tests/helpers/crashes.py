@@ -284,17 +284,21 @@ class Crashes:
         checked(root, promised, run)
         shutil.rmtree(root)
 
-    def after_every_call(self, run: Recording, draw: Random, rounds: int, *, since: float = 0, every: int = 1) -> None:
+    def after_every_call(self, run: Recording, draw: Random, rounds: int, *, since: float = 0) -> None:
         """Kill the process, and cut the power in every way, `rounds` times, after each call of a run.
 
-        The first share `since` of the calls is passed over, and of the others all but one in `every`.
+        The first share `since` of the calls is passed over. With no rounds, each call but those that write to a file
+        which has no name of its own yet is followed by one crash, and the seven ways take turns.
         """
-        for replay, promised in islice(prefixes(run), int(since * len(run.notes)), None, every):
-            for state in every_crash(replay, draw, rounds):
-                self.check(state, promised, run)
+        chosen = (call for call in enumerate(prefixes(run)) if rounds or not _is_under_way(run, call[0]))
+        for turn, (number, (replay, promised)) in enumerate(chosen):
+            if number >= since * len(run.notes):
+                for state in crashes_in_turn(replay, draw, rounds, turn):
+                    self.check(state, promised, run)
 
-    def twice(self, run: Recording, draw: Random, first: int, second: int) -> None:
-        """Crash at `first` moments of a run, and then at `second` moments of the run that repairs it.
+    def twice(self, run: Recording, draw: Random, first: int, second: int, rounds: int) -> None:
+        """Crash at `first` moments of a run, and then at `second` moments of the run that repairs it, in every way
+        `rounds` times, or with no rounds in one way, in turns.
 
         A process that was killed leaves its writes to the system, which may not have put them on the disk when the
         power goes while the next one runs.
@@ -313,7 +317,7 @@ class Crashes:
             chosen = set(draw.sample(later, min(second, len(later))))
             for number, (replay, more) in enumerate(prefixes(begun)):
                 if number in chosen:
-                    for state in every_crash(replay, draw, 1):
+                    for state in crashes_in_turn(replay, draw, rounds, number):
                         self.check(state, promised | more, run)
 
 
@@ -329,12 +333,18 @@ def prefixes(run: Recording) -> Iterator[tuple[Replay, frozenset[Mark]]]:
         yield replay, promised
 
 
-def every_crash(replay: Replay, draw: Random, rounds: int) -> Iterator[State]:
-    """What is left after the process was killed, and after the power went in each of the ways there are."""
-    yield replay.kill()
-    for _ in range(rounds):
-        for names, data in POWER_LOSSES:
-            yield replay.power_loss(names, data, draw)
+def _is_under_way(run: Recording, number: int) -> bool:
+    """Whether the last of a number of calls wrote to a temporary file."""
+    return number > 0 and run.notes[number - 1][0] == "write" and run.notes[number - 1][1].startswith(".mcis/tmp/")
+
+
+def crashes_in_turn(replay: Replay, draw: Random, rounds: int, turn: int) -> Iterator[State]:
+    """What is left after the process was killed, and after the power went in each of the ways there are, `rounds`
+    times; with no rounds, after one of these, whose turn it is."""
+    ways = (None, *POWER_LOSSES)
+    chosen = (None, *POWER_LOSSES * rounds) if rounds else (ways[turn % len(ways)],)
+    for way in chosen:
+        yield replay.power_loss(*way, draw) if way else replay.kill()
 
 
 def start_of(root: Path, leave: Callable[[Path], None] = half_done) -> State:

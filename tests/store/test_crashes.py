@@ -78,17 +78,18 @@ def test_all_runs_end_with_the_same_ids(recorded, mended, kept):
 @pytest.mark.slow
 @pytest.mark.parametrize(("run", "num_states"), [("recorded", 8_400), ("mended", 6_000), ("kept", 4_200)])
 def test_after_any_crash_the_next_run_ends_with_the_same_ids(request, tmp_path, run, num_states):
+    """After each call, in CI in one of seven ways, in turns; `test_the_replay_notices` shows that this is enough."""
     crashes = Crashes(tmp_path)
-    crashes.after_every_call(request.getfixturevalue(run), Random(1), rounds=size(1, 20), every=size(5, 1))
-    assert crashes.num_states >= num_states // size(51, 1), f"{crashes.num_states} of {crashes.num_tried}"
+    crashes.after_every_call(request.getfixturevalue(run), Random(1), rounds=size(0, 20))
+    assert crashes.num_states >= num_states // size(80, 1), f"{crashes.num_states} of {crashes.num_tried}"
 
 
 @pytest.mark.slow
 @pytest.mark.parametrize("run", ["recorded", "mended", "kept"])
 def test_after_a_second_crash_the_next_run_ends_with_the_same_ids(request, tmp_path, run):
     crashes = Crashes(tmp_path)
-    crashes.twice(request.getfixturevalue(run), Random(2), first=size(3, 20), second=size(10, 40))
-    assert crashes.num_states >= size(80, 1_500), f"{crashes.num_states} of {crashes.num_tried}"
+    crashes.twice(request.getfixturevalue(run), Random(2), size(3, 20), size(10, 40), size(0, 1))
+    assert crashes.num_states >= size(20, 1_500), f"{crashes.num_states} of {crashes.num_tried}"
 
 
 # The test of the test: each of these is a mistake that one could make in the file layer or above it.
@@ -174,5 +175,5 @@ def test_the_replay_notices(fault, since, tmp_path):
         run = record(tmp_path / "recorded")
     crashes = Crashes(tmp_path)
     with pytest.raises((AssertionError, McisError, ValueError)):
-        crashes.after_every_call(run, Random(0), rounds=1, since=since)
+        crashes.after_every_call(run, Random(0), rounds=size(0, 1), since=since)
     assert crashes.num_states > 0
