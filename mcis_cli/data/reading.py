@@ -20,13 +20,13 @@ from mcis_cli.data.layouts.other_tools import other_export
 from mcis_cli.data.layouts.rows import TABLE_SUFFIXES
 from mcis_cli.data.layouts.sources import joined, names_of
 from mcis_cli.data.layouts.tag_lists import SUFFIX as LIST_SUFFIX
-from mcis_cli.data.layouts.tag_lists import read_tag_list
+from mcis_cli.data.layouts.tag_lists import names_list, read_tag_list
 from mcis_cli.data.layouts.voc import IMAGES
 from mcis_cli.errors import DataError, counted
 from mcis_cli.store import StatCache
 
 LOOKED_FOR = "; ".join(layout.title for layout in LAYOUTS)
-FILE_SUFFIXES = TABLE_SUFFIXES | {".json", SUFFIX}
+FILE_SUFFIXES = TABLE_SUFFIXES | {".json", SUFFIX, LIST_SUFFIX}
 ARCHIVES = (".tar", ".tar.gz", ".tgz", ".zip")
 
 
@@ -60,7 +60,9 @@ def require_root(config: DataConfig) -> Path:
         if root.is_file() and root.name.lower().endswith(ARCHIVES):
             raise DataError(f"{root} is an archive; expected the folder that is in it; unpack it: tar xf, or unzip")
         kind = "a file" if root.is_file() else "a pipe or a device"
-        raise DataError(f"{root} is {kind}; expected a folder, or a table in .csv, .tsv, .json or .npy; correct it")
+        raise DataError(
+            f"{root} is {kind}; expected a folder, a table in .csv, .tsv, .json or .npy, or a list in .txt; correct it"
+        )
     return root
 
 
@@ -80,22 +82,20 @@ def read_listing(config: DataConfig, cache: StatCache | None = None) -> Listing:
 
 def _read_source(source: SourceConfig, name: str, target: Listing, cache: StatCache | None) -> Source:
     """List one source by itself; its classes are those of the target, in their order."""
-    layout = source.layout
     root = Path(source.root)
-    if layout == "auto" and root.suffix.lower() == LIST_SUFFIX and not root.is_dir():
-        layout = "list"
+    is_list = source.layout == "list" or (source.layout == "auto" and names_list(root))
     config = DataConfig(
         root=source.root,
-        layout="auto" if layout == "list" else layout,
+        layout=source.layout,
         tags=source.tags,
         classes=target.class_names,
         saliency=source.saliency,
     )
     try:
-        if layout != "list":
+        if not is_list:
             return Source(name, source.domain, config, _read_place(config, cache))
         found = read_tag_list(root, source.list_tags)
-        return Source(name, source.domain, config, assemble(config, root.parent, layout, found))
+        return Source(name, source.domain, config, assemble(config, root.parent, "list", found))
     except DataError as error:
         raise DataError(f"source {name!r}: {error}") from error
 

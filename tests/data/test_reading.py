@@ -92,10 +92,10 @@ def test_what_is_no_image_set_tells_what_was_looked_for(tmp_path: Path) -> None:
     looked_for = r"looked for JPEGImages/ of the VOC layout; an export of Roboflow "
     with pytest.raises(DataError, match=rf"no image set in {tmp_path}; {looked_for}"):
         read(tmp_path)
-    with pytest.raises(DataError, match=r"a\.png is a file; expected a folder, or a table in \.csv, \.tsv,"):
+    with pytest.raises(DataError, match=r"a\.png is a file; expected a folder, a table in \.csv, \.tsv,"):
         read(write(tmp_path / "a.png", encode(photo(0))))
     os.mkfifo(tmp_path / "pipe.csv")
-    with pytest.raises(DataError, match=r"pipe\.csv is a pipe or a device; expected a folder, or a table"):
+    with pytest.raises(DataError, match=r"pipe\.csv is a pipe or a device; expected a folder, a table"):
         read(tmp_path / "pipe.csv")
 
 

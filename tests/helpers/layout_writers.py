@@ -125,6 +125,17 @@ def write_lists(root: Path, drawn: DrawnSet) -> None:
     _masks(root, drawn, "masks/images")
 
 
+def write_list(root: Path, drawn: DrawnSet) -> None:
+    """A list of paths, with tags after them; it has no splits."""
+    lines = []
+    for image in drawn.images:
+        write(root / f"images/{image.name}.png", encode(image.pixels()))
+        lines.append(f"images/{image.name}.png\t{', '.join(image.boxes)}{',' if image.boxes else ''}\n")
+    write(root / "list.txt", "".join(lines))
+    _classes(root, drawn)
+    _masks(root, drawn, "masks/images")
+
+
 def write_multi_hot(root: Path, drawn: DrawnSet) -> None:
     """A table with a column of 0 and 1 for each class, and the index that pandas writes."""
     rows: list[list[object]] = [["", "image", *drawn.classes, "split"]]
@@ -259,6 +270,7 @@ WRITERS: Mapping[str, tuple[str, Writer]] = {
     "table": ("table", write_table),
     "table, lists": ("table", write_lists),
     "table, 0 and 1": ("table", write_multi_hot),
+    "list": ("list", write_list),
     "table, is_valid": ("table", write_table_of_fastai),
     "voc, lists": ("voc", write_voc_lists),
     "coco": ("coco", write_coco),

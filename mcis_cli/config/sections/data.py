@@ -10,7 +10,7 @@ from mcis_cli.config.setting import Config, Flag, setting
 from mcis_cli.config.values import Domain, Names
 
 # The layouts of data, each a file in data/layouts; `auto` tries them in this order.
-LayoutName = Literal["auto", "voc", "roboflow", "label-studio", "coco", "table", "labelme", "folders"]
+LayoutName = Literal["auto", "voc", "roboflow", "label-studio", "coco", "table", "list", "labelme", "folders"]
 
 
 class SourceConfig(Config):
@@ -21,7 +21,7 @@ class SourceConfig(Config):
     name: str | None = setting(
         None, "prefix of its images' ids; else the domain, numbered", pattern=r"^[A-Za-z0-9][\w.-]*$"
     )
-    layout: Literal[LayoutName, "list"] = setting("auto", "as in [data]; a .txt file is a list")
+    layout: LayoutName = setting("auto", "as in [data]")
     tags: str | None = setting(None, "file of tags, as in [data]")
     list_tags: Literal["one", "first", "all"] = setting(
         "one", "tags of a line of a list: further ones are an error, are ignored, or are used too"
@@ -43,12 +43,12 @@ class DataConfig(Config):
     """Where the images, tags, masks and saliency maps are. Paths are relative to `root`."""
 
     root: str = setting(
-        ".", "folder of the image set, or its table; relative to mcis.toml, or with --set to the current folder"
+        ".", "folder of the image set, its table or list; relative to mcis.toml, or with --set to the current folder"
     )
     layout: LayoutName = setting("auto", "how the folder is read; auto detects it")
     tags: str | None = setting(
         None,
-        "file of tags: ID class class … (voc), the table, COCO's .json, or 0 and 1 in .npy",
+        "file of tags: ID class class … (voc, list), the table, COCO's .json, or 0 and 1 in .npy",
         flag=Flag(metavar="FILE"),
     )
     tags_from_masks: bool = setting(

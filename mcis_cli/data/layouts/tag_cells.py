@@ -1,7 +1,7 @@
 """Parse a cell of tags: tags with separators, or a list as Python, JSON or NumPy write it."""
 
 import re
-from collections.abc import Iterable, Sequence
+from collections.abc import Collection, Iterable, Sequence
 from itertools import pairwise
 
 _LIST = re.compile(r"""[\[({]\s*(?:(?:'[^']*'|"[^"]*")[\s,;]*)*[\])}]""")
@@ -22,6 +22,18 @@ def split_cell(cell: str, separators: str = SEPARATORS) -> list[str]:
     if is_list(text):
         return [name for one, other in _QUOTED.findall(text) if (name := (one or other).strip())]
     return [name for part in re.split(f"[{separators}]", text) if (name := _unquoted(part.strip()))]
+
+
+def parted_by_commas(texts: Sequence[str], classes: Collection[str] = ()) -> bool:
+    """Whether the tags of lines `ID tag tag …` are separated by commas and semicolons, or are lists, and not by blanks.
+
+    They are if one line has such a sign, unless all parts between blanks are listed `classes`, whose names may contain
+    it.
+    """
+    if any(map(is_list, texts)):
+        return True
+    by_blanks = bool(classes) and all(name in classes for text in texts for name in text.split())
+    return not by_blanks and any("," in text or ";" in text for text in texts)
 
 
 def _unquoted(text: str) -> str:

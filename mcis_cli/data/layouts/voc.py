@@ -22,7 +22,7 @@ from mcis_cli.data.layouts.listing import (
 from mcis_cli.data.layouts.multi_hot import SUFFIX, read_multi_hot
 from mcis_cli.data.layouts.names import listed_names
 from mcis_cli.data.layouts.split_names import split_of_name
-from mcis_cli.data.layouts.tag_cells import always_together, broken_list, is_list, split_cell
+from mcis_cli.data.layouts.tag_cells import always_together, broken_list, parted_by_commas, split_cell
 from mcis_cli.data.regular_files import other_file
 from mcis_cli.errors import DataError, first_few
 from mcis_cli.store import StatCache
@@ -79,9 +79,7 @@ def read_tag_file(
     known = _Known(images)
     parts = [_parted(line, known) for line in read_lines(file) if not _is_comment(line, known)]
     texts = [text for _, text in parts]
-    as_lists = any(map(is_list, texts))
-    by_blanks = bool(classes) and all(name in classes for text in texts for name in text.split())
-    by_comma = as_lists or (not by_blanks and any("," in text or ";" in text for text in texts))
+    by_comma = parted_by_commas(texts, classes)
     for image_id, text in parts:
         names = split_cell(text, ",;") if by_comma else text.split()
         tags[image_id] = tags.get(image_id, frozenset()) | frozenset(names)
