@@ -199,6 +199,8 @@ def _accepts(kind: Any, metadata: Iterable[Any] = ()) -> str:
         return _accepts(_without_none(kind), metadata)
     if _of_tables(kind) is not None:
         return "list of tables, see below"
+    if origin is dict:
+        return f"table of: {_accepts(parts[1])}"
     if origin is tuple:
         return f"{len(parts)} numbers" if Ellipsis not in parts else f"list of: {_accepts(parts[0])}"
     word = {bool: "`true`, `false`", int: "integer", float: "number", str: "text"}[kind]

@@ -45,6 +45,30 @@ def test_the_values_of_the_annotator_are_found(taught):
     assert found.gain > 0.01
 
 
+def test_the_weight_of_a_class_is_found(chain_copy):
+    """An annotator draws one class larger than the rest; the others stay as they are."""
+    chain, soft = chain_copy, {"fusion": "soft", "background_score": 0.3}
+    name = max(chain.images().class_names, key=lambda one: sum(one in tags_of(chain, i) for i in chain.images().ids))
+    right = masks_of(chain, **soft, class_weights={name: 1.6})
+    masks = masks_of(chain, **soft)
+    for image_id in right.ids:
+        path = chain.folder / f"fixed/{image_id}.png"
+        path.parent.mkdir(exist_ok=True)
+        path.write_bytes(write_mask_png(right.read(image_id)["mask"]))
+    fixed = corrected.run(chain.folder / "fixed", Inputs(upstream=masks, data=chain.data), chain.store, options())
+    found = fitting.run(masks, fixed, Inputs(), chain.store, options())
+    weights = found.values["class_weights"]
+    assert weights[name] >= 1.25
+    assert max(weights, key=weights.get) == name
+    assert found.before["class_weights"] == {}
+    assert found.gain > found.error
+
+
+def tags_of(chain, image_id):
+    images = chain.images()
+    return {images.class_names[index] for index in images[image_id].labels}
+
+
 def column(*values):
     return np.array(values, float)[:, None]
 
@@ -52,23 +76,32 @@ def column(*values):
 def test_a_choice_by_hand():
     """Candidates 1, 2 and 3 are equal within an error, with or without any of the images: 2 is in their centre."""
     table = np.array([[0.5, 0.9, 0.8, 0.7], [0.5, 0.5, 0.6, 0.7], [0.5, 0.7, 0.7, 0.7]])
-    place, gain, error = fitting.choose(table, column(0.1, 0.2, 0.3, 0.4), 0)
+    place, gains = fitting.choose(table, column(0.1, 0.2, 0.3, 0.4), 0, [0.3])
     assert place == 2
-    assert gain == pytest.approx((0.3 + 0.1 + 0.2) / 3)
-    assert error == pytest.approx(np.std([0.3, 0.1, 0.2], ddof=1) / np.sqrt(3))
+    assert gains == pytest.approx([0.3, 0.1, 0.2])
+
+
+@pytest.mark.parametrize(("usual", "place"), [(0.0, 2), (0.2, 2), (0.48, 3), (9.0, 3)])
+def test_the_usual_value_draws_the_choice_halfway(usual, place):
+    """Candidates 1, 2 and 3 are equal within an error; their mean is 1/3. Halfway to 0.2 is 4/15, next to 0.3; halfway
+    to 0.48 is 0.407 and to 0.5 5/12, next to 0.5."""
+    table = np.array([[0.5, 0.9, 0.8, 0.7], [0.5, 0.5, 0.6, 0.7], [0.5, 0.7, 0.7, 0.7]])
+    assert fitting.choose(table, column(0.1, 0.2, 0.3, 0.5), 0, [usual]).place == place
 
 
 def test_a_candidate_that_all_images_prefer_wins():
     table = np.array([[0.5, 0.6, 0.9], [0.4, 0.5, 0.9], [0.5, 0.6, 0.8]])
-    assert fitting.choose(table, column(1, 2, 3), 0)[0] == 2
-    assert fitting.choose(table, column(1, 2, 3), 2)[:2] == (2, 0.0)
+    assert fitting.choose(table, column(1, 2, 3), 0, [2])[0] == 2
+    place, gains = fitting.choose(table, column(1, 2, 3), 2, [1])
+    assert (place, gains.tolist()) == (2, [0, 0, 0])
 
 
 def test_a_gain_that_others_do_not_confirm_is_no_reason_to_change():
     """Each candidate suits one image alone: whatever the others choose makes an image worse."""
     table = np.array([[0.5, 0.9, 0.1, 0.1], [0.5, 0.1, 0.9, 0.1], [0.5, 0.1, 0.1, 0.9]])
-    assert fitting.choose(table, column(1, 2, 3, 4), 0)[:2] == (0, 0.0)
-    assert fitting.choose(np.full((3, 4), 0.5), column(1, 2, 3, 4), 2)[:2] == (2, 0.0)
+    for scores, current in ((table, 0), (np.full((3, 4), 0.5), 2)):
+        place, gains = fitting.choose(scores, column(1, 2, 3, 4), current, [2])
+        assert (place, gains.tolist()) == (current, [0, 0, 0])
 
 
 def test_a_score_by_hand():
@@ -108,6 +141,16 @@ def test_settings_come_back_from_a_recipe():
     back = PseudoConfig.of_recipe({**recipe, "split": "train"})
     assert back.recipe_settings(evidence="maps and network") == recipe
     assert back.scales == (0.5, 1.0)
+
+
+def test_weights_of_classes_are_written_in_one_line():
+    weights = {"pseudo.class_weights": {"person": 1.25, "traffic light": 0.8}}
+    made = with_values("[pseudo]\ncrf = true\n", weights, "mcis fit: a", "f")
+    line = 'class_weights = { person = 1.25, "traffic light" = 0.8 }'
+    assert made == f"[pseudo]\n# mcis fit: a\n{line}\ncrf = true\n"
+    more = {"pseudo.class_weights": {"person": 1.25, "traffic light": 0.9, "sky": 1.1}}
+    again = with_values(made, more, "mcis fit: b", "f")
+    assert again == made.replace("fit: a", "fit: b").replace("0.8 }", "0.9, sky = 1.1 }")
 
 
 TOML = """\

@@ -7,7 +7,7 @@ import pytest
 from tiny_chain import Heard, done, options
 
 from mcis_cli.config import PseudoConfig
-from mcis_cli.errors import DataError
+from mcis_cli.errors import DataError, UsageError
 from mcis_cli.maps.crf import dense_crf, refine_mask
 from mcis_cli.maps.localization import enlarge, normalise
 from mcis_cli.maps.pseudo import (
@@ -75,6 +75,27 @@ def test_classes_trust_saliency_as_far_as_their_maps_agree_with_it(chain):
         in_full = soft_scores(maps, background, sharpness=6)
         num_moved += int(((in_full.argmax(axis=0) > 0) != inside).sum())
     assert num_moved, "trust makes a difference"
+
+
+def test_a_class_weight_is_a_factor_on_its_map_alone(chain):
+    """Background keeps the score that it has of all maps without weights."""
+    soft = {"fusion": "soft", "background": "otsu", "otsu_factor": 0.8, "sharpness": 6.0}
+    weights = {0: 1.5, 2: 0.6}
+    names = chain.images().class_names
+    made = make(chain, **soft, class_weights={names[k]: weight for k, weight in weights.items()})
+    num_moved = 0
+    for image_id in made.ids:
+        maps, labels = maps_of(chain, image_id)
+        background = 0.8 * otsu_threshold(maps.max(axis=0))
+        scores = np.stack([plane * weights.get(k, 1.0) for plane, k in zip(maps, labels, strict=True)])
+        expected = np.where(scores.max(axis=0) > background, np.array(labels)[scores.argmax(axis=0)] + 1, 0)
+        close = np.sort(np.concatenate([scores, np.full_like(scores[:1], background)]), axis=0)
+        certain = close[-1] - close[-2] > 1e-4
+        np.testing.assert_array_equal(made.read(image_id)["mask"][certain], expected[certain])
+        num_moved += int(((maps.max(axis=0) > background) != (expected > 0)).sum())
+    assert num_moved, "weights make a difference"
+    with pytest.raises(UsageError, match="names hexagon: expected classes of the image set, disc"):
+        make(chain, **soft, class_weights={"hexagon": 1.5})
 
 
 def test_masks_have_the_size_of_their_images_and_their_tags_alone(chain):

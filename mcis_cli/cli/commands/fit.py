@@ -2,6 +2,7 @@
 
 import json
 import os
+from collections.abc import Mapping
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated
 
@@ -9,7 +10,7 @@ import typer
 
 from mcis_cli.cli.session import options as opt
 from mcis_cli.cli.session.groups import Place
-from mcis_cli.cli.session.settings_file import with_values
+from mcis_cli.cli.session.settings_file import toml, with_values
 from mcis_cli.cli.session.upstream import expected_artifact, upstream_reference
 from mcis_cli.cli.session.workspace import Workspace
 from mcis_cli.cli.terminal.folder_output import OutputFolder
@@ -38,8 +39,9 @@ def fit(
 ) -> None:
     """Fit the thresholds of pseudo masks to corrected masks.
 
-    Makes the masks of the corrected images with other thresholds, weights of saliency and strengths of the CRF, writes
-    the values that suit the corrections into mcis.toml, and prints them as SECTION.FIELD=VALUE, which --set takes.
+    Makes the masks of the corrected images with other thresholds, weights of saliency and of classes, and strengths of
+    the CRF, writes the values that suit the corrections into mcis.toml, and prints them as SECTION.FIELD=VALUE, which
+    --set takes.
 
     Example: mcis fit pseudo --corrected 9be01f77 --dry-run
     """
@@ -58,7 +60,7 @@ def fit(
     reporter = TerminalReporter(quiet=quiet)
     inputs = Inputs(upstream=upstream, data=workspace.data_for(upstream, data, reference))
     try:
-        options = opt.run_options(workers=workers, reporter=reporter)
+        options = opt.run_options(workers=workers, reporter=reporter, preset=workspace.preset(upstream))
         found = fitting.run(upstream, fixed, inputs, workspace.store, options)
     finally:
         reporter.stop()
@@ -76,9 +78,14 @@ def fit(
 
 def _changes(found: "Fitted") -> str:
     return ", ".join(
-        f"{name} {value:g}" + (" as before" if value == found.before[name] else f" (before {found.before[name]:g})")
+        f"{name} {_spelled(value)}"
+        + (" as before" if value == found.before[name] else f" (before {_spelled(found.before[name])})")
         for name, value in found.values.items()
     )
+
+
+def _spelled(value: float | Mapping[str, float]) -> str:
+    return toml(value) if isinstance(value, Mapping) else f"{value:g}"
 
 
 def _print(found: "Fitted", *, as_json: bool) -> None:
@@ -87,7 +94,7 @@ def _print(found: "Fitted", *, as_json: bool) -> None:
         say(json.dumps({"values": dict(found.values), "before": dict(found.before), **facts}))
         return
     for name, value in found.values.items():
-        say(f"pseudo.{name}={value:g}")
+        say(f"pseudo.{name}={_spelled(value)}")
 
 
 def _required_settings(workspace: Workspace, masks: Artifact) -> PseudoConfig:
@@ -120,7 +127,10 @@ def _write(workspace: Workspace, here: PseudoConfig, found: "Fitted", remark: st
     from mcis_cli.stages.pseudo.fitting import value_of
 
     assert workspace.config_file is not None, "checked before"
-    changed = {f"pseudo.{name}": value for name, value in found.values.items() if value != value_of(here, name)}
+    values = dict(found.values)
+    if "class_weights" in values:
+        values["class_weights"] = {**here.class_weights, **values["class_weights"]}
+    changed = {f"pseudo.{name}": value for name, value in values.items() if value != value_of(here, name)}
     if not changed:
         return
     file = workspace.config_file.resolve()  # a link stays

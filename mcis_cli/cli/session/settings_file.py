@@ -4,7 +4,7 @@ import inspect
 import json
 import re
 import tomllib
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterable, Iterator, Mapping
 from functools import reduce
 from itertools import chain
 from typing import Any, cast
@@ -54,7 +54,7 @@ def _table(place: str, values: Config, chosen: Mapping[str, Any], heading: str =
     yield from chain.from_iterable(below)
 
 
-def with_values(text: str, values: Mapping[str, float], remark: str, name: str) -> str:
+def with_values(text: str, values: Mapping[str, Any], remark: str, name: str) -> str:
     """A configuration file with other values of some settings; all else stays, including comments and order.
 
     Args:
@@ -95,10 +95,15 @@ def _set_value(lines: list[str], setting: str, value: str, remark: str) -> None:
         return
     end = next((place for place in headers if place > begin), len(lines))
     for place in range(begin + 1, end):
-        if match := re.fullmatch(rf"(\s*{key}\s*=\s*)([^#\s]+)(.*)", lines[place], re.DOTALL):
+        if match := re.fullmatch(rf"(\s*{key}\s*=\s*)(\{{[^}}#]*\}}|[^#\s]+)(.*)", lines[place], re.DOTALL):
             lines[place] = f"{remark}{match[1]}{value}{match[3]}"
             return
     lines.insert(begin + 1, f"{remark}{key} = {value}\n")
+
+
+def _inline(pairs: Iterable[tuple[str, object]]) -> str:
+    named = [f"{key if re.fullmatch('[A-Za-z0-9_-]+', key) else toml(key)} = {toml(value)}" for key, value in pairs]
+    return f"{{ {', '.join(named)} }}" if named else "{}"
 
 
 def toml(value: object) -> str:
@@ -109,7 +114,9 @@ def toml(value: object) -> str:
         return json.dumps(value, ensure_ascii=False).replace("\x7f", "\\u007f")
     if isinstance(value, Config):
         said = ((name, found) for name, found in value if found is not None)
-        return f"{{ {', '.join(f'{name} = {toml(found)}' for name, found in said)} }}"
+        return _inline(said)
+    if isinstance(value, Mapping):
+        return _inline(value.items())
     if isinstance(value, tuple):
         return f"[{', '.join(map(toml, value))}]"
     return json.dumps(value)

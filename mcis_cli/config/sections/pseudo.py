@@ -5,7 +5,7 @@ from typing import ClassVar, Literal
 
 from mcis_cli.config.sections.common import CRF, ENLARGING, FACTORS, NORMALIZATION, ONE_NUMBER, PRECISION, CrfConfig
 from mcis_cli.config.setting import Config, Flag, setting, unless, when
-from mcis_cli.config.values import SUPERPIXELS, Enlarging, Normalization, Precision, RegionScales, Scales
+from mcis_cli.config.values import SUPERPIXELS, Enlarging, Factor, Normalization, Precision, RegionScales, Scales
 
 # Masks are made of maps, of maps and a network (second round), or of a network alone.
 _OF_MAPS = when(evidence=("maps", "maps and network"))
@@ -170,6 +170,13 @@ class PseudoConfig(Config):
         ge=0,
         le=1,
         used=_SOFT_SALIENCY,
+        changes_cost=False,
+    )
+    class_weights: dict[str, Factor] = setting(
+        {},
+        "factors on the maps of some classes, beside background and other classes; as in { person = 1.2 } [22]",
+        used=_OF_MAPS & when(fusion="soft"),
+        omitted_at={},
         changes_cost=False,
     )
     regions: str | None = setting(

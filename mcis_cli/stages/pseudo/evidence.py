@@ -7,7 +7,7 @@ import numpy as np
 
 from mcis_cli.config import SUPERPIXELS, PseudoConfig, RunOptions
 from mcis_cli.data.catalogue import Catalogue
-from mcis_cli.errors import UsageError, counted
+from mcis_cli.errors import UsageError, counted, first_few
 from mcis_cli.stages import check, holds, read_record
 from mcis_cli.stages.engine.evidence import note_left_out
 from mcis_cli.stages.engine.inputs import Inputs, images_of
@@ -74,7 +74,9 @@ class Evidence:
             maps, classes = fields["maps"].astype(np.float32), tuple(fields["classes"].tolist())
         image = self.images.read_image(image_id) if self.config.crf or self.config.regions in SUPERPIXELS else None
         region_file = self.regions.read(image_id) if self.regions else None
-        return Material(image_id, maps, classes, (entry.height, entry.width), image=image, region_file=region_file)
+        names = tuple(self.images.class_names[index] for index in classes)
+        size = (entry.height, entry.width)
+        return Material(image_id, maps, classes, size, image=image, region_file=region_file, names=names)
 
 
 def open_evidence(config: PseudoConfig, inputs: Inputs, store: Store, options: RunOptions) -> Evidence:
@@ -102,6 +104,11 @@ def open_evidence(config: PseudoConfig, inputs: Inputs, store: Store, options: R
     note_left_out("pseudo masks", given, images, options.reporter)
     if inputs.corrected is not None:
         _check_corrected(inputs.corrected, source, images)
+    if unknown := sorted(config.class_weights.keys() - {*images.class_names}):
+        raise UsageError(
+            f"pseudo.class_weights names {first_few(unknown)}: expected classes of the image set, "
+            f"{first_few(images.class_names)}"
+        )
     return Evidence(
         config=config,
         options=options,

@@ -2,19 +2,24 @@
 
 Each candidate makes the masks of the corrected images. The IoU of the classes, averaged in each image, decides; with
 background, which most pixels are, it would prefer masks that are too small. Twenty images cannot distinguish close
-candidates, so the choice is the centre of those that are within a standard error of the best. The gain on the images
-that a choice was made with would be too large, so each image is scored with the choice of all others (leave-one-out).
+candidates. The choice is therefore among those within a standard error of the best, midway between their centre and
+the value of the preset. The gain on the images that a choice was made with would be too large, so each image is scored
+with the choice of all others (leave-one-out).
+
+Then each class that enough images have gets a factor on its maps in the same way, with 1 in place of the preset.
 """
 
+from collections import defaultdict
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass, replace
 from functools import partial, reduce
 from itertools import product
+from typing import Any, NamedTuple
 
 import numpy as np
 from jaxtyping import Float
 
-from mcis_cli.config import PseudoConfig, RunOptions
+from mcis_cli.config import PseudoConfig, RunOptions, resolve
 from mcis_cli.data.loading import Workers
 from mcis_cli.errors import MissingError, UsageError, counted
 from mcis_cli.maps.metrics import count_pixels, scores, total_counts
@@ -27,10 +32,12 @@ from mcis_cli.stages.pseudo.fusing import make_mask
 from mcis_cli.stages.pseudo.material import Mask, Material
 from mcis_cli.store import Artifact, Store
 
-MIN_IMAGES, ENOUGH_FOR_CRF = 5, 40
+MIN_IMAGES, ENOUGH_FOR_CRF, ENOUGH_FOR_CLASS = 5, 40, 3
 STRENGTH = "bilateral_weight"
 SALIENCY_WEIGHTS = (0.5, 1.0, 1.5)
-Values = Mapping[str, float]
+CLASS_WEIGHTS = (0.7, 0.8, 0.9, 1.0, 1.1, 1.25, 1.4, 1.6, 1.8)
+Values = Mapping[str, Any]
+Job = tuple[str, Sequence[PseudoConfig]]
 
 
 @dataclass(frozen=True)
@@ -52,6 +59,13 @@ class Fitted:
     error: float
 
 
+class Choice(NamedTuple):
+    """A candidate by its number, and the gain of each image with the choice of all others."""
+
+    place: int
+    gains: Float[np.ndarray, " image"]
+
+
 def run(masks: Artifact, corrected: Artifact, inputs: Inputs, store: Store, options: RunOptions) -> Fitted:
     """Choose the values with which pseudo masks agree best with corrected ones.
 
@@ -60,7 +74,7 @@ def run(masks: Artifact, corrected: Artifact, inputs: Inputs, store: Store, opti
         corrected: the corrected masks.
         inputs: `data`, perhaps.
         store: has the maps that the masks were made from.
-        options: how to run on this machine.
+        options: how to run on this machine; its preset has the usual values.
 
     Raises:
         UsageError: the masks were made from a network alone or with files of regions, or too few were corrected.
@@ -70,30 +84,69 @@ def run(masks: Artifact, corrected: Artifact, inputs: Inputs, store: Store, opti
     evidence = _evidence(config, masks, replace(inputs, corrected=corrected), store, options)
     ids = _ids(corrected, masks, evidence)
     candidates = list(candidates_of(config, len(ids)))
-    before = {name: value_of(config, name) for name in candidates[0]}
     configs = [changed(config, values) for values in candidates]
+    table = _scores(evidence, [(image_id, configs) for image_id in ids])
+    places = np.array([list(values.values()) for values in candidates])
+    usual = resolve({}, options.preset).pseudo
+    before = {name: value_of(config, name) for name in candidates[0]}
+    place, gains = choose(np.array(table), places, candidates.index(before), [value_of(usual, name) for name in before])
+    values: Values = candidates[place]
+    weights = _fit_classes(configs[place], evidence, ids, gains) if config.fusion == "soft" else config.class_weights
+    if weights != config.class_weights:
+        values, before = {**values, "class_weights": weights}, {**before, "class_weights": config.class_weights}
+    error = float(gains.std(ddof=1) / np.sqrt(len(gains)))
+    return Fitted(values, before, len(ids), float(gains.mean()), error)
+
+
+def _fit_classes(
+    config: PseudoConfig, evidence: Evidence, ids: Sequence[str], gains: Float[np.ndarray, " image"]
+) -> dict[str, float]:
+    """The weights of classes: new ones of those that enough of the images have. Adds the gains of each image."""
+    weights, numbers_of = dict(config.class_weights), defaultdict(list)
+    for number, image_id in enumerate(ids):
+        for index in evidence.images[image_id].labels:
+            numbers_of[evidence.images.class_names[index]].append(number)
+    tries = {
+        name: sorted({*CLASS_WEIGHTS, weights.get(name, 1.0)})
+        for name, numbers in sorted(numbers_of.items())
+        if len(numbers) >= ENOUGH_FOR_CLASS
+    }
+    jobs: list[Job] = []
+    for name, values in tries.items():
+        configs = [changed(config, {"class_weights": {**weights, name: value}}) for value in values]
+        jobs += [(ids[number], configs) for number in numbers_of[name]]
+    rows = iter(_scores(evidence, jobs))
+    for name, values in tries.items():
+        table = np.array([next(rows) for _ in numbers_of[name]])
+        place, gained = choose(table, np.log(values)[:, None], values.index(weights.get(name, 1.0)), [0.0])
+        gains[numbers_of[name]] += gained
+        if values[place] != weights.get(name, 1.0):
+            weights[name] = values[place]
+    return weights
+
+
+def _scores(evidence: Evidence, jobs: Sequence[Job]) -> list[list[float]]:
+    """The scores of images, each with its settings, against their corrected masks."""
     alone = replace(evidence, corrected=None)
     cues = [add for open_cue in CUES if (add := open_cue(alone))]
     with_truth = open_corrected(evidence)
     assert with_truth is not None, "the evidence has corrected masks"
+    options, rows = evidence.options, []
 
-    def items() -> Iterator[tuple[Material, Mask]]:
-        for image_id in ids:
+    def items() -> Iterator[tuple[Material, Mask, Sequence[PseudoConfig]]]:
+        for image_id, configs in jobs:
             material = evidence.material(image_id)
             truth = with_truth(material).corrected
             assert truth is not None, f"{image_id} is corrected"
-            yield reduce(lambda made, add: add(made), cues, material), truth
+            yield reduce(lambda made, add: add(made), cues, material), truth, configs
 
-    work = partial(_scores_of_image, configs, evidence.catalogue.num_classes)
-    table = []
-    options.reporter.start("fit", len(ids), images=1)
-    with Workers(work, options.workers, processes=config.crf) as crew:
+    work = partial(_scores_of_image, evidence.catalogue.num_classes)
+    options.reporter.start("fit", len(jobs), images=1)
+    with Workers(work, options.workers, processes=evidence.config.crf) as crew:
         for row in crew.map(items()):
             options.reporter.advance()
-            table.append(row)
-    places = np.array([list(values.values()) for values in candidates])
-    place, gain, error = choose(np.array(table), places, candidates.index(before))
-    return Fitted(candidates[place], before, len(ids), gain, error)
+            rows.append(row)
+    return rows
 
 
 def _evidence(config: PseudoConfig, masks: Artifact, inputs: Inputs, store: Store, options: RunOptions) -> Evidence:
@@ -149,9 +202,9 @@ def candidates_of(config: PseudoConfig, num_images: int) -> Iterator[Values]:
         yield dict(zip(ordered, values, strict=True))
 
 
-def value_of(config: PseudoConfig, name: str) -> float:
+def value_of(config: PseudoConfig, name: str) -> Any:
     """The value of a setting, which may be of a nested section."""
-    return float(reduce(getattr, name.split("."), config))  # type: ignore[arg-type]
+    return reduce(getattr, name.split("."), config)
 
 
 def changed(config: PseudoConfig, values: Values) -> PseudoConfig:
@@ -161,9 +214,9 @@ def changed(config: PseudoConfig, values: Values) -> PseudoConfig:
     return config.model_copy(update={**{k: v for k, v in values.items() if "." not in k}, "crf_settings": crf})
 
 
-def _scores_of_image(configs: Sequence[PseudoConfig], num_classes: int, item: tuple[Material, Mask]) -> list[float]:
-    """The score of an image with each candidate."""
-    material, truth = item
+def _scores_of_image(num_classes: int, item: tuple[Material, Mask, Sequence[PseudoConfig]]) -> list[float]:
+    """The score of an image with each of its settings."""
+    material, truth, configs = item
     made = (make_mask(config, material)[1]["mask"] for config in configs)
     return [score(mask, truth, num_classes) for mask in made]
 
@@ -176,33 +229,37 @@ def score(mask: Mask, truth: Mask, num_classes: int) -> float:
 
 
 def choose(
-    table: Float[np.ndarray, "image candidate"], places: Float[np.ndarray, "candidate axis"], current: int
-) -> tuple[int, float, float]:
-    """The centre of the best candidates, or the current one if that is expected to be better; the gain; its error.
+    table: Float[np.ndarray, "image candidate"],
+    places: Float[np.ndarray, "candidate axis"],
+    current: int,
+    usual: Sequence[float],
+) -> Choice:
+    """The middle of the best candidates, or the current one if that is expected to be better.
 
-    A gain within its error does not speak for the current candidate: with twenty images the centre is nearer to the
+    A gain within its error does not speak for the current candidate: with twenty images the middle is nearer to the
     best one on average, unless the current one is the best.
 
     Args:
         table: scores.
         places: the values of each candidate.
         current: the number of the current candidate.
-
-    Returns:
-        The number of the chosen candidate; the mean gain of the images, each with the choice of all others; and its
-        standard error.
+        usual: values that are probable before any image is seen.
     """
     others = (np.delete(table, image, axis=0) for image in range(len(table)))
-    gains = np.array([row[_centre(one, places)] - row[current] for row, one in zip(table, others, strict=True)])
-    error = float(gains.std(ddof=1) / np.sqrt(len(gains)))
-    if gains.mean() < -error or not gains.any():
-        return current, 0.0, error
-    return _centre(table, places), float(gains.mean()), error
+    chosen = (_middle(one, places, usual) for one in others)
+    gains = np.array([row[place] - row[current] for row, place in zip(table, chosen, strict=True)])
+    if gains.mean() < -gains.std(ddof=1) / np.sqrt(len(gains)) or not gains.any():
+        return Choice(current, np.zeros(len(table)))
+    return Choice(_middle(table, places, usual), gains)
 
 
-def _centre(table: Float[np.ndarray, "image candidate"], places: Float[np.ndarray, "candidate axis"]) -> int:
-    """The candidate next to the mean of those that are within a standard error of the best."""
+def _middle(
+    table: Float[np.ndarray, "image candidate"], places: Float[np.ndarray, "candidate axis"], usual: Sequence[float]
+) -> int:
+    """Of the candidates within a standard error of the best: the one midway between their mean and the usual values."""
     behind = table[:, [table.mean(axis=0).argmax()]] - table
     near = np.flatnonzero(behind.mean(axis=0) <= behind.std(axis=0, ddof=1) / np.sqrt(len(table)))
-    distances = np.abs(places[near] - places[near].mean(axis=0)) / np.maximum(np.ptp(places, axis=0), 1e-9)
+    found = places[near]
+    middle = (found.mean(axis=0) + np.clip(usual, found.min(axis=0), found.max(axis=0))) / 2
+    distances = np.abs(found - middle) / np.maximum(np.ptp(places, axis=0), 1e-9)
     return int(near[distances.sum(axis=1).argmin()])

@@ -31,6 +31,7 @@ class Material:
         maps: one for each of its classes, at the resolution they are stored in, unnormalised; None in a second round
             without maps.
         classes: the foreground class of each map, from 0; without maps, the tags.
+        names: of these classes.
         size: height and width of the image.
         saliency: in [0, 1]; None without a map, or if the background does not use it.
         image: the photograph, for the CRF, or for regions of it.
@@ -52,6 +53,7 @@ class Material:
     region_file: RegionFile | None = None
     regions: Regions | None = None
     corrected: Mask | None = None
+    names: tuple[str, ...] = ()
 
 
 class Size(NamedTuple):

@@ -34,6 +34,9 @@ def fuse(config: PseudoConfig, material: Material) -> Mask:
 def _of_maps(config: PseudoConfig, material: Material) -> Probabilities:
     maps = normalised(config, material)
     background = BACKGROUNDS[config.background].score(config, material, maps)
+    if config.class_weights:
+        weights = [config.class_weights.get(name, 1.0) for name in material.names]
+        maps = maps * np.array(weights, dtype=np.float32)[:, None, None]
     if material.trust is not None:
         assert material.saliency is not None, "what is trusted"
         weight, middle = config.saliency_weight, config.saliency_middle
