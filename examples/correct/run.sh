@@ -15,8 +15,9 @@ cp sample/* fixed
 mcis review masks --count 6 -q | while read -r id; do cp "shapes/SegmentationClass/$id.png" fixed; done
 mcis import --corrected sample masks --note "ground truth of the synthetic set" | mcis name sample
 mcis import --corrected fixed masks --note "ground truth of the synthetic set" | mcis name corrected
-# Better masks: the corrected ones, and for all others the background score that fits every fifth image.
-fitted=$(mcis fit masks --corrected sample --dry-run)
-mcis pseudo maps --background constant --set "$fitted" --corrected corrected | mcis name better
+# Better masks: the corrected ones, and for all others the values that fit every fifth image.
+mcis fit masks --corrected sample --dry-run > fitted
+while read -r value; do set -- "$@" --set "$value"; done < fitted
+mcis pseudo maps --background constant "$@" --corrected corrected | mcis name better
 mcis eval better
 mcis train-seg better --corrected-weight 4 | mcis eval
