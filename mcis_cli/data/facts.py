@@ -12,6 +12,7 @@ from typing import Any
 
 from mcis_cli.data.formats import MAX_IMAGE_BYTES
 from mcis_cli.data.regular_files import read_regular
+from mcis_cli.data.tar_members import SUFFIX, find_member
 from mcis_cli.errors import DataError
 from mcis_cli.store import StatCache
 
@@ -53,16 +54,25 @@ def file_facts(
 def _remembered(files: Sequence[Path | str], kind: str, cache: StatCache | None) -> list[Facts | None]:
     if cache is None:
         return [None] * len(files)
-    return cache.get_all(files, kind)
+    return cache.get_all(_on_disk(file, kind) for file in files)
+
+
+def _on_disk(file: Path | str, kind: str) -> tuple[Path | str, str]:
+    """The file that facts depend on, and their kind: for a member of an archive, that archive, and its place in it."""
+    if f"{SUFFIX}/" in str(file) and (member := find_member(str(file))) is not None:
+        archive, offset, size = member
+        return archive, f"{kind}@{offset}+{size}"
+    return file, kind
 
 
 def _read(file: Path | str, kind: str, measure: Measure, cache: StatCache | None) -> Facts | DataError:
-    def find(path: Path) -> Facts:
-        content = read_regular(path, MAX_IMAGE_BYTES)
-        return {"sha256": hashlib.sha256(content).hexdigest(), **measure(content, str(path))}
+    def find(_: Path) -> Facts:
+        content = read_regular(Path(file), MAX_IMAGE_BYTES)
+        return {"sha256": hashlib.sha256(content).hexdigest(), **measure(content, str(file))}
 
     try:
-        return find(Path(file)) if cache is None else cache.look(Path(file), kind, find)
+        on_disk, kind = _on_disk(file, kind)
+        return find(Path(file)) if cache is None else cache.look(Path(on_disk), kind, find)
     except OSError as error:
         return DataError(f"cannot read {file}: {error.strerror}; replace or remove it")
     except DataError as error:

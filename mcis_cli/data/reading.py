@@ -22,11 +22,12 @@ from mcis_cli.data.layouts.sources import joined, names_of
 from mcis_cli.data.layouts.tag_lists import SUFFIX as LIST_SUFFIX
 from mcis_cli.data.layouts.tag_lists import names_list, read_tag_list
 from mcis_cli.data.layouts.voc import IMAGES
+from mcis_cli.data.tar_members import SUFFIX as TAR_SUFFIX
 from mcis_cli.errors import DataError, counted
 from mcis_cli.store import StatCache
 
 LOOKED_FOR = "; ".join(layout.title for layout in LAYOUTS)
-FILE_SUFFIXES = TABLE_SUFFIXES | {".json", SUFFIX, LIST_SUFFIX}
+FILE_SUFFIXES = TABLE_SUFFIXES | {".json", SUFFIX, LIST_SUFFIX, TAR_SUFFIX}
 ARCHIVES = (".tar", ".tar.gz", ".tgz", ".zip")
 
 
@@ -57,13 +58,18 @@ def require_root(config: DataConfig) -> Path:
     if not root.exists():
         raise DataError(f"no such folder: {root}; expected an image set ({LOOKED_FOR}); correct the path or data.root")
     if not root.is_dir() and not (root.is_file() and root.suffix.lower() in FILE_SUFFIXES):
-        if root.is_file() and root.name.lower().endswith(ARCHIVES):
-            raise DataError(f"{root} is an archive; expected the folder that is in it; unpack it: tar xf, or unzip")
+        _refuse_archive(root)
         kind = "a file" if root.is_file() else "a pipe or a device"
         raise DataError(
-            f"{root} is {kind}; expected a folder, a table in .csv, .tsv, .json or .npy, or a list in .txt; correct it"
+            f"{root} is {kind}; expected a folder, a table in .csv, .tsv, .json or .npy, "
+            "a list in .txt, or a shard in .tar; correct it"
         )
     return root
+
+
+def _refuse_archive(root: Path) -> None:
+    if root.is_file() and root.name.lower().endswith(ARCHIVES):
+        raise DataError(f"{root} is an archive; expected the folder that is in it; unpack it: tar xf, or unzip")
 
 
 def read_listing(config: DataConfig, cache: StatCache | None = None) -> Listing:
@@ -123,6 +129,7 @@ def layout_of(config: DataConfig, root: Path) -> Layout:
     for layout in LAYOUTS:
         if layout.name == wanted or (wanted == "auto" and layout.matches(config, root)):
             return layout
+    _refuse_archive(root)
     meant = _meant(config, root) if root.is_dir() else None
     if meant is None and root.is_dir() and (other := other_export(root)):
         raise DataError(f"no image set in {root}; {other} (looked for {LOOKED_FOR})")

@@ -33,12 +33,17 @@ def open_regular(path: Path, limit: int) -> tuple[BufferedReader, int]:
 
 
 def read_regular(path: Path, limit: int) -> bytes:
-    """The bytes of a file.
+    """The bytes of a file, or of a member of a tar archive (`shard.tar/cat/001.jpg`).
 
     Raises:
         DataError: It cannot be read, is a folder, a pipe or a device, or has more than `limit` bytes.
     """
     try:
+        if ".tar/" in str(path):  # a member of an archive, unless a folder is called so
+            from mcis_cli.data.tar_members import read_member
+
+            if (content := read_member(str(path), limit)) is not None:
+                return content
         file, size = open_regular(path, limit)
         with file:
             return file.read(size)  # reading allocates memory for all of them at once

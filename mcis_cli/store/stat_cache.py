@@ -12,7 +12,7 @@ import os
 import secrets
 import threading
 import time
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Iterable, Mapping
 from contextlib import suppress
 from pathlib import Path
 from typing import Any
@@ -65,10 +65,10 @@ class StatCache:
         """
         return self._get(os.stat(file), kind.encode())
 
-    def get_all(self, paths: Sequence[Path | str], kind: str) -> list[dict[str, Any] | None]:
-        """The result of `get` for each of many files; None for files that cannot be accessed."""
+    def get_all(self, wanted: Iterable[tuple[Path | str, str]]) -> list[dict[str, Any] | None]:
+        """The result of `get` for each of many files and kinds; None for files that cannot be accessed."""
         found: list[dict[str, Any] | None] = []
-        for path in paths:
+        for path, kind in wanted:
             try:
                 found.append(self._get(os.stat(path), kind.encode()))
             except OSError:

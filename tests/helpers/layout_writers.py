@@ -3,6 +3,7 @@
 import csv
 import io
 import json
+import tarfile
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from pathlib import Path
@@ -134,6 +135,38 @@ def write_list(root: Path, drawn: DrawnSet) -> None:
     write(root / "list.txt", "".join(lines))
     _classes(root, drawn)
     _masks(root, drawn, "masks/images")
+
+
+def add_member(archive: tarfile.TarFile, name: str, content: bytes | str) -> None:
+    """Add a file to an archive."""
+    content = content.encode() if isinstance(content, str) else content
+    member = tarfile.TarInfo(name)
+    member.size = len(content)
+    archive.addfile(member, io.BytesIO(content))
+
+
+def write_shards(root: Path, drawn: DrawnSet) -> None:
+    """Tar shards of WebDataset, with numbers of classes, masks, and the split in the name."""
+    for split in drawn.splits:
+        with tarfile.open(root / f"set-{split}-000.tar", "w", format=tarfile.GNU_FORMAT) as archive:
+            for image in drawn.of(split):
+                add_member(archive, f"./{image.name}.png", encode(image.pixels()))
+                add_member(archive, f"./{image.name}.cls", " ".join(str(drawn.classes.index(b)) for b in image.boxes))
+                add_member(archive, f"./{image.name}.seg.png", write_mask_png(image.mask(drawn.classes)))
+    _classes(root, drawn)
+
+
+def write_shards_with_names(root: Path, drawn: DrawnSet) -> None:
+    """A shard in another folder for each split, with names of classes in JSON."""
+    for split in drawn.splits:
+        (root / split).mkdir(exist_ok=True)
+        with tarfile.open(root / split / "0.tar", "w", format=tarfile.PAX_FORMAT) as archive:
+            add_member(archive, "images/.DS_Store", "")
+            for image in drawn.of(split):
+                add_member(archive, f"images/{image.name}.json", json.dumps({"tags": [*image.boxes]}))
+                add_member(archive, f"images/{image.name}.bmp", encode(image.pixels(), "BMP"))
+                add_member(archive, f"images/{image.name}.png", write_mask_png(image.mask(drawn.classes)))
+    _classes(root, drawn)
 
 
 def write_multi_hot(root: Path, drawn: DrawnSet) -> None:
@@ -271,6 +304,8 @@ WRITERS: Mapping[str, tuple[str, Writer]] = {
     "table, lists": ("table", write_lists),
     "table, 0 and 1": ("table", write_multi_hot),
     "list": ("list", write_list),
+    "shards": ("shards", write_shards),
+    "shards, names": ("shards", write_shards_with_names),
     "table, is_valid": ("table", write_table_of_fastai),
     "voc, lists": ("voc", write_voc_lists),
     "coco": ("coco", write_coco),

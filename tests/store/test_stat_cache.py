@@ -58,7 +58,7 @@ def test_facts_of_two_kinds_do_not_displace_each_other(index, photo):
         cache.put(photo, "tags-1", os.stat(photo), {"tags": ["cat"]})
         cache.put(photo, "size-1", os.stat(photo), {"size": [3, 4]})
     with StatCache(index) as cache:
-        assert cache.get_all([photo, index], "tags-1") == [{"tags": ["cat"]}, None]
+        assert cache.get_all([(photo, "tags-1"), (index, "tags-1")]) == [{"tags": ["cat"]}, None]
         assert cache.get(photo, "size-1") == {"size": [3, 4]}
 
 

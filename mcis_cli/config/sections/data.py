@@ -10,7 +10,7 @@ from mcis_cli.config.setting import Config, Flag, setting
 from mcis_cli.config.values import Domain, Names
 
 # The layouts of data, each a file in data/layouts; `auto` tries them in this order.
-LayoutName = Literal["auto", "voc", "roboflow", "label-studio", "coco", "table", "list", "labelme", "folders"]
+LayoutName = Literal["auto", "voc", "roboflow", "label-studio", "coco", "table", "list", "labelme", "folders", "shards"]
 
 
 class SourceConfig(Config):
@@ -43,7 +43,8 @@ class DataConfig(Config):
     """Where the images, tags, masks and saliency maps are. Paths are relative to `root`."""
 
     root: str = setting(
-        ".", "folder of the image set, its table or list; relative to mcis.toml, or with --set to the current folder"
+        ".",
+        "folder, table, list or tar of the images; relative to mcis.toml, or with --set to the current folder",
     )
     layout: LayoutName = setting("auto", "how the folder is read; auto detects it")
     tags: str | None = setting(

@@ -34,6 +34,8 @@ def assemble(config: DataConfig, root: Path, layout: str, found: Found) -> Listi
     saliency, saliency_findings = _companions(
         root, config.saliency, "saliency", PHOTO_SUFFIXES, "saliency", found.images
     )
+    if found.saliency is not None and config.saliency is None:
+        saliency, saliency_findings = dict(found.saliency), ()
     splits, tags = _splits(found), _tags(found, names)
     membership: dict[str, set[str]] = {}
     for name, ids in splits.items():

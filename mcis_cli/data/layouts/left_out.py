@@ -60,7 +60,7 @@ def left_out(config: DataConfig, listing: Listing) -> Iterator[Finding]:
         listing: what is read.
     """
     root = listing.root.absolute()
-    if listing.layout == "list":  # it lists the files of the set
+    if listing.layout in ("list", "shards"):  # it lists the files of the set
         return
     used = {
         os.path.relpath(root / path, root)

@@ -45,9 +45,9 @@ class Found:
     """The result of a reader: paths of images relative to the root, tags and splits by id.
 
     An image that `tags` lists without a tag is a negative; one that it does not list is unlabelled. `class_order` is
-    given if the layout orders the classes; `splits` is empty if it names none; `masks` is given if the layout assigns
-    masks to images; `root` if the images are below another folder than the one that was named; `sizes` are the (height,
-    width) of images by the annotations, if given.
+    given if the layout orders the classes; `splits` is empty if it names none; `masks` and `saliency` are given if the
+    layout assigns them to images; `root` if the images are below another folder than the one that was named; `sizes`
+    are the (height, width) of images by the annotations, if given.
     """
 
     images: Mapping[str, str]
@@ -57,6 +57,7 @@ class Found:
     class_order: tuple[str, ...] | None = None
     default_masks: str = "masks"
     masks: Mapping[str, str] | None = None
+    saliency: Mapping[str, str] | None = None
     findings: tuple[Finding, ...] = ()
     root: Path | None = None
     sizes: Mapping[str, tuple[int, int]] = field(default_factory=dict)
