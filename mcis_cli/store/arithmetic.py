@@ -3,6 +3,7 @@
 from collections.abc import Iterable, Mapping
 from contextlib import suppress
 from pathlib import Path
+from typing import Any
 
 from mcis_cli.errors import DamagedError, MissingError, UsageError
 from mcis_cli.store import files
@@ -18,13 +19,19 @@ def noted_in(paths: Iterable[Path]) -> dict[bytes, Noted]:
     out."""
     found: dict[bytes, Noted] = {}
     for path in paths:
-        with suppress(MissingError, DamagedError, ValueError, UsageError):
+        with suppress(MissingError, DamagedError):
             with open(files.open_regular(path), "rb") as file:
                 manifest = user_block.read_manifest(file.fileno(), path, "segment")
-            noted = manifest.get("arithmetic", {})
-            if isinstance(noted, dict):
-                found.setdefault(canonical_json(noted), (int(path.stem[8:]), noted))
+            note(found, int(path.stem[8:]), manifest)
     return found
+
+
+def note(found: dict[bytes, Noted], number: int, manifest: Mapping[str, Any]) -> None:
+    """Add the arithmetic in the manifest of a segment, unless another segment has the same or it is no arithmetic."""
+    noted = manifest.get("arithmetic", {})
+    with suppress(ValueError, UsageError):
+        if isinstance(noted, dict):
+            found.setdefault(canonical_json(noted), (number, noted))
 
 
 def require_one(found: Mapping[bytes, Noted], planned: Arithmetic | None = None) -> None:

@@ -241,6 +241,19 @@ def lock_byte(descriptor: int, number: int, *, wait: bool) -> bool:
     return True
 
 
+def missing_locks(descriptor: int) -> list[str]:
+    """The kinds of locks that the file system of an open file lacks, by their system calls; it gets none of them."""
+    missing = []
+    for name, lock in (("flock", fcntl.flock), ("fcntl", fcntl.lockf)):
+        try:
+            lock(descriptor, fcntl.LOCK_EX | fcntl.LOCK_NB)
+            lock(descriptor, fcntl.LOCK_UN)
+        except OSError as error:
+            if error.errno not in (errno.EACCES, errno.EAGAIN):  # another process has it
+                missing.append(name)
+    return missing
+
+
 @contextmanager
 def claimed(path: Path) -> Iterator[bool]:
     """Claim `path` for the block, to remove it. False if a process holds it, or if it does not exist.

@@ -2,18 +2,17 @@
 
 import os
 import secrets
+import time
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from pathlib import Path
-from typing import TYPE_CHECKING, Literal
+from typing import Literal
 
 from mcis_cli.errors import BusyError, McisError
 from mcis_cli.store import files
 
-if TYPE_CHECKING:
-    import filelock
-
 Locking = Literal["wait", "fail", "none"]
+_PAUSE = 0.1  # seconds between two tries
 
 
 @contextmanager
@@ -32,35 +31,30 @@ def held(path: Path, on_wait: Callable[[int], None] | None, locking: Locking) ->
     if locking == "none":
         yield
         return
-    import filelock  # not at the top: it takes a tenth of the time to list a store
-
-    lock = filelock.FileLock(path.with_name(f"{path.name}.lock"))
-    os.close(files.open_regular(Path(lock.lock_file), os.O_RDWR | os.O_CREAT))  # filelock would follow a link
-    holder = path.with_name(f"{path.name}.pid")
-    if not _acquired(lock, timeout=0):
-        pid = _read_pid(holder)
-        if locking == "fail":
-            raise BusyError(f"process {pid} works on {path.name}; wait until it is done, then run the command again")
-        if on_wait is not None:
-            on_wait(pid)
-        _acquired(lock, timeout=-1)
+    lock, holder = path.with_name(f"{path.name}.lock"), path.with_name(f"{path.name}.pid")
+    descriptor = files.open_regular(lock, os.O_RDWR | os.O_CREAT)
     try:
+        if not _acquired(descriptor):
+            pid = _read_pid(holder)
+            if locking == "fail":
+                raise BusyError(
+                    f"process {pid} works on {path.name}; wait until it is done, then run the command again"
+                )
+            if on_wait is not None:
+                on_wait(pid)
+            while not _acquired(descriptor):
+                time.sleep(_PAUSE)
         _write_pid(holder)
         yield
     finally:
-        lock.release()
+        os.close(descriptor)
 
 
-def _acquired(lock: "filelock.BaseFileLock", timeout: float) -> bool:
-    import filelock
-
-    with files.reported("lock", Path(lock.lock_file)):
-        try:
-            lock.acquire(timeout=timeout, poll_interval=0.1)
-        except filelock.Timeout:  # an OSError, so it is caught before `reported` sees it
-            return False
-        except NotImplementedError:
-            pass  # this file system has no locks
+def _acquired(descriptor: int) -> bool:
+    """Whether no other process has the lock, or the file system has none."""
+    try:
+        return files.claim(descriptor)
+    except OSError:
         return True
 
 

@@ -4,6 +4,7 @@ import json
 import os
 import re
 from pathlib import Path
+from typing import Any
 
 from mcis_cli.errors import DamagedError, MissingError, UsageError
 from mcis_cli.store import files
@@ -31,7 +32,7 @@ def part_named(path: Path) -> tuple[user_block.Kind, int] | None:
     return ("segment", int(match[1])) if match[1] else ("checkpoint", int(match[2]))
 
 
-def check_part(descriptor: int, path: Path, kind: user_block.Kind, key: str, number: int) -> user_block.Block:
+def check_part(descriptor: int, path: Path, kind: user_block.Kind, key: str, number: int) -> dict[str, Any]:
     """Check the digest of a segment or checkpoint, and that it is the one that its name and folder state.
 
     Args:
@@ -41,30 +42,37 @@ def check_part(descriptor: int, path: Path, kind: user_block.Kind, key: str, num
         key: of the recipe, or its first digits.
         number: of the segment, or the checkpoint's step.
 
+    Returns:
+        Its manifest.
+
     Raises:
         DamagedError: it is not.
     """
-    block = user_block.verify(descriptor, path, kind)
+    user_block.verify(descriptor, path, kind)
     manifest = user_block.read_manifest(descriptor, path, kind)
     found, where = str(manifest.get("key")), "index" if kind == "segment" else "step"
     if not found.startswith(key) or manifest.get(where) != number:
         raise files.damaged(path, f"it is {where} {manifest.get(where)} of {found[:12]}", f"{number} of {key[:12]}")
-    return block
+    return manifest
+
+
+def intact_manifest(path: Path, kind: user_block.Kind, key: str, number: int) -> dict[str, Any] | None:
+    """The manifest of a segment or checkpoint that exists and passes `check_part`; reads all of it."""
+    try:
+        descriptor = files.open_regular(path)
+    except (MissingError, DamagedError):
+        return None
+    try:
+        return check_part(descriptor, path, kind, key, number)
+    except DamagedError:
+        return None
+    finally:
+        os.close(descriptor)
 
 
 def is_intact(path: Path, kind: user_block.Kind, key: str, number: int) -> bool:
     """Whether a segment or checkpoint exists and passes `check_part`; reads all of it."""
-    try:
-        descriptor = files.open_regular(path)
-    except (MissingError, DamagedError):
-        return False
-    try:
-        check_part(descriptor, path, kind, key, number)
-    except DamagedError:
-        return False
-    finally:
-        os.close(descriptor)
-    return True
+    return intact_manifest(path, kind, key, number) is not None
 
 
 def check_readable(path: Path, kind: user_block.Kind) -> None:

@@ -13,7 +13,7 @@ from typing import TYPE_CHECKING, Any
 
 from mcis_cli.errors import DamagedError, MissingError, StorageError
 from mcis_cli.store import files, parts
-from mcis_cli.store.arithmetic import Arithmetic, Noted, noted_in, require_one
+from mcis_cli.store.arithmetic import Arithmetic, Noted, note, noted_in, require_one
 from mcis_cli.store.artifact import Artifact
 from mcis_cli.store.format import user_block
 from mcis_cli.store.format.identity import FORMAT, ContentHash, Recipe, Record, Schema, canonical_json, hashed
@@ -51,7 +51,8 @@ class Partial:
         self.folder = workplace.folder
         self._store = store
         self._workplace = workplace
-        self._known: set[int] = set()
+        self._known: set[int] = set()  # segments that this process has read or written
+        self._noted: dict[bytes, Noted] = {}  # their arithmetic
 
     def sealed(self) -> Artifact | None:
         """The artifact, if another process finished it while this one waited."""
@@ -65,15 +66,28 @@ class Partial:
 
     # Segments
 
+    def written(self) -> set[int]:
+        """The segments of which a file exists, intact or not, from one listing of the folder."""
+        with files.reported("list", self.folder), suppress(FileNotFoundError):
+            named = (parts.part_named(Path(name)) for name in os.listdir(self.folder))
+            return {part[1] for part in named if part is not None and part[0] == "segment"}
+        return set()
+
     def is_written(self, index: int) -> bool:
         """Whether a file of segment `index` exists, intact or not; other shards wait for it."""
         return self._segment_path(index).exists()
 
     def segment(self, index: int) -> bool:
         """Whether segment `index` exists and is intact; reads all of it once."""
-        if index not in self._known and parts.is_intact(self._segment_path(index), "segment", self.recipe.key, index):
-            self._known.add(index)
+        if index not in self._known:
+            manifest = parts.intact_manifest(self._segment_path(index), "segment", self.recipe.key, index)
+            if manifest is not None:
+                self._know(index, manifest)
         return index in self._known
+
+    def _know(self, index: int, manifest: Mapping[str, Any]) -> None:
+        self._known.add(index)
+        note(self._noted, index, manifest)
 
     def write_segment(
         self, index: int, schema: Schema, records: Iterable[Record], arithmetic: Arithmetic | None = None
@@ -100,25 +114,25 @@ class Partial:
             )
             parts.check_readable(path, "segment")
             self._place(path, self._segment_path(index), "segment", index)
-        self._known.add(index)
+        self._know(index, manifest)
 
     def claim(self, index: int, *, wait: bool) -> AbstractContextManager[bool]:
         """Claim segment `index` for the block, so that no two processes compute it; see `Workplace.claim`."""
         return self._workplace.claim(index, wait=wait)
 
-    def check_arithmetic(self, arithmetic: Arithmetic | None = None, num_segments: int | None = None) -> None:
-        """Check that all existing segments have the same arithmetic, and this one, if given.
+    def check_arithmetic(self, arithmetic: Arithmetic) -> None:
+        """Check that segments may be computed with this arithmetic beside those that this process has read, and one of
+        the others: sealing checks all.
 
         Raises:
             UsageError: they differ, so no single run leads to such a result.
         """
-        require_one(self._noted(num_segments), arithmetic)
-
-    def _noted(self, num_segments: int | None) -> dict[bytes, Noted]:
-        """The arithmetic of existing segments, or of the first `num_segments`."""
-        if num_segments is None:
-            return noted_in(sorted(self.folder.glob("segment-*.h5")))
-        return noted_in(map(self._segment_path, range(num_segments)))
+        found = dict(self._noted)
+        for index in sorted(self.written() - self._known):
+            if one := noted_in([self._segment_path(index)]):
+                found = one | found
+                break
+        require_one(found, arithmetic)
 
     def _segment_path(self, index: int) -> Path:
         return self.folder / parts.segment_name(index)
@@ -163,7 +177,8 @@ class Partial:
             except (MissingError, DamagedError):
                 continue
             try:
-                block = parts.check_part(descriptor, path, "checkpoint", self.recipe.key, step)
+                parts.check_part(descriptor, path, "checkpoint", self.recipe.key, step)
+                block = user_block.read_block(descriptor, path, "checkpoint")
                 return step, user_block.read_payload(descriptor, path, block)
             except DamagedError:
                 continue
@@ -272,29 +287,28 @@ class Partial:
         """
 
         def seal() -> Artifact:
-            if not mixed:
-                self.check_arithmetic(num_segments=num_segments)
-            used = [arithmetic for _, arithmetic in self._noted(num_segments).values()]
-            noted = {**provenance, "arithmetic": used} if len(used) > 1 else provenance
-            return self._seal_records(schema, num_segments, self._settled(meta), noted, observe)
+            noted: dict[bytes, Noted] = {}
+            records = self.records(num_segments, schema, noted, mixed=mixed)
+            return self._seal_records(schema, _observed(records, observe), self._settled(meta), provenance, noted)
 
         return self._first(seal)
 
     def _seal_records(
         self,
         schema: Schema,
-        num_segments: int,
+        records: Iterator[Record],
         meta: Mapping[str, Any],
         provenance: Mapping[str, Any],
-        observe: Callable[[Record], None] | None,
+        noted: Mapping[bytes, Noted],
     ) -> Artifact:
         from mcis_cli.store.format import container
 
         content = ContentHash(self.recipe.stage, meta, schema)
-        records = hashed(content, _observed(self.records(num_segments, schema), observe))
+        records = hashed(content, records)
 
         def manifest(count: int) -> dict[str, Any]:
-            base = self._manifest(meta, provenance) | {"schema": _as_json(schema)}
+            used = {"arithmetic": [one for _, one in noted.values()]} if len(noted) > 1 else {}
+            base = self._manifest(meta, {**provenance, **used}) | {"schema": _as_json(schema)}
             return {**base, "num_records": count, "id": content.hexdigest()}
 
         with self._temporary() as (path, descriptor):
@@ -338,26 +352,41 @@ class Partial:
                 return self._finish(artifact)
             raise
 
-    def records(self, num_segments: int, schema: Schema) -> Iterator[Record]:
-        """The records of all segments, streamed.
+    def records(
+        self, num_segments: int, schema: Schema, noted: dict[bytes, Noted] | None = None, *, mixed: bool = True
+    ) -> Iterator[Record]:
+        """The records of all segments, streamed; each segment is read once.
+
+        Args:
+            num_segments: How many there must be.
+            schema: Dtype and rank of each field; that of every segment.
+            noted: Filled with their arithmetic.
+            mixed: Whether it may differ.
 
         Raises:
+            UsageError: it differs, and `mixed` is false.
             MissingError: a segment is missing.
             DamagedError: a segment is damaged.
         """
         from mcis_cli.store.format.reader import Reader
 
+        noted = {} if noted is None else noted
         for index in range(num_segments):
             path = self._segment_path(index)
-            if not path.exists():
+            try:
+                reader = Reader(path, "segment")
+            except MissingError:
                 raise MissingError(
                     f"segment {index} of {num_segments} of {self.folder.name} is not there; "
                     "run the same command again: it does what is left"
-                )
-            with Reader(path, "segment") as segment:
+                ) from None
+            with reader as segment:
                 if (segment.manifest.get("key"), segment.manifest.get("index")) != (self.recipe.key, index):
                     raise files.damaged(path, "it is another segment", f"number {index} of {self.recipe.key[:12]}")
                 assert segment.schema == dict(schema), f"segment {index} has schema {segment.schema}"
+                note(noted, index, segment.manifest)
+                if not mixed:
+                    require_one(noted)
                 yield from segment.records()
 
     def _settled(self, meta: Mapping[str, Any]) -> Mapping[str, Any]:
@@ -390,6 +419,7 @@ class Partial:
     def discard(self) -> None:
         """Remove the folder, whose work is sealed or not needed."""
         self._known.clear()
+        self._noted.clear()
         self._workplace.clear()
 
 

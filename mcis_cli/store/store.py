@@ -28,8 +28,13 @@ _SHORT = re.compile(r"(?P<stage>[a-z][a-z-]{0,40})-(?P<digits>[0-9a-f]{8,64})")
 _NAME = re.compile(r"[A-Za-z0-9][A-Za-z0-9._-]{0,99}")
 
 
-def open_store(path: Path | str, create: bool = True) -> "Store":
+def open_store(path: Path | str, create: bool = True, *, warn: Callable[[str], None] = lambda text: None) -> "Store":
     """Open the store in the folder `path`, by custom `.mcis`, and make it if there is none.
+
+    Args:
+        path: the folder.
+        create: whether to make a store if there is none.
+        warn: called once, before the first work, if the file system of the store has no locks.
 
     Raises:
         MissingError: there is none, and `create` is false.
@@ -51,7 +56,7 @@ def open_store(path: Path | str, create: bool = True) -> "Store":
             f"the store {root} has format {found[:40]!r}, expected {_FORMAT!r}; pip install --upgrade mcis, "
             "or --store FOLDER"
         )
-    return Store(root)
+    return Store(root, warn)
 
 
 def _make(root: Path) -> None:
@@ -82,8 +87,9 @@ class Store:
         root: The folder.
     """
 
-    def __init__(self, root: Path) -> None:
+    def __init__(self, root: Path, warn: Callable[[str], None] = lambda text: None) -> None:
         self.root = root
+        self._warn, self._is_tested = warn, False
         self._kept: dict[str, Artifact] = {}
 
     def __reduce__(self) -> "tuple[type[Store], tuple[Path]]":
@@ -322,7 +328,7 @@ class Store:
 
         Raises:
             BusyError: another process works on it, and `lock` is "fail".
-            StorageError: the folder cannot be made.
+            StorageError: the folder cannot be made, or files can get no names; see `_test_file_system`.
         """
         name = f"{recipe.stage}-{recipe.key[:KEY_DIGITS]}"
         lock_name = name if shard is None else f"{name}.{shard[0]}-of-{shard[1]}"
@@ -335,8 +341,32 @@ class Store:
 
         with held(self.root / "locks" / lock_name, on_wait, lock):
             files.sweep(self.root / "tmp", name)
+            self._test_file_system(name)
             with Workplace(self.root / "partial" / name, describe) as workplace:
                 yield Partial(self, recipe, workplace)
+
+    def _test_file_system(self, owner: str) -> None:
+        """Give a temporary file a name, and lock it, before hours of work end with a file that cannot be kept; once.
+
+        Raises:
+            StorageError: the file system has neither hard links nor `renameat2`.
+        """
+        if self._is_tested:
+            return
+        path, name = self.temporary(owner), self.root / "locks" / "probe"  # of all processes
+        with files.temporary(path) as descriptor:
+            try:
+                files.link(path, name)
+            finally:
+                files.unlink(name)
+            missing = files.missing_locks(descriptor)
+        if missing:
+            self._warn(
+                f"the file system of {self.root} has no locks ({' and '.join(missing)}): commands that run at the same "
+                "time may do the same work twice, though results stay the same; mount it with locks, or give --store "
+                "FOLDER on another"
+            )
+        self._is_tested = True
 
     def drop(self, recipe: Recipe) -> None:
         """Remove unfinished work that nobody needs any more, unless a process holds it."""

@@ -211,7 +211,6 @@ def limit_files(limit: Limit) -> None:
 
 def preload() -> None:
     """Import what any stage imports; compute nothing."""
-    import filelock  # noqa: F401
     import torch._dynamo  # noqa: F401
 
     from mcis_cli import stages

@@ -37,9 +37,18 @@ class Nodes:
         self._cluster, self._nodes = cluster, []
 
     def fill(self):
-        """Start those that are missing; Ray does so in the main thread only."""
+        """Start those that are missing; Ray does so in the main thread only.
+
+        On a busy machine a node may start too late for Ray, which is no failure of what is tested; five may.
+        """
+        late = 0
         while len(self._nodes) < NUM_NODES:
-            self._nodes.append(self._cluster.add_node(num_cpus=1, object_store_memory=MEMORY))
+            try:
+                self._nodes.append(self._cluster.add_node(num_cpus=1, object_store_memory=MEMORY))
+            except Exception:
+                late += 1
+                if late > 5:
+                    raise
 
     def kill_one(self, draw):
         """Kill all processes of a node, as a power cut would."""

@@ -3,13 +3,14 @@
 import functools
 import json
 from contextlib import suppress
+from pathlib import Path
 
 import numpy as np
 import pytest
 from store_makers import IDS, SCHEMA, TENSORS, make_store, recipe, records, rewrite, seal_records, seal_tensors
 
 from mcis_cli.errors import DamagedError, MissingError, UsageError
-from mcis_cli.store import SEGMENT_SIZE, Recipe, segments_of
+from mcis_cli.store import SEGMENT_SIZE, Recipe, files, segments_of
 from mcis_cli.store.format import reader, user_block
 
 META = {"class_names": ["cat", "dog"]}
@@ -305,6 +306,50 @@ def test_a_record_that_no_reader_would_take_is_not_written(store, monkeypatch):
         with pytest.raises(UsageError, match="a shape of maps is out of bounds"):
             partial.write_segment(0, {"maps": ("float32", 1)}, [("a", {"maps": np.zeros(17, np.float32)})])
         assert not partial.is_written(0)
+
+
+# Few reads
+
+
+def bytes_read():
+    """By this process, through any library."""
+    lines = Path("/proc/self/io").read_text().splitlines()
+    return int(next(line for line in lines if line.startswith("rchar")).split()[1])
+
+
+def test_records_are_read_once_though_their_digest_is_checked(store, partial):
+    write_all(partial)
+    expected = list(partial.records(3, SCHEMA))
+    size = sum(path.stat().st_size for path in partial.folder.glob("segment-*.h5"))
+    before = bytes_read()
+    found = list(partial.records(3, SCHEMA))
+    assert bytes_read() - before < 1.1 * size
+    assert len(found) == len(IDS)
+    for (image_id, fields), (other_id, others) in zip(found, expected, strict=True):
+        assert image_id == other_id
+        assert all((fields[name] == others[name]).all() for name in SCHEMA)
+
+
+def test_segments_that_are_too_large_for_memory_have_the_same_records(store, partial, monkeypatch):
+    write_all(partial)
+    made = seal_records(make_store(store.root / "other"))
+    monkeypatch.setattr(user_block, "MAX_READ", 1)
+    assert partial.seal(SCHEMA, 3, META, {}).id == made.id
+
+
+def test_workers_that_join_open_one_segment_of_many(store, monkeypatch):
+    with store.begin(recipe()) as partial:
+        for index, segment in enumerate(segments_of(IDS)):
+            partial.write_segment(index, SCHEMA, records(segment), ONE)
+        with store.begin(recipe(), lock="none") as joined:
+            opened, really = [], files.open_regular
+            monkeypatch.setattr(files, "open_regular", lambda path, *flags: opened.append(path) or really(path, *flags))
+            assert joined.written() == {0, 1, 2}
+            assert opened == []
+            joined.check_arithmetic(ONE)
+            assert [path.name for path in opened] == ["segment-000000.h5"]
+            with pytest.raises(UsageError, match="segment 0 was computed with"):
+                joined.check_arithmetic(TWO)
 
 
 # Segments of different arithmetic

@@ -244,16 +244,6 @@ def test_recipes_do_not_wait_for_each_other(store):
         pass
 
 
-def test_a_file_system_without_locks_is_worked_on_without(store, monkeypatch):
-    import filelock
-
-    def refuse(*_, **__):
-        raise NotImplementedError
-
-    monkeypatch.setattr(filelock.FileLock, "acquire", refuse)
-    assert seal_tensors(store).id
-
-
 def test_a_holder_that_cannot_be_named_is_number_zero(store):
     told = []
     with store.begin(recipe()) as partial:

@@ -4,12 +4,13 @@ import re
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
-from functools import cached_property
+from functools import cached_property, partial
 from pathlib import Path
 from tempfile import TemporaryDirectory
 from typing import Any, cast
 
 from mcis_cli.cli.session.location import CONFIG_FILE, STORE_FOLDER, store_folder, upwards
+from mcis_cli.cli.terminal.output import complain
 from mcis_cli.config import (
     DEFAULT_PRESET,
     PRESETS,
@@ -57,7 +58,7 @@ class Workspace:
         Raises:
             MissingError: there is none, and the command only reads.
         """
-        return open_store(self.store_folder, create=self.may_create)
+        return open_store(self.store_folder, create=self.may_create, warn=partial(complain, "warning"))
 
     @property
     def has_store(self) -> bool:

@@ -3,8 +3,8 @@
 Each image passes the backbone alone, so the nearest images depend only on the images of the set, on every machine.
 """
 
-from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
-from contextlib import AbstractContextManager
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence, Set
+from contextlib import AbstractContextManager, suppress
 from functools import cached_property
 from itertools import chain
 
@@ -14,6 +14,7 @@ from jaxtyping import Bool, Float32, Float64, Int
 from mcis_cli.config import RunOptions
 from mcis_cli.data.catalogue import Catalogue, ImageEntry
 from mcis_cli.data.references import nearest_references
+from mcis_cli.errors import DamagedError
 from mcis_cli.stages.cams.features import FeatureCache, View
 from mcis_cli.store import Partial, Record, Schema, segments_of
 
@@ -148,14 +149,19 @@ class Nearest:
             self._options.reporter.start("mean features", len(self.ids), images=1)
             return _stacked(len(self.ids), chain.from_iterable(map(self._means, segments)))
         with self._sharing(self.ids) as partial:
-            self._fill(partial, segments)
+            with suppress(DamagedError):
+                self._fill(partial, segments, partial.written(), partial.is_written)
+                return _stacked(len(self.ids), partial.records(len(segments), SCHEMA))
+            self._fill(partial, segments, set(filter(partial.segment, range(len(segments)))), partial.segment)
             return _stacked(len(self.ids), partial.records(len(segments), SCHEMA))
 
-    def _fill(self, partial: Partial, segments: Sequence[Sequence[str]]) -> None:
-        """Compute the segments that are missing, and wait for those that other processes compute."""
+    def _fill(
+        self, partial: Partial, segments: Sequence[Sequence[str]], found: Set[int], exists: Callable[[int], bool]
+    ) -> None:
+        """Compute the segments that are not found, and wait for those that other processes compute."""
         number, count = self._options.shard or (1, 1)
         first = (number - 1) * len(segments) // count  # processes begin at different places
-        missing = [one for one in (*range(first, len(segments)), *range(first)) if not partial.segment(one)]
+        missing = [one for one in (*range(first, len(segments)), *range(first)) if one not in found]
         total, left = len(self.ids), sum(len(segments[one]) for one in missing)
         if missing:
             self._options.reporter.start("mean features", total, total - left, images=1)
@@ -164,7 +170,7 @@ class Nearest:
                 with partial.claim(one, wait=wait) as is_mine:
                     if not is_mine:
                         continue
-                    if partial.segment(one):
+                    if exists(one):
                         self._options.reporter.advance(len(segments[one]))
                     else:
                         partial.write_segment(one, SCHEMA, self._means(segments[one]))

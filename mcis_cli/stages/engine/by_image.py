@@ -71,7 +71,7 @@ class SegmentedWork:
             with self.store.begin(self.recipe, self._waits, shard=options.shard) as partial:
                 own = dict(list(enumerate(segments))[number - 1 :: count])
                 done = _sealed(partial) or (yield from self._fill(partial, own, {"images": 0}, announce=True))
-                waiting = sum(not partial.is_written(index) for index in range(len(segments)))
+                waiting = len({*range(len(segments))} - partial.written())
                 if done := done or _sealed(partial):
                     return done
             if waiting:
@@ -100,7 +100,8 @@ class SegmentedWork:
             computed: counts the images that are computed.
             announce: report the work even if nothing is missing.
         """
-        missing = {index: ids for index, ids in segments.items() if not partial.segment(index)}
+        written = partial.written()
+        missing = {index: ids for index, ids in segments.items() if index not in written or not partial.segment(index)}
         reporter = self.options.reporter
         if missing and self.options.elsewhere is None:
             self.begin(partial)
@@ -112,7 +113,8 @@ class SegmentedWork:
             for index in self.options.elsewhere(self.recipe.key, list(missing), device):
                 reporter.advance(len(missing[index]))
                 yield
-            missing = {index: ids for index, ids in missing.items() if not partial.is_written(index)}  # removed since
+            written = partial.written()  # without those that were removed since
+            missing = {index: ids for index, ids in missing.items() if index not in written}
         for index, ids in missing.items():
             yield
             if done := _sealed(partial):

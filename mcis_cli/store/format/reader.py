@@ -48,7 +48,7 @@ class Reader:
             StorageError: it cannot be read.
         """
         self.path = path
-        self._file = _open(path, kind, is_new)
+        self._file, self._size = _open(path, kind, is_new)
         try:
             with _understood(path):
                 self._check()
@@ -70,7 +70,6 @@ class Reader:
         return image_id in self._index
 
     def _check(self) -> None:
-        self._size = self.path.stat().st_size
         data = self._whole(self._file, "manifest", "uint8", 1, user_block.MAX_MANIFEST).tobytes()
         self.manifest = user_block.parse_manifest(data, self.path)
         schema, tensors = self.manifest.get("schema"), self.manifest.get("tensors")
@@ -243,9 +242,13 @@ def _understood(path: Path) -> Iterator[None]:
         raise files.damaged(path, f"HDF5 says {said!r}", "a file that it can read") from error
 
 
-def _open(path: Path, kind: user_block.Kind, is_new: bool) -> h5py.File:
+def _open(path: Path, kind: user_block.Kind, is_new: bool) -> tuple[h5py.File, int]:
+    """The file and its size. A segment that is not large is read once: HDF5 gets the bytes whose digest was checked."""
     descriptor = files.open_regular(path)
     try:
+        if kind == "segment" and not is_new and (data := user_block.read_verified(descriptor, path, kind)):
+            with _understood(path):
+                return h5py.File(h5py.h5f.open_file_image(bytes(data))), len(data)
         (user_block.read_block if is_new else user_block.verify)(descriptor, path, kind)
         checked = os.fstat(descriptor)
         # files are sealed and replaced only as a whole, so HDF5's own locks add nothing
@@ -256,7 +259,7 @@ def _open(path: Path, kind: user_block.Kind, is_new: bool) -> h5py.File:
                 raise files.damaged(path, "it was replaced while it was opened", "a file at rest")
     finally:
         os.close(descriptor)
-    return file
+    return file, checked.st_size
 
 
 def _stored(dtype: str) -> str:

@@ -16,6 +16,7 @@ from mcis_cli.store import files
 SIZE = 512
 VERSION = 1
 MAX_MANIFEST = 2**22  # bytes of JSON; parsed, they take twenty times as many
+MAX_READ = 2**25  # bytes of a file that is read into memory as a whole
 _STEP = 2**20
 _HEX = r"[0-9a-f]{64}"
 _LINES = re.compile(
@@ -83,10 +84,23 @@ def read_block(descriptor: int, path: Path, kind: Kind) -> Block:
 def verify(descriptor: int, path: Path, kind: Kind) -> Block:
     """Check the digest of the whole file, streamed in constant memory. Returns its block."""
     block = read_block(descriptor, path, kind)
-    found = digest(descriptor, path, block.size)
+    _expect_digest(digest(descriptor, path, block.size), block, path)
+    return block
+
+
+def _expect_digest(found: str, block: Block, path: Path) -> None:
     if found != block.sha256:
         raise files.damaged(path, f"its bytes have the digest {found[:12]}", block.sha256[:12])
-    return block
+
+
+def read_verified(descriptor: int, path: Path, kind: Kind) -> bytearray | None:
+    """All bytes of a file, read once, if its digest is theirs; None for a file of more than `MAX_READ` bytes."""
+    block = read_block(descriptor, path, kind)
+    if block.size > MAX_READ:
+        return None
+    data = _read(descriptor, path, 0, block.size)
+    _expect_digest(hashlib.sha256(memoryview(data)[SIZE:]).hexdigest(), block, path)
+    return data
 
 
 def digest(descriptor: int, path: Path, size: int) -> str:
@@ -106,15 +120,18 @@ def digest(descriptor: int, path: Path, size: int) -> str:
 
 def read_payload(descriptor: int, path: Path, block: Block) -> bytes:
     """All bytes after the block, up to the manifest if there is one."""
-    payload = bytearray((block.manifest.offset if block.manifest else block.size) - SIZE)
-    count = 0
+    return bytes(_read(descriptor, path, SIZE, block.manifest.offset if block.manifest else block.size))
+
+
+def _read(descriptor: int, path: Path, start: int, end: int) -> bytearray:
+    data, count = bytearray(end - start), 0
     with files.reported("read", path):
-        while count < len(payload):  # the kernel reads at most 2 GiB at a time
-            step = os.preadv(descriptor, [memoryview(payload)[count:]], SIZE + count)
+        while count < len(data):  # the kernel reads at most 2 GiB at a time
+            step = os.preadv(descriptor, [memoryview(data)[count:]], start + count)
             if step == 0:
-                raise files.damaged(path, f"it has {SIZE + count:,} bytes", f"{block.size:,}")
+                raise files.damaged(path, f"it has {start + count:,} bytes", f"{end:,} or more")
             count += step
-    return bytes(payload)
+    return data
 
 
 def read_manifest(descriptor: int, path: Path, kind: Kind) -> dict[str, Any]:
