@@ -25,6 +25,7 @@ ROWS: Mapping[str, Callable[[Sizes], list[Row]]] = {
     "hash": housekeeping.listing,
     "start-up": housekeeping.start_up,
     "scaling": housekeeping.scaling,
+    "engine": housekeeping.engine,
     "memory": housekeeping.memory,
     "store-overhead": housekeeping.store_overhead,
     "scale": scale,

@@ -100,6 +100,46 @@ def scaling(sizes: Sizes) -> list[Row]:
         ]
 
 
+def engine(sizes: Sizes) -> list[Row]:
+    """Two workers of an engine against the limit of the machine: two unrelated commands, each with all the images.
+
+    Of both, the time of a sixth of the images is subtracted, and with it what processes take to start.
+    """
+    few, many = (_together(number, sizes) for number in (sizes.shared // 6, sizes.shared))
+    unrelated, by_engine = (many[name] - few[name] for name in ("unrelated", "engine"))
+    return [
+        at_least(
+            "engine",
+            "images a second of cams by two worker processes, over those of two unrelated commands at once",
+            unrelated / 2 / by_engine,
+            0.85,
+            images=[sizes.shared // 6, sizes.shared],
+            **{name: [round(of[name], 1) for of in (few, many)] for name in many},
+        )
+    ]
+
+
+def _together(num_images: int, sizes: Sizes) -> dict[str, float]:
+    """Seconds of two commands at once that map all images, and of an engine of two processes that maps them once."""
+    with shapes(num_images) as bench:
+        _, artifact = bench.classifier("lite0", "quick")
+        maps = ["cams", str(artifact.path), "--refs", "1", "--data", bench.data.root]
+        number = count()
+
+        def run(commands: int, *more: str) -> None:
+            stores = [bench.folder / f"run-{next(number)}" for _ in range(commands)]
+            running = [_start([*maps, *more], bench.folder, store, OMP_NUM_THREADS="1") for store in stores]
+            codes = [process.wait() for process in running]
+            assert not any(codes)
+
+        return alternate(
+            min(sizes.repeats, 2),
+            0,
+            unrelated=lambda: run(2),
+            engine=lambda: run(1, "--engine", "processes", "--workers", "2"),
+        )
+
+
 def memory(sizes: Sizes) -> list[Row]:
     """Peak resident memory of `cams` over many and over a tenth of them."""
     peaks = []

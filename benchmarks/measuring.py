@@ -43,6 +43,8 @@ class Sizes:
         image_size: side of the square that images are warped to, for them.
         many: of tiny images, where memory and listing are measured.
         most: of tagged images, for what grows with a set.
+        million: of images whose nearest references are found.
+        part: of these, where what is measured grows with their number alone.
         shared: images that two processes share: many, since starting alone takes seconds.
         reduction: by which the sides of drawn photographs are divided.
     """
@@ -54,6 +56,8 @@ class Sizes:
     image_size: int = 256
     many: int = 10_000
     most: int = 350_000
+    million: int = 1_000_000
+    part: int = 12_800
     shared: int = 768
     reduction: int = 1
 
@@ -75,6 +79,8 @@ QUICK = Sizes(
     image_size=64,
     many=200,
     most=1_000,
+    million=1_000,
+    part=256,
     shared=24,
     reduction=4,
 )

@@ -1,12 +1,14 @@
 """Rows about size: 200 classes and 350,000 images, of which names, tags and a few pixels matter, each by its growth."""
 
+import json
 import sys
 import time
 from pathlib import Path
 
 from benchmarks.material import tagged
-from benchmarks.measuring import Row, Sizes, at_most, peak_of
+from benchmarks.measuring import Row, Sizes, at_least, at_most, peak_of
 from benchmarks.phases import PHASES
+from mcis_cli.store import SEGMENT_SIZE
 
 NUM_CLASSES = 200
 
@@ -42,7 +44,7 @@ def scale(sizes: Sizes) -> list[Row]:
             4,
             phase=highest,
         ),
-        _nearest(sizes),
+        *_nearest(sizes),
         at_most(
             "scale (classes)", "peak with 200 classes over that with 20", peaks[0] / peaks[1], 1.1, megabytes=peaks
         ),
@@ -56,19 +58,52 @@ def _measured(num_images: int, num_classes: int) -> dict[str, dict[str, float]]:
         return {phase: _in_process(phase, bench.folder) for phase in PHASES}
 
 
-def _nearest(sizes: Sizes) -> Row:
-    """The nearest references of a segment of 64 images among all others, against the bare products of their means."""
-    peak, printed = peak_of([sys.executable, "-m", "benchmarks.nearest", str(sizes.most), str(sizes.repeats)])
+def _nearest(sizes: Sizes) -> list[Row]:
+    """Maps of a million images with the nearest references, by one worker and by eight, apart from the network.
+
+    The nearest references of a segment are found among all images. What grows with the number of images alone is
+    measured on a part of them, with stand-ins for features and maps.
+    """
+    count = sizes.million
+    peak, printed = peak_of([sys.executable, "-m", "benchmarks.nearest", str(count), str(sizes.repeats)])
     compared, products = map(float, printed.split())
-    return at_most(
-        "scale (nearest)",
-        f"ten references with and ten without each class, of 64 images among {sizes.most:,}, over the products alone",
-        compared / products,
-        2.5,
-        processor_seconds=compared,
-        processor_hours_for_all=round(compared * sizes.most / 64 / 3600, 2),
-        megabytes=round(peak / 1e6),
-    )
+    _, printed = peak_of([sys.executable, "-m", "benchmarks.workers", str(sizes.part)])
+    each: dict[str, float] = json.loads(printed)
+    divided = compared / SEGMENT_SIZE + each["write_means"] + each["write_maps"]
+
+    def hours(workers: int) -> float:
+        return count * (divided / workers + each["read_means"] + each["seal_maps"]) / 3600
+
+    return [
+        at_most(
+            "scale (nearest)",
+            f"ten references with and ten without each class, of 64 images among {count:,}, over the products alone",
+            compared / products,
+            2.5,
+            processor_seconds=compared,
+            megabytes_of_a_worker=round(peak / 1e6),
+        ),
+        at_most(
+            "scale (passes)",
+            f"passes through the network for the mean of an image, eight workers at once, {sizes.part:,} images",
+            each["passes"],
+            1,
+            workers=8,
+        ),
+        at_least(
+            "scale (workers)",
+            f"hours of one worker over those of eight, {count:,} images, without the network",
+            hours(1) / hours(8),
+            6,
+            hours_of_one=round(hours(1), 2),
+            hours_of_eight=round(hours(8), 2),
+            milliseconds_for_an_image={
+                "compare": round(1000 * compared / SEGMENT_SIZE, 3),
+                **{name: round(1000 * taken, 3) for name, taken in each.items() if name != "passes"},
+            },
+            measured_on=sizes.part,
+        ),
+    ]
 
 
 def _in_process(phase: str, folder: Path) -> dict[str, float]:
