@@ -6,12 +6,13 @@ of them stopped the work.
 
 import errno
 import sys
+from collections.abc import Sequence
 from dataclasses import replace
 from pathlib import Path
 
 import pytest
 from crashes import work
-from recorded_disk import Disk, Fault, State, write_state
+from recorded_disk import CALLS, Disk, Fault, State, write_state
 
 from mcis_cli.errors import StorageError
 from mcis_cli.store import files
@@ -36,19 +37,25 @@ def run_on(disk: Disk, root: Path) -> tuple[str, str]:
         return work(root)
 
 
-def count_calls(folder: Path, start: State, fault: Fault) -> tuple[int, tuple[str, str]]:
-    """How many calls can fail, and the ids that come out where none does."""
+def calls_to_fail(folder: Path, start: State, fault: Fault, step: int = 1) -> tuple[Sequence[int], tuple[str, str]]:
+    """The numbers of the calls to fail, each `step`-th, and the ids that come out where none does.
+
+    With steps, and where any call can fail, those amid others of their name are left out: dozens of writes to one file.
+    """
     write_state(folder, start)
     disk = Disk(folder, replace(fault, at=-1, lasting=False))
     ids = run_on(disk, folder)
-    return disk.calls, ids
+    numbers: Sequence[int] = range(len(disk.called))
+    if step > 1 and fault.of == CALLS:
+        called = [None, *disk.called, None]
+        numbers = [number for number in numbers if len({*called[number : number + 3]}) > 1]
+    return numbers[list(KINDS.values()).index(fault) % step :: step], ids
 
 
-def main(folder: Path, kind: Fault, first: int, step: int) -> None:
+def main(folder: Path, kind: Fault, step: int) -> None:
     """Let each `step`-th call fail, one run after the other."""
-    num_calls, _ = count_calls(folder / "count", {}, kind)
     stopped = 0
-    for number in range(first, num_calls, step):
+    for number in calls_to_fail(folder / "count", {}, kind, step)[0]:
         write_state(folder / str(number), {})
         try:
             run_on(Disk(folder / str(number), replace(kind, at=number)), folder / str(number))
@@ -58,4 +65,4 @@ def main(folder: Path, kind: Fault, first: int, step: int) -> None:
 
 
 if __name__ == "__main__":
-    main(Path(sys.argv[1]), KINDS[sys.argv[2]], *map(int, sys.argv[3:]))
+    main(Path(sys.argv[1]), KINDS[sys.argv[2]], int(sys.argv[3]))

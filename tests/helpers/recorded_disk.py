@@ -63,7 +63,7 @@ class Disk:
 
     def __init__(self, root: Path, fault: Fault | None = None) -> None:
         self.notes: list[tuple[Any, ...]] = []
-        self.calls = 0
+        self.called: list[str] = []  # the calls that can fail
         self._root, self._fault = root, fault
         self._open: dict[int, str] = {}
         self._lost: set[int] = set()
@@ -79,10 +79,10 @@ class Disk:
         """Count a call; whether it is to be cut short. Raises where it is to fail."""
         fault = self._fault
         if fault is None or call in fault.of:
-            self.calls += 1
+            self.called.append(call)
         if fault is None or call not in fault.of:
             return False
-        number = self.calls - 1
+        number = len(self.called) - 1
         if number != fault.at and not (fault.lasting and number > fault.at):
             return False
         if not fault.short:

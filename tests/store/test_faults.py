@@ -12,7 +12,7 @@ from pathlib import Path
 import failing_disk
 import pytest
 from crashes import Recording, checked, start_of
-from failing_disk import KINDS, count_calls, run_on
+from failing_disk import KINDS, calls_to_fail, run_on
 from recorded_disk import Disk, Fault, write_state
 from sizes import size
 
@@ -24,11 +24,6 @@ pytestmark = [pytest.mark.promise, pytest.mark.heavy]
 IN_CI = ("no space", "I/O error")
 TURNS = size(len(IN_CI), 1)
 EVERY_KIND = [pytest.param(KINDS[name], id=name, marks=[] if name in IN_CI else pytest.mark.long) for name in KINDS]
-
-
-def turn_of(fault):
-    """The first call that fails in this way; after it each `TURNS`-th does."""
-    return list(KINDS.values()).index(fault) % TURNS
 
 
 @pytest.fixture(autouse=True)
@@ -47,9 +42,8 @@ def half_done(tmp_path_factory):
 @pytest.mark.parametrize("fresh", [True, pytest.param(False, marks=pytest.mark.long)], ids=["fresh", "mended"])
 def test_whichever_call_fails_is_one_line_and_the_next_run_ends_with_the_same_ids(fault, fresh, half_done, tmp_path):
     start = {} if fresh else half_done
-    num_calls, ids = count_calls(tmp_path / "count", start, fault)
+    tried, ids = calls_to_fail(tmp_path / "count", start, fault, TURNS)
     messages = []
-    tried = range(turn_of(fault), num_calls, TURNS)
     for number in tried:
         root = tmp_path / "root"
         write_state(root, start)
@@ -59,7 +53,7 @@ def test_whichever_call_fails_is_one_line_and_the_next_run_ends_with_the_same_id
             messages.append(str(error))
         checked(root, frozenset(), Recording([], ids, start))
         shutil.rmtree(root)
-    assert num_calls > 10
+    assert TURNS * len(tried) > 10
     said = os.strerror(fault.error or errno.ENOSPC)
     assert [message for message in messages if not re.fullmatch(rf"cannot .*: {said}; .*", message)] == []
     if not fault.short:  # after a short write the rest is written
@@ -83,7 +77,7 @@ def test_a_file_that_could_not_be_synced_is_never_given_a_name(tmp_path):
 @pytest.mark.parametrize("kind", size(IN_CI, tuple(KINDS)))
 def test_no_failure_crashes_the_interpreter_then_or_at_its_exit(tmp_path, kind):
     done = subprocess.run(
-        [sys.executable, failing_disk.__file__, tmp_path, kind, str(turn_of(KINDS[kind])), str(TURNS)],
+        [sys.executable, failing_disk.__file__, tmp_path, kind, str(TURNS)],
         capture_output=True,
         text=True,
         cwd=Path(__file__).parents[2],
@@ -122,7 +116,7 @@ def test_the_command_says_so_in_one_line_exits_with_6_and_is_run_again(chain, ca
     disk, whole = run("whole", replace(KINDS[kind], at=-1, lasting=False))
     assert whole.code == 0
     codes = []
-    for number in range(0, disk.calls, size(5, 1)):
+    for number in range(0, len(disk.called), size(5, 1)):
         _, answer = run("failed", replace(KINDS[kind], at=number))
         codes.append(answer.code)
         if answer.code:
