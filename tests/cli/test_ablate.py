@@ -124,6 +124,7 @@ def test_no_row_of_the_preset_released_uses_weights_that_its_loss_does_not_train
         assert single_round if row.loss == "basic" or not row.refs else made.cams.localization == "released"
 
 
+@pytest.mark.slow
 def test_a_row_of_the_preset_released_says_that_its_maps_are_single_round(call, chain_copy):
     given = ("--set", "cams.localization=released", "--seeds", "0", "--on", "maps", "--workers", "0")
     answer = call("ablate", "--table", "4", *given, cwd=chain_copy.folder)
@@ -192,6 +193,7 @@ def test_table_1_measures_every_method_on_maps_and_masks(call, chain_copy, tmp_p
     assert json.loads(again.out)["scores"] == found["scores"]
 
 
+@pytest.mark.slow
 def test_table_5_is_one_training_and_what_is_there_is_used(call, chain_copy, tmp_path):
     store = open_store(chain_copy.folder / ".mcis")
     before = {stage: len(done(store, stage)) for stage in ("train-cls", "cams")}
@@ -243,6 +245,7 @@ def test_tables_2_and_4_go_down_to_the_segmentation_network(call, chain_copy):
     assert len(done(store, "train-cls")) == 3
 
 
+@pytest.mark.slow
 def test_a_row_that_fails_is_told_and_the_others_are_measured(call, chain_copy, monkeypatch):
     from mcis_cli.errors import DataError
 
@@ -272,6 +275,7 @@ def test_a_row_that_fails_is_told_and_the_others_are_measured(call, chain_copy, 
     assert len(json.loads(again.out)["rows"]) == 4
 
 
+@pytest.mark.slow
 def test_what_was_interrupted_goes_on_from_there(call, chain_copy, monkeypatch):
     run, scored = evaluate.run, []
 

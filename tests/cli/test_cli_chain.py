@@ -159,6 +159,7 @@ def test_whoever_reads_stdout_may_leave(chain):
     assert (answer.code, answer.err) == (0, "")
 
 
+@pytest.mark.slow
 def test_a_table_of_tags_with_absent_saliency_runs_with_a_constant_background(call, tmp_path):
     """An own folder of photographs: no VOC layout, no masks, no saliency, names that are not plain."""
     names = ["été 1.jpg", "ßtraße.png", "b.png", "c.png", "d.png", "e.png"]

@@ -60,6 +60,7 @@ def test_maps_of_other_tools_become_an_artifact_of_cams_whatever_their_spelling(
     assert json.loads(answer.out)["cached"] is True
 
 
+@pytest.mark.slow
 def test_pseudo_and_eval_take_them_and_imported_saliency(call, work):
     maps = imported(call, work, "--cams", "pictures", "--data", "shapes")
     saliency = imported(call, work, "--saliency", "saliency", "--data", "shapes")

@@ -216,6 +216,7 @@ def test_a_split_that_is_not_there_is_refused(chain):
         make(chain, split="test")
 
 
+@pytest.mark.slow
 def test_several_numbers_of_references_take_one_pass_and_give_the_maps_of_each_alone(chain, tmp_path, monkeypatch):
     forwards = []
     compute = FeatureCache._compute
@@ -274,6 +275,7 @@ def test_maps_of_a_classifier_that_is_not_equivariant_cannot_be_refined(chain):
         make(chain, refine=True)
 
 
+@pytest.mark.slow
 def test_accumulated_maps_are_of_all_epochs_of_the_training(chain, tmp_path):
     given = {"new_layers": 1, "frozen_stages": 5, "epochs": 3, "batch_pairs": 8, "image_size": 64, "loss": "basic"}
     settings = chain.settings(train_cls={**given, "keep_epochs": True}).train_cls

@@ -259,6 +259,7 @@ class Bars(Heard):
         self.counts[next(reversed(self.counts))][0] += count
 
 
+@pytest.mark.slow
 def test_each_phase_fills_its_own_bar_when_maps_are_made_together(chain_copy):
     """The nearest references need the mean features; maps without references, of an earlier key, had begun by then."""
     bars = Bars()

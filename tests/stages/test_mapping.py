@@ -348,6 +348,7 @@ def test_references_are_distinct_carry_the_class_and_are_never_the_image_itself(
             assert set(ids) <= set(images.carriers(k)) - {entry.id}
 
 
+@pytest.mark.slow
 def test_records_are_the_same_bits_whatever_is_cached_and_in_whatever_order(images):
     model = build("shared")
 

@@ -71,6 +71,7 @@ def test_shards_at_the_same_time_make_the_same(tmp_path, whole, count):
             assert list((store / "tmp").iterdir()) == []
 
 
+@pytest.mark.slow
 @pytest.mark.promise
 def test_a_shard_that_was_killed_and_run_again_changes_nothing(tmp_path, whole):
     draw = random.Random(0)

@@ -108,6 +108,7 @@ def test_a_training_goes_on_from_the_checkpoint_before_a_damaged_one(chain, tmp_
     assert [line["step"] for line in training_log(resumed)] == [10, 20, 24]
 
 
+@pytest.mark.slow
 def test_the_number_of_workers_changes_nothing(chain, tmp_path):
     found = {
         train(chain, tmp_path / str(workers), run=options(workers=workers), mirror=True).id for workers in (0, 1, 3)
@@ -235,6 +236,7 @@ def test_every_new_layer_learns_at_the_rate_of_its_preset_the_affinity_included(
     assert len(found) == len(list(model.parameters()))
 
 
+@pytest.mark.slow
 def test_new_layers_on_published_features_learn_at_their_own_rate_and_from_every_loss(chain, tmp_path):
     """Of a network whose published layers are frozen, what is new learns alone."""
     given = {"new_layers": 2, "frozen_stages": 5, "new_layer_lr": 10.0, "new_bias_lr": 20.0}
@@ -280,6 +282,7 @@ def forwards_counted(monkeypatch):
     return counted
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("self_pairs", [False, True])
 def test_features_of_a_frozen_backbone_are_computed_once_and_change_no_bit(chain, tmp_path, monkeypatch, self_pairs):
     counted, given = forwards_counted(monkeypatch), {**FROZEN, "self_pairs": self_pairs, "keep_features": True}
@@ -443,6 +446,7 @@ def test_saliency_and_ground_truth_that_come_later_do_not_train_again(chain_copy
     assert not heard.started
 
 
+@pytest.mark.slow
 def test_unlabelled_images_take_no_part_and_negatives_do(chain_copy, tmp_path):
     tags = chain_copy.folder / "shapes/image_tags.txt"
     lines = tags.read_text().splitlines()

@@ -122,6 +122,7 @@ def test_commands_on_a_hostile_set_print_lines_of_text(call, tmp_path: Path, see
             assert isinstance(json.loads(answer.out), dict)
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("seed", range(size(2, 20)))
 def test_classes_and_ids_of_a_whole_chain_are_text(call, chain, tmp_path: Path, seed: int, colours: None) -> None:
     """The names of classes and photographs in what is shown of artifacts that were made with them."""

@@ -200,6 +200,7 @@ def run(root: Path, seed: int) -> list[str]:
     return said
 
 
+@pytest.mark.slow
 @pytest.mark.promise
 def test_what_must_be_there_is_there_whatever_is_done(tmp_path, monkeypatch):
     monkeypatch.setattr(files, "sync", lambda *_: None)

@@ -134,6 +134,7 @@ def test_every_mutation_of_every_file_is_noticed_and_h5py_is_never_asked(store, 
     assert opened == []
 
 
+@pytest.mark.slow
 def test_every_bit_of_the_first_bytes_of_every_kind_of_file_counts(store):
     """Where a file names its own parts: a length that reaches past its end reads the same bytes, say."""
     for path in everything(store):
