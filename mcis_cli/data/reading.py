@@ -11,10 +11,11 @@ from pathlib import Path
 from mcis_cli.config import DataConfig, SourceConfig
 from mcis_cli.data.catalogue import Catalogue, ImageEntry
 from mcis_cli.data.facts import Facts, Measure, file_facts, no_facts
+from mcis_cli.data.formats import JUNK_FOLDERS
 from mcis_cli.data.layouts.assembling import assemble
 from mcis_cli.data.layouts.known import LAYOUTS
 from mcis_cli.data.layouts.layout import Layout
-from mcis_cli.data.layouts.listing import JUNK_FOLDERS, Finding, Item, Listing, Source
+from mcis_cli.data.layouts.listing import Finding, Item, Listing, Source
 from mcis_cli.data.layouts.multi_hot import SUFFIX
 from mcis_cli.data.layouts.other_tools import other_export
 from mcis_cli.data.layouts.rows import TABLE_SUFFIXES
@@ -22,6 +23,7 @@ from mcis_cli.data.layouts.sources import joined, names_of
 from mcis_cli.data.layouts.tag_lists import SUFFIX as LIST_SUFFIX
 from mcis_cli.data.layouts.tag_lists import names_list, read_tag_list
 from mcis_cli.data.layouts.voc import IMAGES
+from mcis_cli.data.places import url_of
 from mcis_cli.data.tar_members import SUFFIX as TAR_SUFFIX
 from mcis_cli.errors import DataError, counted
 from mcis_cli.store import StatCache
@@ -49,12 +51,12 @@ def read_catalogue(config: DataConfig, cache: StatCache | None = None) -> Catalo
 
 
 def require_root(config: DataConfig) -> Path:
-    """The folder or the table of an image set, checked.
+    """The folder, or the table, list or archive, of an image set, checked.
 
     Raises:
         DataError: There is neither: nothing, another file, a pipe or a device.
     """
-    root = Path(config.root)
+    root = local_root(config.root, config.remote_mb)
     if not root.exists():
         raise DataError(f"no such folder: {root}; expected an image set ({LOOKED_FOR}); correct the path or data.root")
     if not root.is_dir() and not (root.is_file() and root.suffix.lower() in FILE_SUFFIXES):
@@ -65,6 +67,16 @@ def require_root(config: DataConfig) -> Path:
             "a list in .txt, or a shard in .tar; correct it"
         )
     return root
+
+
+def local_root(root: str, remote_mb: int) -> Path:
+    """The path of a root on this machine: for a URL, that of its mirror, which is brought up to date."""
+    url = url_of(root)
+    if url is None:
+        return Path(root)
+    from mcis_cli.data.remote import mirror
+
+    return mirror(url, remote_mb, frozenset(FILE_SUFFIXES))
 
 
 def _refuse_archive(root: Path) -> None:
@@ -82,13 +94,16 @@ def read_listing(config: DataConfig, cache: StatCache | None = None) -> Listing:
     if not config.sources:
         return listing
     names = names_of(config.sources)
-    read = (_read_source(source, name, listing, cache) for source, name in zip(config.sources, names, strict=True))
+    read = (
+        _read_source(source, name, listing, cache, config.remote_mb)
+        for source, name in zip(config.sources, names, strict=True)
+    )
     return joined(listing, list(read))
 
 
-def _read_source(source: SourceConfig, name: str, target: Listing, cache: StatCache | None) -> Source:
+def _read_source(source: SourceConfig, name: str, target: Listing, cache: StatCache | None, remote_mb: int) -> Source:
     """List one source by itself; its classes are those of the target, in their order."""
-    root = Path(source.root)
+    root = local_root(source.root, remote_mb)
     is_list = source.layout == "list" or (source.layout == "auto" and names_list(root))
     config = DataConfig(
         root=source.root,
@@ -96,6 +111,7 @@ def _read_source(source: SourceConfig, name: str, target: Listing, cache: StatCa
         tags=source.tags,
         classes=target.class_names,
         saliency=source.saliency,
+        remote_mb=remote_mb,
     )
     try:
         if not is_list:

@@ -1,10 +1,12 @@
-"""Open files from elsewhere: only regular files, and none longer than a limit."""
+"""Open files from elsewhere: only regular files, and none longer than a limit. The one place that knows of archives and
+mirrors of URLs."""
 
 import os
 import stat
 from io import BufferedReader
 from pathlib import Path
 
+from mcis_cli.data.places import mirrored
 from mcis_cli.errors import DataError
 
 
@@ -19,17 +21,28 @@ def open_regular(path: Path, limit: int) -> tuple[BufferedReader, int]:
         DataError: It is a folder, a pipe or a device, or is too long.
         OSError: It cannot be opened.
     """
+    if mirrored(path) is not None:
+        from mcis_cli.data.remote import open_mirrored
+
+        file, size = open_mirrored(path)
+        if size > limit:
+            raise _too_long(path, size, limit)
+        return file, size
     descriptor = os.open(path, os.O_RDONLY | os.O_CLOEXEC | os.O_NONBLOCK)  # a pipe would block
     status = os.fstat(descriptor)
-    fault = None
+    fault: DataError | None = None
     if not stat.S_ISREG(status.st_mode):
-        fault = "a folder, a pipe or a device; expected a file; replace or remove it"
+        fault = DataError(f"{path}: a folder, a pipe or a device; expected a file; replace or remove it")
     elif status.st_size > limit:
-        fault = f"{status.st_size:,} bytes; expected at most {limit:,}; make it smaller, or remove it"
+        fault = _too_long(path, status.st_size, limit)
     if fault:
         os.close(descriptor)
-        raise DataError(f"{path}: {fault}")
+        raise fault
     return os.fdopen(descriptor, "rb"), status.st_size
+
+
+def _too_long(path: Path, size: int, limit: int) -> DataError:
+    return DataError(f"{path}: {size:,} bytes; expected at most {limit:,}; make it smaller, or remove it")
 
 
 def read_regular(path: Path, limit: int) -> bytes:

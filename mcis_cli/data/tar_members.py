@@ -10,7 +10,7 @@ from collections.abc import Iterator, Mapping
 from pathlib import Path
 from typing import BinaryIO
 
-from mcis_cli.data.layouts.listing import JUNK_FOLDERS, id_fault
+from mcis_cli.data.formats import JUNK_FOLDERS, id_fault
 from mcis_cli.data.regular_files import open_regular
 from mcis_cli.errors import DataError
 

@@ -13,7 +13,7 @@ import numpy as np
 from jaxtyping import Bool, Float, Float32, UInt8
 from PIL import Image
 
-from mcis_cli.data.layouts.listing import id_fault
+from mcis_cli.data.formats import id_fault
 from mcis_cli.data.palette import voc_palette
 from mcis_cli.interop.exports.content import Export, File
 

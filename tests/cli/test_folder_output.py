@@ -12,7 +12,7 @@ from sizes import size
 from mcis_cli.cli.session import photographs
 from mcis_cli.cli.terminal.folder_output import OutputFolder
 from mcis_cli.config import DataConfig
-from mcis_cli.data.layouts.listing import id_fault
+from mcis_cli.data.formats import id_fault
 from mcis_cli.data.reading import read_catalogue
 from mcis_cli.errors import McisError, StorageError
 from mcis_cli.store import Recipe, open_store

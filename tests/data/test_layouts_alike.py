@@ -12,8 +12,8 @@ from layout_writers import WRITERS, Drawn, DrawnSet, Writer, write_folders
 from mcis_cli.config import DataConfig
 from mcis_cli.config.sections.data import LayoutName
 from mcis_cli.data.check import check
+from mcis_cli.data.formats import id_fault
 from mcis_cli.data.layouts.known import LAYOUTS
-from mcis_cli.data.layouts.listing import id_fault
 from mcis_cli.data.reading import layout_of, read_catalogue
 from mcis_cli.interop.coco_masks import outline_masks
 

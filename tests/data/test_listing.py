@@ -6,8 +6,9 @@ from hypothesis import strategies as st
 from image_sets import encode, photo, write, write_voc
 
 from mcis_cli.config import DataConfig
+from mcis_cli.data.formats import id_fault
 from mcis_cli.data.layouts.assembling import assemble
-from mcis_cli.data.layouts.listing import Found, Listing, id_fault, index_files, read_lines, read_text
+from mcis_cli.data.layouts.listing import Found, Listing, index_files, read_lines, read_text
 from mcis_cli.errors import DataError
 
 PNG = frozenset({".png"})

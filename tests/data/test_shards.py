@@ -30,7 +30,7 @@ SHARD: Mapping[str, bytes | str] = {
     "a/1.cls": "cat",
     "a/2.v1.jpg": DOG,
     "b/3.jpg": DOG,
-    "b/3.json": '{"labels": ["cat", "potted plant"], "split": "val"}',
+    "b/3.json": '{"labels": ["cat", "potted plant"], "split": ["val", "small"]}',
 }
 
 
@@ -77,6 +77,7 @@ def test_splits_are_those_of_the_json_or_of_the_name(tmp_path: Path) -> None:
     pack(tmp_path / "my-train-0.tar", {**SHARD, "a/2.cls": "cat"})
     pack(tmp_path / "my-val-0.tar", {"c.jpg": encode(photo(7), "JPEG"), "c.cls": "cat"})
     images = read(tmp_path)
+    assert images.split("small").ids == ("b/3",)
     assert images.split("val").ids == ("b/3", "c")
     assert images.split("train").ids == ("a/1",), "a/2.v1.jpg has an ending that is not read"
     assert "left out: 1 member of the shards" in codes(tmp_path)["other-member"]

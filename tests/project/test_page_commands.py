@@ -92,6 +92,10 @@ NOT_RUN: Mapping[str, Mapping[str, str]] = {
         "mcis cams --engine ray": "needs what the line before installs; test_engines.py does",
         "RAY_ADDRESS=head:6379 mcis run --engine ray": "needs a cluster; test_ray_cluster.py has one",
     },
+    "docs/how-to/own-photographs.md": {
+        "python3 -m pip install '.[remote]'": INSTALLS,
+        "mcis train-cls s3://pictures/shards": "needs an object store; tests/data/test_remote.py has one",
+    },
     "docs/how-to/own-backbone.md": {
         "mcis train-cls photos/ --preset best --backbone timm:resnet18": FETCHES,
         "mcis train-seg --backbone timm:resnet18": FETCHES,
@@ -450,7 +454,7 @@ PLAYS: Mapping[str, Play] = {
     "docs/how-to/many-machines.md": Play(on_chain=True),
     "docs/how-to/no-internet.md": Play(),
     "docs/how-to/own-photographs.md": Play(
-        {0: layouts, 6: Scene.forget_settings}, on_chain=True, codes={"mcis check broken": 7}
+        {0: layouts, 7: Scene.forget_settings}, on_chain=True, codes={"mcis check broken": 7}
     ),
     "docs/how-to/predict.md": Play(
         {0: holiday, 2: tear},

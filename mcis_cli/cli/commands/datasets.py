@@ -20,6 +20,7 @@ from mcis_cli.cli.session.workspace import Workspace
 from mcis_cli.cli.terminal.folder_output import OutputFolder
 from mcis_cli.cli.terminal.output import TerminalReporter, console, for_people, say, say_path
 from mcis_cli.config import DEFAULT_PRESET, PRESETS, DataConfig, Preset, resolve
+from mcis_cli.data.places import may_exist, url_of
 from mcis_cli.errors import CheckError, DataError, UsageError, counted
 
 if TYPE_CHECKING:
@@ -29,7 +30,8 @@ STYLES = {"error": "red", "warning": "yellow", "note": "dim"}
 MAX_CLASSES = 12
 
 Folder = Annotated[
-    Path | None, typer.Argument(metavar="DATA", help="Folder of images, or a table of tags; else that of mcis.toml.")
+    Path | None,
+    typer.Argument(metavar="DATA", help="Folder, table, list, tar shard or URL of images; else that of mcis.toml."),
 ]
 
 
@@ -91,7 +93,7 @@ def _after_check(workspace: Workspace, data: str) -> str:
 
 
 def init(
-    data: Annotated[Path, typer.Argument(metavar="DATA", help="Folder of images, or a table of tags.")],
+    data: Annotated[Path, typer.Argument(metavar="DATA", help="Folder, table, list, tar shard or URL of images.")],
     preset: Annotated[
         str,
         typer.Option(
@@ -110,7 +112,7 @@ def init(
     """
     if preset not in PRESETS:
         raise UsageError(f"preset {preset!r} is not known: expected one of {', '.join(PRESETS)}")
-    if not data.exists():
+    if not may_exist(data):
         raise UsageError(f"{data} does not exist: expected a folder of images, or a table of tags")
     given = {name: value for name, value in images.flags.tables["data"].items() if value is not None}
     target = Path(CONFIG_FILE)
@@ -121,7 +123,7 @@ def init(
 
     if "saliency" in given:
         given["saliency"] = _seen_from(data, Path(given["saliency"]))
-    named = resolve({"data": {"root": str(data), **given}}).data
+    named = resolve({"data": {"root": url_of(data) or str(data), **given}}).data
     catalogue = read_catalogue(named)
     doubts = [*of_tags(catalogue), *sampled_masks(catalogue)]
     if fault := next((doubt for doubt in doubts if doubt.severity == "error"), None):
@@ -174,7 +176,7 @@ def _described(catalogue: "Catalogue", data: Path, chosen: Mapping[str, Mapping[
     num_salient = sum(entry.saliency is not None for entry in mapped.entries)
     without = ""
     if chosen["pseudo"]["background"] == "otsu":
-        folder = (data if data.is_dir() else data.parent) / "saliency"
+        folder = Path("saliency") if url_of(data) else (data if data.is_dir() else data.parent) / "saliency"
         command = shlex.join(["mcis", "saliency", str(data), "-o", str(folder)])
         without = f", so the background comes from the maps alone (otsu); for better masks, first `{command}`"
     yield f"saliency maps: {_share(num_salient, len(mapped))}{without}"
@@ -182,6 +184,8 @@ def _described(catalogue: "Catalogue", data: Path, chosen: Mapping[str, Mapping[
 
 def _seen_from(data: Path, folder: Path) -> str:
     """The path of a folder as seen from the images."""
+    if url_of(data) is not None:
+        return str(folder.resolve())
     root = (data if data.is_dir() else data.parent).resolve()
     return os.path.relpath(folder.resolve(), root)
 
@@ -222,16 +226,18 @@ def coco_masks(
     workspace = place.open(described, may_create=False)
     images = require_images(workspace, data, "coco-masks coco/")
     from mcis_cli.data.palette import write_mask_png
-    from mcis_cli.data.reading import layout_of, read_catalogue
+    from mcis_cli.data.reading import layout_of, read_catalogue, require_root
     from mcis_cli.interop.coco_masks import outline_masks
 
-    catalogue, root = read_catalogue(images), Path(images.root)
+    catalogue, root = read_catalogue(images), require_root(images)
     outlines = layout_of(images, root).outlines
     if outlines is None:
         raise UsageError(
             f"{images.root} has the layout {catalogue.layout}: expected one with outlines, as COCO has them"
         )
     wanted = catalogue.split(split)
+    if output is None and url_of(images.root):
+        raise UsageError(f"masks cannot be written to {images.root}: give --output FOLDER")
     target = output or catalogue.root / "masks"
     folder = OutputFolder(target, "--output")
     folder.require(empty=not force)

@@ -49,7 +49,7 @@ def find(images: Sequence[Path], output: Path) -> Photographs:
             would overwrite photographs, or lie among those of a folder.
         DataError: the name of a photograph is no text, so that its mask could not be named in a line.
     """
-    from mcis_cli.data.layouts.listing import id_fault
+    from mcis_cli.data.formats import id_fault
 
     found = Photographs()
     taken: dict[Path, Path] = {}

@@ -23,6 +23,7 @@ from mcis_cli.config import (
     read_toml,
     resolve,
 )
+from mcis_cli.data.places import may_exist, resolved
 from mcis_cli.errors import UsageError
 from mcis_cli.store import Artifact, Store, open_store
 
@@ -125,12 +126,12 @@ class Workspace:
         section = dict(self.tables.get("data", {}))
         if folder is None and "root" not in section:
             return None
-        root = Path(folder or section["root"]).resolve()
-        if not root.exists():
+        root = resolved(folder or section["root"])
+        if not may_exist(root):
             raise UsageError(
                 f"{folder or section['root']} does not exist: expected a folder of images, or a table of tags"
             )
-        return resolve({"data": {**section, "root": str(root)}}).data
+        return resolve({"data": {**section, "root": root}}).data
 
     def data_for(self, upstream: Artifact, folder: Path | None, reference: str | None) -> DataConfig | None:
         """Where the images behind an artifact are.
@@ -155,7 +156,7 @@ class Workspace:
             if data is None or "sources" in self.tables.get("data", {}):
                 return data
             return data.model_copy(update={"sources": sources})
-        if place is None or not Path(place.root).exists():
+        if place is None or not may_exist(place.root):
             return self.data()
         section = {key: value for key, value in self.tables.get("data", {}).items() if key != "root"}
         return resolve({"data": merge(place.model_dump(mode="json"), section)}).data
@@ -264,7 +265,7 @@ def _with_absolute_root(tables: dict[str, Any], folder: Path) -> dict[str, Any]:
 
 def _with_root(named: Mapping[str, Any], folder: Path) -> dict[str, Any]:
     root = named.get("root")
-    return {**named, "root": str((folder / root).resolve())} if isinstance(root, str) else dict(named)
+    return {**named, "root": resolved(root, folder)} if isinstance(root, str) else dict(named)
 
 
 def _with_weights_by_path(tables: Mapping[str, Any], store: Callable[[], Store]) -> dict[str, Any]:

@@ -18,6 +18,7 @@ from rich.status import Status
 from rich.text import Text
 
 from mcis_cli.cli.terminal.progress import ProgressLine
+from mcis_cli.data.places import with_urls
 from mcis_cli.errors import plain
 from mcis_cli.store import Artifact
 
@@ -74,7 +75,8 @@ def complain(kind: str, text: str) -> None:
 
 
 def for_people(text: str) -> str:
-    """One line for people; paths below the current folder are relative to it, as users give them."""
+    """One line for people; as users give them: URLs, and paths relative to the current folder, if they are below it."""
+    text = with_urls(text)
     with suppress(FileNotFoundError):  # the folder is gone
         here = re.escape(f"{Path.cwd()}/")
         text = re.sub(rf"(?<![\w./~:-]){here}(?=[^\s/])", "", text)

@@ -44,7 +44,7 @@ class DataConfig(Config):
 
     root: str = setting(
         ".",
-        "folder, table, list or tar of the images; relative to mcis.toml, or with --set to the current folder",
+        "folder, table, list, tar or URL; a path is relative to mcis.toml, or with --set to the current folder",
     )
     layout: LayoutName = setting("auto", "how the folder is read; auto detects it")
     tags: str | None = setting(
@@ -62,6 +62,7 @@ class DataConfig(Config):
     )
     train: str = setting("train", "split to learn from", flag=ONE_SPLIT)
     val: str = setting("val", "split to score networks on")
+    remote_mb: int = setting(20_480, "MB of files from URLs that are kept on this machine", ge=256, le=2**24)
     sources: Sources = setting((), "further images to learn from: [[data.sources]]")
 
     @classmethod

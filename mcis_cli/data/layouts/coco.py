@@ -13,9 +13,9 @@ from pathlib import Path
 from typing import Any
 
 from mcis_cli.config import DataConfig
-from mcis_cli.data.formats import PHOTO_SUFFIXES
+from mcis_cli.data.formats import PHOTO_SUFFIXES, id_fault
 from mcis_cli.data.layouts.layout import Layout, Outlines, Shape
-from mcis_cli.data.layouts.listing import Finding, Found, id_fault, image_path, in_composition
+from mcis_cli.data.layouts.listing import Finding, Found, image_path, in_composition
 from mcis_cli.data.layouts.split_names import split_of_name
 from mcis_cli.data.regular_files import open_regular, other_file, read_regular
 from mcis_cli.errors import DataError, counted

@@ -6,9 +6,9 @@ from functools import cache
 from pathlib import Path
 
 from mcis_cli.config import DataConfig
-from mcis_cli.data.formats import MASK_SUFFIXES, MAX_IMAGE_BYTES, PHOTO_SUFFIXES
+from mcis_cli.data.formats import JUNK_FOLDERS, MASK_SUFFIXES, MAX_IMAGE_BYTES, PHOTO_SUFFIXES, id_fault
 from mcis_cli.data.layouts.layout import Layout
-from mcis_cli.data.layouts.listing import JUNK_FOLDERS, Finding, Found, id_fault, index_files
+from mcis_cli.data.layouts.listing import Finding, Found, index_files
 from mcis_cli.data.layouts.other_tools import other_export
 from mcis_cli.data.layouts.split_names import split_of_name
 from mcis_cli.data.regular_files import read_regular

@@ -10,10 +10,10 @@ from typing import Any
 
 from mcis_cli.config import DataConfig
 from mcis_cli.data.facts import Facts, file_facts
-from mcis_cli.data.formats import MAX_IMAGE_BYTES, PHOTO_SUFFIXES
+from mcis_cli.data.formats import MAX_IMAGE_BYTES, PHOTO_SUFFIXES, id_fault
 from mcis_cli.data.layouts.coco import read_json
 from mcis_cli.data.layouts.layout import Layout, Outlines, Shape
-from mcis_cli.data.layouts.listing import Finding, Found, id_fault, image_id_of, image_path, in_composition, index_files
+from mcis_cli.data.layouts.listing import Finding, Found, image_id_of, image_path, in_composition, index_files
 from mcis_cli.data.layouts.names import is_ignored
 from mcis_cli.data.regular_files import read_regular
 from mcis_cli.errors import DataError

@@ -12,18 +12,13 @@ from pathlib import Path
 from typing import Literal
 
 from mcis_cli.config import DataConfig, Domain
-from mcis_cli.data.formats import PHOTO_SUFFIXES
+from mcis_cli.data.formats import JUNK_FOLDERS, PHOTO_SUFFIXES, id_fault
 from mcis_cli.data.regular_files import other_file, read_regular
 from mcis_cli.errors import DataError
 
-MAX_ID_LENGTH = 200
 MAX_TEXT_BYTES = 128 * 2**20
 MAX_CLASSES = 254  # a mask is uint8: 0 is the background, 255 is ignored
 BACKGROUND = "background"
-# Files that systems and tools leave in folders of photographs; hidden names are also left out.
-JUNK_FOLDERS = frozenset(
-    {"__MACOSX", "@eaDir", "__pycache__", "$RECYCLE.BIN", "System Volume Information", "#recycle", "lost+found"}
-)
 
 _SPREADSHEET = (b"PK\x03\x04", b"\xd0\xcf\x11\xe0")  # of Excel and others: a ZIP archive, or the older container
 
@@ -138,22 +133,6 @@ def index_files(
         else:
             paths[stem] = name if prefix == "." else f"{prefix}/{name}"
     return paths, tuple(findings)
-
-
-def id_fault(image_id: str) -> str | None:
-    """The fault of an image id, or None.
-
-    An id is a relative POSIX path without extension; it must not leave its folder, nor contain a line break.
-    """
-    if not image_id:
-        return "an empty image id"
-    if len(image_id) > MAX_ID_LENGTH:
-        return f"an image id of {len(image_id)} characters, expected at most {MAX_ID_LENGTH}"
-    if not image_id.isprintable() and any(unicodedata.category(letter) in ("Cc", "Cs") for letter in image_id):
-        return f"the image id {image_id!r} has characters that are no text"
-    if image_id.startswith("/") or not {"", ".", ".."}.isdisjoint(image_id.split("/")):
-        return f"the image id {image_id!r} leaves its folder, expected a plain relative path"
-    return None
 
 
 def read_text(file: Path) -> str:

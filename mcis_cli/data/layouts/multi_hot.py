@@ -4,7 +4,8 @@ from collections.abc import Sequence
 from pathlib import Path
 
 from mcis_cli.config import DataConfig
-from mcis_cli.data.layouts.listing import Finding, Found, id_fault, image_id_of, image_path, locate_image, read_lines
+from mcis_cli.data.formats import id_fault
+from mcis_cli.data.layouts.listing import Finding, Found, image_id_of, image_path, locate_image, read_lines
 from mcis_cli.data.layouts.names import listed_names
 from mcis_cli.data.regular_files import read_regular
 from mcis_cli.errors import DataError

@@ -2,7 +2,7 @@
 
 from pathlib import Path
 
-from mcis_cli.data.layouts.listing import JUNK_FOLDERS
+from mcis_cli.data.formats import JUNK_FOLDERS
 
 _KINDS: tuple[tuple[str, str], ...] = (
     ("*.xls", "a spreadsheet; save it as CSV UTF-8"),

@@ -9,10 +9,10 @@ from dataclasses import replace
 from pathlib import Path
 
 from mcis_cli.config import DataConfig
-from mcis_cli.data.formats import PHOTO_SUFFIXES
+from mcis_cli.data.formats import JUNK_FOLDERS, PHOTO_SUFFIXES
 from mcis_cli.data.layouts.coco import Collected, outlines_of
 from mcis_cli.data.layouts.layout import Layout, Outlines
-from mcis_cli.data.layouts.listing import JUNK_FOLDERS, Finding, Found, index_files
+from mcis_cli.data.layouts.listing import Finding, Found, index_files
 from mcis_cli.data.layouts.names import is_background
 from mcis_cli.data.layouts.rows import read_rows
 from mcis_cli.data.layouts.table import read_table

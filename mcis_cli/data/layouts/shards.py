@@ -69,7 +69,7 @@ class _Shards:
                 )
                 continue
             self.files.setdefault(key, {})[extension] = f"{inside}/{name}"
-            if split := facts["splits"].get(key, default):
+            for split in facts["splits"].get(key, default):
                 self.splits.setdefault(split, set()).add(key)
         self.tags |= {key: frozenset(tags) for key, tags in facts["tags"].items() if self.origin.get(key) == inside}
 
@@ -170,7 +170,7 @@ def _facts(archive: Path) -> dict[str, Any]:
     """What an archive holds: its members, and the tags and splits that its texts give."""
     members: dict[str, list[int]] = {}
     tags: dict[str, list[str]] = {}
-    splits: dict[str, str] = {}
+    splits: dict[str, list[str]] = {}
     rank: dict[str, int] = {}
     with open_regular(archive, MAX_BYTES)[0] as file:
         for name, offset, size in scan(file, str(archive)):
@@ -179,15 +179,15 @@ def _facts(archive: Path) -> dict[str, Any]:
             if extension not in TEXTS:
                 continue
             found, split = _read_text(file, offset, size, f"{archive}/{name}")
-            if split is not None:
+            if split:
                 splits[key] = split
             if found is not None and TEXTS.index(extension) <= rank.get(key, len(TEXTS)):
                 tags[key], rank[key] = found, TEXTS.index(extension)
     return {"members": members, "tags": tags, "splits": splits}
 
 
-def _read_text(file: BinaryIO, offset: int, size: int, name: str) -> tuple[list[str] | None, str | None]:
-    """Tags and split of a `.cls`, `.txt` or `.json` member; None if it gives none."""
+def _read_text(file: BinaryIO, offset: int, size: int, name: str) -> tuple[list[str] | None, list[str]]:
+    """Tags and splits of a `.cls`, `.txt` or `.json` member; None if it gives no tags."""
     if size > MAX_TEXT_BYTES:
         raise DataError(f"{name}: {size:,} bytes; expected tags in at most {MAX_TEXT_BYTES:,}; shorten it")
     file.seek(offset)
@@ -196,19 +196,24 @@ def _read_text(file: BinaryIO, offset: int, size: int, name: str) -> tuple[list[
         found = json.loads(text) if name.endswith(".json") else text
     except (ValueError, RecursionError) as error:
         raise DataError(f"{name}: not {'JSON' if name.endswith('.json') else 'text'} in UTF-8; correct it") from error
-    split = found.get("split") if isinstance(found, dict) else None
+    splits: list[str] = []
     if isinstance(found, dict):
+        splits = _names(found.get("split") or [], name)
         keys = (*TAG_COLUMNS, *MORE_TAG_COLUMNS, "cls")
         found = next((found[key] for key in keys if key in found), None)
     if found is None:
-        return None, str(split) if split else None
+        return None, splits
+    if found is not text:
+        return _names(found, name), splits
+    return text.split() if re.fullmatch(r"[\d\s]+", text) else split_cell(text), splits
+
+
+def _names(found: object, name: str) -> list[str]:
+    """The names or numbers of a value in JSON: one, or a list of them."""
     values = found if isinstance(found, list) else [found]
     if any(isinstance(value, bool) or not isinstance(value, str | int) for value in values):
         raise DataError(f"{name}: tags that are neither names nor numbers; expected names such as ['cat', 'dog']")
-    tags = [tag for value in values for tag in (split_cell(str(value)) if found is text else [str(value).strip()])]
-    if found is text and re.fullmatch(r"[\d\s]+", text):
-        tags = text.split()
-    return [tag for tag in tags if tag], str(split) if split else None
+    return [text for value in values if (text := str(value).strip())]
 
 
 def _parted(name: str) -> tuple[str, str]:
@@ -222,13 +227,13 @@ def _is_read(extension: str) -> bool:
     return f".{extension}" in PHOTO_SUFFIXES or extension in (*MASKS, *SALIENCY, *TEXTS)
 
 
-def _split_of(archive: Path) -> str | None:
-    """The split that the name of an archive or of its folder means, as in `shapes-train-000.tar`."""
+def _split_of(archive: Path) -> list[str]:
+    """The split, if any, that the name of an archive or of its folder means, as in `shapes-train-000.tar`."""
     for name in (archive.stem, archive.parent.name):
-        words = {split_of_name(word) for word in re.findall(r"[^\W\d_]+", name)} - {None}
+        words = {split for word in re.findall(r"[^\W\d_]+", name) if (split := split_of_name(word))}
         if len(words) == 1:
-            return words.pop()
-    return None
+            return [*words]
+    return []
 
 
 def _matches(config: DataConfig, root: Path) -> bool:

@@ -5,7 +5,8 @@ from collections.abc import Iterator, Sequence
 from dataclasses import replace
 
 from mcis_cli.config import SourceConfig
-from mcis_cli.data.layouts.listing import Finding, Item, Listing, Source, id_fault
+from mcis_cli.data.formats import id_fault
+from mcis_cli.data.layouts.listing import Finding, Item, Listing, Source
 from mcis_cli.errors import counted, first_few
 
 

@@ -5,10 +5,10 @@ from dataclasses import dataclass, field, replace
 from pathlib import Path, PurePosixPath
 
 from mcis_cli.config import DataConfig
-from mcis_cli.data.formats import PHOTO_SUFFIXES
+from mcis_cli.data.formats import PHOTO_SUFFIXES, id_fault
 from mcis_cli.data.layouts.layout import Layout
 from mcis_cli.data.layouts.left_out import OTHER_FOLDERS
-from mcis_cli.data.layouts.listing import Finding, Found, id_fault, image_id_of, image_path, locate_image
+from mcis_cli.data.layouts.listing import Finding, Found, image_id_of, image_path, locate_image
 from mcis_cli.data.layouts.multi_hot import SUFFIX, find_multi_hot, read_multi_hot_set
 from mcis_cli.data.layouts.rows import TABLE_SUFFIXES, Row, read_rows
 from mcis_cli.data.layouts.split_names import split_of_name

@@ -6,8 +6,8 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Literal
 
-from mcis_cli.data.formats import PHOTO_SUFFIXES
-from mcis_cli.data.layouts.listing import Finding, Found, id_fault, image_id_of, image_path, locate_image, read_text
+from mcis_cli.data.formats import PHOTO_SUFFIXES, id_fault
+from mcis_cli.data.layouts.listing import Finding, Found, image_id_of, image_path, locate_image, read_text
 
 SUFFIX = ".txt"
 ListTags = Literal["one", "first", "all"]

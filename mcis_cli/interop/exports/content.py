@@ -14,7 +14,7 @@ from numpy.typing import NDArray
 
 from mcis_cli.config import EvalConfig, RunOptions
 from mcis_cli.data.catalogue import IGNORE_INDEX, Catalogue
-from mcis_cli.data.layouts.listing import id_fault
+from mcis_cli.data.formats import id_fault
 from mcis_cli.errors import DataError
 from mcis_cli.maps.localization import enlarge, normalise
 from mcis_cli.stages import check, holds, read_record

@@ -3,7 +3,7 @@
 from collections.abc import Sequence
 from pathlib import Path
 
-from mcis_cli.data.layouts.listing import id_fault
+from mcis_cli.data.formats import id_fault
 from mcis_cli.errors import DataError
 from mcis_cli.stages import check, read_records, stages
 from mcis_cli.store import Artifact, Store

@@ -16,12 +16,12 @@ from jaxtyping import UInt8
 from mcis_cli.config import DataConfig
 from mcis_cli.data.archives import open_archive
 from mcis_cli.data.catalogue import IGNORE_INDEX, Catalogue
-from mcis_cli.data.formats import MASK_SUFFIXES, MAX_IMAGE_BYTES
+from mcis_cli.data.formats import MASK_SUFFIXES, MAX_IMAGE_BYTES, id_fault
 from mcis_cli.data.images import decode_mask
 from mcis_cli.data.layouts import label_studio
 from mcis_cli.data.layouts.coco import MAX_JSON_BYTES, Collected, find_instances, outlines_of, parse_instances
 from mcis_cli.data.layouts.layout import Outlines
-from mcis_cli.data.layouts.listing import id_fault, image_id_of, index_files
+from mcis_cli.data.layouts.listing import image_id_of, index_files
 from mcis_cli.data.layouts.names import mask_colours, read_label_map
 from mcis_cli.data.palette import voc_palette
 from mcis_cli.data.regular_files import open_regular, read_regular

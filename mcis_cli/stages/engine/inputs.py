@@ -6,10 +6,10 @@ are noticed.
 """
 
 from dataclasses import dataclass
-from pathlib import Path
 
 from mcis_cli.config import DataConfig, Reporter
 from mcis_cli.data.catalogue import Catalogue
+from mcis_cli.data.places import resolved
 from mcis_cli.data.reading import read_catalogue
 from mcis_cli.errors import DataError, MissingError, UsageError
 from mcis_cli.stages import check, command_of, names_of
@@ -96,8 +96,8 @@ def list_images(data: DataConfig, store: Store) -> Catalogue:
 
 def _resolved(data: DataConfig) -> DataConfig:
     """The same place, wherever a command is run."""
-    sources = tuple(source.model_copy(update={"root": str(Path(source.root).resolve())}) for source in data.sources)
-    return data.model_copy(update={"root": str(Path(data.root).resolve()), "sources": sources})
+    sources = tuple(source.model_copy(update={"root": resolved(source.root)}) for source in data.sources)
+    return data.model_copy(update={"root": resolved(data.root), "sources": sources})
 
 
 def images_of(artifact: Artifact, data: DataConfig | None, store: Store) -> Catalogue:

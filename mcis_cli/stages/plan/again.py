@@ -4,10 +4,10 @@ import json
 import re
 import shlex
 from collections.abc import Callable, Iterator, Mapping
-from pathlib import Path
 from typing import Any
 
 from mcis_cli.config import PRESETS, DataConfig, Settings
+from mcis_cli.data.places import may_exist
 from mcis_cli.errors import McisError, MissingError
 from mcis_cli.stages import kind_of, stages
 from mcis_cli.stages.engine.starting_weights import starting_identity
@@ -94,8 +94,8 @@ def _is_of(done: Done, command: str) -> bool:
 
 
 def _images(done: Done, place: DataConfig | None, *, is_first: bool, takes_folder: bool) -> Iterator[str]:
-    if is_first or place is None or not Path(place.root).exists():
-        folder = place.root if place is not None and Path(place.root).exists() else "FOLDER"
+    if is_first or place is None or not may_exist(place.root):
+        folder = place.root if place is not None and may_exist(place.root) else "FOLDER"
         yield from ([folder] if takes_folder else ["--data", folder])
     if is_first:
         split = str(done.meta.get("split"))
