@@ -174,6 +174,8 @@ def test_the_replay_notices(fault, since, tmp_path):
         fault(patch)
         run = record(tmp_path / "recorded")
     crashes = Crashes(tmp_path)
+    # Two calls show a name that is replaced in two steps: whether their turns in CI do is luck.
+    rounds = 1 if fault is replace_in_two_steps else size(0, 1)
     with pytest.raises((AssertionError, McisError, ValueError)):
-        crashes.after_every_call(run, Random(0), rounds=size(0, 1), since=since)
+        crashes.after_every_call(run, Random(0), rounds=rounds, since=since)
     assert crashes.num_states > 0
