@@ -163,7 +163,9 @@ def misunderstood(words: list[str]) -> str | None:
 
 
 def is_harmless(words: list[str]) -> bool:
-    """Whether a command does nothing in an empty folder."""
+    """Whether a command does nothing in an empty folder, and asks no server."""
+    if any("://" in word for word in words):
+        return False
     return words[0] == "mcis" and words[1] in FUNCTIONS and words[1] not in ("demo", "env")
 
 
