@@ -31,8 +31,9 @@ from mcis_cli.training.loop import LOG_EVERY, Watch, fit
 from mcis_cli.training.ranks import ALONE, Ranks, joined
 
 CPU = torch.device("cpu")
-NUM_IMAGES = 13  # three steps of four, and one that leaves a rank of two without any
-UNEVEN = 15  # the last step has two for one rank, and one for the other
+NUM_IMAGES = 5  # a step of four, and one that leaves a rank of two without any
+UNEVEN = 7  # the last step has two for one rank, and one for the other
+NUM_RESUMED = 13  # four steps each epoch
 TINY_CLS: dict[str, Any] = {"image_size": 32, "frozen_stages": 3}
 TINY_SEG: dict[str, Any] = {"crop": 33, "frozen_stages": 3}
 SEVERAL_VIEWS: dict[str, Any] = {**TINY_CLS, "frozen_stages": 5}  # of each image, some large: only new layers learn
@@ -128,7 +129,7 @@ def uninterrupted_and_resumed(chain: Chain, ranks: Ranks) -> list[dict[str, torc
     found = []
     for start in (0, LOG_EVERY):
         torch.manual_seed(start)
-        training = _of_masks(chain, changes, NUM_IMAGES, 2, ranks)
+        training = _of_masks(chain, changes, NUM_RESUMED, 2, ranks)
         if start and ranks.is_first:
             unpack(kept[start], training.model, training.optimizer)
         start = trained._begin_alike(training, start, ranks)
