@@ -29,6 +29,7 @@ FRESH_SECONDS = 10.0  # for which a process does not list a place again
 FLAT = ("s3://", "s3a://", "gs://", "gcs://", "az://", "abfs://")  # list all objects below a prefix at once
 MAX_DEPTH = 16  # of folders that are listed one by one
 REQUESTS = 16  # at a time, for facts of single files
+UNFINISHED_SECONDS = 3600.0  # after which a block that is being written counts as left over
 SLACK = 64  # a process may write this part of the limit before it looks at the size of the cache
 _VERSIONS = ("etag", "md5hash", "content-md5", "contentmd5", "content_md5", "digest", "generation", "last-modified")
 _TIMES = ("lastmodified", "last_modified", "mtime", "updated", "created")
@@ -76,6 +77,12 @@ def mirror(url: str, remote_mb: int, file_suffixes: frozenset[str]) -> Path:
     place = mirrors() / scheme / rest.strip("/")
     if ".." in place.parts:
         raise UsageError(f"{url} has '..': expected a plain URL")
+    user, at, _ = rest.partition("/")[0].rpartition("@")
+    if at and ":" in user:  # the store keeps the place of an image set
+        raise UsageError(
+            f"the URL of {scheme}://…@{rest.rpartition('@')[2]} has a password: expected one without; give it as the "
+            "client of the storage reads it, in variables or in a file"
+        )
     if time.monotonic() - _listed.get(url, -FRESH_SECONDS) < FRESH_SECONDS:
         return place
     suffix = place.suffix.lower()
@@ -215,6 +222,8 @@ def _make_room() -> None:
     for entry in _entries(mirrors().parent / "blocks"):
         with suppress(OSError):  # another process has removed it
             status = entry.stat()
+            if _is_new(entry.name) and time.time() - status.st_mtime < UNFINISHED_SECONDS:
+                continue
             blocks.append((status.st_mtime_ns, status.st_size, entry.path))
             total += status.st_size
     if total <= _cache.limit * 3 // 4:

@@ -10,7 +10,7 @@ from pathlib import Path
 
 import pytest
 from image_sets import encode, mask_of, photo, write
-from layout_writers import add_member
+from layout_writers import add_member, pack
 
 from mcis_cli.config import DataConfig
 from mcis_cli.data import tar_members
@@ -32,14 +32,6 @@ SHARD: Mapping[str, bytes | str] = {
     "b/3.jpg": DOG,
     "b/3.json": '{"labels": ["cat", "potted plant"], "split": ["val", "small"]}',
 }
-
-
-def pack(file: Path, members: Mapping[str, bytes | str]) -> Path:
-    file.parent.mkdir(parents=True, exist_ok=True)
-    with tarfile.open(file, "w") as archive:
-        for name, content in members.items():
-            add_member(archive, name, content)
-    return file
 
 
 def read(root: Path, **settings: object) -> Catalogue:

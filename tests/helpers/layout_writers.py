@@ -145,6 +145,15 @@ def add_member(archive: tarfile.TarFile, name: str, content: bytes | str) -> Non
     archive.addfile(member, io.BytesIO(content))
 
 
+def pack(file: Path, members: Mapping[str, bytes | str]) -> Path:
+    """Make an archive of files by name."""
+    file.parent.mkdir(parents=True, exist_ok=True)
+    with tarfile.open(file, "w") as archive:
+        for name, content in members.items():
+            add_member(archive, name, content)
+    return file
+
+
 def write_shards(root: Path, drawn: DrawnSet) -> None:
     """Tar shards of WebDataset, with numbers of classes, masks, and the split in the name."""
     for split in drawn.splits:
