@@ -184,9 +184,9 @@ def test_one_whose_segments_were_sealed_by_another_meanwhile_finds_the_artifact(
         write_all(one)
         records_of, sealed = one.records, []
 
-        def quicker(*arguments):
+        def quicker(*arguments, **named):
             sealed.append(other.seal(SCHEMA, 3, {}, {}))
-            return records_of(*arguments)
+            return records_of(*arguments, **named)
 
         monkeypatch.setattr(one, "records", quicker)
         assert one.seal(SCHEMA, 3, {}, {}).path == sealed[0].path
