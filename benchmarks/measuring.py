@@ -72,7 +72,7 @@ class Sizes:
 
 
 QUICK = Sizes(
-    images=8,
+    images=4,
     plain_images=1,
     repeats=1,
     backbone="lite0",
