@@ -58,7 +58,7 @@ def test_what_is_neither_a_folder_nor_a_table_is_bad_input(call, tmp_path):
         answer = call("check", name, cwd=tmp_path)
         assert (answer.code, answer.out) == (2, "")
         assert answer.err.count("\n") == 1
-        assert f"{name} is {kind}; expected a folder, or a table in .csv, .tsv, .json or .npy" in answer.err
+        assert f"{name} is {kind}; expected a folder, a table in .csv, .tsv, .json or .npy" in answer.err
 
 
 @pytest.mark.parametrize("command", ["ls", "status", "check --json", "cams -q", "--help", "ls --help", "--version"])

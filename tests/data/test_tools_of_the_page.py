@@ -10,7 +10,7 @@ from pathlib import Path
 import numpy as np
 import pytest
 from image_sets import encode, write
-from layout_writers import Drawn, DrawnSet, write_labelme
+from layout_writers import Drawn, DrawnSet, pack, write_labelme
 
 from mcis_cli.config import DataConfig
 from mcis_cli.data.palette import voc_palette, write_mask_png
@@ -174,6 +174,20 @@ def plain_coco(root: Path) -> None:
         write(root / f"annotations/instances_{split}2017.json", coco(photographs(root, f"{split}2017", split)))
 
 
+def list_of_paths(file: Path) -> None:
+    lines = [f"images/{image.name}.jpg\t{', '.join(image.boxes)}," for image in photographs(file.parent, "images")]
+    write(file, "".join(line.replace("\t,", "\t") + "\n" for line in lines))
+
+
+def shards(root: Path) -> None:
+    for split in SET.splits:
+        members: dict[str, bytes | str] = {}
+        for image in SET.of(split):
+            members[f"{image.name}.jpg"] = encode(np.asarray(image.pixels()), "JPEG")
+            members[f"{image.name}.json"] = json.dumps({"tags": [*image.boxes]})
+        pack(root / f"{split}-000.tar", members)
+
+
 MAKERS: Mapping[str, Callable[[Path], object]] = {
     "Excel, LibreOffice": excel,
     "Roboflow, outlines": lambda root: roboflow(root, coco, "_annotations.coco.json"),
@@ -186,6 +200,8 @@ MAKERS: Mapping[str, Callable[[Path], object]] = {
     "Label Studio, choices": label_studio_choices,
     "labelme": lambda root: write_labelme(root, SET),
     "FiftyOne": fiftyone,
+    "a list of paths, from a script": list_of_paths,
+    "WebDataset": shards,
     "PASCAL VOC": voc,
     "COCO": plain_coco,
 }
