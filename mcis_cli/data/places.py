@@ -19,7 +19,11 @@ def url_of(root: Path | str) -> str | None:
     match = _URL.fullmatch(str(root))
     if match is None or os.path.lexists(f"{match[1]}:"):
         return None
-    return f"{match[1]}://{'/' if match[1] in _ABSOLUTE else ''}{match[2]}"
+    return _prefix(match[1]) + match[2]
+
+
+def _prefix(scheme: str) -> str:
+    return f"{scheme}:///" if scheme in _ABSOLUTE else f"{scheme}://"
 
 
 def resolved(root: Path | str, folder: Path = Path()) -> str:
@@ -53,10 +57,10 @@ def mirrored(path: Path | str) -> str | None:
     if not place.startswith(prefix):
         return None
     scheme, _, rest = place.removeprefix(prefix).partition(os.sep)
-    return f"{scheme}://{'/' if scheme in _ABSOLUTE else ''}{rest}"
+    return _prefix(scheme) + rest
 
 
 def with_urls(text: str) -> str:
     """A message with URLs in place of the paths of their mirrors."""
     pattern = rf"{re.escape(str(mirrors()))}/([a-z0-9+.-]+)/"
-    return re.sub(pattern, lambda found: f"{found[1]}://{'/' if found[1] in _ABSOLUTE else ''}", text)
+    return re.sub(pattern, lambda found: _prefix(found[1]), text)

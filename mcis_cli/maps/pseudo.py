@@ -6,7 +6,7 @@ can become probabilities, for a CRF to start from, and then a mask. Values: 0 is
 to be ignored.
 """
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 
 import numpy as np
 from jaxtyping import Float, UInt8
@@ -194,6 +194,23 @@ def with_own_background(
     """
     distrust = 1 - np.asarray(trust, dtype=np.float32).reshape(-1, 1, 1)
     return np.asarray(maps + distrust * np.float32(weight) * (np.float32(middle) - saliency), dtype=maps.dtype)
+
+
+def weighted(
+    maps: Float[np.ndarray, "cls height width"], names: Sequence[str], weights: Mapping[str, float]
+) -> Float[np.ndarray, "cls height width"]:
+    """Scores of classes, each times the weight of its class.
+
+    Args:
+        maps: scores of the classes, in [0, 1].
+        names: of these classes.
+        weights: over 0, by name; 1 for a class without one.
+
+    Returns:
+        The scores, which may be over 1.
+    """
+    factors = np.array([weights.get(name, 1.0) for name in names], dtype=maps.dtype)
+    return np.asarray(maps * factors[:, None, None])
 
 
 def soft_scores(

@@ -72,21 +72,27 @@ FIELDS = {"maps": np.array([[[0.2, 0.8, 0.1]], [[0.6, 0.1, 0.1]]], np.float32), 
 
 @pytest.mark.parametrize(
     ("background", "given"),
-    [("constant", {"background_score": 0.4}), ("power", {"background_power": 2.0}), ("otsu", {}), ("affinity", {})],
+    [
+        ("constant", {"background_score": 0.4}),
+        ("power", {"background_power": 2.0}),
+        ("otsu", {}),
+        ("affinity", {}),
+        ("otsu", {"fusion": "soft", "class_weights": {"cat": 2.0, "dog": 0.7}}),
+    ],
 )
 def test_maps_alone_give_the_mask_that_has_no_other_evidence(background, given):
     """Without CRF and saliency, a mask is that of the maps alone, by each rule."""
     config = PseudoConfig(background=background, crf=False, **given)
-    material = Material("a", FIELDS["maps"], (0, 2), (3, 24))
+    material = Material("a", FIELDS["maps"], (0, 2), (3, 24), names=("cat", "dog"))
     mask = make_mask(config, material)[1]["mask"]
-    scores = review._scores(config, FIELDS, (0, 2), (3, 24))
+    scores = review._scores(config, FIELDS, (0, 2), ("cat", "dog"), (3, 24))
     assert {0, 1, 3} == {*np.unique(mask)}
     np.testing.assert_array_equal(np.array([0, 1, 3])[scores.argmax(axis=0)], mask)
 
 
 def test_a_tag_without_a_map_is_nowhere():
     none = {"maps": np.zeros((0, 1, 2), np.float32), "classes": np.zeros(0, np.int32)}
-    scores = review._scores(PseudoConfig(background="otsu"), none, (1,), (2, 4))
+    scores = review._scores(PseudoConfig(background="otsu"), none, (1,), ("cat",), (2, 4))
     assert (scores[0] >= scores[1]).all()
 
 

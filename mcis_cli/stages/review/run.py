@@ -14,7 +14,7 @@ from mcis_cli.data.catalogue import Catalogue
 from mcis_cli.data.loading import Workers
 from mcis_cli.errors import MissingError, UsageError
 from mcis_cli.maps.localization import enlarge, normalise
-from mcis_cli.maps.pseudo import among_tags, otsu_threshold, power_background, soft_scores
+from mcis_cli.maps.pseudo import among_tags, otsu_threshold, power_background, soft_scores, weighted
 from mcis_cli.maps.review import agreement, border_share, overlap
 from mcis_cli.stages import check, holds, read_record
 from mcis_cli.stages.engine.by_image import ByImage, require_segment, run_segments
@@ -152,7 +152,8 @@ def _reviewing(
         image_id, predicted = item
         mask = read_record(masks, image_id)["mask"]
         labels = images[image_id].labels
-        scores = _scores(of_masks, read_record(maps, image_id), labels, mask.shape)
+        names = [masks.meta["class_names"][label] for label in labels]
+        scores = _scores(of_masks, read_record(maps, image_id), labels, names, mask.shape)
         return image_id, terms(mask, labels, scores, saliency(image_id), predicted)
 
     return ByImage(Workers(review, options.workers), items)
@@ -163,7 +164,7 @@ def _values(labels: Sequence[int]) -> np.ndarray[Any, np.dtype[np.int32]]:
 
 
 def _scores(
-    config: PseudoConfig, fields: Mapping[str, Any], labels: Sequence[int], size: tuple[int, ...]
+    config: PseudoConfig, fields: Mapping[str, Any], labels: Sequence[int], names: Sequence[str], size: tuple[int, ...]
 ) -> Float32[np.ndarray, "kept height width"]:
     """Probabilities of background and of the tags by the maps alone, with the settings of the masks."""
     maps = np.zeros((len(labels), *size), dtype=np.float32)
@@ -173,7 +174,7 @@ def _scores(
         if label in labels:
             maps[labels.index(label)] = plane
     background = np.broadcast_to(np.asarray(_background(config, maps), dtype=np.float32), size)
-    return soft_scores(maps, background, sharpness=config.sharpness)
+    return soft_scores(weighted(maps, names, config.class_weights), background, sharpness=config.sharpness)
 
 
 def _background(

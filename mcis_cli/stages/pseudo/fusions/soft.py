@@ -5,7 +5,7 @@ from jaxtyping import Float32
 
 from mcis_cli.config import PseudoConfig
 from mcis_cli.maps.crf import dense_crf
-from mcis_cli.maps.pseudo import agreed, mask_of_probabilities, soft_scores, with_own_background
+from mcis_cli.maps.pseudo import agreed, mask_of_probabilities, soft_scores, weighted, with_own_background
 from mcis_cli.maps.regions import vote
 from mcis_cli.stages.pseudo.backgrounds import BACKGROUNDS, normalised
 from mcis_cli.stages.pseudo.material import Mask, Material
@@ -35,8 +35,7 @@ def _of_maps(config: PseudoConfig, material: Material) -> Probabilities:
     maps = normalised(config, material)
     background = BACKGROUNDS[config.background].score(config, material, maps)
     if config.class_weights:
-        weights = [config.class_weights.get(name, 1.0) for name in material.names]
-        maps = maps * np.array(weights, dtype=np.float32)[:, None, None]
+        maps = weighted(maps, material.names, config.class_weights)
     if material.trust is not None:
         assert material.saliency is not None, "what is trusted"
         weight, middle = config.saliency_weight, config.saliency_middle
