@@ -78,8 +78,8 @@ def test_all_runs_end_with_the_same_ids(recorded, mended, kept):
 @pytest.mark.slow
 @pytest.mark.parametrize(("run", "num_states"), [("recorded", 8_400), ("mended", 6_000), ("kept", 4_200)])
 def test_after_any_crash_the_next_run_ends_with_the_same_ids(request, tmp_path, run, num_states):
-    """After each call, in CI in one of seven ways, in turns. `test_the_replay_notices` shows that this is enough for all
-    mistakes there but one, which the long run notices: it crashes in every way after each call."""
+    """After each call, in CI in one of seven ways, in turns. `test_the_replay_notices` shows that this is enough for
+    all mistakes there but one, which the long run notices: it crashes in every way after each call."""
     crashes = Crashes(tmp_path)
     crashes.after_every_call(request.getfixturevalue(run), Random(1), rounds=size(0, 20))
     assert crashes.num_states >= num_states // size(80, 1), f"{crashes.num_states} of {crashes.num_tried}"
