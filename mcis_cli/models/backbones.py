@@ -11,17 +11,15 @@ from dataclasses import dataclass
 from functools import partial
 from typing import Literal
 
-import timm
 import torch
-import torchvision
 from jaxtyping import Float
 from torch import Tensor, nn
 
 from mcis_cli.errors import UsageError, WeightsError, counted
+from mcis_cli.models import efficientnet_lite
 from mcis_cli.models.depthwise import DepthwiseConv
 from mcis_cli.models.layers import listed, misfits, new_conv
 from mcis_cli.models.resnet38 import WIDTH, resnet38
-from mcis_cli.models.timm_networks import PREFIX, build_timm_network
 
 Role = Literal["classification", "segmentation", "largefov"]
 Triple = tuple[float, float, float]
@@ -31,7 +29,7 @@ IMAGENET_STD: Triple = (0.229, 0.224, 0.225)
 LITE_MEAN: Triple = (127 / 255, 127 / 255, 127 / 255)
 LITE_STD: Triple = (128 / 255, 128 / 255, 128 / 255)
 NEW_CHANNELS = 512
-LITE_BLOCKS: Mapping[str, tuple[int, ...]] = {"lite0": (1, 2, 2, 3, 3, 4, 1), "lite2": (1, 3, 3, 4, 4, 5, 1)}
+PREFIX = "timm:"
 
 
 @dataclass(frozen=True)
@@ -129,8 +127,9 @@ class Backbone(nn.Module):
         inner = {key.removeprefix("backbone."): value for key, value in state.items() if key.startswith("backbone.")}
         state = inner or state
         own = self.trunk.state_dict()
-        blocks = LITE_BLOCKS.get(self.name)
-        published = {key if blocks is None else _timm_name(key, blocks): value for key, value in state.items()}
+        variant = efficientnet_lite.VARIANTS.get(self.name)
+        names = {key: key if variant is None else efficientnet_lite.timm_name(key, variant) for key in state}
+        published = {names[key]: value for key, value in state.items()}
         published = {key: value for key, value in published.items() if not key.startswith(self._dropped)}
         counters = {key: value for key, value in own.items() if key.endswith("num_batches_tracked")}
         published = counters | published  # files from before PyTorch 0.4.1 have none, and frozen batch norm reads none
@@ -222,11 +221,10 @@ def _builder_of(name: str) -> Callable[[int, Role], _Trunk]:
     """The function that makes the published layers, from output stride and role."""
     builders: dict[str, Callable[[int, Role], _Trunk]] = {
         "vgg16": _vgg16,
-        "resnet50": partial(_resnet, torchvision.models.resnet50),
-        "resnet101": partial(_resnet, torchvision.models.resnet101),
+        "resnet50": partial(_resnet, "resnet50"),
+        "resnet101": partial(_resnet, "resnet101"),
         "resnet38": _resnet38,
-        "lite0": partial(_lite, "tf_efficientnet_lite0"),
-        "lite2": partial(_lite, "tf_efficientnet_lite2"),
+        **{name: partial(_lite, variant) for name, variant in efficientnet_lite.VARIANTS.items()},
     }
     if name.startswith(PREFIX):
         return partial(_timm, name.removeprefix(PREFIX))
@@ -253,7 +251,9 @@ def _vgg16(output_stride: int, role: Role) -> _Trunk:
     DeepLab keeps pool 5, at stride 1. Pools at stride 1 are 3×3, since 2×2 ones would shrink and shift the map. All
     pools of DeepLab-LargeFOV as published are 3×3 and padded, so that 8k + 1 pixels give k + 1 cells.
     """
-    layers = list(torchvision.models.vgg16(weights=None).features)
+    from torchvision.models import vgg16  # takes a second and more, which the backbones for CPUs do not need
+
+    layers = list(vgg16(weights=None).features)
     smooth_pool = partial(nn.MaxPool2d, kernel_size=3, stride=1, padding=1)
     if output_stride == 8:
         layers[23] = smooth_pool()
@@ -273,9 +273,11 @@ def _vgg16(output_stride: int, role: Role) -> _Trunk:
     )
 
 
-def _resnet(build: Callable[..., nn.Module], output_stride: int, role: Role) -> _Trunk:
+def _resnet(name: str, output_stride: int, role: Role) -> _Trunk:
     """A ResNet up to its last stage, dilated there (output stride 16), or in the last two (8); no new layers."""
-    network = build(weights=None, replace_stride_with_dilation=[False, output_stride == 8, True])
+    from torchvision.models import get_model  # type: ignore[attr-defined]
+
+    network = get_model(name, weights=None, replace_stride_with_dilation=[False, output_stride == 8, True])
     layers = _parts(network, "conv1", "bn1", "relu", "maxpool", "layer1", "layer2", "layer3", "layer4")
     modules = list(layers.values())
     return _Trunk(
@@ -302,32 +304,29 @@ def _resnet38(output_stride: int, role: Role, *, width: int = WIDTH) -> _Trunk:
     )
 
 
-def _lite(name: str, output_stride: int, role: Role) -> _Trunk:
-    """EfficientNet-Lite: inverted bottlenecks with ReLU6 and no squeeze-and-excitation; its last block is linear."""
-    network = timm.create_model(name, pretrained=False, output_stride=output_stride)
-    channels = [_channels_of(block) for block in network.get_submodule("blocks").children()]
+def _lite(variant: efficientnet_lite.Variant, output_stride: int, role: Role) -> _Trunk:
+    """EfficientNet-Lite, for segmentation without its last convolution, so that it ends in a linear bottleneck."""
+    layers = efficientnet_lite.lite_layers(variant, output_stride)
+    if role != "classification":
+        layers = OrderedDict(list(layers.items())[:3])
+    network, blocks = nn.Sequential(layers), list(layers["blocks"].children())
     _quicken(network)
-    blocks = list(network.get_submodule("blocks").children())
-    stem = _parts(network, "conv_stem", "bn1")
-    end = _parts(network, "conv_head", "bn2") if role == "classification" else OrderedDict()
+    stem, end = list(layers.values())[:2], list(layers.values())[3:]
     return _Trunk(
-        layers=nn.Sequential(stem | _parts(network, "blocks") | end),
-        stages=[[*stem.values(), blocks[0]], [blocks[1]], [blocks[2]], blocks[3:5], [*blocks[5:], *end.values()]],
-        num_features=1280 if end else channels[-1],
+        layers=network,
+        stages=[[*stem, blocks[0]], [blocks[1]], [blocks[2]], blocks[3:5], [*blocks[5:], *end]],
+        num_features=efficientnet_lite.NUM_FEATURES if end else variant.widths[-1],
         dropped=("classifier.",) if end else ("classifier.", "conv_head.", "bn2."),
-        taps=((blocks[2], channels[2]), (blocks[4], channels[4])),
+        taps=((blocks[2], variant.widths[2]), (blocks[4], variant.widths[4])),
         mean=LITE_MEAN,
         std=LITE_STD,
     )
 
 
-def _channels_of(block: nn.Module) -> int:
-    """Channels that a group of inverted bottlenecks gives: those of its last convolution."""
-    return [module for module in block.modules() if isinstance(module, nn.Conv2d)][-1].out_channels
-
-
 def _timm(name: str, output_stride: int, role: Role) -> _Trunk:
     """A network of timm up to where its features would be pooled, in both roles; no new layers."""
+    from mcis_cli.models.timm_networks import build_timm_network
+
     found = build_timm_network(name, output_stride=output_stride)
     _quicken(found.network)
     return _Trunk(
@@ -350,27 +349,3 @@ def _quicken(network: nn.Module) -> None:
 
 def _parts(network: nn.Module, *names: str) -> OrderedDict[str, nn.Module]:
     return OrderedDict((name, network.get_submodule(name)) for name in names)
-
-
-def _timm_name(key: str, blocks: Sequence[int]) -> str:
-    """Name of an EfficientNet-Lite layer in timm, from that in EfficientNet-PyTorch; timm's own stay as they are."""
-    layer, _, rest = key.partition(".")
-    outer = {"_conv_stem": "conv_stem", "_bn0": "bn1", "_conv_head": "conv_head", "_bn1": "bn2", "_fc": "classifier"}
-    if layer in outer:
-        return f"{outer[layer]}.{rest}"
-    if layer != "_blocks":
-        return key
-    number, _, rest = rest.partition(".")
-    part, _, parameter = rest.partition(".")
-    places = [(stage, block) for stage, count in enumerate(blocks) for block in range(count)]
-    stage, block = places[int(number)] if int(number) < len(places) else (len(blocks), int(number))
-    # the first block does not expand: it has one convolution and one norm fewer, and timm numbers only existing ones
-    inner = {
-        "_expand_conv": "conv_pw",
-        "_bn0": "bn1",
-        "_depthwise_conv": "conv_dw",
-        "_bn1": "bn1" if stage == 0 else "bn2",
-        "_project_conv": "conv_pw" if stage == 0 else "conv_pwl",
-        "_bn2": "bn2" if stage == 0 else "bn3",
-    }
-    return f"blocks.{stage}.{block}.{inner.get(part, part)}.{parameter}"

@@ -10,7 +10,6 @@ import torch
 from jaxtyping import Float
 from torch import Tensor, nn
 from torch.nn import functional
-from torchvision.models.segmentation.deeplabv3 import ASPPPooling, DeepLabHead
 
 from mcis_cli.models.layers import new_conv, num_features_of
 
@@ -163,11 +162,14 @@ class DeepLabV3(nn.Module):
             align_corners: How `models.deeplab.enlarged` takes pixels.
             num_features: C; asked of the backbone where None.
         """
+        from torchvision.models.segmentation.deeplabv3 import ASPPPooling, DeepLabHead
+
         super().__init__()
         channels = num_features_of(backbone) if num_features is None else num_features
         self.backbone = backbone
         self.align_corners = align_corners
         self.head = DeepLabHead(channels, num_classes, (dilation, 2 * dilation, 3 * dilation))
+        self._pooled = [module for module in self.head.modules() if isinstance(module, ASPPPooling)]
 
     def forward(self, images: Float[Tensor, "batch 3 h w"]) -> Float[Tensor, "batch class h_out w_out"]:
         """Logits at network resolution, background first; the caller enlarges them.
@@ -175,9 +177,8 @@ class DeepLabV3(nn.Module):
         A batch of one has only one value a channel after image pooling, which cannot be normalised by its own spread,
         so batch norm uses its running statistics there, also in training.
         """
-        for module in self.head.modules():
-            if isinstance(module, ASPPPooling):
-                module.train(self.training and len(images) > 1)
+        for module in self._pooled:
+            module.train(self.training and len(images) > 1)
         return self.head(self.backbone(images))  # type: ignore[no-any-return]
 
     def new_parameters(self) -> list[nn.Parameter]:

@@ -16,9 +16,9 @@ from timm.models import is_model, split_model_name_tag
 from torch import nn
 
 from mcis_cli.errors import UsageError
+from mcis_cli.models.backbones import PREFIX
 from mcis_cli.models.timm_maps import Extractor, cut_pyramid, patch_transformer, stages_of
 
-PREFIX = "timm:"
 Triple = tuple[float, float, float]
 
 

@@ -34,6 +34,19 @@ def test_importing_the_package_or_its_commands_brings_nothing_heavy(module: str)
     assert ran.stdout.strip() == "[]"
 
 
+def test_networks_for_cpus_are_built_without_libraries_of_networks():
+    """Importing these takes several times as long as importing PyTorch, in every process that loads a network."""
+    code = """if True:
+        import sys
+        from mcis_cli.models.backbones import build_backbone
+        from mcis_cli.stages.engine import networks
+        build_backbone("lite0")
+        print({"timm", "torchvision"} & {*sys.modules})
+        """
+    ran = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True)
+    assert ran.stdout.strip() == "set()"
+
+
 def test_no_test_module_imports_another():
     """What two need is in `tests/helpers`, whose modules are imported by their bare names."""
     tests = Path(__file__).parents[1]

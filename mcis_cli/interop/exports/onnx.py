@@ -30,6 +30,7 @@ from mcis_cli.models.co_attention import (
     query,
     weigh_activations,
 )
+from mcis_cli.models.efficientnet_lite import SameConv
 from mcis_cli.models.layers import average
 from mcis_cli.stages import check, holds
 from mcis_cli.stages.engine.networks import backbone_of, stored_classifier, stored_segmenter
@@ -141,14 +142,14 @@ def _enlarged(
     return functional.interpolate(maps, size=images.shape[-2:], mode="bilinear", align_corners=align_corners)
 
 
-class SameConv(nn.Module):
-    """Replaces a convolution of lite0 that pads by the parity of its input, while ONNX is written.
+class PaddingConv(nn.Module):
+    """Replaces a convolution that pads by the parity of its input, as those of lite0 do, while ONNX is written.
 
     ONNX's own convolution has an attribute for this padding. As arithmetic with unknown sizes, it takes the exporter a
     minute, and a dozen nodes for each convolution in the graph.
     """
 
-    def __init__(self, conv: Conv2dSame) -> None:
+    def __init__(self, conv: nn.Conv2d) -> None:
         """Copy weights and geometry."""
         super().__init__()
         self.conv = conv
@@ -175,14 +176,14 @@ class SameConv(nn.Module):
 
 
 def for_onnx(network: nn.Module) -> nn.Module:
-    """A copy of a network for ONNX: `SameConv` where it is needed, and activations that do not overwrite their input.
+    """A copy of a network for ONNX: `PaddingConv` where needed, and activations that do not overwrite their input.
 
     The exporter decomposes an activation that works in place, with symbolic sizes, which takes a third of its time.
     """
     copy = deepcopy(network)
     for name, module in list(copy.named_modules()):
-        if isinstance(module, Conv2dSame):
-            copy.set_submodule(name, SameConv(module))
+        if isinstance(module, (SameConv, Conv2dSame)):
+            copy.set_submodule(name, PaddingConv(module))
         if hasattr(module, "inplace"):
             module.inplace = False
     return copy
