@@ -133,7 +133,7 @@ def _together(num_images: int, sizes: Sizes) -> dict[str, float]:
             assert not any(codes)
 
         return alternate(
-            min(sizes.repeats, 2),
+            sizes.repeats,
             0,
             unrelated=lambda: run(2),
             engine=lambda: run(1, "--engine", "processes", "--workers", "2"),

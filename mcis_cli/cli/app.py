@@ -1,6 +1,7 @@
 """The command `mcis`, and how errors become one line and an exit code."""
 
 import io
+import logging
 import os
 import shutil
 import sys
@@ -11,6 +12,7 @@ from typing import Annotated, TextIO, cast
 
 import typer
 
+import mcis_cli
 from mcis_cli import __version__
 from mcis_cli.cli import memory
 from mcis_cli.cli.command_list import GroupedCommands, renamed
@@ -53,6 +55,16 @@ def root(
     """
 
 
+class _Warnings(logging.Handler):
+    """Shows what rooms below warn of that know no reporter."""
+
+    def emit(self, record: logging.LogRecord) -> None:
+        complain(record.levelname.lower(), record.getMessage())
+
+
+_WARNINGS = _Warnings(logging.WARNING)
+
+
 def run(arguments: list[str], stopping: Callable[[], bool]) -> int:
     """Run one command and return its exit code, after all output has been written.
 
@@ -63,6 +75,7 @@ def run(arguments: list[str], stopping: Callable[[], bool]) -> int:
     Raises:
         KeyboardInterrupt: Ctrl-C.
     """
+    logging.getLogger(mcis_cli.__name__).addHandler(_WARNINGS)
     debug = "--debug" in arguments or bool(os.environ.get("MCIS_DEBUG"))
     return _watched_run(arguments or ["--help"], debug, stopping)
 

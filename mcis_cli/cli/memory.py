@@ -1,9 +1,6 @@
-"""Memory: keep freed memory in the process, and explain errors when it runs out, on the CPU or the GPU."""
+"""Explain errors when memory runs out, on the CPU or the GPU."""
 
-import ctypes
-import os
 import resource
-import sys
 from collections.abc import Sequence
 
 from mcis_cli.errors import UsageError
@@ -60,23 +57,3 @@ def _flags_for_less(arguments: Sequence[str]) -> str:
     names = (name for argument in arguments for name in stages_of(argument))
     work = next((stages()[name].work for name in names), None)
     return work.less_memory if work is not None else _PREDICT if "predict" in arguments else _ANY
-
-
-# Numbers of mallopt in glibc, and what sets the same from outside.
-_TRIM_THRESHOLD, _MMAP_MAX = -1, -4
-_OWN_WISH = ("MALLOC_TRIM_THRESHOLD_", "MALLOC_TOP_PAD_", "MALLOC_MMAP_THRESHOLD_", "MALLOC_MMAP_MAX_")
-
-
-def keep_freed_memory() -> None:
-    """Make glibc keep freed memory: by default it returns each large tensor's pages, and the system zeroes them for the
-    next.
-
-    With another allocator, or if the environment sets glibc's variables, nothing is changed.
-    """
-    tuned = "glibc.malloc" in os.environ.get("GLIBC_TUNABLES", "")
-    if sys.platform != "linux" or tuned or any(name in os.environ for name in _OWN_WISH):
-        return
-    mallopt = getattr(ctypes.CDLL(None), "mallopt", None)
-    if mallopt is not None:
-        mallopt(_TRIM_THRESHOLD, 2**31 - 1)
-        mallopt(_MMAP_MAX, 0)

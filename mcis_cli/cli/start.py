@@ -35,7 +35,7 @@ def main(arguments: list[str] | None = None) -> None:
     stop = Stop(given)
     try:
         stop.listen()
-        from mcis_cli.cli.memory import keep_freed_memory
+        from mcis_cli.allocator import keep_freed_memory
 
         keep_freed_memory()
         from mcis_cli.cli.app import run

@@ -194,7 +194,7 @@ def test_an_artifact_of_another_stage_is_2(call, chain, command, stage, wanted):
         (["cams", "--config", "nowhere.toml"], "nowhere.toml cannot be read: No such file"),
         (["cams", "--device", "cuda:77"], "cuda:77"),
         (["train-cls", "--split", "test"], "no split 'test' in "),
-        (["train-cls", "nowhere"], "nowhere does not exist: expected a folder of images, or a table of tags"),
+        (["train-cls", "nowhere"], "nowhere does not exist: expected a folder of images or tar shards"),
     ],
 )
 def test_a_mistake_is_one_line_and_2(call, chain, arguments, part):

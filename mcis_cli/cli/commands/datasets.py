@@ -16,7 +16,7 @@ from mcis_cli.cli.session.groups import ImageOptions, Place, require_images
 from mcis_cli.cli.session.location import CONFIG_FILE
 from mcis_cli.cli.session.section_flags import Flags, SectionFlags
 from mcis_cli.cli.session.settings_file import written
-from mcis_cli.cli.session.workspace import Workspace
+from mcis_cli.cli.session.workspace import KINDS_OF_DATA, Workspace
 from mcis_cli.cli.terminal.folder_output import OutputFolder
 from mcis_cli.cli.terminal.output import TerminalReporter, console, for_people, say, say_path
 from mcis_cli.config import DEFAULT_PRESET, PRESETS, DataConfig, Preset, resolve
@@ -113,7 +113,7 @@ def init(
     if preset not in PRESETS:
         raise UsageError(f"preset {preset!r} is not known: expected one of {', '.join(PRESETS)}")
     if not may_exist(data):
-        raise UsageError(f"{data} does not exist: expected a folder of images, or a table of tags")
+        raise UsageError(f"{data} does not exist: expected {KINDS_OF_DATA}")
     given = {name: value for name, value in images.flags.tables["data"].items() if value is not None}
     target = Path(CONFIG_FILE)
     if os.path.lexists(target) and not force:

@@ -27,6 +27,8 @@ from mcis_cli.data.places import may_exist, resolved
 from mcis_cli.errors import UsageError
 from mcis_cli.store import Artifact, Store, open_store
 
+KINDS_OF_DATA = "a folder of images or tar shards, a table of tags, a list of paths, or a URL of any of them"
+
 
 @dataclass(frozen=True, kw_only=True)
 class Workspace:
@@ -128,9 +130,7 @@ class Workspace:
             return None
         root = resolved(folder or section["root"])
         if not may_exist(root):
-            raise UsageError(
-                f"{folder or section['root']} does not exist: expected a folder of images, or a table of tags"
-            )
+            raise UsageError(f"{folder or section['root']} does not exist: expected {KINDS_OF_DATA}")
         return resolve({"data": {**section, "root": root}}).data
 
     def data_for(self, upstream: Artifact, folder: Path | None, reference: str | None) -> DataConfig | None:

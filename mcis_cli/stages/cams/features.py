@@ -123,7 +123,7 @@ class FeatureCache:
         while self._held > self._budget and len(self._kept) > 1:
             dropped, oldest = self._kept.popitem(last=False)
             self._held -= oldest.num_bytes()
-            self._scratch.put(dropped, oldest.distinct())
+            self._scratch.put(dropped, oldest if isinstance(oldest, Kept) else oldest.distinct())
         return self._of(held.distinct())
 
     def _found(self, key: Key) -> Held:
@@ -132,9 +132,10 @@ class FeatureCache:
         if kept := self._scratch.get(key):
             return kept if is_on_cpu else self._of(tensor.to(self._device) for tensor in kept.distinct())
         features = self._compute(key[0], self._read(key))
+        kept = Kept.of(features.distinct()) if is_on_cpu else None
         if self._scratch.is_shared:
-            self._scratch.put(key, features.distinct())  # other shards can read them now
-        return Kept.of(features.distinct()) if is_on_cpu else features
+            self._scratch.put(key, kept or features.distinct())  # other shards can read them now
+        return kept or features
 
     def _of(self, distinct: Iterable[Tensor]) -> Features:
         """Features from their distinct tensors."""

@@ -16,6 +16,7 @@ from functools import cache, wraps
 from queue import SimpleQueue
 from typing import Any, TypeVar, cast
 
+from mcis_cli.allocator import keep_freed_memory
 from mcis_cli.config import Asked, Engine, RunOptions, Silent
 from mcis_cli.data.loading import Crew, WorkerDiedError
 from mcis_cli.errors import McisError, UnfinishedError, UsageError
@@ -102,6 +103,7 @@ class Worker:
         self.packed, self.ended = packed, False
         self._asked: SimpleQueue[Asked | None] = SimpleQueue()
         self._answers: SimpleQueue[BaseException | None] = SimpleQueue()
+        keep_freed_memory(in_threads=True)
         self._thread = threading.Thread(target=self._run, daemon=True, name="mcis-segments")
         self._thread.start()
 

@@ -88,14 +88,14 @@ class Scratch:
                 return kept
         return None
 
-    def put(self, key: object, tensors: Sequence[Tensor]) -> None:
-        """Write tensors that `Kept.of` takes, if there is room and no process has written them."""
-        more = sum(tensor.nbytes for tensor in tensors)
+    def put(self, key: object, held: Kept | Sequence[Tensor]) -> None:
+        """Write tensors (kept ones, or such as `Kept.of` takes), if there is room and no process has written them."""
+        more = held.num_bytes() if isinstance(held, Kept) else sum(tensor.nbytes for tensor in held)
         if self.num_bytes + more > self._limit or key in self:
             return
         try:
             if self.num_bytes + 2 * more <= shutil.disk_usage(self._folder.parent).free:
-                self._write(_name(key), Kept.of(tensors))
+                self._write(_name(key), held if isinstance(held, Kept) else Kept.of(held))
                 self.num_bytes += more
         except (OSError, StorageError):  # no space or no permission: the features are computed again
             self._limit = self.num_bytes = 0
