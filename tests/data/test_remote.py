@@ -382,6 +382,31 @@ def test_a_bucket_or_an_object_that_is_not_there_is_named(bucket: Any, cache: Pa
         images.read_file("c")
 
 
+@pytest.fixture
+def google(here: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[str]:
+    """A bucket of a server that answers as Google Cloud Storage does, with the sets."""
+    gcsfs = pytest.importorskip("gcsfs", reason="needs gcsfs: pip install 'mcis[remote]'")
+    emulator = pytest.importorskip("gcp_storage_emulator.server", reason="pip install gcp-storage-emulator")
+    server = emulator.create_server("127.0.0.1", 0, in_memory=True)
+    server.start()
+    host, port = server._api._httpd.server_address
+    monkeypatch.setenv("STORAGE_EMULATOR_HOST", f"http://{host}:{port}")
+    monkeypatch.setenv("GCSFS_EXPERIMENTAL_ZB_HNS_SUPPORT", "false")  # asks a server of another kind first
+    gcsfs.GCSFileSystem.clear_instance_cache()
+    files = gcsfs.GCSFileSystem(project="x")
+    files.mkdir("pictures")
+    files.put(str(here), "pictures/", recursive=True)
+    yield "gs://pictures/here"
+    gcsfs.GCSFileSystem.clear_instance_cache()
+    server.stop()
+
+
+@OF_BOTO
+@pytest.mark.parametrize("place", PLACES)
+def test_a_set_in_a_bucket_of_google_is_the_set_here(place: str, here: Path, google: str) -> None:
+    assert_same(f"{google}/{place}", here / place)
+
+
 def read_all(url: str) -> str:
     images = read(url)
     assert [images.read_image(image_id) for image_id in images.ids]
