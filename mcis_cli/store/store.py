@@ -18,7 +18,7 @@ from mcis_cli.store.artifact import ID_DIGITS, Artifact, file_name, load, newest
 from mcis_cli.store.format.identity import Recipe
 from mcis_cli.store.locks import Locking, held
 from mcis_cli.store.segments import KEY_DIGITS, Partial
-from mcis_cli.store.workplace import RECIPE, Begun, Workplace, begun_in, clear
+from mcis_cli.store.workplace import RECIPE, Begun, Workplace, begun_in, clear_unheld
 
 FOLDERS = ("artifacts", "keys", "partial", "refs", "locations", "locks", "tmp")
 _FILES = (".gitignore", "format", "facts")
@@ -370,10 +370,7 @@ class Store:
 
     def drop(self, recipe: Recipe) -> None:
         """Remove unfinished work that nobody needs any more, unless a process holds it."""
-        folder = self.root / "partial" / f"{recipe.stage}-{recipe.key[:KEY_DIGITS]}"
-        with suppress(StorageError), files.claimed(folder) as is_unheld:
-            if is_unheld:
-                clear(folder)
+        clear_unheld(self.root / "partial" / f"{recipe.stage}-{recipe.key[:KEY_DIGITS]}")
 
     def begun(self, recipe: Recipe) -> Begun | None:
         """The progress of a recipe that is not done; None if nothing of it is kept."""

@@ -128,3 +128,10 @@ def clear(folder: Path) -> None:
     for name in names:
         files.unlink(folder / name)
     files.remove_folder(folder)
+
+
+def clear_unheld(folder: Path) -> None:
+    """As `clear`, unless a process holds the folder, or its file system cannot show whether one does."""
+    with suppress(StorageError), files.claimed(folder) as is_unheld:
+        if is_unheld:
+            clear(folder)

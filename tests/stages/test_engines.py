@@ -153,6 +153,13 @@ def test_a_chain_runs_with_an_engine(call, chain_copy, monkeypatch):
     assert Path(with_engine.lines[0]).name == Path(alone.lines[0]).name
 
 
+def test_features_of_workers_are_removed_with_the_engine(call, chain_copy, monkeypatch):
+    monkeypatch.setenv("OMP_NUM_THREADS", "1")
+    answer = call("cams", "--engine", "processes", "--refs", "1", "--workers", "1", cwd=chain_copy.folder)
+    assert answer.code == 0, answer.err
+    assert list(chain_copy.store.scratch_folder.iterdir()) == []
+
+
 def test_shards_and_an_engine_exclude_each_other(call, chain):
     answer = call("cams", "--shard", "1/2", "--engine", "processes", cwd=chain.folder)
     assert (answer.code, answer.out) == (2, "")

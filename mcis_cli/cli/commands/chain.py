@@ -50,7 +50,7 @@ def run(
     try:
         from mcis_cli.stages.plan.chain import run_by_name
 
-        with opt.with_engine(engine, here) as ready:
+        with opt.with_engine(engine, here, workspace.store) as ready:
             made = run_by_name(workspace.settings(), data, workspace.store, ready)
     finally:
         reporter.stop()

@@ -208,7 +208,7 @@ class Call:
         reporter.prepare(f"{self.stage}: {_preparing(start, self._work)}")
         settings = start.workspace.settings(start.upstream)
         try:
-            with opt.with_engine(self.parts.engine, options) as ready:
+            with opt.with_engine(self.parts.engine, options, start.workspace.store) as ready:
                 made = make(settings, ready) if make else self._run_stage(start, settings, ready, facts)
         except UnfinishedError as others:
             reporter.note(f"{self.stage}: {others}")

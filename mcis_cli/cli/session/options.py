@@ -14,6 +14,7 @@ from mcis_cli.errors import UsageError
 if TYPE_CHECKING:
     from mcis_cli.config import RunOptions
     from mcis_cli.stages.stage import Kind
+    from mcis_cli.store import Store
 
 
 def _device(name: str) -> str:
@@ -194,14 +195,14 @@ def whole_numbers(flag: str, text: str | None) -> tuple[int, ...] | None:
 
 
 @contextmanager
-def with_engine(name: str, options: "RunOptions") -> "Iterator[RunOptions]":
+def with_engine(name: str, options: "RunOptions", store: "Store") -> "Iterator[RunOptions]":
     """The options with an engine, which ends with the block."""
     if name == "here":
         yield options
         return
     from mcis_cli.stages.engine import engines
 
-    with engines.opened(name, options) as having:
+    with engines.opened(name, options, store.scratch_folder) as having:
         yield having
 
 

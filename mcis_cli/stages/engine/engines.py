@@ -13,6 +13,7 @@ from concurrent.futures import Future, ThreadPoolExecutor, as_completed
 from contextlib import contextmanager
 from dataclasses import dataclass, field, replace
 from functools import cache, wraps
+from pathlib import Path
 from queue import SimpleQueue
 from typing import Any, TypeVar, cast
 
@@ -20,9 +21,11 @@ from mcis_cli.allocator import keep_freed_memory
 from mcis_cli.config import Asked, Engine, RunOptions, Silent
 from mcis_cli.data.loading import Crew, WorkerDiedError
 from mcis_cli.errors import McisError, UnfinishedError, UsageError
+from mcis_cli.store.workplace import clear_unheld
 
 THREADS = "OMP_NUM_THREADS"
 TRIES = 3  # of a segment whose worker process is killed
+FEATURES = "features-*"  # folders of `scratch`
 READERS_OF_GPU = 4  # threads that read images for it
 
 Stage = TypeVar("Stage", bound=Callable[..., Any])
@@ -160,8 +163,13 @@ def _compute(task: tuple[bytes, Asked, int]) -> McisError | None:
 
 
 @contextmanager
-def opened(name: str, options: RunOptions) -> Iterator[RunOptions]:
+def opened(name: str, options: RunOptions, scratch: Path | None = None) -> Iterator[RunOptions]:
     """The options with an engine, `processes` or `ray`, which ends with the block.
+
+    Args:
+        name: of the engine.
+        options: how to run here.
+        scratch: the store's scratch folder, where workers leave features, because they are killed at the end.
 
     Raises:
         UsageError: it is not installed.
@@ -172,8 +180,12 @@ def opened(name: str, options: RunOptions) -> Iterator[RunOptions]:
         chosen: Cluster | Processes = Cluster(options.workers, num_threads())
     else:
         chosen = Processes(options.workers, num_threads())
-    with chosen as engine:
-        yield replace(options, engine=engine)
+    try:
+        with chosen as engine:
+            yield replace(options, engine=engine)
+    finally:
+        for left in scratch.glob(FEATURES) if scratch else ():
+            clear_unheld(left)
 
 
 def num_threads() -> int:

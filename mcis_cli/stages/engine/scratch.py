@@ -23,7 +23,7 @@ from mcis_cli.errors import StorageError
 from mcis_cli.stages.engine.kept import Kept
 from mcis_cli.store import Recipe, files
 from mcis_cli.store.segments import KEY_DIGITS
-from mcis_cli.store.workplace import clear
+from mcis_cli.store.workplace import clear_unheld
 
 _DTYPES = {str(dtype): dtype for dtype in (torch.bfloat16, torch.float16, torch.float32, torch.float64)}
 
@@ -71,9 +71,7 @@ class Scratch:
 
     def __exit__(self, *_: object) -> None:
         self._open.close()
-        with suppress(StorageError), files.claimed(self._folder) as is_last:
-            if is_last:
-                clear(self._folder)
+        clear_unheld(self._folder)
 
     def __contains__(self, key: object) -> bool:
         return (self._folder / _name(key)).exists()
