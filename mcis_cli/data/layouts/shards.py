@@ -6,7 +6,7 @@ read from the archives, in place.
 
 import json
 import re
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 from itertools import islice
 from pathlib import Path
@@ -58,19 +58,20 @@ class _Shards:
         inside = archive.relative_to(self.root).as_posix()
         remember(str(archive), facts["members"])
         default = _split_of(archive.relative_to(self.root))
+        repeated: dict[str, str] = {}  # the other archive of each key
         for name in facts["members"]:
             key, extension = _parted(name)
             if not _is_read(extension):
                 self.other.append(f"{inside}/{name}")
                 continue
             if (first := self.origin.setdefault(key, inside)) != inside:
-                self.fault(
-                    "same-id", key, f"two samples {key!r} in {self.root}: in {first} and in {inside}; rename one"
-                )
+                repeated[key] = first
                 continue
             self.files.setdefault(key, {})[extension] = f"{inside}/{name}"
             for split in facts["splits"].get(key, default):
                 self.splits.setdefault(split, set()).add(key)
+        for key, first in repeated.items():
+            self.fault("same-id", key, f"two samples {key!r} in {self.root}: in {first} and in {inside}; rename one")
         self.tags |= {key: frozenset(tags) for key, tags in facts["tags"].items() if self.origin.get(key) == inside}
 
     def image_of(self, key: str) -> str | None:
@@ -138,7 +139,7 @@ def read_shards(config: DataConfig, root: Path, cache: StatCache | None = None) 
 
 def _tags(
     config: DataConfig, root: Path, images: Mapping[str, str], shards: _Shards
-) -> tuple[Mapping[str, frozenset[str]], tuple[Finding, ...]]:
+) -> tuple[Mapping[str, frozenset[str]], Sequence[Finding]]:
     """The tags of each key: names, from numbers of classes if these are listed; or those of a file of tags."""
     if config.tags is not None:
         return read_tag_file(root / config.tags, images, config.classes or ())
@@ -152,11 +153,13 @@ def _tags(
     used = frozenset().union(*shards.tags.values())
     if not names or used <= {*names} or not all(tag.isdecimal() and tag.isascii() for tag in used):
         return shards.tags, ()
-    if beyond := [tag for tag in used if int(tag) >= len(names)]:
-        key = min(key for key, tags in shards.tags.items() if beyond[0] in tags)
-        message = f"{key!r} in {root}: class number {beyond[0]}; expected 0 to {len(names) - 1}, the listed classes"
-        return shards.tags, (Finding("error", "bad-class", f"{message}; correct the tags or the list", (key,)),)
-    return {key: frozenset(names[int(tag)] for tag in tags) for key, tags in shards.tags.items()}, ()
+    named = {tag: names[int(tag)] for tag in used if int(tag) < len(names)}
+    findings = []
+    if beyond := sorted(used - named.keys(), key=int):
+        keys = sorted(key for key, tags in shards.tags.items() if beyond[0] in tags)
+        message = f"{keys[0]!r} in {root}: class number {beyond[0]}; expected 0 to {len(names) - 1}, the listed classes"
+        findings.append(Finding("error", "bad-class", f"{message}; correct the tags or the list", tuple(keys)))
+    return {key: frozenset(named[tag] for tag in tags & named.keys()) for key, tags in shards.tags.items()}, findings
 
 
 def _unread(root: Path, names: list[str]) -> Iterator[Finding]:
@@ -237,15 +240,19 @@ def _split_of(archive: Path) -> list[str]:
 
 
 def _matches(config: DataConfig, root: Path) -> bool:
-    """Whether the first of the archives begins as a shard does, with tags among its members."""
+    """Whether the first of the archives that is not empty begins as a shard does, with tags among its members."""
     archives = archives_of(root)
     if not archives or config.tags is not None or config.tags_from_masks:
         return bool(archives)
-    try:
-        with open_regular(archives[0], MAX_BYTES)[0] as file:
-            return any(_parted(name)[1] in TEXTS for name, _, _ in islice(scan(file, ""), NUM_LOOKED_AT))
-    except (OSError, DataError):  # reading it reports what is wrong
-        return True
+    for archive in archives:
+        try:
+            with open_regular(archive, MAX_BYTES)[0] as file:
+                names = [name for name, _, _ in islice(scan(file, ""), NUM_LOOKED_AT)]
+        except (OSError, DataError):  # reading it reports what is wrong
+            return True
+        if names:
+            return any(_parted(name)[1] in TEXTS for name in names)
+    return False
 
 
 LAYOUT = Layout("shards", "tar shards as of WebDataset", _matches, read_shards)
