@@ -35,6 +35,8 @@ _VERSIONS = ("etag", "md5hash", "content-md5", "contentmd5", "content_md5", "dig
 _TIMES = ("lastmodified", "last_modified", "mtime", "updated", "created")
 
 log = logging.getLogger(__name__)
+for client in ("fsspec", "gcsfs", "s3fs"):
+    logging.getLogger(client).addHandler(logging.NullHandler())  # they raise what they log with a traceback
 Found = TypeVar("Found")
 
 

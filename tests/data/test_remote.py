@@ -3,6 +3,7 @@
 import os
 import re
 import shutil
+import subprocess
 import sys
 import threading
 import urllib.request
@@ -250,6 +251,12 @@ def test_a_scheme_without_a_package_names_the_extra(monkeypatch: pytest.MonkeyPa
     monkeypatch.delitem(sys.modules["fsspec.registry"]._registry, "s3", raising=False)
     with pytest.raises(UsageError, match=r"s3://x/y cannot be opened .*pip install 'mcis\[remote\]'"):
         read("s3://x/y")
+
+
+def test_what_clients_log_is_not_printed() -> None:
+    script = "import logging, mcis_cli.data.remote; logging.getLogger('gcsfs.retry').error('out of retries')"
+    done = subprocess.run([sys.executable, "-c", script], capture_output=True, text=True, check=True)
+    assert done.stderr == ""
 
 
 def test_a_cache_that_cannot_be_written_is_one_line(memory: Any, cache: Path, monkeypatch: pytest.MonkeyPatch) -> None:
