@@ -373,9 +373,9 @@ def _file_system(url: str) -> tuple[Any, str]:
         files, place = url_to_fs(quote(url, safe="/:@?&=+,;~!$'()*[]%") if _is_http(url) else url)
     except (ImportError, ValueError) as error:
         reason = " ".join(str(error).split()) or type(error).__name__
-        raise UsageError(
-            f"{url} cannot be opened ({reason:.200}); pip install 'mcis[remote]', or correct it"
-        ) from error
+        is_ours = url.startswith(("http", "s3", "gs:", "gcs:"))
+        package = "pip install 'mcis[remote]'" if is_ours else "install the package that it needs"
+        raise UsageError(f"{url} cannot be opened ({reason:.200}); {package}, or correct the URL") from error
     except Exception as error:
         raise _fault(url, error) from error
     return files, str(place)

@@ -451,7 +451,7 @@ PLAYS: Mapping[str, Play] = {
     "docs/how-to/gpu.md": Play(),
     "docs/how-to/import.md": Play({0: foreign_files, 1: remove_a_map, 4: bring_maps}, on_chain=True),
     "docs/how-to/lid20.md": Play({0: photos_at_their_best}),
-    "docs/how-to/many-machines.md": Play(on_chain=True),
+    "docs/how-to/many-machines.md": Play({0: holiday}, on_chain=True),
     "docs/how-to/no-internet.md": Play(),
     "docs/how-to/own-photographs.md": Play(
         {0: layouts, 7: Scene.forget_settings}, on_chain=True, codes={"mcis check broken": 7}
