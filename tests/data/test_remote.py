@@ -204,6 +204,19 @@ def test_a_limit_below_the_size_of_the_set_holds_while_it_is_read(
     assert 0 < most <= 10_000
 
 
+@pytest.mark.parametrize(("url", "tries"), [("https://h/x", 2), ("s3://b/x", 1), ("gs://b/x", 1)])
+def test_requests_are_repeated_where_clients_do_not(url: str, tries: int) -> None:
+    asked = []
+
+    def request() -> None:
+        asked.append(url)
+        raise ConnectionError("refused")
+
+    with pytest.raises(StorageError, match="cannot be reached"):
+        remote._asked(url, request)
+    assert len(asked) == tries
+
+
 def test_a_damaged_block_is_fetched_again(memory: Any, cache: Path) -> None:
     images = read("memory://set/shards")
     expected = images.read_file("c")
