@@ -346,7 +346,7 @@ def _pseudo(images: Catalogue) -> dict[str, Any]:
 def _review(images: Catalogue) -> dict[str, Any]:
     """Of a mask that has one of the two classes, beside maps, saliency and the mask of a network."""
     fields = {"maps": _maps(), "classes": np.array([0, 1])}
-    scores = review._scores(PseudoConfig(), fields, (0, 1), (HEIGHT, WIDTH))
+    scores = review._scores(PseudoConfig(), fields, (0, 1), images.class_names, (HEIGHT, WIDTH))
     mask = np.zeros((HEIGHT, WIDTH), np.uint8)
     mask[10:30, 20:50] = 2
     predicted = np.roll(mask, 8, axis=1)
