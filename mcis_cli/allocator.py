@@ -6,13 +6,7 @@ import sys
 
 # Numbers of mallopt in glibc, and what sets the same from outside.
 _TRIM_THRESHOLD, _MMAP_MAX, _ARENA_MAX = -1, -4, -8
-_OWN_WISH = (
-    "MALLOC_TRIM_THRESHOLD_",
-    "MALLOC_TOP_PAD_",
-    "MALLOC_MMAP_THRESHOLD_",
-    "MALLOC_MMAP_MAX_",
-    "MALLOC_ARENA_MAX",
-)
+_OWN_WISH = ("MALLOC_TRIM_THRESHOLD_", "MALLOC_TOP_PAD_", "MALLOC_MMAP_THRESHOLD_", "MALLOC_MMAP_MAX_")
 
 
 def keep_freed_memory(*, in_threads: bool = False) -> None:
@@ -32,5 +26,5 @@ def keep_freed_memory(*, in_threads: bool = False) -> None:
     if mallopt is not None:
         mallopt(_TRIM_THRESHOLD, 2**31 - 1)
         mallopt(_MMAP_MAX, 0)
-        if in_threads:
+        if in_threads and "MALLOC_ARENA_MAX" not in os.environ:
             mallopt(_ARENA_MAX, 1)

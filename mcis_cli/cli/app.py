@@ -12,7 +12,6 @@ from typing import Annotated, TextIO, cast
 
 import typer
 
-import mcis_cli
 from mcis_cli import __version__
 from mcis_cli.cli import memory
 from mcis_cli.cli.command_list import GroupedCommands, renamed
@@ -75,7 +74,7 @@ def run(arguments: list[str], stopping: Callable[[], bool]) -> int:
     Raises:
         KeyboardInterrupt: Ctrl-C.
     """
-    logging.getLogger(mcis_cli.__name__).addHandler(_WARNINGS)
+    logging.getLogger("mcis_cli").addHandler(_WARNINGS)
     debug = "--debug" in arguments or bool(os.environ.get("MCIS_DEBUG"))
     return _watched_run(arguments or ["--help"], debug, stopping)
 

@@ -2,7 +2,7 @@
 
 Widths and depths are those of the published variants (github.com/tensorflow/tpu, models/official/efficientnet/lite).
 Layers have the names that timm gives them, and compute the same, bit for bit. timm itself is not imported, because that
-takes several times as long as importing PyTorch.
+takes about as long again as importing PyTorch.
 """
 
 import math

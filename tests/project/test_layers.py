@@ -35,7 +35,7 @@ def test_importing_the_package_or_its_commands_brings_nothing_heavy(module: str)
 
 
 def test_networks_for_cpus_are_built_without_libraries_of_networks():
-    """Importing these takes several times as long as importing PyTorch, in every process that loads a network."""
+    """Importing these takes about as long as importing PyTorch, in every process that loads a network."""
     code = """if True:
         import sys
         from mcis_cli.models.backbones import build_backbone
