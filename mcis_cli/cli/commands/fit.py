@@ -26,10 +26,7 @@ if TYPE_CHECKING:
 def fit(
     masks: opt.Upstream = None,
     *,
-    corrected: Annotated[
-        str,
-        opt.artifact("--corrected", "corrected masks", "Masks of mcis import --corrected."),
-    ],
+    corrected: Annotated[str, opt.artifact("--corrected", "corrected masks", "Masks of mcis import --corrected.")],
     dry_run: Annotated[bool, typer.Option("--dry-run", help="Print the values; do not write mcis.toml.")] = False,
     data: opt.DataOption = None,
     workers: opt.Workers = None,

@@ -1,7 +1,6 @@
 """`mcis report`: one HTML page that shows a run."""
 
 from dataclasses import dataclass
-from pathlib import Path
 from typing import Annotated
 
 import typer
@@ -11,7 +10,7 @@ from mcis_cli.cli.session import options as opt
 from mcis_cli.cli.session.groups import Place
 from mcis_cli.cli.session.workspace import Workspace
 from mcis_cli.cli.terminal.output import TerminalReporter, say_path
-from mcis_cli.cli.terminal.page_file import page_target
+from mcis_cli.cli.terminal.page_file import PageFile
 from mcis_cli.errors import DataError, MissingError, UsageError
 from mcis_cli.store import Artifact
 
@@ -46,9 +45,8 @@ def report(
         tuple[str, str] | None,
         typer.Option("--compare", metavar="A B", help="Two runs side by side, each named by one artifact."),
     ] = None,
-    output: Annotated[Path, typer.Option("--output", "-o", help="The file to write.")] = Path("report.html"),
-    force: Annotated[bool, typer.Option("--force", help="Overwrite an existing file that is not a report.")] = False,
     *,
+    page: PageFile,
     shown: Shown,
     place: Place,
     quiet: Annotated[bool, typer.Option("--quiet", "-q", help="No progress.")] = False,
@@ -61,14 +59,14 @@ def report(
         raise UsageError(f"--compare already names the two runs: leave out {artifacts[0]}")
     named = [*pair] if pair else artifacts or []
     workspace = place.open(preset=shown.preset, upstream=named[0] if named else None, may_create=False)
-    folder, name = page_target(output, force=force)
+    folder, name = page.checked()
     reporter = TerminalReporter(quiet=quiet)
     try:
-        page = _page(workspace, _given(workspace, named), pair, shown, reporter)
+        content = _page(workspace, _given(workspace, named), pair, shown, reporter)
     finally:
         reporter.stop()
-    say_path(folder.write(Path(name), page.encode()))
-    reporter.suggest(f"open {output} in a browser")
+    say_path(folder.write(name, content.encode()))
+    reporter.suggest(f"open {page.output} in a browser")
 
 
 def _page(

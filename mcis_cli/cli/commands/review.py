@@ -3,7 +3,6 @@
 import json
 from collections.abc import Sequence
 from dataclasses import replace
-from pathlib import Path
 from typing import TYPE_CHECKING, Annotated
 
 import typer
@@ -13,7 +12,7 @@ from mcis_cli.cli.session.call import Call, Start
 from mcis_cli.cli.session.groups import PartOptions, PipelineOptions
 from mcis_cli.cli.session.section_flags import Flags, SectionFlags
 from mcis_cli.cli.terminal.output import TerminalReporter, say, say_columns
-from mcis_cli.cli.terminal.page_file import page_target
+from mcis_cli.cli.terminal.page_file import ReviewFile
 from mcis_cli.store import Artifact
 
 if TYPE_CHECKING:
@@ -28,8 +27,7 @@ def review(
         opt.artifact("--network", "network", "Also compare the masks with predictions of this network."),
     ] = None,
     count: Annotated[int, typer.Option("--count", min=1, max=5000, help="Masks to list and to show.")] = 50,
-    output: Annotated[Path, typer.Option("--output", "-o", help="The page to write.")] = Path("review.html"),
-    force: Annotated[bool, typer.Option("--force", help="Overwrite an existing file that is not a report.")] = False,
+    page: ReviewFile,
     flags: Annotated[Flags, SectionFlags("review")],
     data: opt.DataOption = None,
     parts: PartOptions,
@@ -45,7 +43,7 @@ def review(
     call = Call("review", flags, options, parts)
     start = call.start(masks, data)
     start = replace(start, network=None if network is None else start.workspace.store.get(network))
-    target = None if options.dry_run else page_target(output, force=force)
+    target = None if options.dry_run else page.checked()
 
     def show(made: Artifact, reporter: TerminalReporter) -> None:
         from mcis_cli.stages.review.ranking import ranking
@@ -54,11 +52,11 @@ def review(
         assert target is not None, "a dry run shows nothing"
         folder, name = target
         try:
-            page = _page(start, found, options, reporter, count)
+            content = _page(start, found, options, reporter, count)
         finally:
             reporter.stop()
-        folder.write(Path(name), page.encode())
-        reporter.note(f"review: {min(count, len(found))} of {len(found)} masks are on the page {output}")
+        folder.write(name, content.encode())
+        reporter.note(f"review: {min(count, len(found))} of {len(found)} masks are on the page {page.output}")
         _print(found[:count], options)
 
     evidence = "maps" if network is None else "maps and network"

@@ -20,13 +20,7 @@ def assemble(config: DataConfig, root: Path, layout: str, found: Found) -> Listi
         DataError: There are no images, no classes, too many classes, or a folder named in the settings does not exist.
     """
     if not found.images:
-        faults = [finding.message for finding in found.findings if finding.severity == "error"]
-        if faults:
-            others = f" (and {counted(len(faults) - 1, 'more fault')})" if len(faults) > 1 else ""
-            raise DataError(f"{faults[0]}{others}; no image is left")
-        raise DataError(
-            f"no images in {root} (layout {layout}); expected files ending in {suffix_list(PHOTO_SUFFIXES)}"
-        )
+        raise _no_images(root, layout, found)
     names = class_names(config, root, found)
     masks, mask_findings = _companions(root, config.masks, found.default_masks, MASK_SUFFIXES, "masks", found.images)
     if found.masks is not None and config.masks is None:
@@ -65,6 +59,14 @@ def assemble(config: DataConfig, root: Path, layout: str, found: Found) -> Listi
     colours = mask_colours(root, names)
     source, sizes = found.tag_source, found.sizes
     return Listing(root, layout, names, source, items, missing, findings, mask_colours=colours, sizes=sizes)
+
+
+def _no_images(root: Path, layout: str, found: Found) -> DataError:
+    faults = [finding.message for finding in found.findings if finding.severity == "error"]
+    if faults:
+        others = f" (and {counted(len(faults) - 1, 'more fault')})" if len(faults) > 1 else ""
+        return DataError(f"{faults[0]}{others}; no image is left")
+    return DataError(f"no images in {root} (layout {layout}); expected files ending in {suffix_list(PHOTO_SUFFIXES)}")
 
 
 def _splits(found: Found) -> dict[str, frozenset[str]]:
