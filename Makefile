@@ -3,9 +3,10 @@
 PYTHON ?= python3
 VENV ?= .venv
 BIN := $(VENV)/bin
-# Small tensors are no quicker with many threads, and test processes share the cores. What is compiled is kept. Files of
-# tests are handed out in the order of tests/conftest.py: those that take longest come first.
-PYTEST := PYTHONDONTWRITEBYTECODE= OMP_NUM_THREADS=1 $(BIN)/pytest -n auto --maxprocesses 4 --dist loadfile --no-loadscope-reorder
+# Small tensors are no quicker with many threads, and test processes share the cores. There are more of them than a small
+# machine has cores, because many tests wait: for commands, signals and disks. What is compiled is kept. Files of tests
+# are handed out in the order of tests/conftest.py: those that take longest come first.
+PYTEST := PYTHONDONTWRITEBYTECODE= OMP_NUM_THREADS=1 $(BIN)/pytest -n 4 --dist loadfile --no-loadscope-reorder
 
 .PHONY: help demo test test-slow test-long check format lint types layers docs-check docs site man figures reformat clean
 

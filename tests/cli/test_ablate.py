@@ -301,6 +301,7 @@ def test_what_was_interrupted_goes_on_from_there(call, chain_copy, monkeypatch):
     assert len(done(chain_copy.store, "eval")) == len(before[1]) + 2
 
 
+@pytest.mark.slow
 def test_where_every_row_fails_nothing_is_on_stdout(call, chain_copy):
     (chain_copy.folder / "shapes/saliency/train-0003.png").unlink()
     answer = call("ablate", "--table", "2", "--seeds", "0", "--on", "pseudo", "-q", cwd=chain_copy.folder)

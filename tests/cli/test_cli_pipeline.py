@@ -291,6 +291,7 @@ def warned(answer):
     return [line for line in answer.err.splitlines() if "has no effect" in line]
 
 
+@pytest.mark.slow
 def test_settings_without_a_flag_are_told_too_and_none_of_a_preset(call, chain_copy):
     folder = chain_copy.folder
     answer = call("pseudo", "--set", "pseudo.sharpness=3", "--set", "pseudo.saliency_middle=0.4", cwd=folder)

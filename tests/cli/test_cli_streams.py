@@ -73,6 +73,7 @@ def test_a_stdout_that_cannot_be_written_is_named(chain, command):
     )
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("buffered", ["", "1"], ids=["buffered", "unbuffered"])
 @pytest.mark.parametrize("stderr", ["/dev/full", ">(true)", ">(exec 0<&-; sleep 1)"])
 @pytest.mark.skipif(not Path("/dev/full").exists(), reason="a device that is always full is needed")

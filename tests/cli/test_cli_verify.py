@@ -82,6 +82,7 @@ def test_a_damaged_artifact_is_set_aside_and_the_command_is_printed(call, chain_
     assert (answer.code, answer.lines) == (7, [f"missing {path}: it was set aside, expected it to be made again"])
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("stages", [("dataset", "pseudo", "eval"), ("train-cls",), ("cams", "train-seg")])
 def test_the_printed_commands_make_the_same_artifacts(call, chain_copy, one_thread, stages):
     paths = {stage: artifact.path for stage, artifact in chain_copy.made.items()}

@@ -121,6 +121,7 @@ def test_init_replaces_a_link_and_does_not_follow_it(call, tmp_path: Path, dangl
         assert (tmp_path / "mine").read_text() == "precious"
 
 
+@pytest.mark.slow
 def test_predict_follows_no_link_in_the_folder_of_masks(call, chain, tmp_path: Path) -> None:
     write(tmp_path / "photos/a.png", encode(photo(1, 40, 50)))
     write(tmp_path / "photos/below/b.png", encode(photo(2, 40, 50)))

@@ -40,6 +40,7 @@ def strides_and_dilations(backbone: nn.Module) -> tuple[int, int]:
     return stride, max(layer.dilation[0] for layer in layers if isinstance(layer, nn.Conv2d | DepthwiseConv))
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("role", ROLES)
 @pytest.mark.parametrize(("name", "output_stride"), DILATIONS)
 def test_output_stride_is_kept_by_dilation(name: str, output_stride: int, role: str) -> None:
@@ -80,6 +81,7 @@ def test_vgg16_for_classification_has_no_pool5_and_three_new_convolutions() -> N
     assert [tuple(parameter.shape) for parameter in backbone.new_parameters()] == [(512, 512, 3, 3), (512,)] * 3
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize(("name", "count"), [("vgg16", 0), ("resnet50", 3), ("lite0", 1), ("timm:resnet18", 3)])
 def test_any_network_takes_new_layers_and_freezes_without_them(name: str, count: int) -> None:
     backbone = build_backbone(name, output_stride=16, new_layers=count)
@@ -96,6 +98,7 @@ def test_any_network_takes_new_layers_and_freezes_without_them(name: str, count:
     assert features.min() >= 0
 
 
+@pytest.mark.slow
 def test_new_layers_follow_the_generator() -> None:
     first, again, other = (
         build_backbone("vgg16", generator=torch.Generator().manual_seed(seed)).new_parameters()[0] for seed in (1, 1, 2)
@@ -104,6 +107,7 @@ def test_new_layers_follow_the_generator() -> None:
     assert not torch.equal(first, other)
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("name", ["vgg16", "resnet50"])
 def test_initialise_takes_the_state_of_torchvision(name: str) -> None:
     """The published network up to its last convolution gives the same features where no stride is dropped."""

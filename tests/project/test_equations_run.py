@@ -85,6 +85,7 @@ def entered(chain, tmp_path_factory):
     return codes
 
 
+@pytest.mark.slow
 def test_what_the_page_of_equations_says_runs_is_executed(entered):
     rows = table_of_equations()
     assert {row[0] for row in rows} >= {str(number) for number in range(1, 11)}

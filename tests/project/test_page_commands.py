@@ -34,6 +34,8 @@ from mcis_cli.data.synthetic.image_set import write_synthetic
 from mcis_cli.data.synthetic.sources import write_single_label
 from mcis_cli.store import open_store
 
+pytestmark = pytest.mark.heavy
+
 PAGES = [
     ROOT / "README.md",
     *sorted(ROOT.glob("docs/tutorial/*.md")),

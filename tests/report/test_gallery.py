@@ -14,6 +14,7 @@ def gallery(chain, ids, **parts):
     return Image.open(io.BytesIO(stage_gallery(chain.images(), ids, **given)))
 
 
+@pytest.mark.slow
 def test_each_image_has_a_row_with_all_that_was_asked_for(chain):
     ids = chain.made["pseudo"].ids[:2]
     predictions = {i: np.ones((chain.images()[i].height, chain.images()[i].width), np.uint8) for i in ids}

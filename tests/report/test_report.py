@@ -301,6 +301,7 @@ def test_a_folder_without_results_is_told_what_to_run(call, tmp_path: Path) -> N
     assert not list(tmp_path.iterdir())
 
 
+@pytest.mark.slow
 @pytest.mark.promise
 @pytest.mark.parametrize("seed", range(size(3, 20)))
 def test_hostile_names_are_text_on_the_page(call, chain, tmp_path: Path, seed: int) -> None:
@@ -416,6 +417,7 @@ def test_a_name_cannot_break_a_chart() -> None:
     assert str(page.elements[0][1]["aria-label"]).startswith("<b>&\"' $_{: <b>")
 
 
+@pytest.mark.slow
 def test_two_hundred_photographs_are_under_fifteen_megabytes(tmp_path: Path) -> None:
     """Of the size of those of PASCAL VOC, each with three maps of noise and three masks; more than most have."""
     write_synthetic(tmp_path, num_train=6, num_val=1, size=(375, 500), seed=3)

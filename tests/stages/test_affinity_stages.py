@@ -80,6 +80,7 @@ def test_what_is_done_is_found_done(chain, walked):
     assert heard.started == []
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize(
     ("setting", "again"),
     [

@@ -98,6 +98,7 @@ def test_what_does_not_fit_is_refused(chain, pair):
         averaged(chain, [first, others])
 
 
+@pytest.mark.slow
 def test_the_command_its_dry_run_and_how_it_is_made_again(chain_copy, call):
     folder, store = chain_copy.folder, chain_copy.store
     first = chain_copy.made["cams"]

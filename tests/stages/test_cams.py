@@ -78,6 +78,7 @@ def test_maps_without_references_are_the_activation_maps(chain):
     assert set(map(json.dumps, (r for named in references_of(artifact).values() for r in named.values()))) == {"[]"}
 
 
+@pytest.mark.slow
 def test_neither_the_budget_nor_the_workers_change_a_bit(chain, tmp_path):
     found = set()
     for name, budget, workers in (("a", 2048, 0), ("b", 0, 2)):
@@ -190,6 +191,7 @@ def test_the_wrong_artifact_and_none_are_refused(chain):
         cams.run(chain.settings().cams, Inputs(), chain.store, options())
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize(
     ("model", "config", "untrained"),
     [

@@ -135,6 +135,7 @@ def test_a_network_is_scored_on_the_validation_images(chain, config):
     assert found["initialisation"].startswith("efficientnet-lite0")
 
 
+@pytest.mark.slow
 def test_a_class_that_is_nowhere_has_no_score_and_is_left_out_of_the_mean(chain_copy):
     shapes = chain_copy.folder / "shapes"
     for image_id in chain_copy.images().ids:

@@ -287,6 +287,7 @@ def test_images_of_another_split_are_mapped_with_the_nearest_of_the_training(cha
             assert is_nearest(chosen, train.carriers(images.class_names.index(name)), alike[image_id])
 
 
+@pytest.mark.slow
 def test_a_pass_with_several_numbers_looks_at_each_image_once(chain, tmp_path, monkeypatch):
     forwards = []
     compute = FeatureCache._compute
@@ -305,6 +306,7 @@ def test_a_pass_with_several_numbers_looks_at_each_image_once(chain, tmp_path, m
     assert made[0].id == make(chain, store=open_store(tmp_path / "alone"), refs=0).id
 
 
+@pytest.mark.slow
 def test_maps_without_references_look_at_no_means(chain, tmp_path, monkeypatch):
     """Neither alone, nor beside maps with references that are done: what is mapped is all that is looked at."""
     monkeypatch.setattr(segments, "SEGMENT_SIZE", 3)
@@ -330,6 +332,7 @@ def whole(chain, tmp_path_factory):
     return make(chain, store=open_store(tmp_path_factory.mktemp("whole") / "store"), **NEAREST).id
 
 
+@pytest.mark.slow
 def test_shards_make_the_same(chain, whole, tmp_path, monkeypatch):
     monkeypatch.setattr(segments, "SEGMENT_SIZE", 3)
     store = open_store(tmp_path / "store")
@@ -356,6 +359,7 @@ class Stopped(Heard):
             raise KeyboardInterrupt
 
 
+@pytest.mark.slow
 def test_a_command_that_was_stopped_goes_on_to_the_same(chain, whole, tmp_path, monkeypatch):
     monkeypatch.setattr(segments, "SEGMENT_SIZE", 3)
     store = open_store(tmp_path / "store")

@@ -79,6 +79,7 @@ os.kill(os.getpid(), signal.SIGKILL)
     return folder
 
 
+@pytest.mark.slow
 def test_what_a_killed_process_left_is_used_and_removed_by_the_next_of_its_kind(store):
     folder = leave_features(store)
     with Scratch(folder, 2**20) as scratch:

@@ -173,6 +173,7 @@ def test_a_network_beside_maps_is_part_of_the_recipe_and_settings_of_it_have_no_
     assert beside_maps(chain, network=None, network_weight=2.0, flip=True).path == without.path
 
 
+@pytest.mark.slow
 def test_workers_change_nothing_beside_maps(chain, tmp_path, one_thread):
     first = beside_maps(chain, crf=True)
     assert beside_maps(chain, crf=True, store=open_store(tmp_path), run=options(workers=1)).id == first.id

@@ -55,6 +55,7 @@ def test_a_shard_says_what_is_left_to_the_others(tmp_path):
     assert (again["computed"], again["left"]) == ([], answer["left"])
 
 
+@pytest.mark.slow
 @pytest.mark.promise
 @pytest.mark.parametrize("count", [2, 4])
 def test_shards_at_the_same_time_make_the_same(tmp_path, whole, count):
@@ -94,6 +95,7 @@ def test_a_shard_that_was_killed_and_run_again_changes_nothing(tmp_path, whole):
         assert list((store / "partial").iterdir()) == []
 
 
+@pytest.mark.slow
 @pytest.mark.promise
 @pytest.mark.parametrize("locks", [True, False])
 def test_shards_of_other_counts_and_a_whole_run_beside_them_make_the_same(tmp_path, whole, locks):
@@ -184,6 +186,7 @@ def test_the_command_prints_nothing_until_all_is_there(call, chain_copy, monkeyp
     assert call("eval", second.lines[0], "--shard", "1/2", "--min-miou", "1", cwd=chain_copy.folder).code == 0
 
 
+@pytest.mark.slow
 def test_parts_of_different_arithmetic_are_mixed_only_where_the_flag_says_so(call, chain_copy, monkeypatch):
     monkeypatch.setattr(segments, "SEGMENT_SIZE", 3)
     changed = ("eval", "--set", "eval.scales=[0.5]")

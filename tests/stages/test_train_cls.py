@@ -25,6 +25,8 @@ from mcis_cli.stages.train_cls.published_features import PublishedFeatures, View
 from mcis_cli.stages.train_cls.run import learning_groups
 from mcis_cli.store import open_store
 
+pytestmark = pytest.mark.heavy
+
 TINY = {"image_size": 32, "batch_pairs": 8, "epochs": 1}  # two steps
 SELF_PAIRS = {"self_pairs_basic", "self_pairs_co_attention"}
 LONG = {"image_size": 32, "batch_pairs": 2, "epochs": 3}  # 24 steps: reports at 10, 20, 24; checkpoints at 10, 20
@@ -116,10 +118,12 @@ def test_the_number_of_workers_changes_nothing(chain, tmp_path):
     assert len(found) == 1
 
 
+@pytest.mark.slow
 def test_another_seed_gives_other_weights(chain, tmp_path):
     assert train(chain, tmp_path).id != train(chain, tmp_path, seed=1).id
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize(
     ("config", "terms"),
     [
@@ -174,6 +178,7 @@ def test_the_rate_falls_as_a_polynomial_where_that_is_chosen(chain, tmp_path):
     assert line["lr"] == pytest.approx(0.5 * (1 - 1 / 2) ** 2)  # of the second of two steps
 
 
+@pytest.mark.slow
 def test_the_contrastive_loss_begins_with_its_epoch(chain, tmp_path):
     lines = training_log(train(chain, tmp_path, batch_pairs=2, epochs=2, contrastive_from_epoch=2))
     assert [line["step"] for line in lines] == [10, 16]
@@ -182,6 +187,7 @@ def test_the_contrastive_loss_begins_with_its_epoch(chain, tmp_path):
     assert first["total"] == pytest.approx(expected, rel=1e-5)
 
 
+@pytest.mark.slow
 def test_the_first_loss_is_that_of_the_sampled_pairs(chain, tmp_path):
     artifact = train(chain, tmp_path, batch_pairs=16, color_jitter=[0, 0, 0, 0], mirror=False, lr=1e-12)
     (line,) = training_log(artifact)
@@ -525,6 +531,7 @@ def test_a_table_of_tags_is_enough(chain, tmp_path):
     assert model.class_head.weight.shape[0] == 2
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize(
     ("loss", "given"),
     [

@@ -86,6 +86,7 @@ def test_a_second_run_finds_the_artifact_and_computes_nothing(chain):
     assert done(chain.store, "train-seg") == before
 
 
+@pytest.mark.slow
 def test_the_number_of_workers_changes_nothing(chain, tmp_path):
     found = {train(chain, tmp_path / str(n), run=options(workers=n)).id for n in (0, 1, 3)}
     assert found == {chain.made["train-seg"].id}
@@ -163,6 +164,7 @@ def test_masks_that_are_wholly_ignored_teach_nothing(chain):
     assert not list((chain.folder / ".mcis/partial").iterdir())
 
 
+@pytest.mark.slow
 def test_some_wholly_ignored_masks_are_left_out(chain, tmp_path):
     some = next(
         masks

@@ -36,6 +36,7 @@ def left_out(heard: Heard) -> list[str]:
     return [note for note in heard.notes if note.startswith("left out")]
 
 
+@pytest.mark.slow
 def test_no_stage_learns_from_an_image_that_nobody_tagged(chain):
     labelled = {*chain.images().split("train").ids} - {"train-0000"}
     settings, heard = chain.settings(), Heard()

@@ -50,6 +50,7 @@ def test_all_that_want_the_same_are_given_the_same(workers, tmp_path, locks):
         assert list((store.root / folder).iterdir()) == []
 
 
+@pytest.mark.slow
 def test_of_two_commands_one_works_and_the_other_waits_and_finds_it_done(chain_copy):
     """Both print the same line; or the second was so late that it had not to wait."""
     line = "mcis pseudo --foreground-threshold 0.43"

@@ -158,6 +158,7 @@ def replace_in_two_steps(patch):
     patch.setattr(files, "replace", replace)
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize(
     ("fault", "since"),
     [

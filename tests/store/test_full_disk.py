@@ -13,7 +13,7 @@ from run_commands import environment
 from sizes import LONG, size
 from stage_folders import STAGES, found_done
 
-pytestmark = [pytest.mark.promise, pytest.mark.slow]
+pytestmark = [pytest.mark.promise, pytest.mark.slow, pytest.mark.heavy]
 # What there is room for, of the size of the artifact: from less than a segment to all but the end.
 LIMITS = size((0.04, 0.9), (0.01, 0.04, 0.1, 0.2, 0.35, 0.5, 0.65, 0.8, 0.95, 0.999))
 REAL_STAGES = size(("cams",), STAGES)  # whose first command is a real one, imports and all
@@ -40,7 +40,7 @@ def check(place, command, tally, strerror):
 def test_files_that_may_not_grow_end_a_stage_in_one_line(stage_folders, stage, tmp_path, tally):
     """The limit on the size of files is met by every write there is, those of SQLite and of the interpreter as well."""
     largest = Path(stage_folders.made[stage,]["path"]).stat().st_size
-    for number, fraction in enumerate(LIMITS):
+    for number, fraction in enumerate(LIMITS if LONG else LIMITS[STAGES.index(stage) % 2 :][:1]):
         place = stage_folders.copy(stage, tmp_path / str(number))
         real = number == 0 and stage in REAL_STAGES
         command = place.start(limit=max(2048, int(fraction * largest)), real=real)

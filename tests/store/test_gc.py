@@ -386,6 +386,7 @@ def every_bit(path):
         yield bytes(flipped)
 
 
+@pytest.mark.slow
 def test_a_name_with_any_bit_flipped_keeps_everything(store, made):
     store.name("best", made["pseudo"])
     path = store.root / "refs/best"

@@ -6,8 +6,8 @@ import pytest
 from sizes import size
 from stage_folders import INTERVAL, STAGES, TRAININGS, found_done
 
-pytestmark = [pytest.mark.promise, pytest.mark.slow]
-KILLS = size(5, 200)
+pytestmark = [pytest.mark.promise, pytest.mark.slow, pytest.mark.heavy]
+KILLS = size(3, 200)
 REAL = 10  # each so many, a real command, imports and all, of these stages:
 REAL_STAGES = size(("train-seg",), STAGES)
 

@@ -90,6 +90,7 @@ def test_maps_of_more_images_take_no_more_memory_and_file_handles(tmp_path):
         assert max(sample[place] for sample in samples[4:]) <= max(sample[place] for sample in samples[:5]), samples
 
 
+@pytest.mark.slow
 @pytest.mark.skipif(not Path("/proc/self/fd").exists(), reason="no /proc to count in")
 def test_artifacts_that_were_looked_at_leave_no_file_handles(tmp_path):
     store = make_store(tmp_path)

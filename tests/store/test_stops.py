@@ -10,9 +10,9 @@ import pytest
 from sizes import LONG, size
 from stage_folders import STAGES, TRAININGS, Clock, found_done
 
-pytestmark = [pytest.mark.promise, pytest.mark.slow]
+pytestmark = [pytest.mark.promise, pytest.mark.slow, pytest.mark.heavy]
 SIGNALS = [signal.SIGINT, signal.SIGTERM]
-STOPS = size(2, 50)
+STOPS = size(1, 50)
 FEWER = size(1, 50)  # at moments that are chosen
 REAL = 3  # each so many, a real command, imports and all, of these stages:
 REAL_STAGES = size(("train-cls",), STAGES)

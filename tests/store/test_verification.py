@@ -108,6 +108,7 @@ def mutations(rng):
     )
 
 
+@pytest.mark.slow
 @pytest.mark.promise
 @pytest.mark.parametrize("kind", range(4))
 def test_every_mutation_of_every_file_is_noticed_and_h5py_is_never_asked(store, kind, monkeypatch):
