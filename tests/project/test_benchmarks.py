@@ -15,7 +15,7 @@ from mcis_cli.models.losses import pair_loss
 
 pytestmark = pytest.mark.heavy
 
-LONG_ROWS = ("scaling", "engine")  # which start ten, and six, real commands
+LONG_ROWS = ("scaling", "engine", "scale", "memory")  # which start many processes
 
 
 def test_ways_take_turns_and_the_first_turn_does_not_count():
