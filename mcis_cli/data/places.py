@@ -10,7 +10,7 @@ from functools import cache
 from pathlib import Path
 
 CACHE_VARIABLE = "MCIS_REMOTE_CACHE"
-_URL = re.compile(r"([a-z][a-z0-9+.-]+):/+(.+)", re.S)
+_URL = re.compile(r"([a-zA-Z][a-zA-Z0-9+.-]+):/+(.+)", re.S)
 _ABSOLUTE = ("file", "local")  # their paths begin with a slash
 
 
@@ -19,7 +19,7 @@ def url_of(root: Path | str) -> str | None:
     match = _URL.fullmatch(str(root))
     if match is None or os.path.lexists(f"{match[1]}:"):
         return None
-    return _prefix(match[1]) + match[2]
+    return _prefix(match[1].lower()) + match[2]
 
 
 def _prefix(scheme: str) -> str:

@@ -450,6 +450,7 @@ def test_processes_and_threads_share_the_cache(here: Path, bucket: Any, cache: P
     [
         ("s3://b/x", "s3://b/x"),
         ("s3:/b/x", "s3://b/x"),
+        ("S3://Bucket/x", "s3://Bucket/x"),
         ("https:/h:1/x y", "https://h:1/x y"),
         ("file:///a/b", "file:///a/b"),
         ("file:/a/b", "file:///a/b"),
