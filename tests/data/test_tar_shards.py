@@ -223,6 +223,7 @@ def test_compressed_shards_are_refused(tmp_path: Path) -> None:
         ({"1.jpg": DOG, "1.json": "[" * 100_000}, "x.tar/1.json: not JSON in UTF-8"),
         ({"1.jpg": DOG, "1.cls": b"\xff\xfe"}, "x.tar/1.cls: not text in UTF-8"),
         ({"1.jpg": DOG, "1.json": '{"tags": [1.5]}'}, "tags that are neither names nor numbers"),
+        ({"1.jpg": DOG, "1.json": '{"split": {}, "tags": "dog"}'}, "1.json: a split that is no name; expected 'train'"),
         ({"1.jpg": DOG, "1.json": '{"caption": "a cat"}'}, "1 image without tags; expected KEY.cls, KEY.json"),
         ({"1.jpg": DOG, "1.txt": "x" * 2**21}, "expected tags in at most 1,048,576"),
         ({"1.jpg": b"", "1.txt": "cat"}, "x.tar/1.jpg: an empty file"),

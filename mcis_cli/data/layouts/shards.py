@@ -201,21 +201,23 @@ def _read_text(file: BinaryIO, offset: int, size: int, name: str) -> tuple[list[
         raise DataError(f"{name}: not {'JSON' if name.endswith('.json') else 'text'} in UTF-8; correct it") from error
     splits: list[str] = []
     if isinstance(found, dict):
-        splits = _names(found.get("split") or [], name)
+        if found.get("split") is not None:
+            splits = _names(found["split"], f"{name}: a split that is no name; expected 'train', say")
         keys = (*TAG_COLUMNS, *MORE_TAG_COLUMNS, "cls")
         found = next((found[key] for key in keys if key in found), None)
     if found is None:
         return None, splits
     if found is not text:
-        return _names(found, name), splits
+        fault = f"{name}: tags that are neither names nor numbers; expected names such as ['cat', 'dog']"
+        return _names(found, fault), splits
     return text.split() if re.fullmatch(r"[\d\s]+", text) else split_cell(text), splits
 
 
-def _names(found: object, name: str) -> list[str]:
+def _names(found: object, fault: str) -> list[str]:
     """The names or numbers of a value in JSON: one, or a list of them."""
     values = found if isinstance(found, list) else [found]
     if any(isinstance(value, bool) or not isinstance(value, str | int) for value in values):
-        raise DataError(f"{name}: tags that are neither names nor numbers; expected names such as ['cat', 'dog']")
+        raise DataError(fault)
     return [text for value in values if (text := str(value).strip())]
 
 
