@@ -156,6 +156,7 @@ def network_file(folder, change=lambda state: None):
     return state
 
 
+@pytest.mark.slow
 def test_a_network_of_its_authors_is_imported_tensor_by_tensor_and_walked_by(call, walked):
     copy, _ = walked
     state = network_file(copy.folder)

@@ -23,6 +23,7 @@ def refused(answer, code, *parts):
         assert part in answer.err
 
 
+@pytest.mark.slow
 def test_stdout_is_one_path_and_stderr_says_what_was_done(call, chain):
     answer = call("cams", "--refs", "1", "--set", "cams.seed=11", cwd=chain.folder)
     (path,) = answer.lines
@@ -363,6 +364,7 @@ def test_a_folder_that_moved_is_named_and_nothing_is_computed_again(call, chain_
     assert "cached" in answer.err
 
 
+@pytest.mark.slow
 def test_full_supervision_needs_no_artifact(call, chain):
     arguments = ["--supervision", "full", "--epochs", "1"]
     answer = call("train-seg", *arguments, cwd=chain.folder)

@@ -134,6 +134,7 @@ def test_another_fault_of_torch_stays_a_bug(call, chain, monkeypatch):
     assert answer.err.startswith("mcis: bug: RuntimeError: mat1 and mat2")
 
 
+@pytest.mark.slow
 def test_predictions_depend_on_the_network_and_the_flags_not_on_the_folder(call, chain_copy):
     network, image = chain_copy.made["train-seg"].path, "shapes/JPEGImages/val-0000.jpg"
 

@@ -22,6 +22,7 @@ def test_a_store_that_is_well_prints_nothing(call, chain):
     assert call("verify", "--quiet", cwd=chain.folder).err == ""
 
 
+@pytest.mark.slow
 def test_damage_is_a_line_on_stdout_and_an_exit_code(call, chain_copy):
     path = chain_copy.made["pseudo"].path
     spoil(path)
@@ -67,6 +68,7 @@ def test_a_copy_elsewhere_can_be_checked_and_not_repaired(call, chain_copy):
     assert "only files in that folder can be repaired; copy the file again" in answer.err
 
 
+@pytest.mark.slow
 def test_a_damaged_artifact_is_set_aside_and_the_command_is_printed(call, chain_copy):
     path = chain_copy.made["pseudo"].path
     spoil(path)
@@ -94,6 +96,7 @@ def test_the_printed_commands_make_the_same_artifacts(call, chain_copy, one_thre
     assert all(path.exists() for path in paths.values())
 
 
+@pytest.mark.slow
 def test_settings_that_differ_from_what_the_folder_has_are_in_the_command(call, chain_copy, one_thread):
     made = call("pseudo", "--foreground-threshold", "0.4", "--no-crf", cwd=chain_copy.folder)
     spoil(Path(made.lines[0]))

@@ -82,6 +82,7 @@ def test_processes_of_a_machine_take_its_gpus_in_turn_and_share_its_cores(given)
     assert launched.local() == 1
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize(
     "first", [{"RANK": "0", "WORLD_SIZE": "2"}, {**SRUN, "SLURM_STEP_NUM_TASKS": "2"}, array(2, 2, 2, 3)]
 )

@@ -153,6 +153,7 @@ def test_stdout_has_the_result_alone(call: Call, work: Chain, command: str) -> N
     assert "Traceback" not in answer.err
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("command", [name for name in NAMES if "as_json" in parameters(name)])
 def test_json_is_one_object_and_nothing_else(call: Call, work: Chain, command: str) -> None:
     case = CASES[command]
@@ -165,6 +166,7 @@ def test_json_is_one_object_and_nothing_else(call: Call, work: Chain, command: s
     assert command != "ls" or len(found) >= 5
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("command", [name for name in NAMES if "quiet" in parameters(name)])
 def test_quiet_leaves_the_id_alone_or_nothing(call: Call, work: Chain, command: str) -> None:
     case = CASES[command]

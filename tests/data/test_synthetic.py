@@ -92,6 +92,7 @@ def test_saliency_tells_things_from_ground_but_not_without_fault() -> None:
     assert (on_ground > 60).mean() > 0.005
 
 
+@pytest.mark.slow
 def test_colors_of_the_body_do_not_tell_the_class() -> None:
     scenes = [draw_scene(3, kinds(3), (64, 80), f"x-{number}") for number in range(120)]
     means = [[scene.image[scene.mask == k + 1].mean(axis=0) for scene in scenes if k in scene.labels] for k in range(3)]

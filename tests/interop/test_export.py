@@ -291,6 +291,7 @@ def test_a_network_predicts_its_split_as_predict_does(export, chain):
             np.testing.assert_array_equal(np.asarray(picture), predicted.mask)
 
 
+@pytest.mark.slow
 def test_predictions_are_made_with_the_scales_mirror_window_and_crf_that_are_asked_for(export, monkeypatch):
     from mcis_cli.maps import crf as maps
     from mcis_cli.stages.engine import predictor as segmenting

@@ -52,6 +52,7 @@ def test_iou_agrees_with_a_loop_over_pixels(prediction, target):
     np.testing.assert_array_equal(counted(prediction, target).iou(), iou_by_pixel(prediction, target))
 
 
+@pytest.mark.slow
 def test_iou_agrees_with_torchmetrics():
     torch = pytest.importorskip("torch")
     from torchmetrics.classification import MulticlassJaccardIndex

@@ -51,6 +51,7 @@ def test_output_stride_is_kept_by_dilation(name: str, output_stride: int, role: 
     assert strides_and_dilations(backbone) == (output_stride, DILATIONS[name, output_stride])
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("name", ["vgg16", "resnet50", "lite0"])
 def test_sizes_that_the_stride_does_not_divide(name: str) -> None:
     with META:
@@ -59,6 +60,7 @@ def test_sizes_that_the_stride_does_not_divide(name: str) -> None:
     assert features.shape[2:] == expected
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("name", ["vgg16", "resnet50", "lite0"])
 def test_features_for_classification_are_not_negative(name: str) -> None:
     with torch.inference_mode():
@@ -66,6 +68,7 @@ def test_features_for_classification_are_not_negative(name: str) -> None:
     assert features.min() == 0
 
 
+@pytest.mark.slow
 def test_resnet101_has_resnet101s_layers() -> None:
     with META:
         backbone = build_backbone("resnet101", output_stride=16)
@@ -73,6 +76,7 @@ def test_resnet101_has_resnet101s_layers() -> None:
     assert set(backbone.trunk.state_dict()) == {key for key in published if not key.startswith("fc.")}
 
 
+@pytest.mark.slow
 def test_vgg16_for_classification_has_no_pool5_and_three_new_convolutions() -> None:
     with META:
         backbone = build_backbone("vgg16")
@@ -204,6 +208,7 @@ def test_batch_norm_stays_frozen_in_training(name: str) -> None:
     assert any(parameter.requires_grad for parameter in backbone.parameters())
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("role", ROLES)
 @pytest.mark.parametrize("name", ["vgg16", "resnet50", "lite0"])
 def test_five_stages_hold_all_published_layers(name: str, role: str) -> None:
@@ -253,6 +258,7 @@ def test_a_dozen_of_what_does_not_fit_is_listed() -> None:
     refuse(backbone, {**short, names[12]: state[names[12]]}, rf"12 layers of another kind \({listed}\); give")
 
 
+@pytest.mark.slow
 def test_the_state_of_resnet101_as_torchvision_names_it_fits() -> None:
     with META:
         state = torchvision.models.resnet101(weights=None).state_dict()
@@ -271,6 +277,7 @@ def test_states_without_batch_counters_fit() -> None:
         )
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize(("name", "channels"), [("vgg16", (256, 512)), ("resnet50", (512, 1024)), ("lite0", (40, 112))])
 def test_taps_are_what_the_last_halvings_start_from(name: str, channels: tuple[int, int]) -> None:
     with META:

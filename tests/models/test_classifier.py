@@ -184,6 +184,7 @@ def test_scores_are_float32_inside_autocast() -> None:
         torch.testing.assert_close(got, expected, rtol=0.05, atol=0.1)
 
 
+@pytest.mark.slow
 def test_new_parameters_are_all_but_the_published_ones() -> None:
     backbone = build_backbone("vgg16")
     classifier = CoAttentionClassifier(backbone, NUM_FOREGROUND, heads="separate")

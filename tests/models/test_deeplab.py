@@ -12,6 +12,7 @@ from mcis_cli.stages.engine.networks import build_segmenter, describe_segmenter
 NUM_CLASSES = 5
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("name", ["vgg16", "resnet50", "lite0"])
 def test_logits_have_network_resolution(name: str) -> None:
     backbone = build_backbone(name, role="segmentation")

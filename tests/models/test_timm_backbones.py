@@ -24,6 +24,7 @@ from mcis_cli.training.initial_weights import initial_weights_identity, missing_
 TINY = "timm:test_resnet"
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize(
     "row",
     [

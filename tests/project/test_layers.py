@@ -47,6 +47,7 @@ def test_networks_for_cpus_are_built_without_libraries_of_networks():
     assert ran.stdout.strip() == "set()"
 
 
+@pytest.mark.slow
 def test_no_test_module_imports_another():
     """What two need is in `tests/helpers`, whose modules are imported by their bare names."""
     tests = Path(__file__).parents[1]

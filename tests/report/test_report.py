@@ -80,6 +80,7 @@ def asks_for_nothing(text: str) -> None:
     assert "https:" not in text
 
 
+@pytest.mark.slow
 def test_the_page_of_a_chain_shows_each_part(call, chain_copy, tmp_path: Path) -> None:
     target = tmp_path / "page.html"
     answer = call(
@@ -221,6 +222,7 @@ def chain_of(folder: Path) -> tuple[list[str], str]:
     return re.findall(r'<text class="facts"[^>]*>([^<]*)<', text), " ".join("".join(Page(text).texts).split())
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize(
     ("of", "beside", "facts", "told"),
     [

@@ -64,6 +64,7 @@ def test_a_second_run_finds_the_artifact_and_computes_nothing(chain):
     assert done(chain.store, "cams") == before
 
 
+@pytest.mark.slow
 @torch.inference_mode()
 def test_maps_without_references_are_the_activation_maps(chain):
     artifact = make(chain, refs=0)
@@ -88,6 +89,7 @@ def test_neither_the_budget_nor_the_workers_change_a_bit(chain, tmp_path):
     assert len(found) == 1
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize(
     "config",
     [
@@ -145,6 +147,7 @@ def test_an_image_outside_of_the_training_may_use_all_images_of_a_class(chain):
     assert len(named["disc"]) == num_discs
 
 
+@pytest.mark.slow
 def test_drawing_with_replacement_is_never_short(chain):
     heard = Heard()
     config = {"refs": 50, "reference_replacement": True, "reference_self": True, "localization": "released"}
@@ -256,6 +259,7 @@ def test_maps_that_only_had_to_be_sealed_are_not_told_as_found_done(chain, tmp_p
     assert again.started == []
 
 
+@pytest.mark.slow
 def test_maps_made_together_are_of_one_precision_whatever_is_there(chain, tmp_path):
     """On a machine that would choose bfloat16, or float32: segments of the other are not mixed in."""
     inputs = Inputs(upstream=chain.made["train-cls"], data=chain.data)

@@ -91,6 +91,7 @@ def test_pseudo_masks_are_scored_with_ignored_pixels_as_misses(chain):
     )
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize(
     "config",
     [
@@ -182,6 +183,7 @@ def test_bicubic_resampling_is_that_of_loops_over_positions(chain):
     np.testing.assert_allclose(found, expected / expected.sum(axis=0), atol=1e-4)
 
 
+@pytest.mark.slow
 def test_the_split_can_be_chosen(chain):
     network = score(chain, "train-seg", split="trainval")
     assert network.ids == chain.images().ids
@@ -201,6 +203,7 @@ def test_images_without_ground_truth_cannot_be_scored(chain_copy):
         score(chain_copy, "train-seg")
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("subject", ["cams", "pseudo", "train-seg"])
 def test_the_number_of_workers_changes_nothing(chain, tmp_path, subject):
     found = {score(chain, subject, store=open_store(tmp_path / str(n)), run=options(workers=n)).id for n in (0, 1, 3)}

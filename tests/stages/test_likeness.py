@@ -212,6 +212,7 @@ def test_references_may_be_of_other_domains_than_the_images(model, chain):
             assert is_nearest(found(entry.id, k), carriers.carriers(k), alike[entry.id])
 
 
+@pytest.mark.slow
 def test_the_command_chooses_the_nearest_others_of_each_class(call, chain, model):
     answer = call("cams", "--refs", "3", "--reference-choice", "nearest", cwd=chain.folder)
     assert answer.code == 0, answer.err
@@ -341,6 +342,7 @@ def test_shards_make_the_same(chain, whole, tmp_path, monkeypatch):
     assert make(chain, store=store, run=options(shard=(1, 2)), **NEAREST).id == whole
 
 
+@pytest.mark.slow
 def test_neither_the_budget_nor_the_workers_change_a_bit(chain, whole, tmp_path):
     run = options(cache_mb=0, scratch_mb=0, workers=2)
     assert make(chain, store=open_store(tmp_path / "store"), run=run, **NEAREST).id == whole

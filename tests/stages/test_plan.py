@@ -63,6 +63,7 @@ def test_what_is_planned_as_done_is_found_done_at_whichever_precision(chain, mon
         assert heard.started == []
 
 
+@pytest.mark.slow
 def test_full_supervision_needs_no_classifier(chain, tmp_path):
     settings = chain.settings(train_seg={"supervision": "full"})
     store = open_store(tmp_path / ".mcis")

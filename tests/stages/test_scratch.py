@@ -87,6 +87,7 @@ def test_what_a_killed_process_left_is_used_and_removed_by_the_next_of_its_kind(
     assert not folder.exists()
 
 
+@pytest.mark.slow
 def test_gc_removes_what_a_killed_process_left_and_nothing_that_is_used(store):
     folder = leave_features(store)
     choice = Choice(scopes=frozenset({"tmp"}))

@@ -89,6 +89,7 @@ def test_a_crf_and_a_least_confidence_do_what_they_say(chain, one_thread):
     np.testing.assert_array_equal(artifact.read(image_id)["mask"], expected)
 
 
+@pytest.mark.slow
 def test_a_second_run_computes_nothing_and_workers_change_nothing(chain, tmp_path, one_thread):
     heard, first = Heard(), make(chain, crf=True)
     assert make(chain, crf=True, run=options(reporter=heard)).path == first.path

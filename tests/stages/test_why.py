@@ -38,6 +38,7 @@ def test_settings_that_come_with_another_have_none(call, chain_copy):
     assert not [line for line in answer.lines if "threshold" in line]
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("refs", [(0, 3), (3, 0)])
 def test_what_has_no_effect_without_references_has_none_either(call, chain_copy, one_thread, refs):
     before, after = refs
@@ -63,6 +64,7 @@ def test_a_stage_whose_input_has_yet_to_be_made_says_so(call, chain_copy):
     )
 
 
+@pytest.mark.slow
 def test_an_input_that_is_another_is_named(call, chain_copy, one_thread):
     settings = chain_copy.settings(train_cls={"seed": 1}).train_cls
     other = train_cls.run(settings, Inputs(data=chain_copy.data), chain_copy.store, options())

@@ -164,6 +164,7 @@ def _noticed(store, path):
     return verification._tried(path, kind, check, is_wanted=False) is not None
 
 
+@pytest.mark.slow
 @pytest.mark.promise
 def test_swapped_files_are_noticed_both(store):
     rng = random.Random(0)
