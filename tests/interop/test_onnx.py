@@ -285,6 +285,7 @@ for given in sys.argv[1:]:
 OF_ROLES = (
     "vgg16 segmentation",
     "vgg16 classification",
+    "resnet50 segmentation",
     "timm:test_resnet+2 classification",
     "timm:test_vit@16 classification",
 )

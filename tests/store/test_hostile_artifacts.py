@@ -30,7 +30,7 @@ from mcis_cli.store import Artifact, Recipe, open_store
 pytestmark = [pytest.mark.promise, pytest.mark.slow, pytest.mark.heavy]
 
 NUM_MUTANTS = size(40, 5000)  # of each stage
-EVERY = size(6, 1)  # a case is given to one command in so many, each case to others, in turns
+EVERY = size(3, 1)  # a case is given to one command in so many, each case to others, in turns
 
 Arguments = Callable[["Place", Path], Sequence[str | Path]]
 DATA = ("--data", "shapes")
